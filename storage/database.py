@@ -1,0 +1,377 @@
+"""From a URL to an Optuna storage that survives many writers.
+
+Optuna opens SQLite with a rollback journal and deferred transactions, so two processes can read the same state and
+both act on it (optuna#4002), and a reader that becomes a writer fails at once with "database is locked" (optuna#820).
+Here SQLite runs in WAL mode, every writing call is one `BEGIN IMMEDIATE` transaction, and readers never wait. On other
+databases the same calls are ordinary transactions with row locks.
+
+A trial that this process has claimed is fenced: each write to it first checks, in the same transaction, that the claim
+is still this process's. A process that was paused past its lease therefore writes nothing when it wakes up.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import random
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import wraps
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import optuna
+import sqlalchemy
+from optuna.storages import RDBStorage
+from optuna.storages._rdb import models
+from optuna.trial import TrialState
+from sqlalchemy import event, orm
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import (
+    ArgumentError,
+    DatabaseError,
+    InterfaceError,
+    NoSuchModuleError,
+    OperationalError,
+    SQLAlchemyError,
+)
+
+from storage.errors import BadInput, ClaimLost, StorageUnavailable
+
+logger = logging.getLogger(__name__)
+
+# How long SQLite itself waits for another writer, and how long a call is repeated after that.
+BUSY_TIMEOUT_S = 20.0
+PATIENCE_S = 180.0
+
+# The trial attribute that holds a claim. A system attribute, because those go when the trial goes (an own table would
+# keep rows of trials deleted by stock Optuna, whose ids SQLite gives out again), and the dashboard does not show them.
+CLAIM_KEY = "tuning:claim"
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def _transient(error: BaseException) -> bool:
+    """Return whether the call may succeed when repeated."""
+    cause = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else error
+    if not isinstance(cause, (OperationalError, InterfaceError)):
+        return False
+    text = str(cause.orig).lower()
+    hopeless = ("unable to open", "readonly", "read-only", "full", "no such table", "not a database", "malformed")
+    return not any(word in text for word in hopeless)
+
+
+def _repeated(call: Callable[[], Any], sleep: Callable[[float], None], patience_s: float) -> Any:
+    """Return `call()`, repeated with growing, jittered pauses while the database is busy or away.
+
+    Raises:
+        StorageUnavailable: it kept failing for `patience_s` seconds, or cannot succeed.
+    """
+    deadline = time.monotonic() + patience_s
+    pause = 0.05
+    while True:
+        try:
+            return call()
+        except (optuna.exceptions.StorageInternalError, SQLAlchemyError) as error:
+            cause = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else error
+            if not _transient(error) or time.monotonic() > deadline:
+                raise StorageUnavailable(f"the database did not take a call: {_first_line(cause)}") from error
+            logger.warning("the database is busy or away, waiting: %s", _first_line(cause))
+            sleep(pause * random.uniform(0.5, 1.5))
+            pause = min(2 * pause, 5.0)
+
+
+def _first_line(error: BaseException | None) -> str:
+    original = getattr(error, "orig", None) or error
+    return str(original).strip().splitlines()[0] if str(original).strip() else type(original).__name__
+
+
+def _read(method: Method) -> Method:
+    @wraps(method)
+    def call(self: Database, *args: Any, **kwargs: Any) -> Any:
+        return _repeated(lambda: method(self, *args, **kwargs), self.sleep, self.patience_s)
+
+    return cast(Method, call)
+
+
+def _write(method: Method) -> Method:
+    @wraps(method)
+    def call(self: Database, *args: Any, **kwargs: Any) -> Any:
+        def attempt() -> Any:
+            with self.writing():
+                return method(self, *args, **kwargs)
+
+        return _repeated(attempt, self.sleep, self.patience_s)
+
+    return cast(Method, call)
+
+
+def _trial_write(method: Method) -> Method:
+    @wraps(method)
+    def call(self: Database, trial_id: int, *args: Any, **kwargs: Any) -> Any:
+        def attempt() -> Any:
+            with self.writing():
+                self.require_claim(trial_id)
+                return method(self, trial_id, *args, **kwargs)
+
+        return _repeated(attempt, self.sleep, self.patience_s)
+
+    return cast(Method, call)
+
+
+class Database(RDBStorage):
+    """Optuna's relational storage, made safe for many processes. Open it with `open_database`."""
+
+    sleep: Callable[[float], None] = staticmethod(time.sleep)
+    patience_s = PATIENCE_S
+
+    def __init__(self, url: str) -> None:
+        self._writing = threading.local()
+        self._fences: dict[int, str] = {}
+        self._sqlite = make_url(url).get_backend_name() == "sqlite"
+        engine_kwargs: dict[str, Any] = {"pool_pre_ping": True}
+        if self._sqlite:
+            connected = (_prepare_sqlite_connection, "connect")
+            engine_kwargs = {"connect_args": {"timeout": BUSY_TIMEOUT_S}, "pool_events": [connected]}
+        super().__init__(url, engine_kwargs=engine_kwargs)
+        if self._sqlite:
+            event.listen(self.engine, "begin", self._begin_sqlite)
+
+    def __getstate__(self) -> dict[Any, Any]:
+        raise TypeError("a Database cannot be pickled (SQLAlchemy drops its event hooks): open it again by its URL")
+
+    @property
+    def shown_url(self) -> str:
+        """The URL without its password."""
+        return self.engine.url.render_as_string(hide_password=True)
+
+    def _begin_sqlite(self, connection: sqlalchemy.Connection) -> None:
+        immediate = getattr(self._writing, "depth", 0) > 0
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Make the transactions that this thread begins inside the block immediate ones."""
+        self._writing.depth = getattr(self._writing, "depth", 0) + 1
+        try:
+            yield
+        finally:
+            self._writing.depth -= 1
+
+    @contextmanager
+    def transaction(self) -> Iterator[orm.Session]:
+        """Yield a session whose work is one write transaction: committed at the end, undone by any exception."""
+        with self.writing(), self.reading() as session:
+            yield session
+            session.commit()
+
+    @contextmanager
+    def reading(self) -> Iterator[orm.Session]:
+        """Yield a session that sees one state of the database and waits for no writer; what it changes is undone."""
+        session = self.scoped_session()
+        try:
+            yield session
+        finally:
+            session.rollback()
+            session.close()
+
+    def repeated(self, call: Callable[[], Any]) -> Any:
+        """Return `call()`, repeated while the database is busy or away; it must be harmless to repeat.
+
+        Raises:
+            StorageUnavailable: it kept failing, or cannot succeed.
+        """
+        return _repeated(call, self.sleep, self.patience_s)
+
+    def fence(self, trial_id: int, claim_id: str) -> None:
+        """From now on, let this process write to a trial only while it holds the claim `claim_id`."""
+        self._fences[trial_id] = claim_id
+
+    def unfence(self, trial_id: int) -> None:
+        """Forget the claim on a trial."""
+        self._fences.pop(trial_id, None)
+
+    def require_claim(self, trial_id: int) -> None:
+        """Check a fenced trial's claim in this thread's transaction, which the following write then joins.
+
+        Raises:
+            ClaimLost: the trial belongs to another claim, or is gone.
+        """
+        claim_id = self._fences.get(trial_id)
+        if claim_id is None:
+            return
+        session = self.scoped_session()
+        try:
+            # The row of the trial is locked, so that the claim cannot pass on between this check and the write.
+            query = sqlalchemy.select(models.TrialModel).where(models.TrialModel.trial_id == trial_id).with_for_update()
+            trial = session.execute(query).scalar_one_or_none()
+            held = read_claim(session, trial_id) if trial is not None else None
+        except BaseException:
+            session.rollback()
+            session.close()
+            raise
+        if held is None or held["id"] != claim_id:
+            session.rollback()
+            session.close()
+            raise ClaimLost(f"trial {trial_id} is no longer this worker's: it was given to another one")
+
+    def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
+        """Set a trial's state and values; see `RDBStorage.set_trial_state_values`.
+
+        Repeated after a lost answer, it finds its own result and is content with it.
+        """
+        lost_answer = False
+
+        def attempt() -> bool:
+            nonlocal lost_answer
+            with self.writing():
+                self.require_claim(trial_id)
+                try:
+                    return RDBStorage.set_trial_state_values(self, trial_id, state, values)
+                except optuna.exceptions.UpdateFinishedTrialError:
+                    found = RDBStorage.get_trial(self, trial_id)
+                    if lost_answer and found.state == state and found.values == (list(values) if values else None):
+                        return True
+                    raise
+                except (optuna.exceptions.StorageInternalError, SQLAlchemyError):
+                    lost_answer = True
+                    raise
+
+        return bool(self.repeated(attempt))
+
+    # Each call is repeated while the database is busy or away; writing ones are immediate transactions; those that
+    # change a trial check its fence. The underscored ones are what Optuna's cache calls in place of the public ones.
+    create_new_study = _write(RDBStorage.create_new_study)
+    delete_study = _write(RDBStorage.delete_study)
+    set_study_user_attr = _write(RDBStorage.set_study_user_attr)
+    set_study_system_attr = _write(RDBStorage.set_study_system_attr)
+    _create_new_trial = _write(RDBStorage._create_new_trial)
+    _set_trial_param = _trial_write(RDBStorage._set_trial_param)
+    set_trial_intermediate_value = _trial_write(RDBStorage.set_trial_intermediate_value)
+    set_trial_user_attr = _trial_write(RDBStorage.set_trial_user_attr)
+    set_trial_system_attr = _trial_write(RDBStorage.set_trial_system_attr)
+    record_heartbeat = _trial_write(RDBStorage.record_heartbeat)
+    get_study_id_from_name = _read(RDBStorage.get_study_id_from_name)
+    get_study_name_from_id = _read(RDBStorage.get_study_name_from_id)
+    get_study_directions = _read(RDBStorage.get_study_directions)
+    get_study_user_attrs = _read(RDBStorage.get_study_user_attrs)
+    get_study_system_attrs = _read(RDBStorage.get_study_system_attrs)
+    get_trial_user_attrs = _read(RDBStorage.get_trial_user_attrs)
+    get_trial_system_attrs = _read(RDBStorage.get_trial_system_attrs)
+    get_all_studies = _read(RDBStorage.get_all_studies)
+    get_trial_id_from_study_id_trial_number = _read(RDBStorage.get_trial_id_from_study_id_trial_number)
+    get_trial_param = _read(RDBStorage.get_trial_param)
+    get_trial = _read(RDBStorage.get_trial)
+    _get_trials = _read(RDBStorage._get_trials)
+    _get_best_trial_id = _read(RDBStorage._get_best_trial_id)
+
+
+def read_claim(session: orm.Session, trial_id: int) -> dict[str, Any] | None:
+    """Return the claim stored with a trial, or None, as seen by the session's transaction."""
+    attribute = models.TrialSystemAttributeModel
+    query = sqlalchemy.select(attribute.value_json).where(attribute.trial_id == trial_id, attribute.key == CLAIM_KEY)
+    stored = session.execute(query).scalar_one_or_none()
+    return cast("dict[str, Any]", json.loads(stored)) if stored is not None else None
+
+
+def _prepare_sqlite_connection(connection: sqlite3.Connection, _record: object) -> None:
+    # Python's sqlite3 would begin transactions on its own, deferred ones.
+    connection.isolation_level = None
+    connection.execute("PRAGMA journal_mode = WAL")
+    # In WAL mode NORMAL can lose the last commits in a power cut but never corrupts; a trial's COMPLETE must not be
+    # lost after its caller was told, so the default FULL is kept.
+    connection.execute("PRAGMA foreign_keys = ON")
+
+
+def sqlite_file(url: URL) -> Path | None:
+    """Return the file of a SQLite URL, or None for another database."""
+    if url.get_backend_name() != "sqlite" or not url.database or url.database.startswith("file:"):
+        return None
+    return Path(url.database)
+
+
+def open_database(url: str, *, create: bool = False) -> Database:
+    """Open the storage at a SQLAlchemy URL.
+
+    Args:
+        url: `sqlite:///path` or `postgresql+psycopg://...`.
+        create: whether a database that is not there, or is empty, is made. Its folder must exist.
+
+    Raises:
+        BadInput: the URL cannot be read or opened, nothing is there, or what is there is not an Optuna database.
+    """
+    if not check_storage(url) and not create:
+        shown = make_url(url).render_as_string(hide_password=True)
+        raise BadInput(f"there is no study in {shown!r} yet. Start one first, or give another with --storage.")
+    with _refused(lambda: url):
+        return _opened(url)
+
+
+@contextmanager
+def _refused(shown: Callable[[], str]) -> Iterator[None]:
+    """Turn what goes wrong while a storage is opened into `BadInput`."""
+    try:
+        yield
+    except (ArgumentError, NoSuchModuleError, ImportError, ValueError) as error:
+        raise BadInput(
+            f"storage {shown()!r} cannot be opened: {_first_line(error)}. Give a URL like sqlite:///studies.db or"
+            " postgresql+psycopg://user@host/name."
+        ) from error
+    except (DatabaseError, InterfaceError, StorageUnavailable, optuna.exceptions.StorageInternalError) as error:
+        cause = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else error
+        raise BadInput(
+            f"storage {shown()!r} cannot be opened: {_first_line(cause)}. Check that it exists and can be written, or"
+            " give another with --storage."
+        ) from error
+    except RuntimeError as error:  # Optuna's word for a schema of another version
+        raise BadInput(f"storage {shown()!r} is of another Optuna version: {_first_line(error)}") from error
+
+
+def _opened(url: str) -> Database:
+    # Two processes that open a new database both find no tables, and one fails to make them: it finds them next time.
+    for _ in range(5):
+        try:
+            return Database(url)
+        except (optuna.exceptions.StorageInternalError, SQLAlchemyError) as error:
+            cause = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else error
+            if not any(word in str(cause).lower() for word in ("already exists", "unique", "locked", "no such table")):
+                raise
+            time.sleep(random.uniform(0.05, 0.3))
+    return Database(url)
+
+
+def check_storage(url: str) -> bool:
+    """Return whether an Optuna database is at a URL; False where an empty one may be made. Changes nothing.
+
+    Raises:
+        BadInput: neither: the URL cannot be read, opened or written, or another program's database is there.
+    """
+    shown = url
+    with _refused(lambda: shown):
+        parsed = make_url(url)
+        shown = parsed.render_as_string(hide_password=True)
+        if parsed.get_backend_name() == "sqlite" and (parsed.database or ":memory:") == ":memory:":
+            raise BadInput(f"storage {shown!r} lives in one process's memory: workers cannot share it. Name a file.")
+        file = sqlite_file(parsed)
+        if file is not None and not file.exists():
+            if not os.access(file.parent, os.W_OK | os.X_OK):
+                raise BadInput(
+                    f"storage {shown!r} cannot be made: the folder {file.parent.absolute()} is not there or cannot be"
+                    " written. Make it, or give another with --storage."
+                )
+            return False
+        engine = sqlalchemy.create_engine(parsed)
+        try:
+            tables = set(sqlalchemy.inspect(engine).get_table_names())
+        finally:
+            engine.dispose()
+        if tables and not {"studies", "trials", "version_info"} <= tables:
+            raise BadInput(
+                f"storage {shown!r} is a database, but not Optuna's: it holds {', '.join(sorted(tables)[:5])}."
+                " Give another with --storage."
+            )
+        return bool(tables)

@@ -1,0 +1,50 @@
+"""Writing a file so that a power cut leaves the old one or the new one, never a part."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """Yield a path beside `target` to write to; at the end it is synced and takes the target's place.
+
+    On any exception the target is as it was and nothing is left beside it. The suffix is kept, since some writers
+    choose the format by it.
+    """
+    handle, name = tempfile.mkstemp(prefix=f".{target.stem}-", suffix=target.suffix, dir=target.parent)
+    os.close(handle)
+    beside = Path(name)
+    try:
+        yield beside
+        sync_file(beside)
+        beside.chmod(0o644)  # mkstemp's own mode is private
+        os.replace(beside, target)
+        sync_folder(target.parent)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def sync_file(file: Path) -> None:
+    """Force a file's bytes to the disk."""
+    handle = os.open(file, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sync_folder(folder: Path) -> None:
+    """Force a folder's entries to the disk, where the system can (POSIX)."""
+    sync_file(folder)
+
+
+def sha256_of(file: Path) -> str:
+    """Return the SHA-256 of a file's bytes, hexadecimal."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,86 @@
+"""Every path under ``TUNING_HOME``. Nobody else joins one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from storage.errors import BadInput
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Home:
+    """The folder that holds all that the service makes.
+
+    Attributes:
+        root: absolute path of ``TUNING_HOME``.
+    """
+
+    root: Path
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Home:
+        """Return the home that ``TUNING_HOME`` names; ``runs/`` in the checkout by default."""
+        given = environ.get("TUNING_HOME")
+        return cls(Path(given).expanduser().resolve() if given else CHECKOUT / "runs")
+
+    @property
+    def database_url(self) -> str:
+        """The SQLAlchemy URL of the default database."""
+        return f"sqlite:///{self.root / 'studies.db'}"
+
+    def dataset(self, name: str) -> Path:
+        """The folder of a prepared data set."""
+        return self.root / "datasets" / name
+
+    @property
+    def downloads(self) -> Path:
+        """The folder of files as they were downloaded."""
+        return self.root / "datasets" / "downloads"
+
+    @property
+    def artifacts(self) -> Path:
+        """The root of all trials' artifacts."""
+        return self.root / "artifacts"
+
+    def checkpoints(self, study: str) -> Path:
+        """The folder of a study's checkpoints."""
+        return self.root / "checkpoints" / _folder_name(study)
+
+    def export(self, study: str) -> Path:
+        """The folder of a study's exported bundle."""
+        return self.root / "exports" / _folder_name(study)
+
+    def exploration(self, dataset: str) -> Path:
+        """The folder of the pictures that `explore` draws of a data set."""
+        return self.root / "explore" / dataset
+
+    def logs(self, study: str) -> Path:
+        """The folder of a study's worker logs."""
+        return self.root / "logs" / _folder_name(study)
+
+    def make(self, folder: Path) -> Path:
+        """Create a folder under the home and return it.
+
+        Raises:
+            BadInput: it cannot be created or written.
+        """
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise BadInput(
+                f"cannot create the folder {folder}: {error.strerror}. Set TUNING_HOME to a folder that can be written."
+            ) from error
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise BadInput(f"the folder {folder} cannot be written. Set TUNING_HOME to a folder that can be.")
+        return folder
+
+
+def _folder_name(study: str) -> str:
+    """Return a study's name as one path component: deleting the study `..` must not delete what lies around it."""
+    name = study.replace("%", "%25").replace("/", "%2F")
+    return {"": "%", ".": "%2E", "..": "%2E%2E"}.get(name, name)
