@@ -1,0 +1,76 @@
+"""Folders that come to be whole or not at all: written beside their place, synced, then renamed into it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from storage.errors import BadInput, TuningError
+
+ABANDONED_AFTER_S = 24 * 60 * 60
+"""A scratch folder this old belongs to a process that was killed: no download or decoding takes as long."""
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
+_NO_PERMISSION = {errno.EACCES, errno.EPERM, errno.EROFS}
+
+
+@contextmanager
+def scratch_folder(target: Path, *, now_s: float | None = None) -> Iterator[Path]:
+    """Make an empty folder beside ``target``, on the same file system, and remove it and what it holds at the end.
+
+    Whoever is done renames the folder, or files in it, into their place. The folders that killed processes left
+    beside the same target are removed first.
+
+    Args:
+        target: what is being made; its parent exists.
+        now_s: the time, seconds since the epoch; the clock's by default.
+    """
+    prefix = f".{target.name}-"
+    _sweep(target.parent, prefix, older_than_s=(time.time() if now_s is None else now_s) - ABANDONED_AFTER_S)
+    # Not tempfile.mkdtemp: its folders are private, and what is renamed from one would stay so.
+    folder = target.parent / f"{prefix}{secrets.token_hex(4)}"
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file's bytes, or a folder's entries, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_error(error: OSError, folder: Path, *, needed_bytes: int | None = None) -> TuningError:
+    """Return what a user is told when writing under a folder failed.
+
+    Args:
+        error: what the operating system said.
+        folder: where it was written.
+        needed_bytes: how much room is needed in all, if that is known.
+    """
+    needs = f" It needs about {needed_bytes / 1e6:.0f} MB." if needed_bytes else ""
+    if error.errno in _NO_ROOM:
+        return TuningError(f"no room left under {folder}.{needs} Free some, or set TUNING_HOME to another disk.")
+    if error.errno in _NO_PERMISSION:
+        return BadInput(f"cannot write under {folder}: {error.strerror}. Set TUNING_HOME to a folder that can be.")
+    return TuningError(f"cannot write under {folder}: {error.strerror or error}.{needs}")
+
+
+def _sweep(parent: Path, prefix: str, *, older_than_s: float) -> None:
+    for entry in parent.glob(f"{prefix}*"):
+        try:
+            if entry.stat().st_mtime < older_than_s:
+                shutil.rmtree(entry, ignore_errors=True)
+        except FileNotFoundError:
+            continue  # its owner has just renamed or removed it

@@ -1,0 +1,161 @@
+"""How a study divides the training split, and the statistics of its part. The test split is not seen here."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from storage.errors import BadInput
+
+Indices = npt.NDArray[np.int64]
+
+_BLOCK_IMAGES = 1_024
+
+
+@dataclass(frozen=True)
+class Split:
+    """The images that a study trains on and those that it validates on.
+
+    Attributes:
+        train: indices into the training split, int64, sorted.
+        validation: as ``train``, and disjoint from it.
+    """
+
+    train: Indices
+    validation: Indices
+
+    @property
+    def fingerprint(self) -> str:
+        """The SHA-256 of both parts; a study records it to notice that its split has changed."""
+        digest = hashlib.sha256()
+        for part in (self.train, self.validation):
+            digest.update(len(part).to_bytes(8, "little"))
+            digest.update(part.astype("<i8").tobytes())
+        return digest.hexdigest()
+
+
+def stratified_split(
+    labels: npt.NDArray[np.integer], *, validation_images: int, train_images: int | None, seed: int
+) -> Split:
+    """Divide the training split so that every class has its share of both parts.
+
+    In the validation part a class has its share of all images, in the training part its share of those left; both
+    rounded by the largest remainder. For one seed the validation part does not depend on ``train_images``, a smaller
+    training part is made of images of a larger one, and neither depends on the version of NumPy.
+
+    Args:
+        labels: of the training split, ``(n,)``.
+        validation_images: how many images to validate on, exactly.
+        train_images: how many to train on, exactly; None takes all that are left.
+        seed: not negative.
+
+    Raises:
+        BadInput: more images are asked for than there are, or fewer than one.
+    """
+    left = len(labels) - validation_images
+    wanted = left if train_images is None else train_images
+    _check_sizes(len(labels), validation_images, wanted, seed)
+    # NEP 19 promises that a bit generator's raw stream never changes; it promises no such thing of permutation().
+    stream = np.random.PCG64(seed)
+    keys = stream.random_raw(len(labels))
+    classes = np.unique(labels)
+    ties = stream.random_raw(len(classes))
+    members = [_in_order(np.flatnonzero(labels == label), keys) for label in classes]
+    held_out = _apportion([len(own) for own in members], validation_images, ties)
+    rest = [own[count:] for own, count in zip(members, held_out, strict=True)]
+    kept = _apportion([len(own) for own in rest], wanted, ties)
+    return Split(train=_heads(rest, kept), validation=_heads(members, held_out))
+
+
+def channel_histograms(images: npt.NDArray[np.uint8], indices: Indices | None = None) -> npt.NDArray[np.int64]:
+    """Count the pixel values of each channel, a block of images at a time.
+
+    Args:
+        images: uint8, ``(n, height, width, channels)``; may be mapped from a file.
+        indices: which images to count; all by default.
+
+    Returns:
+        Counts of shape ``(channels, 256)``.
+    """
+    channels = images.shape[-1]
+    counts = np.zeros((channels, 256), dtype=np.int64)
+    total = len(images) if indices is None else len(indices)
+    for start in range(0, total, _BLOCK_IMAGES):
+        block = slice(start, start + _BLOCK_IMAGES)
+        pixels = images[block if indices is None else indices[block]]
+        for channel in range(channels):
+            counts[channel] += np.bincount(pixels[..., channel].ravel(), minlength=256)
+    return counts
+
+
+def channel_statistics(
+    images: npt.NDArray[np.uint8], indices: Indices | None = None
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return ``(mean, standard deviation)`` of each channel, in pixel units from 0 to 255.
+
+    A channel of one value has the standard deviation 1, so that one can divide by it.
+
+    Args:
+        images: uint8, ``(n, height, width, channels)``; may be mapped from a file.
+        indices: which images to take; all by default.
+
+    Raises:
+        BadInput: there are no images.
+    """
+    return histogram_statistics(channel_histograms(images, indices))
+
+
+def histogram_statistics(counts: npt.NDArray[np.int64]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return ``(mean, standard deviation)`` of each channel, as :func:`channel_statistics`, from its histogram.
+
+    Args:
+        counts: of shape ``(channels, 256)``.
+
+    Raises:
+        BadInput: there are no images.
+    """
+    totals = counts.sum(axis=1)
+    if not totals.all():
+        raise BadInput("statistics were asked of no images. Take at least one.")
+    values = np.arange(256, dtype=np.float64)
+    mean = counts @ values / totals
+    deviations = values[np.newaxis, :] - mean[:, np.newaxis]
+    std = np.sqrt((counts * deviations**2).sum(axis=1) / totals)
+    return tuple(mean.tolist()), tuple(np.where(std > 0, std, 1.0).tolist())
+
+
+def _check_sizes(images: int, validation: int, train: int, seed: int) -> None:
+    if seed < 0:
+        raise BadInput(f"the seed of a split is {seed}, but it must not be negative.")
+    if validation < 1 or validation >= images:
+        raise BadInput(
+            f"{validation} validation images were asked for, of {images} in the training split. "
+            f"Take from 1 to {max(images - 1, 1)}."
+        )
+    if train < 1 or validation + train > images:
+        raise BadInput(
+            f"{train} training images were asked for beside {validation} validation images, of {images} in the "
+            f"training split. Take from 1 to {images - validation}."
+        )
+
+
+def _in_order(own: Indices, keys: npt.NDArray[np.uint64]) -> Indices:
+    return own[np.argsort(keys[own], kind="stable")]
+
+
+def _heads(groups: list[Indices], counts: list[int]) -> Indices:
+    return np.sort(np.concatenate([own[:count] for own, count in zip(groups, counts, strict=True)]))
+
+
+def _apportion(sizes: list[int], seats: int, ties: npt.NDArray[np.uint64]) -> list[int]:
+    """Divide ``seats`` in proportion to ``sizes`` by the largest remainder, in whole numbers; ``ties`` break ties."""
+    total = sum(sizes)
+    shares = [divmod(size * seats, total) for size in sizes]
+    counts = [share for share, _ in shares]
+    by_remainder = sorted(range(len(sizes)), key=lambda index: (-shares[index][1], int(ties[index])))
+    for index in by_remainder[: seats - sum(counts)]:
+        counts[index] += 1
+    return counts

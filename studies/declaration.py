@@ -1,0 +1,168 @@
+"""A study's TOML file: read, checked, and made into a spec for the devices at hand."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError
+
+from storage.errors import BadInput, unknown_name
+from studies.spec import HYPERMODELS, Frozen, ParameterRange, Plan, Pruner, Sampler, Space, StudySpec
+
+CATALOG = Path(__file__).resolve().parent / "catalog"
+
+PlanName = Literal["cpu", "gpu"]
+
+
+class Declaration(Frozen):
+    """What a study's TOML file declares.
+
+    Attributes:
+        dataset: a data set's name.
+        model: a short name (`cnn`, `deep_cnn`, `resnet`) or `file.py:Class`.
+        space: `core` or `extended`.
+        seed: all randomness of the study derives from it.
+        parameters: ranges, by parameter name; what is left out comes from the model.
+        plan: how much is spent, without a GPU (`cpu`) and with one (`gpu`).
+    """
+
+    dataset: str
+    model: str = "cnn"
+    space: Space = "core"
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    parameters: dict[str, ParameterRange] = Field(default_factory=dict)
+    plan: dict[PlanName, Plan]
+    sampler: Sampler = Sampler()
+    pruner: Pruner = Pruner()
+
+    def plan_for(self, name: PlanName) -> Plan:
+        """Return the plan called `name`, or the only one there is."""
+        return self.plan[name] if name in self.plan else next(iter(self.plan.values()))
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """What the command line says instead of the file; None leaves the file's value."""
+
+    model: str | None = None
+    space: str | None = None
+    epochs: int | None = None
+    train_images: int | None = None
+    seed: int | None = None
+
+
+def catalog_names() -> list[str]:
+    """Return the names of the declared studies."""
+    return sorted(file.stem for file in CATALOG.glob("*.toml"))
+
+
+def from_catalog(dataset: str) -> Declaration:
+    """Return the declared study of a data set.
+
+    Raises:
+        BadInput: there is none; the message names the nearest one.
+    """
+    if dataset not in catalog_names():
+        raise unknown_name("data set", dataset, catalog_names())
+    return read_declaration(CATALOG / f"{dataset}.toml")
+
+
+def read_declaration(file: Path) -> Declaration:
+    """Return what a TOML file declares.
+
+    Raises:
+        BadInput: it cannot be read, or is wrong; the message names the file, the key, the value and what is allowed.
+    """
+    try:
+        document = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadInput(
+            f"{file}: cannot be read: {error.strerror}. Give SPEC the path of a study's TOML file."
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadInput(f"{file}: not TOML: {error}. Mend the file there.") from error
+    try:
+        declaration = Declaration.model_validate(document)
+    except ValidationError as error:
+        raise BadInput(f"{file}: {_first_problem(error, document)}") from error
+    if not declaration.plan:
+        raise BadInput(f"{file}: plan = {{}}: give [plan.cpu], [plan.gpu] or both, each with trials and epochs.")
+    return declaration
+
+
+def _first_problem(error: ValidationError, document: dict[str, Any]) -> str:
+    problem = error.errors()[0]
+    # Pydantic ends a path with what is no key: `[key]`, and the type that it tried for a value of several types.
+    path = [str(part) for part in problem["loc"] if part not in ("[key]", "bool", "int", "float", "str")]
+    key = ".".join(path) or "(the file)"
+    if problem["type"] == "extra_forbidden":
+        known = _allowed_keys(path[:-1])
+        return f"{key} = {_toml(problem['input'])}: no such key. Allowed: {', '.join(known)}."
+    if problem["type"] == "missing":
+        return f"{key}: is missing. Add it to the file."
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{key} = {_toml(problem['input'])}: {message[:1].lower()}{message[1:]}."
+
+
+def _allowed_keys(path: list[str]) -> list[str]:
+    tables: dict[str, type[Frozen]] = {"plan": Plan, "sampler": Sampler, "pruner": Pruner, "parameters": ParameterRange}
+    return list((tables[path[0]] if path else Declaration).model_fields)
+
+
+def _toml(value: Any) -> str:
+    return json.dumps(value, default=str)
+
+
+def hypermodel_name(model: str) -> str:
+    """Return the full name of one of the project's hypermodels.
+
+    Raises:
+        BadInput: there is no such model; the message names the nearest one.
+    """
+    if model in HYPERMODELS:
+        return HYPERMODELS[model]
+    if model in HYPERMODELS.values():
+        return model
+    raise unknown_name("model", model, HYPERMODELS, then="A hypermodel of your own is given as file.py:Class.")
+
+
+def make_spec(declaration: Declaration, overrides: Overrides, *, plan_name: PlanName, model: str) -> StudySpec:
+    """Return the spec that a declaration and a command line mean together.
+
+    Args:
+        declaration: the study's file.
+        overrides: the command line.
+        plan_name: which plan to take, by the devices at hand.
+        model: full name of the hypermodel, see `hypermodel_name`.
+
+    Raises:
+        BadInput: an override is out of its range.
+    """
+    plan = declaration.plan_for(plan_name)
+    space = overrides.space or declaration.space
+    if space not in ("core", "extended"):
+        raise unknown_name("space", space, ["core", "extended"])
+    for flag, value in (("epochs", overrides.epochs), ("train-images", overrides.train_images)):
+        if value is not None and value < 1:
+            raise BadInput(f"--{flag} {value}: must be at least 1. Leave it out for the catalog's own.")
+    seed = declaration.seed if overrides.seed is None else overrides.seed
+    if not 0 <= seed < 2**32:
+        raise BadInput(f"--seed {seed}: must be at least 0 and below 2**32. Leave it out for the catalog's own.")
+    return StudySpec(
+        dataset=declaration.dataset,
+        model=model,
+        space=space,
+        parameters=declaration.parameters,
+        seed=seed,
+        plan_name=plan_name,
+        epochs=overrides.epochs or plan.epochs,
+        train_images=overrides.train_images or plan.train_images,
+        validation_images=plan.validation_images,
+        patience=plan.patience,
+        sampler=declaration.sampler,
+        pruner=declaration.pruner,
+    )

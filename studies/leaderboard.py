@@ -1,0 +1,196 @@
+"""Which study is meant, where it stands, and its trials in order. No Keras."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, TypedDict
+
+import optuna
+import sqlalchemy
+from optuna.storages._rdb import models
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.engine import make_url
+
+from storage.claims import BUDGET_KEY, GIVEN_UP_KEY, REASON_KEY, WORKER_KEY
+from storage.database import Database
+from storage.errors import BadInput, unknown_name
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+RATE_TRIALS = 20
+"""The rate is that of so many trials, the last to finish: early ones tell little about how long later ones take."""
+
+_ORDER = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING, TrialState.WAITING, TrialState.FAIL)
+
+
+class Row(TypedDict):
+    """One trial of a leaderboard.
+
+    Attributes:
+        number: the trial's.
+        state: Optuna's word: `COMPLETE`, `PRUNED`, `RUNNING`, `WAITING` or `FAIL`.
+        value: the validation accuracy in 0..1; of a PRUNED trial the last one that it reported; else None.
+        params: the hyperparameters, by name.
+        epochs: how many were trained.
+        seconds: how long it took; None while it is not over.
+        worker: who ran it last.
+        reason: why it failed, or why it was put back.
+    """
+
+    number: int
+    state: str
+    value: float | None
+    params: dict[str, Any]
+    epochs: int
+    seconds: float | None
+    worker: str | None
+    reason: str | None
+
+
+def find_study(database: Database, name: str | None) -> optuna.Study:
+    """Return the study called `name`; without one, the study whose trial began last.
+
+    Raises:
+        BadInput: there is no such study, or none at all.
+    """
+    last_begun = _last_begun(database)
+    if not last_begun:
+        raise BadInput("there is no study here yet. Start one with: make tune DATASET=mnist")
+    if name is None:
+        name = max(last_begun, key=lambda known: last_begun[known])
+    if name not in last_begun:
+        raise unknown_name("study", name, last_begun)
+    return optuna.load_study(study_name=name, storage=database)
+
+
+def _last_begun(database: Database) -> dict[str, tuple[datetime, int]]:
+    """When each study's last trial began, and the study's id: what orders studies without reading their trials."""
+    study, trial = models.StudyModel, models.TrialModel
+    query = (
+        sqlalchemy.select(study.study_name, sqlalchemy.func.max(trial._datetime_start_utc), study.study_id)
+        .outerjoin(trial, trial.study_id == study.study_id)
+        .group_by(study.study_id, study.study_name)
+    )
+
+    def attempt() -> dict[str, tuple[datetime, int]]:
+        with database.reading() as session:
+            return {name: (begun or datetime.min, number) for name, begun, number in session.execute(query)}
+
+    result: dict[str, tuple[datetime, int]] = database.repeated(attempt)
+    return result
+
+
+def best_trial(study: optuna.Study) -> FrozenTrial | None:
+    """Return the COMPLETE trial with the highest value, the earliest of equals; None if there is none."""
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    return min((trial for trial in complete if _value(trial) is not None), key=_rank, default=None)
+
+
+def leaderboard(study: optuna.Study) -> list[Row]:
+    """Return all trials, best first: COMPLETE ones by value, then PRUNED, RUNNING, WAITING and failed ones."""
+    return [_row(trial) for trial in sorted(study.get_trials(deepcopy=False), key=_rank)]
+
+
+def as_table(rows: list[Row]) -> pd.DataFrame:
+    """Return the rows as a table with one column `params_<name>` for each hyperparameter, as Optuna names them."""
+    import pandas as pd
+
+    names = dict.fromkeys(name for row in rows for name in row["params"])
+    columns: dict[str, list[Any]] = {
+        key: [row[key] for row in rows]  # type: ignore[literal-required]
+        for key in Row.__annotations__
+        if key != "params"
+    }
+    columns |= {f"params_{name}": [row["params"].get(name) for row in rows] for name in names}
+    # As objects: a whole number stays one in a column where others have none.
+    return pd.DataFrame(columns, dtype=object)
+
+
+def status(study: optuna.Study, storage_url: str) -> dict[str, Any]:
+    """Return where a study stands, as `status --json` prints it.
+
+    `rate_per_hour` is trials finished an hour while any ran, from the last `RATE_TRIALS`; `forecast_s` the seconds
+    until the budget is spent at that rate. Either is None where it cannot be told; a study that stands still has no
+    forecast. The URL's password is hidden.
+    """
+    trials = study.get_trials(deepcopy=False)
+    count = Counter(trial.state for trial in trials)
+    budget = int(study.user_attrs.get(BUDGET_KEY, 0))
+    done = count[TrialState.COMPLETE] + count[TrialState.PRUNED]
+    state = "done" if 0 < budget <= done else "running" if count[TrialState.RUNNING] else "stopped"
+    rate_per_hour = _rate_per_hour(trials)
+    best = best_trial(study)
+    return {
+        "study": study.study_name,
+        "storage": make_url(storage_url).render_as_string(hide_password=True),
+        "state": state,
+        "trials": {
+            "complete": count[TrialState.COMPLETE],
+            "pruned": count[TrialState.PRUNED],
+            "failed": count[TrialState.FAIL],
+            "running": count[TrialState.RUNNING],
+            "waiting": count[TrialState.WAITING],
+            "frozen": 0,
+        },
+        "budget": {"trials": budget, "done": done},
+        "epochs_trained": sum(len(trial.intermediate_values) for trial in trials),
+        "best": {"number": best.number, "value": best.value, "params": best.params} if best is not None else None,
+        "rate_per_hour": rate_per_hour,
+        "forecast_s": (budget - done) / rate_per_hour * 3600 if state == "running" and rate_per_hour else None,
+    }
+
+
+def _value(trial: FrozenTrial) -> float | None:
+    value = trial.values[0] if trial.values else None
+    if value is None and trial.state == TrialState.PRUNED and trial.last_step is not None:
+        value = trial.intermediate_values[trial.last_step]
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _rank(trial: FrozenTrial) -> tuple[int, float, int]:
+    value = _value(trial)
+    return _ORDER.index(trial.state), math.inf if value is None else -value, trial.number
+
+
+def _row(trial: FrozenTrial) -> Row:
+    attrs = trial.user_attrs
+    reason = attrs.get(REASON_KEY) if trial.state == TrialState.FAIL else None
+    if trial.state == TrialState.WAITING and attrs.get(GIVEN_UP_KEY):
+        reason = attrs[GIVEN_UP_KEY][-1]["reason"]
+    seconds = attrs.get("seconds")
+    if seconds is None and trial.duration is not None:
+        seconds = trial.duration.total_seconds()
+    return Row(
+        number=trial.number,
+        state=trial.state.name,
+        value=_value(trial),
+        params=trial.params,
+        epochs=int(attrs.get("epochs", len(trial.intermediate_values))),
+        seconds=seconds,
+        worker=attrs.get(WORKER_KEY),
+        reason=reason,
+    )
+
+
+def _rate_per_hour(trials: list[FrozenTrial]) -> float | None:
+    """Trials finished per hour of the time in which at least one ran: nights between two calls do not count."""
+    spans = sorted(
+        (_utc(trial.datetime_complete), _utc(trial.datetime_start))
+        for trial in trials
+        if trial.state in (TrialState.COMPLETE, TrialState.PRUNED) and trial.datetime_start and trial.datetime_complete
+    )[-RATE_TRIALS:]
+    busy_s, covered_until = 0.0, None
+    for begun, ended in sorted((begun, ended) for ended, begun in spans):
+        since = begun if covered_until is None else max(begun, covered_until)
+        busy_s += max(0.0, (ended - since).total_seconds())
+        covered_until = ended if covered_until is None else max(ended, covered_until)
+    return len(spans) / busy_s * 3600 if busy_s > 0 else None
+
+
+def _utc(moment: datetime | None) -> datetime:
+    # The database holds naive UTC; a FrozenTrial has it as naive local time, which jumps when the clocks change.
+    assert moment is not None
+    return moment.astimezone(UTC)

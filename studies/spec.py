@@ -1,0 +1,236 @@
+"""What a study is: its data, its model, its search space, its plan and its strategy.
+
+A `StudySpec` is frozen, validated and JSON-able. It is stored in the study, so that a worker on any machine reads
+what to do from the database alone, and its fingerprint tells whether two calls mean the same study. The budget
+(how many trials) is no part of it: a study is extended without becoming another one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from storage.errors import SpecMismatch
+
+Space = Literal["core", "extended"]
+
+# The parameters that every study of an ImageClassifier searches.
+CORE_PARAMETERS = ("batch_size", "optimizer", "learning_rate", "dropout")
+
+# Short names of the project's own hypermodels.
+HYPERMODELS = {
+    "cnn": "models.cnn:CNN",
+    "deep_cnn": "models.deep_cnn:DeepCNN",
+    "resnet": "models.resnet:ResNet",
+}
+
+Scalar = bool | int | float | str
+
+
+class Frozen(BaseModel):
+    """A value: immutable, with no field that was not declared, and no NaN."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class ParameterRange(Frozen):
+    """The values that one parameter may take: either `choices`, or `low` to `high`, both included.
+
+    Attributes:
+        low, high: bounds of a number; integers for an integer parameter.
+        step: distance between two values, linear only.
+        log: whether the number is drawn on a logarithmic scale.
+        choices: the values of a categorical parameter.
+        default: the value of the study's first trial; the model's own default where it lies in the range.
+    """
+
+    low: float | None = None
+    high: float | None = None
+    step: Annotated[float, Field(gt=0)] | None = None
+    log: bool = False
+    choices: Annotated[tuple[Scalar, ...], Field(min_length=1)] | None = None
+    default: Scalar | None = None
+
+    @model_validator(mode="after")
+    def _is_one_kind_of_range(self) -> Self:
+        numeric = self.low is not None and self.high is not None
+        if self.choices is not None:
+            if self.low is not None or self.high is not None or self.step is not None or self.log:
+                raise ValueError("give either choices, or low and high")
+            if len(set(self.choices)) != len(self.choices):
+                raise ValueError("choices must differ from each other")
+            if self.default is not None and self.default not in self.choices:
+                raise ValueError(f"default must be one of the choices {list(self.choices)}")
+            return self
+        if not numeric:
+            raise ValueError("give choices = [...], or low = ... and high = ...")
+        assert self.low is not None and self.high is not None
+        if self.low > self.high:
+            raise ValueError(f"low <= high must hold, received low={self.low:g}, high={self.high:g}")
+        if self.log and self.low <= 0:
+            raise ValueError(f"low > 0 must hold on a logarithmic scale, received low={self.low:g}")
+        if self.log and self.step is not None:
+            raise ValueError("log and step cannot be combined: drop one of them")
+        if self.default is not None:
+            if isinstance(self.default, (str, bool)):
+                raise ValueError(f"default must be a number, received {self.default!r}")
+            if not self.low <= self.default <= self.high:
+                raise ValueError(f"default must lie in [{self.low:g}, {self.high:g}], received {self.default:g}")
+        return self
+
+    def __str__(self) -> str:
+        if self.choices is not None:
+            return "one of " + ", ".join(str(choice) for choice in self.choices)
+        scale = ", log" if self.log else f", step {self.step:g}" if self.step else ""
+        return f"{self.low:g} to {self.high:g}{scale}"
+
+
+class Plan(Frozen):
+    """How much is spent on each trial.
+
+    Attributes:
+        trials: the study's total of finished trials, where the command line gives no other.
+        epochs: the most epochs a trial trains.
+        train_images: how many training images are used, stratified; None for all that validation leaves.
+        validation_images: how many images are held out of the training data, stratified.
+        patience: epochs without a better validation accuracy after which a trial stops early.
+    """
+
+    trials: Annotated[int, Field(ge=1)]
+    epochs: Annotated[int, Field(ge=1)]
+    train_images: Annotated[int, Field(ge=1)] | None = None
+    validation_images: Annotated[int, Field(ge=1)] = 5_000
+    patience: Annotated[int, Field(ge=1)] = 10
+
+
+class Sampler(Frozen):
+    """Which sampler proposes parameters.
+
+    Attributes:
+        name: `tpe` (Bergstra et al. 2011, multivariate) or `random`.
+        startup_trials: trials drawn at random before TPE models the finished ones.
+        default_first: whether trial 0 is the model's default configuration.
+    """
+
+    name: Literal["tpe", "random"] = "tpe"
+    startup_trials: Annotated[int, Field(ge=1)] = 10
+    default_first: bool = True
+
+
+class Pruner(Frozen):
+    """Which pruner stops a trial early.
+
+    Attributes:
+        name: `successive_halving` (asynchronous, Li et al. 2020), `median`, or `none`.
+        min_epochs: epochs before the first decision.
+        reduction_factor: of the trials at a rung, one in this many goes on (successive halving only).
+    """
+
+    name: Literal["successive_halving", "median", "none"] = "successive_halving"
+    min_epochs: Annotated[int, Field(ge=1)] = 1
+    reduction_factor: Annotated[int, Field(ge=2)] = 3
+
+
+class StudySpec(Frozen):
+    """Everything that decides what a study's trials are.
+
+    Attributes:
+        dataset: a data set's name.
+        model: the hypermodel, `"module:Class"` for the project's own, `"file.py:Class@sha256"` for a user's.
+        space: `core` or `extended`.
+        parameters: the ranges that replace the model's own, by parameter name.
+        seed: all randomness of the study derives from it.
+        plan_name: the catalog's plan that was taken, `cpu` or `gpu`.
+    """
+
+    dataset: str
+    model: str
+    space: Space
+    parameters: dict[str, ParameterRange]
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    plan_name: Literal["cpu", "gpu"]
+    epochs: Annotated[int, Field(ge=1)]
+    train_images: Annotated[int, Field(ge=1)] | None
+    validation_images: Annotated[int, Field(ge=1)]
+    patience: Annotated[int, Field(ge=1)]
+    sampler: Sampler
+    pruner: Pruner
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the canonical JSON, hexadecimal."""
+        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+    @classmethod
+    def stored(cls, document: Any) -> StudySpec:
+        """Return the spec that was stored as `document`.
+
+        Raises:
+            SpecMismatch: the document is none, or one of another version.
+        """
+        try:
+            return cls.model_validate(document)
+        except ValueError as error:
+            raise SpecMismatch(
+                "the study's stored spec cannot be read: it was made by another version of this service, or by another"
+                " program. Take STUDY=another for a new study."
+            ) from error
+
+    def require_same(self, stored: StudySpec, study: str) -> None:
+        """Refuse to continue `study`, which holds `stored`, under this spec.
+
+        Raises:
+            SpecMismatch: they differ; the message names the first difference and the two cures.
+        """
+        mine, theirs = self.model_dump(mode="json"), stored.model_dump(mode="json")
+        for path, given, held in _differences(mine, theirs):
+            raise SpecMismatch(
+                f"study {study!r} exists with another spec: {path} is {_shown(held)} there, {_shown(given)} here."
+                f" Take STUDY=another for a new study, or remove this one with: tuning delete --study {study}"
+            )
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "not set"
+    return json.dumps(value, sort_keys=True)
+
+
+def _differences(mine: dict[str, Any], theirs: dict[str, Any], prefix: str = "") -> list[tuple[str, Any, Any]]:
+    found: list[tuple[str, Any, Any]] = []
+    for key in [*mine, *(key for key in theirs if key not in mine)]:
+        given, held = mine.get(key), theirs.get(key)
+        if isinstance(given, dict) and isinstance(held, dict):
+            found += _differences(given, held, f"{prefix}{key}.")
+        elif given != held:
+            found.append((prefix + key, given, held))
+    return found
+
+
+def derive_seed(seed: int, *path: str | int) -> int:
+    """Return a 32-bit seed that depends on `seed` and `path` alone, independent for different paths.
+
+    Derived by SHA-256 instead of by adding numbers, so that (study 1, trial 2) and (study 2, trial 1) differ.
+    """
+    text = "/".join([str(seed), *map(str, path)])
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
+
+
+def parse_duration(text: str) -> float:
+    """Return the seconds that a duration such as `90`, `90s`, `30m`, `1.5h` or `2d` means.
+
+    Raises:
+        ValueError: it is none, or not positive.
+    """
+    units = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+    text = text.strip().lower()
+    number, unit = (text[:-1], text[-1]) if text[-1:] in units else (text, "s")
+    seconds = float(number) * units[unit]
+    if not math.isfinite(seconds) or seconds <= 0:
+        raise ValueError(f"a duration must be positive, received {text!r}")
+    return seconds

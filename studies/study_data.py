@@ -1,0 +1,61 @@
+"""What a study trains on: its split of a prepared data set, recorded in the study and checked by every worker."""
+
+from __future__ import annotations
+
+from storage.errors import BadInput
+from studies.attributes import StudyData
+from studies.datasets.prepared import PreparedDataset
+from studies.datasets.splits import Split, channel_statistics, stratified_split
+from studies.spec import StudySpec
+
+
+def split_of(dataset: PreparedDataset, spec: StudySpec) -> Split:
+    """Return the study's split of a data set's training split; it follows from the spec alone.
+
+    Raises:
+        BadInput: the spec asks for more images than there are.
+    """
+    return stratified_split(
+        dataset.train_labels,
+        validation_images=spec.validation_images,
+        train_images=spec.train_images,
+        seed=spec.seed,
+    )
+
+
+def describe(dataset: PreparedDataset, spec: StudySpec) -> StudyData:
+    """Return what a study records of its data. Reads the training part once, for its mean and standard deviation.
+
+    Raises:
+        BadInput: the spec asks for more images than there are.
+    """
+    split = split_of(dataset, spec)
+    mean, std = channel_statistics(dataset.train_images, split.train)
+    return StudyData(
+        checksum=dataset.info.checksum,
+        split=split.fingerprint,
+        train=len(split.train),
+        validation=len(split.validation),
+        mean=list(mean),
+        std=list(std),
+    )
+
+
+def recorded_split(dataset: PreparedDataset, spec: StudySpec, recorded: StudyData) -> Split:
+    """Return the study's split after comparing it and the data set with what the study records.
+
+    Raises:
+        BadInput: the data set or the split is another one.
+    """
+    if dataset.info.checksum != recorded["checksum"]:
+        raise BadInput(
+            f"the data set {spec.dataset!r} here has checksum {dataset.info.checksum}, the study was made with"
+            f" {recorded['checksum']}. Take STUDY=another for a new study."
+        )
+    split = split_of(dataset, spec)
+    if split.fingerprint != recorded["split"]:
+        raise BadInput(
+            f"the split of {spec.dataset!r} here is {split.fingerprint}, the study was made with {recorded['split']}:"
+            " another version of this service made it. Take STUDY=another for a new study."
+        )
+    return split
