@@ -81,9 +81,10 @@ class Artifacts:
             OSError: the file cannot be written; nothing is left of it.
         """
         # A name of its own for each call: two workers that both believe to own the trial never write the same file.
-        artifact_id = f"{uuid.uuid4()}{Path(filename).suffix}"
+        # Without a suffix, because the dashboard serves nothing else.
+        artifact_id = str(uuid.uuid4())
         target = self.folder / artifact_id
-        with replacing(target) as beside:
+        with replacing(target, suffix=Path(filename).suffix) as beside:
             write(beside)
         artifact = Artifact(artifact_id, role, filename, sha256_of(target), target.stat().st_size)
         mimetype, encoding = mimetypes.guess_type(filename)

@@ -304,10 +304,11 @@ def open_database(url: str, *, create: bool = False) -> Database:
     Raises:
         BadInput: the URL cannot be read or opened, nothing is there, or what is there is not an Optuna database.
     """
-    if not check_storage(url) and not create:
-        shown = make_url(url).render_as_string(hide_password=True)
+    found = check_storage(url)
+    shown = make_url(url).render_as_string(hide_password=True)
+    if not found and not create:
         raise BadInput(f"there is no study in {shown!r} yet. Start one first, or give another with --storage.")
-    with _refused(lambda: url):
+    with _refused(lambda: shown):
         return _opened(url)
 
 

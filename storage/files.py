@@ -11,13 +11,16 @@ from pathlib import Path
 
 
 @contextmanager
-def replacing(target: Path) -> Iterator[Path]:
+def replacing(target: Path, *, suffix: str | None = None) -> Iterator[Path]:
     """Yield a path beside `target` to write to; at the end it is synced and takes the target's place.
 
-    On any exception the target is as it was and nothing is left beside it. The suffix is kept, since some writers
-    choose the format by it.
+    On any exception the target is as it was and nothing is left beside it.
+
+    Args:
+        target: the file; its folder exists.
+        suffix: of the path to write to, for writers that choose the format by it; the target's own by default.
     """
-    handle, name = tempfile.mkstemp(prefix=f".{target.stem}-", suffix=target.suffix, dir=target.parent)
+    handle, name = tempfile.mkstemp(prefix=f".{target.stem}-", suffix=target.suffix if suffix is None else suffix, dir=target.parent)
     os.close(handle)
     beside = Path(name)
     try:

@@ -98,6 +98,7 @@ class Plan(Frozen):
         train_images: how many training images are used, stratified; None for all that validation leaves.
         validation_images: how many images are held out of the training data, stratified.
         patience: epochs without a better validation accuracy after which a trial stops early.
+        model: the hypermodel under this plan; None for the declared one.
     """
 
     trials: Annotated[int, Field(ge=1)]
@@ -105,6 +106,7 @@ class Plan(Frozen):
     train_images: Annotated[int, Field(ge=1)] | None = None
     validation_images: Annotated[int, Field(ge=1)] = 5_000
     patience: Annotated[int, Field(ge=1)] = 10
+    model: str | None = None
 
 
 class Sampler(Frozen):

@@ -1,0 +1,178 @@
+# Needs GNU make (3.81 or newer) and Python 3.11 to 3.13. `make` alone lists what there is.
+
+.DEFAULT_GOAL := help
+.SUFFIXES:
+SHELL := /bin/sh
+
+# --- Set-up: .venv in the checkout, made once --------------------------------------------------------------------------
+#
+# .venv/.place holds the checkout's path while .venv is whole. It is removed before anything in .venv is changed and
+# written last, so a set-up that was killed, a checkout that was moved and a .venv that something else made all look the
+# same, and the next make starts over. A stamp beside it says which requirements are installed.
+
+# With an NVIDIA driver, TensorFlow is installed with its CUDA libraries. CUDA=yes or CUDA= decides it by hand.
+CUDA ?= $(if $(wildcard /proc/driver/nvidia/version),yes,$(shell nvidia-smi -L >/dev/null 2>&1 && echo yes))
+CUDA := $(CUDA)
+
+REQUIREMENTS := requirements$(if $(CUDA),-cuda).txt
+READY := .venv/.ready$(if $(CUDA),-cuda)
+READY_DEV := .venv/.ready-dev
+
+quote = '$(subst ','\'',$(1))'
+
+ifndef SETUP_PYTHON
+
+# PYTHON is used as given. Without it, the first of these that is a Python which fits.
+CANDIDATES := $(if $(PYTHON),$(call quote,$(PYTHON)),python3 python3.13 python3.12 python3.11)
+find_python = $(shell for python in $(CANDIDATES); do "$$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' >/dev/null 2>&1 && command -v "$$python" && break; done)
+describe_python = $(shell for python in $(CANDIDATES); do "$$python" -c 'import sys; print("found Python %d.%d.%d at %s" % (sys.version_info[:3] + (sys.executable,)))' 2>/dev/null || echo "found no working Python at $$python"; break; done)
+python = $(or $(find_python),$(error $(describe_python), but this needs Python 3.11 to 3.13: set PYTHON=/path/to/python3.12))
+
+# One at a time: whoever waited finds the work done. The lock is on this file, because .venv itself may be replaced, and
+# goes with the last process that holds it, so a kill leaves no stale one.
+$(READY) $(READY_DEV):
+	@python=$(call quote,$(python)); exec 9<>Makefile; \
+	"$$python" -c 'import fcntl; fcntl.flock(9, fcntl.LOCK_EX)'; \
+	$(MAKE) -s --no-print-directory SETUP_PYTHON="$$python" $@ >&2
+
+else
+
+define install
+@place=$$(cat .venv/.place 2>/dev/null); rm -f .venv/.place; \
+[ "$$place" = "$$(pwd -P)" ] && .venv/bin/python -m pip --version >/dev/null 2>&1 || { \
+	echo 'Setting up .venv. The first time, this takes some minutes.'; \
+	rm -rf .venv && "$$SETUP_PYTHON" -m venv .venv; }
+@.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement $(1)
+endef
+define done
+@pwd -P > .venv/.place && touch $@
+endef
+
+$(READY):
+	$(call install,$(REQUIREMENTS))
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(done)
+
+$(READY_DEV):
+	$(call install,requirements-dev.txt)
+	$(done)
+
+endif
+
+$(READY): $(REQUIREMENTS) pyproject.toml .venv/bin/python
+$(READY_DEV): requirements-dev.txt $(READY)
+.venv/bin/python: ;
+
+ifneq ($(shell cat .venv/.place 2>/dev/null),$(CURDIR))
+$(READY): FORCE
+endif
+FORCE:
+
+# --- Commands: an upper-case variable is the flag of that name ----------------------------------------------------------
+
+# TUNING_HOME and DATA_DIR reach every command through the environment; make exports what its command line sets.
+# conda and some shells export HOST, hosting services PORT: only make's own command line may say where the dashboard
+# listens, which has no password.
+ifneq ($(origin HOST),command line)
+HOST :=
+endif
+ifneq ($(origin PORT),command line)
+PORT :=
+endif
+unexport HOST PORT
+
+# The value is taken raw and quoted, so spaces, quotes and dollar signs in it are its own.
+quoted = $(call quote,$(value $(1)))
+flag = $(if $(value $(2)),$(1)=$(call quoted,$(2)))
+switch = $(if $(filter-out 0 no false,$(value $(2))),$(1))
+
+# exec: a signal that make passes on reaches the command, not a shell around it.
+TUNING := exec .venv/bin/tuning
+
+.PHONY: tune
+tune: $(READY)  ## run or continue a study: DATASET= [STUDY= TRIALS= EPOCHS= TIMEOUT= WORKERS= MODEL= SPACE= ...]
+	@$(TUNING) tune $(call flag,--dataset,DATASET) $(call flag,--study,STUDY) $(call flag,--trials,TRIALS) \
+	  $(call flag,--epochs,EPOCHS) $(call flag,--timeout,TIMEOUT) $(call flag,--workers,WORKERS) \
+	  $(call flag,--workers-per-device,WORKERS_PER_DEVICE) $(call flag,--model,MODEL) $(call flag,--space,SPACE) \
+	  $(call flag,--train-images,TRAIN_IMAGES) $(call flag,--seed,SEED) $(call flag,--storage,STORAGE) \
+	  $(call flag,--spec,SPEC) $(call switch,--no-progress,NO_PROGRESS)
+
+.PHONY: worker
+worker: $(READY)  ## join a study from anywhere: STUDY= STORAGE= [MODEL=]
+	@$(TUNING) worker $(call flag,--study,STUDY) $(call flag,--storage,STORAGE) $(call flag,--model,MODEL)
+
+.PHONY: status
+status: $(READY)  ## state, budget, rate, forecast, best so far: [STUDY= JSON=1]
+	@$(TUNING) status $(call flag,--study,STUDY) $(call switch,--json,JSON)
+
+.PHONY: trials
+trials: $(READY)  ## the leaderboard: STUDY= [FORMAT=table|csv|json]
+	@$(TUNING) trials $(call flag,--study,STUDY) $(call flag,--format,FORMAT)
+
+.PHONY: dashboard
+dashboard: $(READY)  ## the web view: [STORAGE= HOST= PORT=]
+	@$(TUNING) dashboard $(call flag,--storage,STORAGE) $(call flag,--host,HOST) $(call flag,--port,PORT)
+
+.PHONY: delete
+delete: $(READY)  ## a study with its artifacts and checkpoints: STUDY= [YES=1]
+	@$(TUNING) delete $(call flag,--study,STUDY) $(call switch,--yes,YES)
+
+.PHONY: export
+export: $(READY)  ## the best model as a bundle, of the study tuned last: [STUDY= TRIAL= FORMAT= OUT=]
+	@$(TUNING) export $(or $(call flag,--study,STUDY),$(call flag,--study,DATASET)) $(call flag,--trial,TRIAL) \
+	  $(call flag,--format,FORMAT) $(call flag,--out,OUT)
+
+.PHONY: predict
+predict: $(READY)  ## classify an image that is in no data set: STUDY= or MODEL=, IMAGE= [JSON=1]
+	@$(TUNING) predict $(call flag,--study,STUDY) $(call flag,--model,MODEL) $(call switch,--json,JSON) \
+	  $(if $(value IMAGE),-- $(call quoted,IMAGE))
+
+.PHONY: explore
+explore: $(READY)  ## class balance, samples, statistics as pictures: DATASET=
+	@$(TUNING) explore $(call flag,--dataset,DATASET)
+
+.PHONY: data
+data: $(if $(DATASET),data-prepare,data-list)  ## data-prepare with a DATASET=, data-list without
+
+.PHONY: data-list
+data-list: $(READY)  ## the data sets, and which of them are here
+	@$(TUNING) data list
+
+.PHONY: data-prepare
+data-prepare: $(READY)  ## fetch and verify a data set: DATASET=
+	@$(TUNING) data prepare $(if $(value DATASET),-- $(call quoted,DATASET))
+
+# --- Development -------------------------------------------------------------------------------------------------------
+
+.PHONY: setup
+setup: $(READY)  ## make .venv; every other target does it by itself
+
+.PHONY: test
+test: $(READY_DEV)  ## every test: [ARGS="-k words"]
+	@.venv/bin/python -m pytest $(ARGS)
+
+.PHONY: test-fast
+test-fast: $(READY_DEV)  ## the tests that take seconds, without Keras: [ARGS=]
+	@.venv/bin/python -m pytest tests/unit -m 'not (keras or slow or network or postgres)' $(ARGS)
+
+.PHONY: lint
+lint: $(READY_DEV)  ## style, types, and who may import whom
+	@.venv/bin/ruff check
+	@.venv/bin/ruff format --check
+	@.venv/bin/mypy
+	@.venv/bin/lint-imports
+
+.PHONY: format
+format: $(READY_DEV)  ## mend what can be mended without asking
+	@.venv/bin/ruff check --fix --quiet || true
+	@.venv/bin/ruff format
+
+.PHONY: clean
+clean:  ## remove .venv and caches; studies and data stay
+	@rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	@find models storage studies tuning tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: help
+help:  ## this list
+	@echo 'make TARGET [VARIABLE=value ...], for example: make tune DATASET=mnist TRIALS=20'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' Makefile

@@ -1,0 +1,177 @@
+"""What every image classifier has in common: raw pixels in, a backbone between, one logit for each class out."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import keras
+import keras_tuner
+from keras import layers
+
+from models.augmentation import RandomAugmentation
+from models.recipe import Recipe, declare_recipe, make_optimizer
+from models.training import FitResult, LabelledImages, Training, TrainingModel
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a classifier must know of its data.
+
+    Attributes:
+        shape: `(height, width, channels)` of raw pixels, 0..255.
+        classes: how many there are.
+        mean: of each channel over the training split, in pixel units.
+        std: the standard deviation likewise, above 0.
+        flips: whether a mirrored picture is still of its class.
+    """
+
+    shape: tuple[int, int, int]
+    classes: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    flips: bool
+
+
+class ImageClassifier(keras_tuner.HyperModel, abc.ABC):
+    """A hypermodel for pictures; a subclass adds the backbone and the defaults that train it well.
+
+    Args:
+        inputs: what the data look like.
+        extended: whether all hyperparameters are tuned or only the core four: `batch_size`, `optimizer`,
+            `learning_rate` and `dropout`. Those not tuned have their defaults.
+        epochs: how long a training is at most; the cosine schedule ends there.
+        train_images: how many pictures an epoch shows, which gives the schedule its steps.
+        patience: epochs without a better validation accuracy after which a training ends.
+
+    Raises:
+        ValueError: if `epochs`, `train_images` or `patience` is below 1, or `inputs` contradicts itself.
+    """
+
+    defaults: ClassVar[Recipe]
+
+    def __init__(self, inputs: Inputs, *, extended: bool, epochs: int, train_images: int, patience: int = 3) -> None:
+        super().__init__()
+        if min(epochs, train_images, patience) < 1:
+            raise ValueError(
+                "`epochs`, `train_images` and `patience` must be at least 1. "
+                f"Received: {epochs}, {train_images} and {patience}."
+            )
+        if not len(inputs.mean) == len(inputs.std) == inputs.shape[2]:
+            raise ValueError(
+                f"`mean` and `std` need one value for each of {inputs.shape[2]} channels. "
+                f"Received: {inputs.mean} and {inputs.std}"
+            )
+        self.inputs = inputs
+        self.extended = extended
+        self.epochs = epochs
+        self.train_images = train_images
+        self.patience = patience
+
+    @abc.abstractmethod
+    def backbone(self, hp: Any, x: Any) -> Any:
+        """Features `(batch, features)` of normalised pictures `(batch, height, width, channels)`.
+
+        Only stock Keras layers, so that anyone can load the result; no dropout at the end, which the head adds.
+        """
+
+    def recipe(self, hp: Any) -> Recipe:
+        """How the model of `hp` is trained; declares the hyperparameters that all classifiers share."""
+        return declare_recipe(hp, self.defaults, extended=self.extended)
+
+    def tuned_int(self, hp: Any, name: str, low: int, high: int, *, step: int = 1, default: int) -> int:
+        """An integer hyperparameter of the extended space; the default, undeclared, in the core space."""
+        return int(hp.Int(name, low, high, step=step, default=default)) if self.extended else default
+
+    def build(self, hp: Any) -> keras.Model:
+        """The compiled model for training: raw pixels `(batch, height, width, channels)` to logits."""
+        recipe = self.recipe(hp)
+        network = self._network(hp, recipe)
+        pixels = keras.Input(self.inputs.shape, dtype="uint8", name="pixels")
+        x = pixels
+        if recipe.augmentation > 0.0:
+            x = RandomAugmentation(recipe.augmentation, flips=self.inputs.flips, fill=self.inputs.mean)(x)
+        model = TrainingModel(pixels, network(x), network=network, label_smoothing=recipe.label_smoothing)
+        batch_size = min(recipe.batch_size, self.train_images)
+        model.compile(
+            optimizer=make_optimizer(recipe, steps=self.epochs * (self.train_images // batch_size)),
+            # Weighted, because the pictures that fill up the last validation batch have weight 0.
+            weighted_metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
+        )
+        return model
+
+    def _network(self, hp: Any, recipe: Recipe) -> keras.Model:
+        pixels = keras.Input(self.inputs.shape, name="pixels")
+        x = layers.Normalization(
+            mean=self.inputs.mean, variance=tuple(std**2 for std in self.inputs.std), name="normalization"
+        )(pixels)
+        x = self.backbone(hp, x)
+        x = layers.Dropout(recipe.dropout, name="dropout")(x)
+        # Softmax over half-precision logits would lose digits, whatever the backbone computes in.
+        logits = layers.Dense(self.inputs.classes, dtype="float32", name="logits")(x)
+        return keras.Model(pixels, logits, name="network")
+
+    def training(
+        self,
+        hp: Any,
+        model: keras.Model,
+        training: LabelledImages,
+        validation: LabelledImages,
+        *,
+        seed: int,
+        initial_epoch: int = 0,
+    ) -> Training:
+        """What `fit` runs, not yet run."""
+        recipe = self.recipe(hp)
+        return Training(
+            model,
+            training,
+            validation,
+            batch_size=recipe.batch_size,
+            epochs=self.epochs,
+            patience=self.patience,
+            reduce_on_plateau=recipe.schedule == "constant",
+            seed=seed,
+            initial_epoch=initial_epoch,
+        )
+
+    def fit(
+        self,
+        hp: Any,
+        model: keras.Model,
+        training: LabelledImages,
+        validation: LabelledImages,
+        *,
+        seed: int,
+        callbacks: Sequence[keras.callbacks.Callback] = (),
+        initial_epoch: int = 0,
+    ) -> FitResult:
+        """Train what `build` built and leave the weights of the best epoch in it.
+
+        Args:
+            hp: the hyperparameters that the model was built with.
+            model: changed in place.
+            training: pictures to learn from; as many as `train_images`, or the schedule ends early or late.
+            validation: pictures that judge each epoch.
+            seed: decides the order of the pictures. Weights, dropout and augmentation follow
+                `keras.utils.set_random_seed`, called before `build`.
+            callbacks: come after all others.
+            initial_epoch: the first epoch to train, from 0.
+
+        Raises:
+            NonFiniteLoss: if the loss is no longer a finite number.
+        """
+        run = self.training(hp, model, training, validation, seed=seed, initial_epoch=initial_epoch)
+        return run.run(callbacks)
+
+    def classifier(self, model: keras.Model) -> keras.Model:
+        """Raw pixels `(batch, height, width, channels)` to float32 probabilities `(batch, classes)`.
+
+        Shares the weights of the training model and has stock Keras layers only: saved as `.keras`, it loads where
+        this project is unknown.
+        """
+        network = model.network
+        probabilities = layers.Softmax(dtype="float32", name="probabilities")(network.output)
+        return keras.Model(network.input, probabilities, name="classifier")

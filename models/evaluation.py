@@ -1,0 +1,103 @@
+"""How good a finished classifier is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+LEAST_PROBABILITY = float(np.finfo(np.float32).tiny)
+"""A probability that float32 rounded to zero counts as this: a surprise of 87 nats rather than an infinite one."""
+
+
+@dataclass(frozen=True)
+class ClassFigures:
+    """One class: `precision` and `recall` in 0..1 (0 where undefined), `support` in pictures."""
+
+    label_index: int
+    precision: float
+    recall: float
+    support: int
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How a classifier did.
+
+    Attributes:
+        accuracy: the share of pictures whose most probable class is theirs.
+        loss: the mean cross-entropy in nats.
+        confusion: `(classes, classes)` counts, a row for each true class, a column for each predicted one.
+        per_class: the figures of each class, in order.
+    """
+
+    accuracy: float
+    loss: float
+    confusion: npt.NDArray[np.int64]
+    per_class: tuple[ClassFigures, ...]
+
+
+def evaluate(
+    classifier: keras.Model,
+    images: npt.NDArray[np.uint8],
+    labels: npt.NDArray[np.integer[Any]],
+    *,
+    classes: int,
+    batch_size: int = 512,
+) -> Evaluation:
+    """Judge a classifier, which maps raw pixels to probabilities `(batch, classes)`.
+
+    Args:
+        classifier: what `ImageClassifier.classifier` returns.
+        images: `(n, height, width, channels)` raw pixels, memory-mapped if you like.
+        labels: `(n,)` class numbers below `classes`.
+        classes: how many classes there are.
+        batch_size: pictures in memory at a time.
+
+    Raises:
+        ValueError: if there are no pictures, or not one label for each.
+    """
+    if not len(images) or len(images) != len(labels):
+        raise ValueError(f"Each picture needs one label. Received: {len(images)} pictures, {len(labels)} labels.")
+    truth = np.asarray(labels, dtype=np.int64)
+    probabilities = _predict(classifier, images, batch_size)
+    predicted = probabilities.argmax(axis=-1)
+    confusion = np.bincount(truth * classes + predicted, minlength=classes * classes).reshape(classes, classes)
+    surprise = -np.log(np.maximum(probabilities[np.arange(len(truth)), truth], LEAST_PROBABILITY))
+    return Evaluation(
+        accuracy=float(np.mean(predicted == truth)),
+        loss=float(surprise.mean()),
+        confusion=confusion,
+        per_class=_figures(confusion),
+    )
+
+
+def _predict(classifier: keras.Model, images: npt.NDArray[np.uint8], batch_size: int) -> npt.NDArray[np.float64]:
+    """Probabilities `(n, classes)`; the last batch is filled up, so that nothing is traced twice."""
+    batch_size = min(batch_size, len(images))
+    parts = []
+    for start in range(0, len(images), batch_size):
+        batch = np.asarray(images[start : start + batch_size])
+        real = len(batch)
+        if real < batch_size:
+            batch = np.concatenate([batch, np.repeat(batch[-1:], batch_size - real, axis=0)])
+        parts.append(np.asarray(classifier.predict_on_batch(batch), dtype=np.float64)[:real])
+    return np.concatenate(parts)
+
+
+def _figures(confusion: npt.NDArray[np.int64]) -> tuple[ClassFigures, ...]:
+    right = confusion.diagonal()
+    predicted = confusion.sum(axis=0)
+    support = confusion.sum(axis=1)
+    return tuple(
+        ClassFigures(
+            label_index=label,
+            precision=float(right[label] / max(1, predicted[label])),
+            recall=float(right[label] / max(1, support[label])),
+            support=int(support[label]),
+        )
+        for label in range(len(confusion))
+    )

@@ -1,0 +1,95 @@
+"""The hyperparameters that every image classifier shares, and the optimizer they describe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal, cast
+
+import keras
+
+Optimizer = Literal["sgd", "adam", "adamw"]
+Schedule = Literal["constant", "cosine"]
+
+BATCH_SIZES = (32, 64, 128, 256)
+WARM_UP = 0.15
+"""Share of all steps over which the learning rate of the cosine schedule rises to its peak."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one model is trained; the attributes are named as the hyperparameters are.
+
+    `weight_decay` is decoupled from the gradient (AdamW, arXiv:1711.05101): a step of learning rate r shrinks a weight
+    by `r * weight_decay`. Plain `adam` has none, which is what sets it apart from `adamw`.
+    """
+
+    batch_size: int
+    optimizer: Optimizer
+    learning_rate: float
+    dropout: float
+    weight_decay: float = 0.02
+    momentum: float = 0.9
+    label_smoothing: float = 0.0
+    augmentation: float = 0.0
+    schedule: Schedule = "cosine"
+
+
+def declare_recipe(hp: Any, defaults: Recipe, *, extended: bool) -> Recipe:
+    """Declare the recipe on `hp`, a `keras_tuner.HyperParameters`, and return the values it gives.
+
+    Calling it again with the same `hp` gives the same values. Outside the extended space only four names are
+    declared, and the rest are the defaults.
+    """
+    core = replace(
+        defaults,
+        batch_size=hp.Choice("batch_size", list(BATCH_SIZES), default=defaults.batch_size),
+        optimizer=hp.Choice("optimizer", ["sgd", "adam", "adamw"], default=defaults.optimizer),
+        learning_rate=hp.Float("learning_rate", 3e-4, 1e-1, sampling="log", default=defaults.learning_rate),
+        dropout=hp.Float("dropout", 0.0, 0.6, default=defaults.dropout),
+    )
+    return _declare_extended(hp, core, defaults) if extended else core
+
+
+def _declare_extended(hp: Any, core: Recipe, defaults: Recipe) -> Recipe:
+    with hp.conditional_scope("optimizer", ["sgd"]):
+        momentum = hp.Float("momentum", 0.8, 0.98, default=defaults.momentum)
+    with hp.conditional_scope("optimizer", ["sgd", "adamw"]):
+        weight_decay = hp.Float("weight_decay", 1e-4, 3e-1, sampling="log", default=defaults.weight_decay)
+    return replace(
+        core,
+        # An inactive hyperparameter has the value None.
+        momentum=defaults.momentum if momentum is None else momentum,
+        weight_decay=defaults.weight_decay if weight_decay is None else weight_decay,
+        label_smoothing=hp.Float("label_smoothing", 0.0, 0.2, default=defaults.label_smoothing),
+        augmentation=hp.Float("augmentation", 0.0, 1.0, default=defaults.augmentation),
+        schedule=cast(Schedule, hp.Choice("schedule", ["constant", "cosine"], default=defaults.schedule)),
+    )
+
+
+def make_optimizer(recipe: Recipe, *, steps: int) -> keras.optimizers.Optimizer:
+    """The optimizer of a recipe for a training of `steps` steps in all."""
+    rate = _learning_rate(recipe, steps)
+    if recipe.optimizer == "adam":
+        return keras.optimizers.Adam(rate)
+    if recipe.optimizer == "adamw":
+        optimizer = keras.optimizers.AdamW(rate, weight_decay=recipe.weight_decay)
+    else:
+        optimizer = keras.optimizers.SGD(
+            rate, momentum=recipe.momentum, nesterov=True, weight_decay=recipe.weight_decay
+        )
+    # Shrinking biases and the scales of batch normalisation regularises nothing (arXiv:1812.01187, section 3.1).
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    return optimizer
+
+
+def _learning_rate(recipe: Recipe, steps: int) -> float | keras.optimizers.schedules.LearningRateSchedule:
+    """Cosine decay to zero after a linear warm-up (SGDR, arXiv:1608.03983, without restarts)."""
+    if recipe.schedule == "constant":
+        return recipe.learning_rate
+    warm_up = max(1, round(WARM_UP * steps))
+    return keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=recipe.learning_rate / 10,
+        warmup_target=recipe.learning_rate,
+        warmup_steps=warm_up,
+        decay_steps=max(1, steps - warm_up),
+    )

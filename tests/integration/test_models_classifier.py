@@ -1,0 +1,189 @@
+"""What is built: the hyperparameters declared, the layers, the exported classifier."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import keras
+import keras_tuner
+import numpy as np
+import pytest
+
+from models.augmentation import RandomAugmentation
+from models.classifier import ImageClassifier, Inputs
+from models.cnn import CNN
+from models.deep_cnn import DeepCNN
+from models.evaluation import evaluate
+from models.resnet import ResNet
+from models.training import LabelledImages, set_precision
+
+pytestmark = [
+    pytest.mark.keras,
+    # Keras 3.15 turns variables into arrays in a way that NumPy 2 will not allow for ever.
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
+]
+
+BACKBONES = [CNN, DeepCNN, ResNet]
+CORE = {"batch_size", "optimizer", "learning_rate", "dropout"}
+TINY = {"width": 4, "depth": 1, "batch_size": 16, "augmentation": 0.0}
+
+
+def toy(count: int = 96, side: int = 12, channels: int = 3, seed: int = 0) -> LabelledImages:
+    """Two classes told apart by which half of the picture is brighter."""
+    random = np.random.default_rng(seed)
+    labels = random.integers(0, 2, count)
+    images = random.integers(0, 120, (count, side, side, channels))
+    images[labels == 0, : side // 2] += 100
+    images[labels == 1, side // 2 :] += 100
+    return LabelledImages(images.astype(np.uint8), labels, np.arange(count))
+
+
+def hypermodel(kind: type[ImageClassifier] = CNN, *, extended: bool = True, flips: bool = False) -> ImageClassifier:
+    inputs = Inputs((12, 12, 3), 2, mean=(110.0, 110.0, 110.0), std=(60.0, 60.0, 60.0), flips=flips)
+    return kind(inputs, extended=extended, epochs=4, train_images=96)
+
+
+def hyperparameters(**values: Any) -> keras_tuner.HyperParameters:
+    hp = keras_tuner.HyperParameters()
+    hp.values.update({**TINY, **values})
+    return hp
+
+
+@pytest.mark.parametrize("kind", BACKBONES)
+def test_every_backbone_learns(kind: type[ImageClassifier]) -> None:
+    keras.utils.set_random_seed(1)
+    hp = hyperparameters(optimizer="adam", learning_rate=5e-3, dropout=0.0)
+    classifier = hypermodel(kind)
+    model = classifier.build(hp)
+    result = classifier.fit(hp, model, toy(), toy(40, seed=1), seed=1)
+    assert result.history["loss"][-1] < result.history["loss"][0]
+    assert result.value > 0.8
+
+
+@pytest.mark.parametrize("kind", BACKBONES)
+def test_the_core_space_has_exactly_four_names(kind: type[ImageClassifier]) -> None:
+    hp = keras_tuner.HyperParameters()
+    hypermodel(kind, extended=False).build(hp)
+    assert set(hp.values) == CORE
+
+
+@pytest.mark.parametrize("kind", BACKBONES)
+def test_building_the_extended_space_declares_every_name(kind: type[ImageClassifier]) -> None:
+    hp = keras_tuner.HyperParameters()
+    hp.values["optimizer"] = "sgd"
+    hypermodel(kind).build(hp)
+    extended = {"weight_decay", "momentum", "label_smoothing", "augmentation", "schedule", "width", "depth"}
+    assert set(hp.values) == CORE | extended
+
+
+@pytest.mark.parametrize(("optimizer", "active"), [("sgd", True), ("adam", False), ("adamw", False)])
+def test_momentum_is_active_with_sgd_only(optimizer: str, active: bool) -> None:
+    hp = hyperparameters(optimizer=optimizer)
+    hypermodel().build(hp)
+    declared = next(each for each in hp.space if each.name == "momentum")
+    assert hp.is_active(declared) is active
+    assert ("momentum" in hp.values) is active
+
+
+def test_the_classifier_takes_raw_pixels_and_normalises_them() -> None:
+    classifier = hypermodel()
+    model = classifier.classifier(classifier.build(hyperparameters()))
+    pixels = np.asarray(toy().images[:4])
+    normalisation = keras.Model(model.input, model.get_layer("normalization").output)
+    np.testing.assert_allclose(
+        keras.ops.convert_to_numpy(normalisation(pixels.astype("float32"))), (pixels - 110.0) / 60.0, atol=1e-5
+    )
+    probabilities = model.predict_on_batch(pixels)
+    assert probabilities.dtype == np.float32
+    np.testing.assert_allclose(probabilities.sum(axis=-1), 1.0, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", BACKBONES)
+def test_a_saved_classifier_loads_where_the_project_is_unknown(kind: type[ImageClassifier], tmp_path: Path) -> None:
+    classifier = hypermodel(kind)
+    model = classifier.classifier(classifier.build(hyperparameters(augmentation=0.5)))
+    pixels = np.asarray(toy().images[:8])
+    np.save(tmp_path / "pixels.npy", pixels)
+    model.save(tmp_path / "model.keras")
+    script = (
+        "import keras, numpy as np\n"
+        "model = keras.saving.load_model('model.keras')\n"
+        "np.save('probabilities.npy', model.predict_on_batch(np.load('pixels.npy')))\n"
+        "import sys\nassert not any(name.split('.')[0] == 'models' for name in sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-I", "-c", script], cwd=tmp_path, check=True, capture_output=True)
+    np.testing.assert_allclose(np.load(tmp_path / "probabilities.npy"), model.predict_on_batch(pixels), atol=1e-5)
+
+
+def test_augmentation_acts_in_training_only() -> None:
+    keras.utils.set_random_seed(0)
+    layer = RandomAugmentation(1.0, flips=True, fill=(9.0, 9.0, 9.0))
+    pixels = np.asarray(toy().images[:8])
+    still = keras.ops.convert_to_numpy(layer(pixels, training=False))
+    first = keras.ops.convert_to_numpy(layer(pixels, training=True))
+    second = keras.ops.convert_to_numpy(layer(pixels, training=True))
+    np.testing.assert_array_equal(still, pixels)
+    assert first.dtype == np.uint8 and first.shape == pixels.shape
+    assert (first != pixels).any() and (first != second).any()
+
+
+def test_augmentation_of_strength_zero_does_nothing() -> None:
+    pixels = np.asarray(toy().images[:8])
+    layer = RandomAugmentation(0.0, flips=True, fill=(9.0, 9.0, 9.0))
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(layer(pixels, training=True)), pixels)
+
+
+@pytest.mark.parametrize("flips", [True, False])
+def test_only_pictures_that_may_be_mirrored_are(flips: bool) -> None:
+    keras.utils.set_random_seed(0)
+    # So weak that nothing but a mirror image is left of the changes.
+    layer = RandomAugmentation(1e-6, flips=flips, fill=(0.0,))
+    ramp = np.broadcast_to(np.arange(8, dtype=np.uint8)[None, None, :, None], (64, 8, 8, 1))
+    out = keras.ops.convert_to_numpy(layer(ramp, training=True))
+    mirrored = [np.array_equal(picture, ramp[0, :, ::-1]) for picture in out]
+    assert any(mirrored) is flips
+    assert not all(mirrored)
+
+
+def test_bfloat16_keeps_logits_and_probabilities_in_float32() -> None:
+    try:
+        set_precision("mixed_bfloat16")
+        classifier = hypermodel()
+        hp = hyperparameters()
+        model = classifier.build(hp)
+        result = classifier.fit(hp, model, toy(), toy(40), seed=0)
+        assert model.output.dtype == "float32"
+        assert classifier.classifier(model).output.dtype == "float32"
+        assert all(np.isfinite(result.history["loss"]))
+    finally:
+        set_precision("float32")
+
+
+def test_an_unknown_precision_is_refused() -> None:
+    with pytest.raises(ValueError, match="mixed_bfloat16"):
+        set_precision("int4")
+
+
+class _Fixed:
+    """Stands for a classifier: these probabilities for these pictures, which hold their own row number."""
+
+    def __init__(self, probabilities: np.ndarray) -> None:
+        self.probabilities = probabilities
+
+    def predict_on_batch(self, batch: np.ndarray) -> np.ndarray:
+        return self.probabilities[batch[:, 0, 0, 0]]
+
+
+def test_evaluation_counts_as_one_does_by_hand() -> None:
+    probabilities = np.array([[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.6, 0.3, 0.1], [0.2, 0.5, 0.3], [1.0, 0.0, 0.0]])
+    images = np.arange(5, dtype=np.uint8).reshape(5, 1, 1, 1)
+    result = evaluate(_Fixed(probabilities), images, np.array([0, 1, 1, 1, 0]), classes=3, batch_size=2)
+    assert result.accuracy == pytest.approx(0.8)
+    assert result.loss == pytest.approx(-np.log([0.7, 0.8, 0.3, 0.5, 1.0]).mean())
+    np.testing.assert_array_equal(result.confusion, [[2, 0, 0], [1, 2, 0], [0, 0, 0]])
+    assert [each.precision for each in result.per_class] == pytest.approx([2 / 3, 1.0, 0.0])
+    assert [each.recall for each in result.per_class] == pytest.approx([1.0, 2 / 3, 0.0])
+    assert [each.support for each in result.per_class] == [2, 3, 0]

@@ -1,0 +1,166 @@
+"""How training goes: order, repeatability, schedules, which weights are kept, when it gives up."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import keras_tuner
+import numpy as np
+import pytest
+
+from models.classifier import Inputs
+from models.cnn import CNN
+from models.evaluation import evaluate
+from models.training import FitResult, LabelledImages, NonFiniteLoss, TrainingBatches, ValidationBatches, epoch_order
+
+pytestmark = [
+    pytest.mark.keras,
+    # Keras 3.15 turns variables into arrays in a way that NumPy 2 will not allow for ever.
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
+]
+
+
+def toy(count: int, seed: int = 0) -> LabelledImages:
+    random = np.random.default_rng(seed)
+    labels = random.integers(0, 2, count)
+    images = random.integers(0, 160, (count, 8, 8, 1)) + 60 * labels[:, None, None, None]
+    return LabelledImages(images.astype(np.uint8), labels, np.arange(count))
+
+
+def train(
+    *, seed: int = 0, epochs: int = 3, patience: int = 9, callbacks: Any = (), validation: int = 30, **values: Any
+) -> tuple[CNN, keras.Model, FitResult]:
+    inputs = Inputs((8, 8, 1), 2, mean=(110.0,), std=(60.0,), flips=False)
+    classifier = CNN(inputs, extended=True, epochs=epochs, train_images=70, patience=patience)
+    hp = keras_tuner.HyperParameters()
+    hp.values.update({"width": 4, "depth": 1, "batch_size": 16, **values})
+    keras.utils.set_random_seed(seed)
+    model = classifier.build(hp)
+    result = classifier.fit(hp, model, toy(70), toy(validation, seed=1), seed=seed, callbacks=callbacks)
+    return classifier, model, result
+
+
+def test_the_order_is_a_function_of_seed_and_epoch() -> None:
+    np.testing.assert_array_equal(epoch_order(3, 5, 50), np.random.default_rng([3, 5]).permutation(50))
+    assert (epoch_order(3, 5, 50) != epoch_order(3, 6, 50)).any()
+    assert (epoch_order(3, 5, 50) != epoch_order(4, 5, 50)).any()
+
+
+def test_batches_are_full_and_follow_the_order_of_their_epoch() -> None:
+    data = toy(70)
+    batches = TrainingBatches(data, batch_size=16, seed=7)
+    batches.epoch = 2
+    assert len([batches[index] for index in range(batches.num_batches)]) == 4
+    images, labels = batches[1]
+    rows = epoch_order(7, 2, 70)[16:32]
+    np.testing.assert_array_equal(images, data.images[rows])
+    np.testing.assert_array_equal(labels, data.labels[rows])
+
+
+def test_a_set_smaller_than_a_batch_is_one_batch() -> None:
+    batches = TrainingBatches(toy(5), batch_size=16, seed=0)
+    assert batches.num_batches == 1
+    assert len(batches[0][0]) == 5
+
+
+def test_fit_sees_the_batches_of_each_epoch_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[int, int]] = []
+    read = TrainingBatches.__getitem__
+
+    def record(self: TrainingBatches, index: int) -> Any:
+        seen.append((self.epoch, index))
+        return read(self, index)
+
+    monkeypatch.setattr(TrainingBatches, "__getitem__", record)
+    train(epochs=3)
+    # What comes before is Keras looking at the shapes, in the first epoch.
+    expected = [(epoch, index) for epoch in range(3) for index in range(4)]
+    assert sorted(seen[-12:]) == expected
+
+
+def test_validation_weighs_each_picture_once() -> None:
+    batches = ValidationBatches(toy(23), batch_size=10)
+    parts = [batches[index] for index in range(batches.num_batches)]
+    assert {len(images) for images, _, _ in parts} == {8}
+    weights = np.concatenate([weight for _, _, weight in parts])
+    assert np.count_nonzero(weights) == 23
+    assert weights.mean() == pytest.approx(1.0)
+
+
+def test_the_same_seed_gives_the_same_training_and_another_seed_another() -> None:
+    values = {"augmentation": 0.5, "dropout": 0.3, "optimizer": "sgd"}
+    _, first, first_result = train(seed=1, **values)
+    _, again, again_result = train(seed=1, **values)
+    _, other, other_result = train(seed=2, **values)
+    assert first_result == again_result
+    assert first_result != other_result
+    for one, two in zip(first.get_weights(), again.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, two)
+    assert any((one != two).any() for one, two in zip(first.get_weights(), other.get_weights(), strict=True))
+
+
+@pytest.mark.parametrize(("epochs", "patience"), [(3, 9), (6, 1)])
+def test_the_value_is_that_of_the_weights_kept(epochs: int, patience: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("models.training.VALIDATION_BATCH_SIZE", 8)
+    classifier, model, result = train(
+        epochs=epochs, patience=patience, validation=29, label_smoothing=0.2, learning_rate=0.05
+    )
+    data = toy(29, seed=1)
+    found = evaluate(classifier.classifier(model), data.images, data.labels, classes=2)
+    accuracies = result.history["val_accuracy"]
+    assert result.best_epoch == int(np.argmax(accuracies))
+    assert result.value == accuracies[result.best_epoch] == pytest.approx(found.accuracy)
+    assert result.history["val_loss"][result.best_epoch] == pytest.approx(found.loss, rel=1e-4)
+
+
+def test_cosine_warms_up_and_then_falls_to_zero() -> None:
+    _, _, result = train(epochs=8, schedule="cosine", learning_rate=0.01)
+    rates = result.history["learning_rate"]
+    peak = int(np.argmax(rates))
+    assert rates[0] < rates[peak]
+    assert all(later < earlier for earlier, later in zip(rates[peak:], rates[peak + 1 :], strict=False))
+    assert rates[-1] == pytest.approx(0.0, abs=1e-6)
+
+
+def test_a_constant_learning_rate_falls_on_a_plateau() -> None:
+    # No step changes a weight at this rate: once batch normalisation has its averages, the validation loss is still.
+    _, _, result = train(epochs=20, patience=99, schedule="constant", optimizer="sgd", learning_rate=1e-12)
+    rates = result.history["learning_rate"]
+    assert rates[0] == pytest.approx(1e-12)
+    assert rates[-1] < rates[0]
+
+
+def test_label_smoothing_raises_the_training_loss_of_sure_answers() -> None:
+    values = {"optimizer": "adam", "learning_rate": 1e-2, "dropout": 0.0}
+    _, _, sharp = train(epochs=6, label_smoothing=0.0, **values)
+    _, _, smooth = train(epochs=6, label_smoothing=0.2, **values)
+    assert smooth.history["loss"][-1] > sharp.history["loss"][-1]
+
+
+def test_a_loss_that_is_no_number_ends_the_training() -> None:
+    with pytest.raises(NonFiniteLoss) as caught:
+        train(optimizer="sgd", learning_rate=1e30, schedule="constant")
+    assert caught.value.epoch in (0, 1)
+
+
+def test_callbacks_given_come_last_and_may_raise() -> None:
+    class Pruned(Exception):
+        pass
+
+    class Prune(keras.callbacks.Callback):  # type: ignore[misc]
+        def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+            assert logs is not None and {"val_accuracy", "learning_rate"} <= logs.keys()
+            raise Pruned
+
+    with pytest.raises(Pruned):
+        train(callbacks=[Prune()])
+
+
+def test_training_begins_at_the_initial_epoch() -> None:
+    classifier, model, _ = train(epochs=4)
+    hp = keras_tuner.HyperParameters()
+    hp.values.update({"width": 4, "depth": 1, "batch_size": 16})
+    result = classifier.fit(hp, model, toy(70), toy(30, seed=1), seed=0, initial_epoch=3)
+    assert len(result.history["loss"]) == 1
+    assert result.best_epoch == 3

@@ -1,0 +1,98 @@
+"""What tests let other processes do. They are started afresh (spawn), so all that they run is importable from here."""
+
+from __future__ import annotations
+
+import multiprocessing
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Barrier
+from typing import Any, TypeVar
+
+from optuna.trial import TrialState
+
+from storage.claims import Claims, owner_name
+from storage.database import open_database
+
+Result = TypeVar("Result")
+
+_HOLD = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("BEGIN IMMEDIATE")
+print("held", flush=True)
+sys.stdin.readline()
+connection.execute("ROLLBACK")
+connection.close()
+"""
+
+_barrier: Barrier | None = None
+
+
+def _set_barrier(barrier: Barrier) -> None:
+    global _barrier  # noqa: PLW0603  # a process of a pool has no other way to be given one
+    _barrier = barrier
+
+
+def in_processes(count: int, function: Callable[..., Result], *arguments: Any) -> list[Result]:
+    """Call a function in so many new processes, all at the same moment; return what each returned."""
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(count, spawn, _set_barrier, (spawn.Barrier(count, timeout=60),)) as pool:
+        futures = [pool.submit(_together, function, *arguments) for _ in range(count)]
+        return [future.result(timeout=120) for future in futures]
+
+
+def _together(function: Callable[..., Result], *arguments: Any) -> Result:
+    assert _barrier is not None
+    _barrier.wait()
+    return function(*arguments)
+
+
+def run_trials(url: str, study_id: int) -> list[tuple[int, int]]:
+    """Claim and complete trials until the budget is spent; return each claim's trial number and count."""
+    database = open_database(url)
+    claims = Claims(database, study_id, owner_name())
+    done: list[tuple[int, int]] = []
+    while True:
+        claim = claims.next()
+        if claim is not None:
+            database.set_trial_state_values(claim.trial_id, TrialState.COMPLETE, [float(claim.number)])
+            done.append((claim.number, claim.count))
+        elif claims.standing().done:
+            database.engine.dispose()
+            return done
+        else:
+            time.sleep(0.01)
+
+
+def open_and_count_studies(url: str) -> int:
+    """Open a database that may not be there yet; return how many studies are in it."""
+    database = open_database(url, create=True)
+    studies = len(database.get_all_studies())
+    database.engine.dispose()
+    return studies
+
+
+@contextmanager
+def write_lock(file: Path) -> Iterator[Callable[[], None]]:
+    """Hold a SQLite file's write lock in another process; what is yielded releases it."""
+    with subprocess.Popen(
+        [sys.executable, "-c", _HOLD, str(file)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdin is not None
+        assert holder.stdout.readline() == "held\n"
+
+        def release() -> None:
+            assert holder.stdin is not None
+            if not holder.stdin.closed:
+                holder.stdin.close()
+
+        try:
+            yield release
+        finally:
+            release()

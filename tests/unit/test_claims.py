@@ -1,0 +1,429 @@
+"""N means N: each trial is created once, taken up by one worker at a time, and never lost."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.distributions import FloatDistribution
+from optuna.trial import FrozenTrial, TrialState
+
+from storage import claims as claims_module
+from storage.claims import (
+    FAILURE_KEY,
+    GIVEN_UP_KEY,
+    LEASE_S,
+    MAX_CONSECUTIVE_FAILURES,
+    MAX_LOST,
+    REASON_KEY,
+    WORKER_KEY,
+    Claim,
+    Claims,
+    LeaseWatch,
+    StudyDeleted,
+    TooManyFailures,
+    owner_name,
+)
+from storage.database import Database
+from storage.errors import ClaimLost
+from tests.databases import fresh_database, new_study, second_connection
+from tests.processes import in_processes, run_trials
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    with fresh_database(tmp_path / "studies.db") as opened:
+        yield opened
+
+
+def claimed(claims: Claims) -> Claim:
+    claim = claims.next()
+    assert claim is not None
+    return claim
+
+
+def finish(database: Database, claim: Claim, state: TrialState = TrialState.COMPLETE, value: float = 0.5) -> None:
+    database.set_trial_state_values(claim.trial_id, state, [value] if state == TrialState.COMPLETE else None)
+
+
+def trials(database: Database, name: str = "mnist") -> list[FrozenTrial]:
+    return database.get_all_trials(database.get_study_id_from_name(name))
+
+
+# --- The budget ---
+
+
+def test_four_processes_run_exactly_the_budget_and_each_trial_once(database: Database) -> None:
+    study_id = new_study(database, budget=40)._study_id
+    done = in_processes(4, run_trials, str(database.engine.url), study_id)
+    assert sorted(trial for each in done for trial in each) == [(number, 1) for number in range(40)]
+    found = trials(database)
+    assert [trial.number for trial in found] == list(range(40))
+    assert all(trial.state == TrialState.COMPLETE and trial.value == trial.number for trial in found)
+
+
+def test_no_trial_is_created_beyond_the_budget(database: Database) -> None:
+    claims = new_study(database, budget=2)
+    first, second = claimed(claims), claimed(claims)
+    assert (first.number, second.number) == (0, 1)
+    assert claims.next() is None
+    assert not claims.standing().done
+    finish(database, first)
+    finish(database, second, TrialState.PRUNED)
+    assert claims.next() is None
+    assert claims.standing().done
+    assert len(trials(database)) == 2
+
+
+def test_a_failed_trial_does_not_count(database: Database) -> None:
+    claims = new_study(database, budget=1)
+    finish(database, claimed(claims), TrialState.FAIL)
+    assert claims.standing().failed == 1
+    assert not claims.standing().done
+    again = claimed(claims)
+    assert again.number == 1
+    finish(database, again)
+    assert claims.standing().done
+
+
+def test_a_larger_budget_extends_the_study(database: Database) -> None:
+    claims = new_study(database, budget=1)
+    finish(database, claimed(claims))
+    assert claims.next() is None
+    claims.set_budget(2)
+    assert claimed(claims).number == 1
+
+
+def test_a_smaller_budget_stops_the_study(database: Database) -> None:
+    claims = new_study(database, budget=5)
+    for _ in range(2):
+        finish(database, claimed(claims))
+    claims.set_budget(2)
+    assert claims.next() is None
+    assert claims.standing().done
+
+
+def test_a_smaller_budget_bounds_the_trials_that_are_taken_up_too(database: Database) -> None:
+    claims = new_study(database, budget=5)
+    held = [claimed(claims) for _ in range(4)]
+    for claim in held:
+        claims.put_back(claim, "interrupted")
+    claims.set_budget(2)
+    again = [claimed(claims), claimed(claims)]
+    assert claims.next() is None
+    finish(database, again[0])
+    assert claims.next() is None
+    assert (claims.standing().finished, claims.standing().running, claims.standing().waiting) == (1, 1, 2)
+
+
+def test_a_study_without_a_budget_gives_no_trials(database: Database) -> None:
+    study_id = database.create_new_study([optuna.study.StudyDirection.MAXIMIZE], "stock")
+    assert Claims(database, study_id, "me").next() is None
+
+
+def test_studies_do_not_take_each_others_trials(database: Database) -> None:
+    first, second = new_study(database, budget=1), new_study(database, budget=1, name="cifar10")
+    assert claimed(first).number == 0
+    assert claimed(second).number == 0
+    assert [trial.number for trial in trials(database, "cifar10")] == [0]
+
+
+def test_a_deleted_study_is_told_from_one_that_has_nothing_to_do(database: Database) -> None:
+    claims = new_study(database)
+    claim = claimed(claims)
+    database.delete_study(claims._study_id)
+    with pytest.raises(StudyDeleted, match="was deleted while it ran"):
+        claims.next()
+    with pytest.raises(ClaimLost):
+        claims.beat(claim)
+    assert not claims.put_back(claim, "interrupted")
+    assert claims.running() == []
+
+
+def test_stock_optuna_sees_a_claimed_trial_as_running(database: Database) -> None:
+    claim = claimed(new_study(database))
+    trial = database.get_trial(claim.trial_id)
+    assert trial.state == TrialState.RUNNING
+    assert trial.datetime_start is not None
+    assert trial.user_attrs[WORKER_KEY] == "me"
+
+
+# --- Put back and taken up ---
+
+
+def test_a_trial_put_back_is_taken_up_as_itself(database: Database) -> None:
+    claims = new_study(database)
+    claim = claimed(claims)
+    database.set_trial_param(claim.trial_id, "x", 0.25, FloatDistribution(0, 1))
+    database.set_trial_intermediate_value(claim.trial_id, 1, 0.1)
+    database.set_trial_user_attr(claim.trial_id, "epochs", 1)
+    assert claims.put_back(claim, "interrupted")
+    assert trials(database)[0].state == TrialState.WAITING
+
+    again = claimed(claims)
+    assert (again.trial_id, again.number, again.count) == (claim.trial_id, claim.number, 2)
+    assert again.id != claim.id
+    trial = database.get_trial(again.trial_id)
+    assert trial.state == TrialState.RUNNING
+    assert trial.params == {"x": 0.25}
+    assert trial.intermediate_values == {1: 0.1}
+    assert trial.user_attrs["epochs"] == 1
+
+
+def test_the_lowest_waiting_trial_is_taken_up_before_a_new_one_is_made(database: Database) -> None:
+    claims = new_study(database, budget=5)
+    held = [claimed(claims) for _ in range(4)]
+    for number in (2, 1, 3):
+        claims.put_back(held[number], "interrupted")
+    assert [claimed(claims).number for _ in range(4)] == [1, 2, 3, 4]
+    assert claims.next() is None
+
+
+def test_a_trial_enqueued_by_stock_optuna_is_taken_up_and_counts(database: Database) -> None:
+    claims = new_study(database, budget=2)
+    study = optuna.load_study(study_name="mnist", storage=database)
+    study.enqueue_trial({"x": 0.75})
+    claim = claimed(claims)
+    assert (claim.number, claim.count) == (0, 1)
+    assert optuna.trial.Trial(study, claim.trial_id).suggest_float("x", 0, 1) == 0.75
+    assert claimed(claims).number == 1
+    assert claims.next() is None
+
+
+def test_the_count_grows_with_each_claim(database: Database) -> None:
+    claims = new_study(database)
+    counts = []
+    for _ in range(4):
+        claim = claimed(claims)
+        counts.append(claim.count)
+        claims.put_back(claim, "interrupted")
+    assert counts == [1, 2, 3, 4]
+
+
+def test_who_gave_a_trial_up_and_why_is_recorded(database: Database) -> None:
+    first = new_study(database, owner="first")
+    second = Claims(database, first._study_id, "second")
+    first.put_back(claimed(first), "interrupted")
+    second.put_back(claimed(second), "its worker was ended")
+    assert trials(database)[0].user_attrs[GIVEN_UP_KEY] == [
+        {"worker": "first", "reason": "interrupted", "lost": False},
+        {"worker": "second", "reason": "its worker was ended", "lost": False},
+    ]
+
+
+def test_a_trial_that_cost_several_workers_fails_and_does_not_come_back(database: Database) -> None:
+    claims = new_study(database, budget=1)
+    for _ in range(MAX_LOST - 1):
+        assert claims.put_back(claimed(claims), "its worker was killed", lost=True)
+        claims.put_back(claimed(claims), "interrupted")  # does not count
+        assert trials(database)[0].state == TrialState.WAITING
+    claims.put_back(claimed(claims), "its worker was killed", lost=True)
+    trial = trials(database)[0]
+    assert trial.state == TrialState.FAIL
+    assert trial.datetime_complete is not None
+    assert trial.user_attrs[FAILURE_KEY] == "worker_lost"
+    assert trial.user_attrs[REASON_KEY].endswith("the last: its worker was killed")
+    assert claimed(claims).number == 1
+
+
+def test_a_trial_is_put_back_once(database: Database) -> None:
+    claims = new_study(database)
+    claim = claimed(claims)
+    assert claims.put_back(claim, "interrupted")
+    assert not claims.put_back(claim, "interrupted")
+    again = claimed(claims)
+    assert not claims.put_back(claim, "interrupted")
+    assert [held.id for held, _ in claims.running()] == [again.id]
+    assert len(trials(database)[0].user_attrs[GIVEN_UP_KEY]) == 1
+
+
+def test_a_finished_trial_is_not_put_back(database: Database) -> None:
+    claims = new_study(database)
+    claim = claimed(claims)
+    finish(database, claim)
+    assert not claims.put_back(claim, "interrupted")
+    assert trials(database)[0].state == TrialState.COMPLETE
+
+
+def test_what_a_dead_worker_held_is_put_back_and_nothing_else(database: Database) -> None:
+    dead = new_study(database, budget=4, owner="dead")
+    alive = Claims(database, dead._study_id, "alive")
+    numbers = [claimed(dead).number, claimed(alive).number, claimed(dead).number]
+    assert alive.put_back_of("dead", "its worker died") == [numbers[0], numbers[2]]
+    assert [claim.owner for claim, _ in alive.running()] == ["alive"]
+    assert claimed(alive).number == numbers[0]
+
+
+def test_a_trial_claimed_by_a_dead_worker_is_continued_by_another(database: Database) -> None:
+    dead = new_study(database, budget=1, owner="dead")
+    lost = claimed(dead)
+    with second_connection(database) as other:
+        claims = Claims(other, dead._study_id, "alive")
+        assert claims.next() is None
+        claims.put_back_of("dead", "its worker died")
+        claim = claimed(claims)
+        assert (claim.number, claim.owner, claim.count) == (lost.number, "alive", 2)
+        finish(other, claim, value=0.9)
+    with pytest.raises(ClaimLost):
+        finish(database, lost, value=0.1)
+    assert trials(database)[0].value == 0.9
+
+
+def test_owners_are_told_apart() -> None:
+    assert len({owner_name() for _ in range(100)}) == 100
+
+
+# --- Lost answers ---
+
+
+@pytest.mark.parametrize("waiting", [False, True], ids=["created", "taken up"])
+def test_a_claim_whose_answer_was_lost_is_returned_and_not_made_again(
+    database: Database, monkeypatch: pytest.MonkeyPatch, waiting: bool
+) -> None:
+    claims = new_study(database, budget=3)
+    if waiting:
+        claims.put_back(claimed(claims), "interrupted")
+    database.sleep = lambda _: None
+    commit, lost = database.engine.dialect.do_commit, []
+
+    def commit_and_lose_the_answer(connection: Any) -> None:
+        commit(connection)
+        if not lost:
+            lost.append(connection)
+            raise sqlite3.OperationalError("server closed the connection unexpectedly")
+
+    monkeypatch.setattr(database.engine.dialect, "do_commit", commit_and_lose_the_answer)
+    claim = claimed(claims)
+    assert lost
+    assert (claim.number, claim.count) == (0, 2 if waiting else 1)
+    assert len(trials(database)) == 1
+    database.set_trial_user_attr(claim.trial_id, "epochs", 1)  # the fence lets it through
+    assert [held.id for held, _ in claims.running()] == [claim.id]
+
+
+# --- Failures ---
+
+
+def fail(database: Database, claims: Claims, times: int, reason: str = "ValueError: wrong") -> None:
+    for _ in range(times):
+        claim = claimed(claims)
+        database.set_trial_user_attr(claim.trial_id, FAILURE_KEY, "error")
+        database.set_trial_user_attr(claim.trial_id, REASON_KEY, reason)
+        finish(database, claim, TrialState.FAIL)
+
+
+def test_a_study_whose_last_trials_all_failed_ends_with_the_cause_named(database: Database) -> None:
+    claims = new_study(database, budget=20)
+    fail(database, claims, MAX_CONSECUTIVE_FAILURES - 1, "ValueError: first")
+    fail(database, claims, 1, "ValueError: the last reason")
+    with pytest.raises(TooManyFailures, match=r"the last 8 trials failed.*trial 7: ValueError: the last reason"):
+        claims.next()
+    assert len(trials(database)) == MAX_CONSECUTIVE_FAILURES
+
+
+@pytest.mark.parametrize("state", [TrialState.COMPLETE, TrialState.PRUNED])
+def test_a_finished_trial_between_failures_begins_the_count_anew(database: Database, state: TrialState) -> None:
+    claims = new_study(database, budget=20)
+    fail(database, claims, MAX_CONSECUTIVE_FAILURES - 1)
+    finish(database, claimed(claims), state)
+    fail(database, claims, MAX_CONSECUTIVE_FAILURES - 1)
+    assert claims.next() is not None
+
+
+def test_failures_are_forgiven_when_the_study_is_started_anew(database: Database) -> None:
+    claims = new_study(database, budget=20)
+    fail(database, claims, MAX_CONSECUTIVE_FAILURES)
+    claims.set_budget(20)
+    fail(database, claims, MAX_CONSECUTIVE_FAILURES)
+    with pytest.raises(TooManyFailures):
+        claims.next()
+
+
+# --- Leases ---
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_beating_lease_is_kept_for_ever(database: Database) -> None:
+    claims, clock = new_study(database), Clock()
+    claim = claimed(claims)
+    watch = LeaseWatch(claims, clock)
+    for _ in range(10):
+        assert watch.put_back_expired() == []
+        claims.beat(claim)
+        clock.now += LEASE_S - 1
+    assert [beat for _, beat in claims.running()] == [10]
+
+
+def test_a_lease_whose_beat_stands_still_runs_out_once(database: Database) -> None:
+    claims, clock = new_study(database), Clock()
+    claimed(claims)
+    watch = LeaseWatch(claims, clock)
+    assert watch.put_back_expired() == []
+    clock.now += LEASE_S
+    assert watch.put_back_expired() == []
+    clock.now += 0.1
+    assert [lost.number for lost in watch.put_back_expired()] == [0]
+    assert watch.put_back_expired() == []
+    assert trials(database)[0].state == TrialState.WAITING
+    assert "silent for 45 s" in trials(database)[0].user_attrs[GIVEN_UP_KEY][0]["reason"]
+
+
+def test_a_watcher_that_just_began_gives_a_full_lease(database: Database) -> None:
+    claims, clock = new_study(database), Clock()
+    claimed(claims)
+    clock.now += 100 * LEASE_S
+    watch = LeaseWatch(claims, clock)
+    assert watch.put_back_expired() == []
+    clock.now += LEASE_S / 2
+    assert watch.put_back_expired() == []
+
+
+def test_a_trial_claimed_again_begins_a_new_lease(database: Database) -> None:
+    claims, clock = new_study(database), Clock()
+    claim = claimed(claims)
+    watch = LeaseWatch(claims, clock)
+    watch.put_back_expired()
+    claims.put_back(claim, "interrupted")
+    claimed(claims)
+    clock.now += LEASE_S + 1
+    assert watch.put_back_expired() == []
+
+
+def test_a_worker_that_wakes_up_after_its_lease_learns_that_it_lost_it(database: Database) -> None:
+    asleep = new_study(database)
+    claim = claimed(asleep)
+    with second_connection(database) as other:
+        clock = Clock()
+        watch = LeaseWatch(Claims(other, asleep._study_id, "another"), clock)
+        watch.put_back_expired()
+        clock.now += LEASE_S + 1
+        assert [lost.number for lost in watch.put_back_expired()] == [0]
+    with pytest.raises(ClaimLost, match="trial 0 is no longer this worker's"):
+        asleep.beat(claim)
+    with pytest.raises(ClaimLost):
+        database.set_trial_intermediate_value(claim.trial_id, 2, 0.5)
+
+
+def test_a_trial_of_stock_optuna_that_runs_without_a_claim_is_left_alone(database: Database) -> None:
+    claims, clock = new_study(database), Clock()
+    optuna.load_study(study_name="mnist", storage=database).ask()
+    watch = LeaseWatch(claims, clock)
+    watch.put_back_expired()
+    clock.now += 10 * LEASE_S
+    assert watch.put_back_expired() == []
+    assert trials(database)[0].state == TrialState.RUNNING
+
+
+def test_a_lease_outlives_several_missed_beats() -> None:
+    assert claims_module.LEASE_S >= 5 * claims_module.BEAT_S

@@ -1,0 +1,141 @@
+"""The dashboard, asked over HTTP as a browser asks it."""
+
+from __future__ import annotations
+
+import http.client
+import io
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from PIL import Image
+
+from storage.artifacts import Artifacts
+from storage.database import open_database
+from storage.errors import BadInput
+from storage.settings import Home
+from tuning.dashboard import DashboardServer, make_server, serve
+
+
+@pytest.fixture
+def place(home: Path) -> Home:
+    place = Home(home)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    place.make(place.artifacts)
+    database = open_database(place.database_url, create=True)
+    optuna.create_study(study_name="mnist", storage=database, direction="maximize")
+    return place
+
+
+@pytest.fixture
+def server(place: Home) -> Iterator[DashboardServer]:
+    with make_server(open_database(place.database_url), place, "127.0.0.1", 0) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def ask(server: DashboardServer, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=20)
+    try:
+        content = json.dumps(body) if body is not None else None
+        typed = {"Content-Type": "application/json"} if body is not None else {}
+        connection.request(method, path, body=content, headers={**typed, **headers})
+        response = connection.getresponse()
+        return response.status, response.read()
+    finally:
+        connection.close()
+
+
+def test_the_page_and_the_studies_are_served(server: DashboardServer) -> None:
+    status, page = ask(server, "GET", "/dashboard")
+    assert status == 200
+    assert b"<html" in page
+    status, said = ask(server, "GET", "/api/studies")
+    assert status == 200
+    assert [study["study_name"] for study in json.loads(said)["study_summaries"]] == ["mnist"]
+    assert server.url == f"http://127.0.0.1:{server.server_port}/"
+
+
+def test_a_trial_and_its_learning_curve_are_shown_while_the_database_is_being_written(
+    server: DashboardServer, place: Home
+) -> None:
+    writer = open_database(place.database_url)
+    study = optuna.load_study(study_name="mnist", storage=writer)
+    trial = study.ask()
+    trial.report(0.5, 1)
+    picture = io.BytesIO()
+    Image.new("RGB", (9, 9), "red").save(picture, format="PNG")
+    kept = Artifacts(place.artifacts).put(
+        writer, trial._trial_id, "learning_curve", "learning_curve.png", lambda f: _write(f, picture.getvalue())
+    )
+    with writer.transaction():  # a writer in the middle of its work holds up no reader
+        status, said = ask(server, "GET", f"/api/studies/{study._study_id}?after=0")
+        assert status == 200
+        (shown,) = json.loads(said)["trials"]
+        assert shown["intermediate_values"] == [{"step": 1, "value": 0.5}]
+        assert shown["artifacts"][0]["filename"] == "learning_curve.png"
+        status, content = ask(server, "GET", f"/artifacts/{study._study_id}/{trial._trial_id}/{kept.id}")
+        assert (status, content) == (200, picture.getvalue())
+
+
+def _write(file: Path, content: bytes) -> None:
+    file.write_bytes(content)
+
+
+def test_another_site_in_the_same_browser_is_refused(server: DashboardServer) -> None:
+    new = {"study_name": "evil", "directions": ["minimize"]}
+    assert ask(server, "POST", "/api/studies", new, Origin="http://evil.example")[0] == 403
+    assert ask(server, "POST", "/api/studies", new, Origin="null")[0] == 403
+    assert ask(server, "GET", "/api/studies", Host="evil.example")[0] == 403
+    assert b"evil" not in ask(server, "GET", "/api/studies")[1]
+    assert ask(server, "GET", "/api/studies", Host="localhost:8080")[0] == 200
+    assert ask(server, "POST", "/api/studies", new, Origin=server.url.rstrip("/"))[0] == 201
+
+
+def test_a_port_in_use_is_refused_by_number_with_the_next_step(server: DashboardServer, place: Home) -> None:
+    port = server.server_port
+    with pytest.raises(BadInput, match=rf"port {port} on 127.0.0.1 is in use.*PORT="):
+        serve(place.database_url, place, "127.0.0.1", port)
+
+
+@pytest.mark.parametrize("port", [-1, 65_536])
+def test_a_port_that_is_none_is_refused(place: Home, port: int) -> None:
+    with pytest.raises(BadInput, match=f"port {port}"):
+        serve(place.database_url, place, "127.0.0.1", port)
+
+
+def test_a_host_that_is_none_is_refused(place: Home) -> None:
+    with pytest.raises(BadInput, match=r"cannot listen on 192\.0\.2\.1"):
+        serve(place.database_url, place, "192.0.2.1", 0)
+
+
+@pytest.mark.parametrize(("host", "warned"), [("127.0.0.1", False), ("0.0.0.0", True)])
+def test_ctrl_c_ends_it_quietly_and_a_host_for_all_is_warned_about(
+    place: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], host: str, warned: bool
+) -> None:
+    def interrupted(_: DashboardServer) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(DashboardServer, "serve_forever", interrupted)
+    serve(place.database_url, place, host, 0)
+    said = capsys.readouterr()
+    assert said.out.startswith("http://localhost:" if warned else "http://127.0.0.1:")
+    assert ("no authentication" in said.err) is warned
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="needs IPv6")
+def test_an_ipv6_address_is_listened_on(place: Home) -> None:
+    try:
+        server = make_server(open_database(place.database_url), place, "::1", 0)
+    except BadInput:
+        pytest.skip("this machine has no IPv6 loopback")
+    with server:
+        assert server.url == f"http://[::1]:{server.server_port}/"

@@ -1,0 +1,397 @@
+"""The storage refuses what it cannot use, waits for what is busy, and guards what another worker owns."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+import sqlalchemy
+from optuna.distributions import FloatDistribution
+from optuna.study import StudyDirection
+from optuna.trial import Trial, TrialState
+from sqlalchemy.exc import InterfaceError, OperationalError
+
+from storage.claims import Claims
+from storage.database import Database, check_storage, open_database, sqlite_file
+from storage.errors import BadInput, ClaimLost, StorageUnavailable
+from tests.databases import fresh_database, new_study
+from tests.processes import in_processes, open_and_count_studies, write_lock
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "studies.db"
+
+
+@pytest.fixture
+def database(file: Path) -> Iterator[Database]:
+    with fresh_database(file) as opened:
+        yield opened
+
+
+def rows(file: Path) -> list[str]:
+    connection = sqlite3.connect(file)
+    try:
+        return list(connection.iterdump())
+    finally:
+        connection.close()
+
+
+# --- What is refused ---
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("", "cannot be opened.*Give a URL like sqlite:///studies.db"),
+        ("studies.db", "storage 'studies.db' cannot be opened: .*Give a URL like"),
+        ("nodb://host/name", "cannot be opened: .*nodb.*Give a URL like"),
+        ("mysql://host/name", "cannot be opened: .*Give a URL like"),
+        ("sqlite://", "lives in one process's memory.*Name a file"),
+        ("sqlite:///:memory:", "lives in one process's memory.*Name a file"),
+        ("sqlite:////no/such/folder/studies.db", "/no/such/folder is not there or cannot be written. Make it, or"),
+        ("sqlite:////proc", "cannot be opened: unable to open database file. Check that it exists"),
+        ("postgresql+psycopg://user@127.0.0.1:1/name", "cannot be opened: .*Check that it exists"),
+    ],
+)
+@pytest.mark.parametrize("call", [check_storage, open_database], ids=["check", "open"])
+def test_a_url_that_cannot_be_used_is_bad_input_with_a_cure(call: Callable[[str], object], url: str, says: str) -> None:
+    with pytest.raises(BadInput, match=says):
+        call(url)
+
+
+def test_a_password_is_not_shown(tmp_path: Path) -> None:
+    with pytest.raises(BadInput) as refused:
+        check_storage("postgresql+psycopg://user:s3cret@127.0.0.1:1/name")
+    assert "s3cret" not in str(refused.value)
+    assert "user:***@127.0.0.1" in str(refused.value)
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_made(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("storage.database.os.access", lambda *_: False)
+    with pytest.raises(BadInput, match=f"the folder {file.parent} is not there or cannot be written"):
+        open_database(f"sqlite:///{file}", create=True)
+    assert not file.exists()
+
+
+def test_a_file_that_is_no_database_is_refused_and_left_alone(file: Path) -> None:
+    file.write_text("learning_rate: 0.1\n" * 100)
+    before = file.read_bytes()
+    with pytest.raises(BadInput, match="file is not a database"):
+        open_database(f"sqlite:///{file}", create=True)
+    assert file.read_bytes() == before
+
+
+@pytest.mark.parametrize("kept", [1_000, 9_000, 40_000])
+def test_a_truncated_database_is_refused(file: Path, kept: int) -> None:
+    opened = open_database(f"sqlite:///{file}", create=True)
+    opened.engine.dispose()
+    whole = file.read_bytes()
+    assert len(whole) > 40_000
+    file.write_bytes(whole[:kept])
+    with pytest.raises(BadInput, match="malformed|not a database"):
+        open_database(f"sqlite:///{file}")
+
+
+def test_another_programs_database_is_refused_and_left_alone(file: Path) -> None:
+    connection = sqlite3.connect(file)
+    connection.execute("CREATE TABLE songs (title TEXT)")
+    connection.commit()
+    connection.close()
+    before = file.read_bytes()
+    with pytest.raises(BadInput, match="is a database, but not Optuna's: it holds songs"):
+        open_database(f"sqlite:///{file}", create=True)
+    assert file.read_bytes() == before
+
+
+def test_a_database_of_another_optuna_version_is_refused(file: Path) -> None:
+    open_database(f"sqlite:///{file}", create=True).engine.dispose()
+    connection = sqlite3.connect(file)
+    connection.execute("UPDATE version_info SET schema_version = 1")
+    connection.execute("UPDATE alembic_version SET version_num = 'v0.0.0.a'")
+    connection.commit()
+    connection.close()
+    with pytest.raises(BadInput, match="another Optuna version"):
+        open_database(f"sqlite:///{file}")
+
+
+@pytest.mark.parametrize("empty", [False, True], ids=["missing", "empty"])
+def test_a_database_that_is_not_there_yet_is_made_only_when_asked(file: Path, empty: bool) -> None:
+    if empty:
+        file.touch()
+    url = f"sqlite:///{file}"
+    assert not check_storage(url)
+    with pytest.raises(BadInput, match="there is no study in .* yet. Start one first"):
+        open_database(url)
+    assert file.exists() == empty
+    assert not empty or file.stat().st_size == 0
+    opened = open_database(url, create=True)
+    assert opened.get_all_studies() == []
+    opened.engine.dispose()
+    assert check_storage(url)
+
+
+def test_only_a_sqlite_url_names_a_file() -> None:
+    url = sqlalchemy.engine.make_url
+    assert sqlite_file(url("sqlite:////a/b.db")) == Path("/a/b.db")
+    assert sqlite_file(url("sqlite:///file:b.db?mode=ro&uri=true")) is None
+    assert sqlite_file(url("postgresql+psycopg://host/name")) is None
+
+
+def test_six_processes_that_open_a_new_database_at_once_all_succeed(file: Path) -> None:
+    assert in_processes(6, open_and_count_studies, f"sqlite:///{file}") == [0] * 6
+
+
+# --- Many writers ---
+
+
+def test_write_ahead_logging_is_really_on(database: Database, file: Path) -> None:
+    with database.engine.connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2  # FULL
+        assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
+    assert file.read_bytes()[18:20] == b"\x02\x02"  # the header's versions for writing and reading: WAL
+
+
+def test_a_reader_does_not_wait_for_a_writer(database: Database, file: Path) -> None:
+    claims = new_study(database)
+    with write_lock(file):
+        began = time.monotonic()
+        assert claims.standing().budget == 3
+        assert len(database.get_all_studies()) == 1
+        assert time.monotonic() - began < 2.0
+
+
+def test_a_write_waits_for_another_process_and_then_succeeds(database: Database, file: Path) -> None:
+    claims = new_study(database)
+    with write_lock(file) as release:
+        timer = threading.Timer(0.5, release)
+        timer.start()
+        began = time.monotonic()
+        assert claims.next() is not None
+        assert time.monotonic() - began > 0.3
+        timer.join()
+
+
+def test_a_read_begins_no_write_transaction_and_a_write_begins_one_at_once(database: Database) -> None:
+    said: list[str] = []
+    sqlalchemy.event.listen(database.engine, "before_cursor_execute", lambda *call: said.append(call[2]))
+    study_id = database.create_new_study([StudyDirection.MAXIMIZE], "mnist")
+    assert "BEGIN IMMEDIATE" in said
+    said.clear()
+    database.get_study_name_from_id(study_id)
+    assert "BEGIN IMMEDIATE" not in said
+    assert "BEGIN" in said
+
+
+def test_a_transaction_that_fails_leaves_nothing(database: Database, file: Path) -> None:
+    claims = new_study(database)
+    before = rows(file)
+
+    def write_half() -> None:
+        with database.transaction() as session:
+            session.execute(sqlalchemy.text("DELETE FROM study_user_attributes"))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        write_half()
+    assert rows(file) == before
+    assert claims.next() is not None  # and no lock is left
+
+
+def test_a_database_cannot_be_pickled_because_its_hooks_would_be_lost(database: Database) -> None:
+    import pickle
+
+    with pytest.raises(TypeError, match="open it again by its URL"):
+        pickle.dumps(database)
+
+
+# --- Busy or away ---
+
+
+def operational(text: str) -> OperationalError:
+    return OperationalError("SELECT 1", {}, sqlite3.OperationalError(text))
+
+
+class Failing:
+    """Fails so many times, then returns 7."""
+
+    def __init__(self, times: int, error: Exception) -> None:
+        self.times = times
+        self.calls = 0
+        self.error = error
+
+    def __call__(self) -> int:
+        self.calls += 1
+        if self.calls <= self.times:
+            raise self.error
+        return 7
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        operational("database is locked"),
+        operational("server closed the connection unexpectedly"),
+        operational("disk I/O error"),
+        InterfaceError("SELECT 1", {}, sqlite3.InterfaceError("connection already closed")),
+    ],
+    ids=str,
+)
+def test_a_call_is_repeated_with_growing_pauses_while_the_database_is_busy(database: Database, error: Exception) -> None:
+    pauses: list[float] = []
+    database.sleep = pauses.append
+    call = Failing(12, error)
+    assert database.repeated(call) == 7
+    assert call.calls == 13
+    assert len(pauses) == 12
+    assert 0.02 < pauses[0] < 0.1
+    assert 2.0 < max(pauses) <= 7.5
+    assert pauses[3] > pauses[0]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["unable to open database file", "attempt to write a readonly database", "database or disk is full",
+     "no such table: trials", "file is not a database", "database disk image is malformed"],
+)  # fmt: skip
+def test_what_cannot_succeed_is_not_repeated(database: Database, text: str) -> None:
+    def must_not_wait(_: float) -> None:
+        pytest.fail("it waited")
+
+    database.sleep = must_not_wait
+    call = Failing(1, operational(text))
+    with pytest.raises(StorageUnavailable, match=f"did not take a call: {text}"):
+        database.repeated(call)
+    assert call.calls == 1
+
+
+def test_patience_ends(database: Database) -> None:
+    database.sleep = lambda _: None
+    database.patience_s = 0.05
+    with pytest.raises(StorageUnavailable, match="did not take a call: database is locked"):
+        database.repeated(Failing(10**9, operational("database is locked")))
+
+
+def test_an_error_that_is_not_the_databases_passes_through(database: Database) -> None:
+    call = Failing(1, ZeroDivisionError())
+    with pytest.raises(ZeroDivisionError):
+        database.repeated(call)
+    assert call.calls == 1
+
+
+def fail_next_commits(database: Database, times: int, *, after: bool) -> list[str]:
+    """Let the next commits fail: before they happen, or after, so that only the answer is lost."""
+    failed: list[str] = []
+    execute = database.engine.dialect.do_commit
+
+    def do_commit(connection: Any) -> None:
+        if after:
+            execute(connection)
+        if len(failed) < times:
+            failed.append("commit")
+            raise sqlite3.OperationalError("server closed the connection unexpectedly")
+        if not after:
+            execute(connection)
+
+    database.engine.dialect.do_commit = do_commit  # type: ignore[method-assign]
+    return failed
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["commit failed", "answer lost"])
+def test_a_trial_is_finished_once_although_the_database_went_away(database: Database, after: bool) -> None:
+    database.sleep = lambda _: None
+    claim = new_study(database).next()
+    assert claim is not None
+    failed = fail_next_commits(database, 1, after=after)
+    assert database.set_trial_state_values(claim.trial_id, TrialState.COMPLETE, [0.5])
+    assert failed
+    assert database.get_trial(claim.trial_id).value == 0.5
+
+
+def test_finishing_a_finished_trial_is_refused_where_no_answer_was_lost(database: Database) -> None:
+    claim = new_study(database).next()
+    assert claim is not None
+    database.set_trial_state_values(claim.trial_id, TrialState.COMPLETE, [0.5])
+    with pytest.raises(optuna.exceptions.UpdateFinishedTrialError):
+        database.set_trial_state_values(claim.trial_id, TrialState.COMPLETE, [0.5])
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["commit failed", "answer lost"])
+def test_a_write_survives_a_database_that_goes_away(database: Database, after: bool) -> None:
+    database.sleep = lambda _: None
+    claim = new_study(database).next()
+    assert claim is not None
+    failed = fail_next_commits(database, 2, after=after)
+    database.set_trial_user_attr(claim.trial_id, "epochs", 3)
+    assert len(failed) == 2
+    assert database.get_trial_user_attrs(claim.trial_id)["epochs"] == 3
+
+
+# --- The fence ---
+
+WRITES: dict[str, Callable[[Database, int], object]] = {
+    "set_trial_param": lambda d, t: d.set_trial_param(t, "x", 0.5, FloatDistribution(0, 1)),
+    "set_trial_state_values": lambda d, t: d.set_trial_state_values(t, TrialState.COMPLETE, [1.0]),
+    "put back": lambda d, t: d.set_trial_state_values(t, TrialState.WAITING),
+    "set_trial_intermediate_value": lambda d, t: d.set_trial_intermediate_value(t, 1, 0.5),
+    "set_trial_user_attr": lambda d, t: d.set_trial_user_attr(t, "epochs", 1),
+    "set_trial_system_attr": lambda d, t: d.set_trial_system_attr(t, "fixed_params", {}),
+    "record_heartbeat": lambda d, t: d.record_heartbeat(t),
+    "suggest": lambda d, t: Trial(optuna.load_study(study_name="mnist", storage=d), t).suggest_float("x", 0, 1),
+    "report": lambda d, t: Trial(optuna.load_study(study_name="mnist", storage=d), t).report(0.5, 1),
+    "set_user_attr": lambda d, t: Trial(optuna.load_study(study_name="mnist", storage=d), t).set_user_attr("a", 1),
+}
+
+
+@pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
+@pytest.mark.parametrize("now", ["another's", "waiting", "deleted"])
+def test_a_worker_that_lost_its_claim_writes_nothing(
+    database: Database, file: Path, write: Callable[[Database, int], object], now: str
+) -> None:
+    claims = new_study(database)
+    mine = claims.next()
+    assert mine is not None
+    other = open_database(f"sqlite:///{file}")
+    others = Claims(other, other.get_study_id_from_name("mnist"), "another")
+    assert others.put_back(mine, "its worker was silent")
+    if now == "another's":
+        taken = others.next()
+        assert taken is not None
+        assert taken.trial_id == mine.trial_id
+    elif now == "deleted":
+        other.delete_study(other.get_study_id_from_name("mnist"))
+    other.engine.dispose()
+    before = rows(file)
+    # A study that is gone is a KeyError of Optuna's where it is looked up first.
+    with pytest.raises((ClaimLost, KeyError) if now == "deleted" else ClaimLost):
+        write(database, mine.trial_id)
+    assert rows(file) == before
+
+
+@pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
+def test_a_worker_that_holds_its_claim_writes(
+    database: Database, file: Path, write: Callable[[Database, int], object]
+) -> None:
+    claim = new_study(database).next()
+    assert claim is not None
+    before = rows(file)
+    write(database, claim.trial_id)
+    assert rows(file) != before
+
+
+def test_a_trial_that_nobody_claimed_here_is_not_fenced(database: Database, file: Path) -> None:
+    claim = new_study(database).next()
+    assert claim is not None
+    other = open_database(f"sqlite:///{file}")  # the dashboard, say
+    other.set_trial_user_attr(claim.trial_id, "note", "interesting")
+    other.engine.dispose()
+    assert database.get_trial(claim.trial_id).user_attrs["note"] == "interesting"

@@ -1,0 +1,116 @@
+"""A study's split is exact, stratified, and the same for the same seed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from storage.errors import BadInput
+from studies.datasets.splits import channel_histograms, channel_statistics, stratified_split
+
+LABELS = np.repeat(np.arange(10), 100)
+
+
+@st.composite
+def requests(draw: st.DrawFn) -> tuple[np.ndarray, int, int | None, int]:
+    sizes = draw(st.lists(st.integers(1, 40), min_size=1, max_size=8))
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+    if len(labels) < 2:
+        labels = np.array([0, 0])
+    np.random.default_rng(draw(st.integers(0, 9))).shuffle(labels)
+    validation = draw(st.integers(1, len(labels) - 1))
+    train = draw(st.none() | st.integers(1, len(labels) - validation))
+    return labels, validation, train, draw(st.integers(0, 2**32 - 1))
+
+
+@given(requests())
+def test_a_split_is_exact_disjoint_sorted_and_stratified_within_one(
+    request_: tuple[np.ndarray, int, int | None, int],
+) -> None:
+    labels, validation, train, seed = request_
+    split = stratified_split(labels, validation_images=validation, train_images=train, seed=seed)
+    left = len(labels) - validation
+    wanted = left if train is None else train
+    assert len(split.validation) == validation
+    assert len(split.train) == wanted
+    assert len(np.intersect1d(split.train, split.validation)) == 0
+    for part in (split.train, split.validation):
+        assert part.dtype == np.int64
+        assert (np.diff(part) > 0).all()
+        assert 0 <= part[0] <= part[-1] < len(labels)
+    classes = labels.max() + 1
+    every = np.bincount(labels, minlength=classes)
+    held = np.bincount(labels[split.validation], minlength=classes)
+    kept = np.bincount(labels[split.train], minlength=classes)
+    assert (np.abs(held - every * validation / len(labels)) < 1).all()
+    assert (np.abs(kept - (every - held) * wanted / left) < 1).all()
+
+
+@given(requests())
+def test_the_same_seed_gives_the_same_split(request_: tuple[np.ndarray, int, int | None, int]) -> None:
+    labels, validation, train, seed = request_
+    first, second = (
+        stratified_split(labels, validation_images=validation, train_images=train, seed=seed) for _ in range(2)
+    )
+    np.testing.assert_array_equal(first.train, second.train)
+    np.testing.assert_array_equal(first.validation, second.validation)
+    assert first.fingerprint == second.fingerprint
+
+
+def test_another_seed_gives_another_split() -> None:
+    prints = {
+        stratified_split(LABELS, validation_images=100, train_images=500, seed=seed).fingerprint for seed in range(20)
+    }
+    assert len(prints) == 20
+
+
+def test_fewer_training_images_are_among_the_more_and_leave_the_validation_part_alone() -> None:
+    few, many, all_left = (
+        stratified_split(LABELS, validation_images=100, train_images=count, seed=3) for count in (100, 500, None)
+    )
+    assert set(few.train) < set(many.train) < set(all_left.train)
+    np.testing.assert_array_equal(few.validation, all_left.validation)
+
+
+def test_the_split_of_a_seed_is_the_same_on_every_machine() -> None:
+    split = stratified_split(np.arange(20) % 4, validation_images=4, train_images=8, seed=0)
+    assert split.validation.tolist() == [2, 8, 11, 13]
+    assert split.train.tolist() == [0, 1, 3, 4, 6, 15, 17, 18]
+
+
+@pytest.mark.parametrize(
+    ("validation", "train", "seed", "message"),
+    [
+        (0, None, 0, "0 validation images were asked for, of 1000"),
+        (-5, None, 0, "-5 validation images"),
+        (1000, None, 0, "1000 validation images were asked for, of 1000 .* from 1 to 999"),
+        (100, 901, 0, "901 training images were asked for beside 100 .* from 1 to 900"),
+        (100, 0, 0, "0 training images"),
+        (100, 100, -1, "seed of a split is -1"),
+    ],
+)
+def test_more_images_than_there_are_is_bad_input(validation: int, train: int | None, seed: int, message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        stratified_split(LABELS, validation_images=validation, train_images=train, seed=seed)
+
+
+def test_channel_statistics_are_those_of_the_chosen_images() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (2_500, 4, 5, 3), dtype=np.uint8)
+    indices = np.arange(0, 2_500, 2)
+    mean, std = channel_statistics(images, indices)
+    np.testing.assert_allclose(mean, images[indices].mean(axis=(0, 1, 2)))
+    np.testing.assert_allclose(std, images[indices].std(axis=(0, 1, 2)))
+    np.testing.assert_allclose(channel_statistics(images)[0], images.mean(axis=(0, 1, 2)))
+    assert channel_histograms(images).sum() == images.size
+
+
+def test_the_deviation_of_a_constant_channel_can_be_divided_by() -> None:
+    mean, std = channel_statistics(np.full((3, 2, 2, 1), 17, dtype=np.uint8))
+    assert (mean, std) == ((17.0,), (1.0,))
+
+
+def test_statistics_of_no_images_are_bad_input() -> None:
+    with pytest.raises(BadInput, match="no images"):
+        channel_statistics(np.zeros((0, 2, 2, 1), dtype=np.uint8))

@@ -1,0 +1,39 @@
+"""Errors end a command with one line, and name the nearest name that exists."""
+
+from __future__ import annotations
+
+import pytest
+
+from storage.claims import StudyDeleted, TooManyFailures
+from storage.errors import BadInput, ClaimLost, SpecMismatch, StorageUnavailable, TuningError, unknown_name
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (TuningError, 1),
+        (BadInput, 2),
+        (SpecMismatch, 2),
+        (StorageUnavailable, 1),
+        (ClaimLost, 1),
+        (TooManyFailures, 1),
+        (StudyDeleted, 1),
+    ],
+)
+def test_every_error_is_a_tuning_error_with_its_exit_status(error: type[TuningError], status: int) -> None:
+    assert issubclass(error, TuningError)
+    assert error.exit_status == status
+
+
+def test_an_unknown_name_is_answered_with_the_nearest_and_with_all_that_exist() -> None:
+    error = unknown_name("data set", "cifar1O", ["mnist", "cifar10"])
+    assert str(error) == "unknown data set 'cifar1O'. Did you mean 'cifar10'? Known: cifar10, mnist."
+    assert error.exit_status == 2
+
+
+def test_a_name_that_is_near_to_none_gets_no_guess() -> None:
+    assert "Did you mean" not in str(unknown_name("study", "zzz", ["mnist"]))
+
+
+def test_where_nothing_exists_the_answer_says_so_and_what_to_do() -> None:
+    assert str(unknown_name("study", "a", [], then="Start one.")) == "unknown study 'a'. Known: none. Start one."

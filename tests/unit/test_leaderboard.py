@@ -1,0 +1,223 @@
+"""The order of trials, what `status` says, and which study is meant."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import time
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import FrozenTrial, TrialState
+
+from storage.database import Database, open_database
+from storage.errors import BadInput
+from studies.leaderboard import as_table, best_trial, find_study, leaderboard, status
+from tuning.status import duration, show_status, show_trials
+
+NOON = datetime(2026, 3, 1, 12, 0)
+
+
+@pytest.fixture
+def database(home: Path) -> Database:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return open_database(f"sqlite:///{home / 'studies.db'}", create=True)
+
+
+@pytest.fixture
+def study(database: Database) -> optuna.Study:
+    made = optuna.create_study(study_name="mnist", storage=database, direction="maximize")
+    made.set_user_attr("budget", 10)
+    return made
+
+
+def trial(
+    value: float | None = None,
+    state: TrialState = TrialState.COMPLETE,
+    *,
+    begun: datetime = NOON,
+    seconds: float = 60.0,
+    curve: tuple[float, ...] = (),
+    params: dict[str, Any] | None = None,
+    **attrs: Any,
+) -> FrozenTrial:
+    known: dict[str, BaseDistribution] = {
+        "learning_rate": FloatDistribution(1e-5, 1.0, log=True),
+        "units": IntDistribution(1, 512),
+        "optimizer": CategoricalDistribution(["sgd", "adam"]),
+    }
+    params = params or {}
+    return FrozenTrial(
+        number=-1,
+        trial_id=-1,
+        state=state,
+        value=value,
+        datetime_start=None if state == TrialState.WAITING else begun,
+        datetime_complete=begun + timedelta(seconds=seconds) if state.is_finished() else None,
+        params=params,
+        distributions={name: known[name] for name in params},
+        user_attrs=attrs,
+        system_attrs={},
+        intermediate_values=dict(enumerate(curve, start=1)),
+    )
+
+
+def test_the_best_trial_comes_first_and_a_failed_one_last(study: optuna.Study) -> None:
+    for one in (
+        trial(state=TrialState.FAIL, failure="diverged", reason="the loss was not finite"),
+        trial(0.8),
+        trial(state=TrialState.PRUNED, curve=(0.1, 0.99)),
+        trial(state=TrialState.RUNNING, curve=(0.5,)),
+        trial(0.9),
+        trial(
+            state=TrialState.WAITING, given_up=[{"worker": "w1", "reason": "old"}, {"worker": "w2", "reason": "new"}]
+        ),
+    ):
+        study.add_trial(one)
+    rows = leaderboard(study)
+    assert [(row["number"], row["state"]) for row in rows] == [
+        (4, "COMPLETE"), (1, "COMPLETE"), (2, "PRUNED"), (3, "RUNNING"), (5, "WAITING"), (0, "FAIL"),
+    ]  # fmt: skip
+    assert [row["value"] for row in rows] == [0.9, 0.8, 0.99, None, None, None]
+    assert [row["reason"] for row in rows] == [None, None, None, None, "new", "the loss was not finite"]
+    assert [row["epochs"] for row in rows] == [0, 0, 2, 1, 0, 0]
+
+
+def test_a_row_has_the_promised_keys_and_no_others(study: optuna.Study) -> None:
+    study.add_trial(trial(0.9, params={"units": 32}, epochs=3, seconds=4.5, worker="host:1:ab"))
+    (row,) = leaderboard(study)
+    assert set(row) == {"number", "state", "value", "params", "epochs", "seconds", "worker", "reason"}
+    assert row["params"] == {"units": 32}
+    assert (row["epochs"], row["worker"]) == (3, "host:1:ab")
+
+
+def test_the_earliest_of_equals_is_the_best_trial(study: optuna.Study) -> None:
+    for value in (0.5, 0.9, 0.9):
+        study.add_trial(trial(value))
+    best = best_trial(study)
+    assert best is not None
+    assert best.number == 1
+
+
+def test_without_a_complete_trial_there_is_no_best_one(study: optuna.Study) -> None:
+    study.add_trial(trial(state=TrialState.PRUNED, curve=(0.9,)))
+    assert best_trial(study) is None
+    assert status(study, "sqlite://")["best"] is None
+
+
+def test_status_counts_what_is_finished_and_reported(study: optuna.Study) -> None:
+    study.add_trial(trial(0.9, curve=(0.5, 0.9), params={"units": 32}))
+    study.add_trial(trial(state=TrialState.PRUNED, curve=(0.5,)))
+    study.add_trial(trial(state=TrialState.FAIL, curve=(0.1,)))
+    study.add_trial(trial(state=TrialState.RUNNING))
+    said = status(study, "postgresql+psycopg://me:secret@host/name")
+    assert said["study"] == "mnist"
+    assert "secret" not in said["storage"]
+    assert said["state"] == "running"
+    assert said["trials"] == {"complete": 1, "pruned": 1, "failed": 1, "running": 1, "waiting": 0, "frozen": 0}
+    assert said["budget"] == {"trials": 10, "done": 2}
+    assert said["epochs_trained"] == 4
+    assert said["best"] == {"number": 0, "value": 0.9, "params": {"units": 32}}
+
+
+def test_a_study_is_done_when_its_budget_is_spent_and_stopped_when_nothing_runs(study: optuna.Study) -> None:
+    study.add_trial(trial(0.9))
+    assert status(study, "sqlite://")["state"] == "stopped"
+    study.set_user_attr("budget", 1)
+    assert status(study, "sqlite://")["state"] == "done"
+
+
+def test_the_rate_leaves_out_the_night_between_two_calls_and_counts_parallel_workers(study: optuna.Study) -> None:
+    for begun in (NOON, NOON + timedelta(hours=12)):
+        for _ in range(2):  # two workers, a minute each
+            study.add_trial(trial(0.9, begun=begun))
+    assert status(study, "sqlite://")["forecast_s"] is None
+    study.add_trial(trial(state=TrialState.RUNNING))
+    said = status(study, "sqlite://")
+    assert said["rate_per_hour"] == pytest.approx(120)
+    assert said["forecast_s"] == pytest.approx(6 / 120 * 3600)
+
+
+def test_the_rate_does_not_jump_when_the_clocks_change(study: optuna.Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    try:
+        # On 29 March 2026, clocks go from 02:00 on to 03:00: from 01:30 to 03:30 one hour passes.
+        one = trial(0.9, begun=datetime(2026, 3, 29, 1, 30), seconds=2 * 3600)
+        study.add_trial(one)
+        assert status(study, "sqlite://")["rate_per_hour"] == pytest.approx(1)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+def test_without_a_name_the_study_whose_trial_began_last_is_meant(database: Database, study: optuna.Study) -> None:
+    study.add_trial(trial(0.5, begun=NOON + timedelta(hours=1)))
+    other = optuna.create_study(study_name="other", storage=database)
+    other.add_trial(trial(0.5, begun=NOON))
+    optuna.create_study(study_name="never tuned", storage=database)
+    assert find_study(database, None).study_name == "mnist"
+    other.add_trial(trial(0.5, begun=NOON + timedelta(hours=2)))
+    assert find_study(database, None).study_name == "other"
+    assert find_study(database, "mnist").study_name == "mnist"
+
+
+def test_an_unknown_study_is_refused_with_the_nearest_name(database: Database, study: optuna.Study) -> None:
+    with pytest.raises(BadInput, match=r"unknown study 'minst'\. Did you mean 'mnist'"):
+        find_study(database, "minst")
+
+
+def test_without_any_study_the_next_step_is_named(database: Database) -> None:
+    with pytest.raises(BadInput, match="make tune"):
+        find_study(database, None)
+
+
+def test_trials_in_csv_keep_whole_numbers_whole(study: optuna.Study, capsys: pytest.CaptureFixture[str]) -> None:
+    study.add_trial(trial(0.5, params={"units": 32}))
+    study.add_trial(trial(0.9, params={"optimizer": "adam"}, reason='a "comma", and\na line'))
+    show_trials(study, "csv")
+    first, second = csv.DictReader(io.StringIO(capsys.readouterr().out))
+    assert (first["number"], first["params_units"], first["params_optimizer"]) == ("1", "", "adam")
+    assert second["params_units"] == "32"
+    assert len(as_table(leaderboard(study))) == 2
+
+
+def test_trials_and_status_in_json_are_the_promised_documents(
+    study: optuna.Study, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study.add_trial(trial(0.5, params={"learning_rate": 0.01}))
+    show_trials(study, "json")
+    assert json.loads(capsys.readouterr().out)[0]["params"] == {"learning_rate": 0.01}
+    show_status(study, "sqlite:///x.db", as_json=True)
+    assert json.loads(capsys.readouterr().out)["budget"] == {"trials": 10, "done": 1}
+
+
+def test_tables_show_names_that_look_like_markup(database: Database, capsys: pytest.CaptureFixture[str]) -> None:
+    study = optuna.create_study(study_name="[bold]x[/]", storage=database, direction="maximize")
+    study.add_trial(trial(0.91234, params={"units": 32}))
+    study.add_trial(trial(state=TrialState.FAIL, reason="[red] is no colour"))
+    show_trials(study)
+    shown = capsys.readouterr().out
+    assert "[bold]x[/]" in shown
+    assert "0.9123" in shown
+    assert "[red] is no colour" in shown
+    show_status(study, "sqlite:///x.db")
+    assert "[bold]x[/]" in capsys.readouterr().out
+
+
+def test_an_unknown_format_is_refused(study: optuna.Study) -> None:
+    with pytest.raises(BadInput, match="Did you mean 'csv'"):
+        show_trials(study, "cvs")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0.4, "0 s"), (99, "99 s"), (300, "5 min"), (12_000, "3 h 20 min"), (190_000, "2 d 4 h")],
+)
+def test_durations_in_words(seconds: float, words: str) -> None:
+    assert duration(seconds) == words

@@ -1,0 +1,145 @@
+"""What a terminal shows while a study runs: each finished trial once, and where the study stands."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+
+import optuna
+import pytest
+from optuna.distributions import FloatDistribution
+from optuna.trial import TrialState, create_trial
+from rich.console import Console
+
+from storage.claims import BUDGET_KEY, FAILURE_KEY, REASON_KEY, WORKER_KEY
+from tuning.progress import Progress, finished_line, in_words, parameters_in_words, value_in_words
+
+
+@dataclass
+class Terminal:
+    """A console that writes into a string, and the clock that the progress reads."""
+
+    console: Console
+    text: io.StringIO
+    now: float = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def terminal(*, live: bool = False) -> Terminal:
+    text = io.StringIO()
+    return Terminal(Console(file=text, width=120, force_terminal=live, color_system=None), text)
+
+
+@pytest.fixture
+def study() -> optuna.Study:
+    created = optuna.create_study(study_name="mnist", direction="maximize")
+    created.set_user_attr(BUDGET_KEY, 4)
+    return created
+
+
+def add(study: optuna.Study, value: float | None, state: TrialState = TrialState.COMPLETE, **attrs: str) -> None:
+    study.add_trial(
+        create_trial(
+            state=state, value=value, params={"learning_rate": 0.012345678},
+            distributions={"learning_rate": FloatDistribution(0, 1)}, intermediate_values={1: 0.4, 2: 0.5},
+            user_attrs=attrs,
+        )
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0, "0 s"), (45, "45 s"), (89.4, "89 s"), (90, "2 min"), (720, "12 min"), (5400, "1 h 30 min"), (11_100, "3 h 05 min")],
+)
+def test_a_duration_is_said_as_people_say_it(seconds: float, words: str) -> None:
+    assert in_words(seconds) == words
+
+
+def test_values_have_no_digits_that_mean_nothing(study: optuna.Study) -> None:
+    assert value_in_words(0.012345678) == "0.01235"
+    assert value_in_words(32) == "32"
+    assert value_in_words("adam") == "adam"
+    add(study, 0.5)
+    assert parameters_in_words(study.trials[0]) == "learning_rate 0.01235"
+
+
+def test_a_finished_trial_is_one_line(study: optuna.Study) -> None:
+    add(study, 0.91234)
+    (trial,) = study.trials
+    assert finished_line(trial, trial) == "trial   0 complete 0.9123 (best so far)  2 epochs  0 s  learning_rate 0.01235"
+    assert "(best so far)" not in finished_line(trial, None)
+
+
+def test_a_failed_trial_says_why(study: optuna.Study) -> None:
+    add(study, None, TrialState.FAIL, **{FAILURE_KEY: "diverged", REASON_KEY: "the loss is not finite"})
+    add(study, None, TrialState.FAIL)
+    assert finished_line(study.trials[0], None) == "trial   0 fail     diverged: the loss is not finite"
+    assert finished_line(study.trials[1], None).endswith("error: no reason was recorded")
+
+
+def test_without_a_terminal_each_finished_trial_is_told_exactly_once(study: optuna.Study) -> None:
+    add(study, 0.1)
+    shown = terminal()
+    progress = Progress(study, 4, shown.console, live=False, clock=shown)
+    progress.start()
+    add(study, 0.7)
+    add(study, None, TrialState.FAIL, **{REASON_KEY: "[red]odd[/red]"})
+    study.ask()
+    for _ in range(3):
+        progress.update()
+    add(study, None, TrialState.PRUNED)
+    progress.stop()
+    lines = shown.text.getvalue().splitlines()
+    assert [line.split()[:3] for line in lines] == [
+        ["trial", "1", "complete"],
+        ["trial", "2", "fail"],
+        ["trial", "4", "pruned"],
+    ]
+    assert "(best so far)" in lines[0]
+    assert lines[1].endswith("[red]odd[/red]")
+
+
+def test_the_live_view_shows_where_the_study_stands(study: optuna.Study) -> None:
+    add(study, 0.1)
+    shown = terminal(live=True)
+    progress = Progress(study, 4, shown.console, live=True, clock=shown)
+    progress.start()
+    try:
+        add(study, 0.7)
+        running = study.ask()
+        running.suggest_float("learning_rate", 0, 1)
+        running.set_user_attr(WORKER_KEY, "me")
+        running.report(0.4321, 3)
+        shown.now = 60.0
+        progress.update()
+        rendered = terminal()
+        rendered.console.print(progress._render(study.trials, study.best_trial))
+        text = rendered.text.getvalue()
+    finally:
+        progress.stop()
+    assert "mnist" in text
+    assert "2/4 trials, 0 pruned, 0 failed" in text
+    assert "60 trials/h, about 2 min left" in text
+    assert "trial 2  3/4    0.4321" in " ".join(text.split(" ")) or "0.4321" in text
+    assert "best so far: trial 1, 0.7000" in text
+    assert "trial   1 complete 0.7000" in shown.text.getvalue()
+
+
+def test_many_running_trials_do_not_flood_the_screen(study: optuna.Study) -> None:
+    for _ in range(20):
+        study.ask().set_user_attr(WORKER_KEY, "me")
+    shown = terminal()
+    shown.console.print(Progress(study, 4, shown.console, live=False, clock=shown)._render(study.trials, None))
+    assert "and 4 more" in shown.text.getvalue()
+    assert "trial 15" in shown.text.getvalue()
+    assert "trial 16" not in shown.text.getvalue()
+
+
+def test_before_anything_finished_no_rate_is_made_up(study: optuna.Study) -> None:
+    shown = terminal()
+    progress = Progress(study, 4, shown.console, live=False, clock=shown)
+    progress.start()
+    shown.console.print(progress._render([], None))
+    assert "rate not known yet" in shown.text.getvalue()

@@ -1,0 +1,1 @@
+"""Running trials: the command line, the launcher, the workers, and what is done with their results."""

@@ -1,0 +1,5 @@
+"""`python -m tuning` is `tuning`."""
+
+from tuning.cli import main
+
+main()

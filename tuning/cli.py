@@ -1,0 +1,306 @@
+"""The command line: every command, each a few lines. Nothing heavy is imported before a command is chosen."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from storage.errors import BadInput, TuningError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from storage.database import Database
+    from storage.settings import Home
+
+app = typer.Typer(
+    name="tuning",
+    help="Tune the hyperparameters of Keras image classifiers.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # its help page costs more than everything else that `tuning --help` does
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+data_app = typer.Typer(
+    help="The data sets: what is here; fetch and verify one.", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(data_app, name="data")
+
+Study = Annotated[str | None, typer.Option("--study", help="The study's name. [default: the one tuned last]")]
+Storage = Annotated[str | None, typer.Option(help="SQLAlchemy URL. [default: TUNING_HOME/studies.db]")]
+Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
+
+
+def main() -> None:
+    """Run the command line and exit: 0 done, 1 failed, 2 bad input, 130 interrupted."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command; return its exit status. Errors are one line on standard error."""
+    try:
+        status = typer.main.get_command(app).main(args=arguments, prog_name="tuning", standalone_mode=False)
+        return status if isinstance(status, int) else 0
+    except TuningError as error:
+        return _fail(str(error), error.exit_status)
+    except typer.TyperException as error:
+        return _fail_usage(error)
+    except (KeyboardInterrupt, typer.Abort):
+        return _fail("interrupted", 130)
+    except typer.Exit as error:
+        return int(error.exit_code)
+    except BrokenPipeError:  # `tuning trials | head`
+        sys.stderr.close()
+        return 1
+
+
+def _fail_usage(error: typer.TyperException) -> int:
+    words = error.format_message() if hasattr(error, "format_message") else str(error)
+    context = getattr(error, "ctx", None)
+    if words.startswith("Usage:"):  # a command group was given no command: its help is the answer
+        print(words, file=sys.stderr)
+        return 2
+    return _fail(f"{words.rstrip('.')}." + (f" See: {context.command_path} --help" if context else ""), 2)
+
+
+def _fail(message: str, status: int) -> int:
+    print("error: " + " ".join(message.split()), file=sys.stderr)
+    return status
+
+
+def _home() -> Home:
+    from storage.settings import Home
+
+    return Home.from_environment()
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
+def _database(storage: str | None) -> Database:
+    from storage.database import open_database
+
+    _quiet_optuna()
+    return open_database(storage or _home().database_url)
+
+
+def _quiet_optuna() -> None:
+    import optuna
+
+    # Its notices would stand between the lines of the progress.
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+@app.command()
+def tune(
+    dataset: Annotated[str | None, typer.Option(help="A data set with a study in the catalog.")] = None,
+    study: Annotated[str | None, typer.Option(help="The study's name. [default: the data set's]")] = None,
+    trials: Annotated[int | None, typer.Option(help="The study's total of finished trials.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="The most epochs of a trial.")] = None,
+    timeout: Annotated[str | None, typer.Option(help="End in time: 90s, 30m, 2h.")] = None,
+    workers: Annotated[str, typer.Option(help="How many processes, or auto.")] = "auto",
+    workers_per_device: Annotated[int | None, typer.Option(help="How many processes on each GPU.")] = None,
+    model: Annotated[str | None, typer.Option(help="cnn, deep_cnn, resnet, or file.py:Class.")] = None,
+    space: Annotated[str | None, typer.Option(help="core or extended.")] = None,
+    train_images: Annotated[int | None, typer.Option(help="How many training images to use.")] = None,
+    seed: Annotated[int | None, typer.Option(help="All randomness derives from it.")] = None,
+    storage: Storage = None,
+    spec: Annotated[Path | None, typer.Option(help="A study's TOML file, instead of the catalog's.")] = None,
+    progress: Annotated[bool, typer.Option("--progress/--no-progress", help="The live view, on a terminal.")] = True,
+) -> int:
+    """Run or continue a study."""
+    from studies.declaration import Overrides
+    from tuning.launcher import TuneOptions, tune
+
+    _quiet_optuna()
+    options = TuneOptions(
+        dataset=dataset,
+        spec_file=spec,
+        study=study,
+        trials=trials,
+        timeout_s=_duration(timeout),
+        workers=_workers(workers),
+        workers_per_device=workers_per_device,
+        storage=storage,
+        progress=progress,
+        overrides=Overrides(model=model, space=space, epochs=epochs, train_images=train_images, seed=seed),
+    )
+    return tune(options, _home(), _console())
+
+
+def _duration(text: str | None) -> float | None:
+    from studies.spec import parse_duration
+
+    if text is None:
+        return None
+    try:
+        return parse_duration(text)
+    except ValueError:
+        raise BadInput(f"--timeout {text}: must be a positive duration such as 90s, 30m or 2h.") from None
+
+
+def _workers(text: str) -> int | None:
+    if text == "auto":
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        raise BadInput(f"--workers {text}: must be auto or a whole number, at least 1.") from None
+
+
+@app.command()
+def worker(
+    study: Annotated[str, typer.Option(help="The study to join.")],
+    storage: Annotated[str, typer.Option(help="SQLAlchemy URL of the study's storage.")],
+    model: Annotated[str | None, typer.Option(help="file.py:Class, if the study's model is a user's.")] = None,
+    precision: Annotated[str | None, typer.Option(hidden=True)] = None,
+    threads: Annotated[int | None, typer.Option(hidden=True)] = None,
+    supervised: Annotated[bool, typer.Option("--supervised", hidden=True)] = False,
+    preflight: Annotated[bool, typer.Option("--preflight", hidden=True)] = False,
+) -> int:
+    """Join a study from anywhere."""
+    import logging
+    import os
+
+    from tuning.devices import find_gpus, place_workers, usable_cores
+    from tuning.hypermodels import UserFile
+    from tuning.worker import WorkerOptions, work
+
+    _quiet_optuna()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    if precision is None or threads is None:
+        # Started by hand: this one process takes the first device. Before Keras is imported.
+        place = place_workers(find_gpus()[:1], usable_cores(), workers=1, per_device=None, environ=os.environ)[0]
+        os.environ.update(place.environment)
+        precision, threads = place.device.precision, place.threads
+    options = WorkerOptions(
+        study=study,
+        storage_url=storage,
+        home=_home(),
+        user_file=UserFile.parse(model) if model is not None else None,
+        precision=precision,
+        threads=threads,
+        supervised=supervised,
+        preflight=preflight,
+    )
+    return work(options)
+
+
+@app.command()
+def status(study: Study = None, storage: Storage = None, json: Json = False) -> None:
+    """State, budget, rate, forecast, best so far."""
+    from studies.leaderboard import find_study
+    from tuning.status import show_status
+
+    database = _database(storage)
+    show_status(find_study(database, study), database.shown_url, as_json=json)
+
+
+@app.command()
+def trials(
+    study: Study = None,
+    storage: Storage = None,
+    form: Annotated[str, typer.Option("--format", help="table, csv or json.")] = "table",
+) -> None:
+    """The leaderboard."""
+    from studies.leaderboard import find_study
+    from tuning.status import show_trials
+
+    show_trials(find_study(_database(storage), study), form)
+
+
+@app.command()
+def dashboard(
+    storage: Storage = None,
+    host: Annotated[str, typer.Option(help="The address to listen on; it has no password.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="The port to listen on; 0 takes a free one.")] = 8080,
+) -> None:
+    """The web view: optuna-dashboard, until Ctrl-C."""
+    from tuning.dashboard import serve
+
+    _quiet_optuna()
+    home = _home()
+    serve(storage or home.database_url, home, host, port)
+
+
+@app.command()
+def export(
+    study: Study = None,
+    storage: Storage = None,
+    trial: Annotated[int | None, typer.Option(help="A trial's number. [default: the best]")] = None,
+    form: Annotated[list[str] | None, typer.Option("--format", help="Only this format; may be repeated.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The bundle's folder. [default: under TUNING_HOME/exports]")] = None,
+) -> None:
+    """The best model as a bundle that anyone can load, measured once on the test split."""
+    from studies.leaderboard import find_study
+    from tuning.export import export
+
+    export(find_study(_database(storage), study), _home(), out, trial, form)
+
+
+@app.command()
+def predict(
+    images: Annotated[list[Path] | None, typer.Argument(metavar="IMAGE...", help="PNG, JPEG or WebP files.")] = None,
+    study: Annotated[str | None, typer.Option(help="The study whose exported model to ask.")] = None,
+    model: Annotated[Path | None, typer.Option(help="The folder of an exported bundle.")] = None,
+    json: Json = False,
+) -> None:
+    """Classify images that are in no data set."""
+    from tuning.predict import bundle_folder, predict, show_predictions
+
+    show_predictions(predict(bundle_folder(_home(), study, model), images or []), as_json=json)
+
+
+@app.command()
+def delete(
+    study: Annotated[str, typer.Option(help="The study's name.")],
+    storage: Storage = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> int:
+    """Delete a study with its artifacts and checkpoints."""
+    from tuning.deletion import delete_study
+
+    database = _database(storage)
+    return delete_study(database, study, _home(), confirm=(lambda _: True) if yes else _confirm)
+
+
+def _confirm(question: str) -> bool:
+    return bool(typer.confirm(question, err=True))
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+@data_app.command("list")
+def data_list(json: Json = False) -> None:
+    """What data sets there are, and which are here."""
+    from tuning.inventory import show_inventory
+
+    show_inventory(_home(), as_json=json)
+
+
+@data_app.command("prepare")
+def data_prepare(dataset: Annotated[str, typer.Argument(help="The data set.")]) -> None:
+    """Fetch, verify and decode a data set."""
+    from studies.datasets.prepared import prepare
+
+    _say(f"ready: {prepare(dataset, _home(), report=_say).folder}")
+
+
+@app.command()
+def explore(dataset: Annotated[str, typer.Option(help="The data set.")]) -> None:
+    """Draw a data set: class balance, samples, statistics."""
+    from studies.datasets.prepared import prepare
+    from tuning.explore import explore
+
+    home = _home()
+    for file in explore(prepare(dataset, home, report=_say), home.exploration(dataset)):
+        print(file)

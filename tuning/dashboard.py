@@ -1,0 +1,166 @@
+"""Optuna's dashboard of all studies in a database, with the pictures that trials made. No Keras."""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import socket
+import socketserver
+import sys
+import warnings
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import urlsplit
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+from storage.artifacts import Artifacts
+from storage.database import Database, open_database
+from storage.errors import BadInput
+from storage.settings import Home
+
+DEFAULT_HOST = "127.0.0.1"
+DEFAULT_PORT = 8080
+
+_READING = ("GET", "HEAD", "OPTIONS")
+
+
+class DashboardServer(socketserver.ThreadingMixIn, WSGIServer):
+    """Serves each request in its own thread, so that a slow one holds up no other."""
+
+    daemon_threads = True
+    request_queue_size = 64
+
+    def __init__(self, host: str, port: int, app: WSGIApplication) -> None:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        self.address_family = family
+        super().__init__(address, _QuietHandler)  # type: ignore[arg-type]  # typeshed knows only IPv4 addresses
+        self.set_app(app)
+
+    def server_bind(self) -> None:
+        """Bind without asking the name server for this machine's name, which can take seconds and is not needed."""
+        socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = self.server_address[:2]  # type: ignore[assignment]
+        self.setup_environ()
+
+    @property
+    def url(self) -> str:
+        """Where a browser finds it."""
+        host = str(self.server_name)
+        if ipaddress.ip_address(host).is_unspecified:  # listens on all addresses, this one among them
+            host = "localhost"
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.server_port}/"
+
+
+class _QuietHandler(WSGIRequestHandler):
+    def log_message(self, *_: Any) -> None:
+        """Say nothing of each request: an open page asks every few seconds."""
+
+
+def serve(url: str, home: Home, host: str = DEFAULT_HOST, port: int = DEFAULT_PORT) -> None:
+    """Serve the dashboard until Ctrl-C. Prints its address to stdout, alone on a line.
+
+    Args:
+        url: the storage's.
+        home: where the artifacts are.
+        host: the address to listen on.
+        port: the port to listen on; 0 takes one that is free.
+
+    Raises:
+        BadInput: the storage cannot be opened, or the address not be listened on.
+    """
+    server = make_server(open_database(url), home, host, port)
+    if not ipaddress.ip_address(str(server.server_name)).is_loopback:
+        _say(
+            f"Warning: {host} can be reached from other machines, and the dashboard has no authentication:"
+            " whoever reaches it can change and delete studies."
+        )
+    with server:
+        sys.stdout.write(server.url + "\n")
+        sys.stdout.flush()
+        _say("Open it in a browser. Ctrl-C ends it; studies go on.")
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            _say("")  # the terminal has shown ^C
+
+
+def make_server(database: Database, home: Home, host: str, port: int) -> DashboardServer:
+    """Return a server that listens already and answers once `serve_forever` is called.
+
+    Raises:
+        BadInput: the address cannot be listened on.
+    """
+    if not 0 <= port <= 65535:
+        raise BadInput(f"port {port} is none. Give PORT= a number from 0 to 65535; 0 takes one that is free.")
+    try:
+        server = DashboardServer(host, port, _refused)
+    except OSError as error:
+        raise _listen_error(error, host, port) from error
+    try:
+        loopback = ipaddress.ip_address(str(server.server_name)).is_loopback
+        server.set_app(_guarded(_application(database, home), loopback=loopback))
+    except BaseException:
+        server.server_close()
+        raise
+    return server
+
+
+def _application(database: Database, home: Home) -> WSGIApplication:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about features of Optuna that it calls experimental
+        import optuna_dashboard
+
+        artifacts = Artifacts(home.make(home.artifacts))
+        app: WSGIApplication = optuna_dashboard.wsgi(database, artifact_store=artifacts.store)
+    return app
+
+
+def _guarded(app: WSGIApplication, *, loopback: bool) -> WSGIApplication:
+    """Keep other web sites, open in the same browser, away from the dashboard, which takes any request.
+
+    A site can send a request here (then `Origin` names that site), or point its own name at this machine (then `Host`
+    is that name).
+    """
+
+    def guarded(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        host, origin = environ.get("HTTP_HOST", ""), environ.get("HTTP_ORIGIN")
+        strange_host = loopback and not _names_this_machine(host)
+        strange_origin = environ["REQUEST_METHOD"] not in _READING and origin and urlsplit(origin).netloc != host
+        if strange_host or strange_origin:
+            return _refused(environ, start_response)
+        return app(environ, start_response)
+
+    return guarded
+
+
+def _names_this_machine(host: str) -> bool:
+    name = urlsplit(f"//{host}").hostname or ""
+    try:
+        return name == "localhost" or name.endswith(".localhost") or ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+def _refused(_environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    start_response("403 Forbidden", [("Content-Type", "text/plain")])
+    return [b"This request comes from another site.\n"]
+
+
+def _listen_error(error: OSError, host: str, port: int) -> BadInput:
+    if error.errno == errno.EADDRINUSE:
+        return BadInput(
+            f"port {port} on {host} is in use. Give another with PORT={_next(port)}, or PORT=0 for any that is free."
+        )
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return BadInput(f"port {port} on {host} is not allowed to you. Give PORT= a number from 1024 up.")
+    return BadInput(f"cannot listen on {host}, port {port}: {error.strerror or error}. Give HOST={DEFAULT_HOST}.")
+
+
+def _next(port: int) -> int:
+    return port + 1 if port < 65535 else DEFAULT_PORT
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()

@@ -1,0 +1,54 @@
+"""Deleting a study with everything that it made."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from collections.abc import Callable
+
+from optuna.trial import TrialState
+
+from storage.artifacts import Artifacts
+from storage.claims import BEAT_S, Claims
+from storage.database import Database
+from storage.errors import TuningError
+from storage.settings import Home
+from studies.leaderboard import find_study
+
+
+def delete_study(database: Database, name: str, home: Home, *, confirm: Callable[[str], bool]) -> int:
+    """Delete a study: its rows, its artifacts, its checkpoints and its logs; its export stays. Return the exit status.
+
+    Raises:
+        BadInput: there is no such study.
+        TuningError: it is running.
+    """
+    study = find_study(database, name)
+    trials = study.get_trials(deepcopy=False)
+    running = [trial.number for trial in trials if trial.state == TrialState.RUNNING]
+    if running and _is_alive(database, study._study_id):
+        raise TuningError(
+            f"study {name!r} is running trial {', '.join(map(str, running))}. Stop it first, with Ctrl-C."
+        )
+    if not confirm(f"Delete study {name!r} with its {len(trials)} trials?"):
+        print("nothing was deleted", file=sys.stderr)
+        return 1
+    artifacts = Artifacts(home.artifacts)
+    # Rows first: a file that nothing names is only space, a row that names a missing file is a broken promise.
+    database.delete_study(study._study_id)
+    freed = artifacts.remove_all(trials)
+    for folder in (home.checkpoints(name), home.logs(name)):
+        shutil.rmtree(folder, ignore_errors=True)
+    print(f"deleted study {name!r}: {len(trials)} trials, {freed / 1e6:.1f} MB of artifacts", file=sys.stderr)
+    return 0
+
+
+def _is_alive(database: Database, study_id: int) -> bool:
+    """Return whether a running trial's heart beats, seen over a little more than one beat."""
+    claims = Claims(database, study_id, "delete")
+    before = {claim.id: beat for claim, beat in claims.running()}
+    if not before:
+        return False
+    time.sleep(1.5 * BEAT_S)
+    return any(before.get(claim.id, -1) != beat for claim, beat in claims.running())

@@ -1,0 +1,233 @@
+"""KerasTuner's `HyperParameters`, answered by an Optuna trial. The only file that knows both.
+
+A hypermodel's `build(hp)` declares each hyperparameter with its range and asks for its value in one call. Here the
+range may be replaced by the study's own, and the value comes from the trial. Name scopes become part of Optuna's names
+(`layer_0/units`), and what is inactive under a condition is not sampled. Afterwards a plain `HyperParameters` whose
+`values` are the trial's parameters builds the same model without Optuna.
+
+Everything passes through `HyperParameters._register`, which KerasTuner calls once for each hyperparameter and set of
+conditions. It is private: `pyproject.toml` caps keras-tuner, and a contract test watches it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import keras_tuner
+import optuna
+from keras_tuner.engine import hyperparameters as kt
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+
+from storage.errors import BadInput
+from studies.spec import ParameterRange
+
+Value = bool | int | float | str | None
+
+
+class UnusableParameter(BadInput):
+    """A hyperparameter cannot be sampled by Optuna, or a range does not fit it."""
+
+
+def distribution_of(hyperparameter: Any) -> BaseDistribution | None:
+    """Return the Optuna distribution of a KerasTuner hyperparameter; None for a fixed one.
+
+    Raises:
+        UnusableParameter: it has no faithful counterpart; the message names it and the cure.
+    """
+    name = hyperparameter.name
+    match hyperparameter:
+        case kt.Fixed():
+            return None
+        case kt.Boolean():
+            return CategoricalDistribution([False, True])
+        case kt.Choice():
+            return CategoricalDistribution(list(hyperparameter.values))
+        case kt.Int():
+            log = _is_log(hyperparameter)
+            low, high, step = hyperparameter.min_value, hyperparameter.max_value, hyperparameter.step or 1
+            # Optuna warns and rounds when the step does not divide the range; the last reachable value is the bound.
+            return IntDistribution(low, low + (high - low) // step * step, log=log, step=step)
+        case kt.Float():
+            log = _is_log(hyperparameter)
+            low, high, step = hyperparameter.min_value, hyperparameter.max_value, hyperparameter.step
+            if step is not None:
+                # The tolerance keeps a bound that floating point puts just below a whole number of steps.
+                high = min(high, round(low + math.floor((high - low) / step + 1e-9) * step, 12))
+            return FloatDistribution(low, high, log=log, step=step)
+    raise UnusableParameter(
+        f"parameter {name!r} is a {type(hyperparameter).__name__}, which is unknown here."
+        " Use hp.Int, hp.Float, hp.Choice, hp.Boolean or hp.Fixed."
+    )
+
+
+def _is_log(hyperparameter: Any) -> bool:
+    if hyperparameter.sampling == "reverse_log":
+        raise UnusableParameter(
+            f"parameter {hyperparameter.name!r} has sampling='reverse_log', which Optuna cannot draw."
+            " Declare 1 - x with sampling='log' instead."
+        )
+    log = bool(hyperparameter.sampling == "log")
+    if log and hyperparameter.step not in (None, 1):
+        raise UnusableParameter(
+            f"parameter {hyperparameter.name!r} has sampling='log' together with step={hyperparameter.step},"
+            " which Optuna cannot draw. Drop the step, or list the values in hp.Choice."
+        )
+    return log
+
+
+def ranged(hyperparameter: Any, given: ParameterRange) -> Any:
+    """Return the hyperparameter with its range replaced by the study's, its conditions kept.
+
+    Raises:
+        UnusableParameter: the range does not fit the hyperparameter's kind.
+    """
+    name, conditions = hyperparameter.name, hyperparameter.conditions
+    default = hyperparameter.default if given.default is None else given.default
+    if isinstance(hyperparameter, kt.Fixed):
+        raise UnusableParameter(
+            f"parameter {name!r} is fixed by the model and takes no range. Remove it from the file."
+        )
+    if given.choices is not None:
+        return _ranged_choice(hyperparameter, given.choices, default)
+    if not isinstance(hyperparameter, (kt.Int, kt.Float)):
+        raise UnusableParameter(
+            f"parameter {name!r} takes one of {list(hyperparameter.values)}. Give it choices = [...] out of these."
+        )
+    assert given.low is not None and given.high is not None
+    sampling = "log" if given.log else "linear"
+    if isinstance(hyperparameter, kt.Float):
+        return kt.Float(
+            name, given.low, given.high, step=given.step, sampling=sampling, conditions=conditions,
+            default=_nearest(float(default), given.low, given.high, given.step),
+        )  # fmt: skip
+    own = given.low if given.default is None else float(given.default)
+    for key, value in (("low", given.low), ("high", given.high), ("step", given.step or 1.0), ("default", own)):
+        if not float(value).is_integer():
+            raise UnusableParameter(
+                f"parameter {name!r} is an integer, received {key} = {value:g}. Give a whole number."
+            )
+    low, high, step = int(given.low), int(given.high), int(given.step or 1)
+    return kt.Int(
+        name, low, high, step=None if given.log else step, sampling=sampling, conditions=conditions,
+        default=int(_nearest(float(default), low, high, step)),
+    )  # fmt: skip
+
+
+def _nearest(value: float, low: float, high: float, step: float | None) -> float:
+    """Return what a range holds that is nearest to a value; Optuna would draw another one in place of any else."""
+    value = min(max(value, low), high)
+    if step is None:
+        return value
+    # The tolerance keeps a bound that floating point puts just below a whole number of steps.
+    last = math.floor((high - low) / step + 1e-9)
+    return round(low + min(round((value - low) / step), last) * step, 12)
+
+
+def _ranged_choice(hyperparameter: Any, choices: tuple[Value, ...], default: Any) -> Any:
+    name = hyperparameter.name
+    own = [False, True] if isinstance(hyperparameter, kt.Boolean) else getattr(hyperparameter, "values", None)
+    kind = type(own[0]) if own else (int if isinstance(hyperparameter, kt.Int) else float)
+    values = [float(choice) if kind is float and type(choice) is int else choice for choice in choices]
+    for value in values:
+        if type(value) is not kind:
+            raise UnusableParameter(f"parameter {name!r} takes {kind.__name__} values, received {value!r}.")
+        # A word that the model does not know would fail in every trial; a number may be any.
+        if own and kind in (str, bool) and value not in own:
+            raise UnusableParameter(f"parameter {name!r} takes one of {list(own)}, received {value!r}.")
+    chosen = default if default in values else values[0]
+    return kt.Choice(name, values, default=chosen, conditions=hyperparameter.conditions)
+
+
+class RangedHyperParameters(keras_tuner.HyperParameters):
+    """A model's hyperparameters with the study's ranges; each has its default unless a value is given.
+
+    Args:
+        ranges: what replaces the model's own ranges, by name.
+        values: what replaces the defaults, by name.
+    """
+
+    def __init__(self, ranges: Mapping[str, ParameterRange], values: Mapping[str, Value] | None = None) -> None:
+        super().__init__()
+        self._ranges = ranges
+        self._given = dict(values or {})
+        self.active: dict[str, Any] = {}
+
+    def _register(self, hyperparameter: Any, overwrite: bool = False) -> Any:
+        self._validate_name(hyperparameter.name)
+        own = self._ranges.get(hyperparameter.name)
+        if own is not None:
+            hyperparameter = ranged(hyperparameter, own)
+        hyperparameter = type(hyperparameter).from_config(hyperparameter.get_config())
+        self._require_one_range(hyperparameter)
+        self._hps[hyperparameter.name].append(hyperparameter)
+        self._space.append(hyperparameter)
+        if not self.is_active(hyperparameter):
+            return None
+        if hyperparameter.name not in self.values:
+            self.values[hyperparameter.name] = self._value_of(hyperparameter)
+        self.active[hyperparameter.name] = hyperparameter
+        return self.values[hyperparameter.name]
+
+    def _require_one_range(self, hyperparameter: Any) -> None:
+        # Optuna takes a second range of the same name silently and models both as one.
+        distribution = distribution_of(hyperparameter)
+        for known in self._hps.get(hyperparameter.name, []):
+            before = distribution_of(known)
+            if before != distribution:
+                raise UnusableParameter(
+                    f"parameter {hyperparameter.name!r} has two ranges under different conditions: {before} and"
+                    f" {distribution}. Give each its own name, with hp.name_scope for example."
+                )
+
+    def _value_of(self, hyperparameter: Any) -> Value:
+        value: Value = self._given.get(hyperparameter.name, hyperparameter.default)
+        return value
+
+
+class TrialHyperParameters(RangedHyperParameters):
+    """Hyperparameters whose values an Optuna trial suggests, in the order in which the model asks.
+
+    Args:
+        trial: suggests each active parameter once; a trial taken up again suggests what it did before.
+        ranges: what replaces the model's own ranges, by name.
+    """
+
+    def __init__(self, trial: optuna.trial.BaseTrial, ranges: Mapping[str, ParameterRange]) -> None:
+        super().__init__(ranges)
+        self._trial = trial
+
+    def _value_of(self, hyperparameter: Any) -> Value:
+        name, trial = hyperparameter.name, self._trial
+        value: Value
+        match distribution_of(hyperparameter):
+            case CategoricalDistribution(choices=choices):
+                value = trial.suggest_categorical(name, choices)
+            case IntDistribution(low=low, high=high, log=log, step=step):
+                value = trial.suggest_int(name, low, high, log=log, step=step)
+            case FloatDistribution(low=low, high=high, log=log, step=step):
+                value = trial.suggest_float(name, low, high, log=log, step=step)
+            case _:
+                value = hyperparameter.default
+        return value
+
+
+def parameters_of(hp: RangedHyperParameters) -> dict[str, Value]:
+    """Return the values of what a trial would sample: the active parameters that are not fixed."""
+    return {name: hp.values[name] for name, known in hp.active.items() if distribution_of(known) is not None}
+
+
+def extremes(hp: RangedHyperParameters) -> Iterator[dict[str, Value]]:
+    """Yield the corners of a space worth building: all lows, all highs, and each choice of each parameter alone."""
+    bounds = {name: d for name, known in hp.active.items() if (d := distribution_of(known)) is not None}
+    numeric = {n: d for n, d in bounds.items() if isinstance(d, (IntDistribution, FloatDistribution))}
+    choices_of = {n: d.choices for n, d in bounds.items() if isinstance(d, CategoricalDistribution)}
+    numbers = {n: [c for c in choices if type(c) in (int, float)] for n, choices in choices_of.items()}
+    numbers = {n: values for n, values in numbers.items() if len(values) == len(choices_of[n])}
+    for pick, bound in ((min, "low"), (max, "high")):
+        corner: dict[str, Value] = {n: getattr(d, bound) for n, d in numeric.items()}
+        yield corner | {n: pick(values, key=float) for n, values in numbers.items()}  # type: ignore[arg-type]
+    for name, choices in choices_of.items():
+        if name not in numbers:
+            yield from ({name: choice} for choice in choices)

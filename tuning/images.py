@@ -1,0 +1,183 @@
+"""A picture from anywhere, made to look like those of a data set. No Keras.
+
+A classifier knows the pictures of its data set and nothing else, so a picture is brought to their form:
+
+- `photo` (CIFAR): cropped to the middle, then scaled. What is cut off is background more often than not, and nothing is
+  squeezed or surrounded by bars, which the training pictures never are.
+- `digit` (MNIST): one digit, bright on black, its box scaled to 20 pixels and its centre of mass in the middle of
+  28x28, as LeCun et al. (1998) made MNIST. A dark drawing on a light ground is inverted; which it is, the border tells.
+- `silhouette` (Fashion-MNIST): one thing, bright on black, its box scaled to the whole picture and put in its middle,
+  as in section 2 of arXiv:1708.07747. Inverted likewise.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from storage.errors import BadInput
+
+Preparation = Literal["photo", "digit", "silhouette"]
+PREPARATIONS: tuple[Preparation, ...] = get_args(Preparation)
+
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
+
+MOST_PIXELS = 89_000_000
+"""A larger picture is refused unread: a few kilobytes can unpack to gigabytes."""
+
+MNIST_BOX_PIXELS = 20
+
+# What is fainter than this share of the strongest stroke is paper, shade or JPEG noise.
+_FAINT = 0.2
+
+_PREPARATIONS: dict[str, Preparation] = {
+    "mnist": "digit",
+    "mnist_sample": "digit",
+    "fashion_mnist": "silhouette",
+}
+
+_Grey = npt.NDArray[np.float32]
+
+
+def preparation_of(dataset: str) -> Preparation:
+    """Return how pictures are made to look like those of a data set."""
+    return _PREPARATIONS.get(dataset, "photo")
+
+
+def load_image(file: Path, shape: tuple[int, int, int], preparation: Preparation = "photo") -> npt.NDArray[np.uint8]:
+    """Return a picture as a classifier takes it.
+
+    The file may be PNG, JPEG, WebP, GIF or BMP of any size and mode. It is turned as its EXIF data say, transparent
+    parts become white, and of an animation the first picture counts.
+
+    Args:
+        file: the picture's.
+        shape: `(height, width, channels)` of the result, with 1 or 3 channels.
+        preparation: what the pictures of the data set look like; `digit` and `silhouette` need 1 channel.
+
+    Returns:
+        uint8 of that shape, 0..255.
+
+    Raises:
+        BadInput: the file is not there, is no picture, is damaged, or is too large.
+    """
+    image = _opened(file)
+    height, width, channels = shape
+    if preparation == "photo":
+        mode = "RGB" if channels == 3 else "L"
+        fitted = ImageOps.fit(image.convert(mode), (width, height), method=Image.Resampling.LANCZOS)
+        return np.asarray(fitted, dtype=np.uint8).reshape(shape)
+    strokes = _bright_on_black(np.asarray(image.convert("L"), dtype=np.float32))
+    placed = _placed(_content(strokes), (height, width), mnist=preparation == "digit")
+    return np.rint(placed).astype(np.uint8).reshape(shape)
+
+
+def _opened(file: Path) -> Image.Image:
+    """An RGB or greyscale image of 8 bits, upright, without transparency."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about odd metadata
+            with Image.open(file, formats=FORMATS) as image:
+                _require_size(file, image)
+                image.load()
+                return _opaque(_eight_bits(ImageOps.exif_transpose(image)))
+    except BadInput:
+        raise
+    except Image.DecompressionBombError as error:
+        raise _too_large(file) from error
+    except UnidentifiedImageError as error:
+        raise BadInput(f"{file} is no picture that can be read. Give a {_or(FORMATS)} file.") from error
+    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
+        raise BadInput(f"{file}: {error.strerror}. Give the path of a picture.") from error
+    except Exception as error:  # a decoder may raise anything at all on bytes that were made up
+        raise BadInput(f"{file} is a damaged picture: {error}. Give another one.") from error
+
+
+def _require_size(file: Path, image: Image.Image) -> None:
+    if image.width * image.height > MOST_PIXELS:
+        raise _too_large(file, f" {image.width}x{image.height} pixels:")
+
+
+def _too_large(file: Path, size: str = "") -> BadInput:
+    return BadInput(f"{file} is too large:{size} more than {MOST_PIXELS / 1e6:.0f} million. Scale it down first.")
+
+
+def _or(names: tuple[str, ...]) -> str:
+    return f"{', '.join(names[:-1])} or {names[-1]}"
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    if not image.mode.startswith("I"):
+        return image
+    # 16 bits: converting would cut every value above 255 down to it.
+    values = np.asarray(image).astype(np.float64)
+    return Image.fromarray(np.rint(np.clip(values, 0, 65_535) / 257).astype(np.uint8))
+
+
+def _opaque(image: Image.Image) -> Image.Image:
+    if image.has_transparency_data:
+        pixels = image.convert("RGBA")
+        white = Image.new("RGBA", pixels.size, "white")
+        return Image.alpha_composite(white, pixels).convert("RGB")
+    return image.convert("L" if image.mode in ("1", "L") else "RGB")
+
+
+def _bright_on_black(grey: _Grey) -> _Grey:
+    """The same picture with the ground at 0 and the strongest stroke at 255."""
+    border = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
+    ground = float(np.median(border))
+    inside = float(grey.mean())
+    dark_on_light = ground > inside or (ground == inside and ground > 127)
+    strokes = ground - grey if dark_on_light else grey - ground
+    return _stretched(np.maximum(strokes, 0))
+
+
+def _stretched(grey: _Grey) -> _Grey:
+    strongest = float(grey.max())
+    return grey * (255 / strongest) if strongest > 0 else grey
+
+
+def _content(grey: _Grey) -> _Grey:
+    """The smallest box with all that is not faint; the whole picture if there is nothing."""
+    rows, columns = np.nonzero(grey > 255 * _FAINT)
+    if not len(rows):
+        return grey
+    return grey[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+
+
+def _placed(content: _Grey, size: tuple[int, int], *, mnist: bool) -> _Grey:
+    height, width = size
+    box = MNIST_BOX_PIXELS if mnist else min(height, width)
+    scale = box / max(content.shape)
+    scaled_size = tuple(max(1, round(side * scale)) for side in content.shape)
+    # Lanczos overshoots at the edge of a stroke.
+    resized = Image.fromarray(content).resize((scaled_size[1], scaled_size[0]), Image.Resampling.LANCZOS)
+    scaled = _stretched(np.clip(np.asarray(resized), 0, 255))
+    if mnist:  # its centres of mass lie in pixel 14 of 28, half a pixel past the middle
+        rows, columns = _centre_of_mass(scaled)
+        corner = (height / 2 + 0.5 - rows, width / 2 + 0.5 - columns)
+    else:
+        corner = ((height - scaled_size[0]) / 2, (width - scaled_size[1]) / 2)
+    top, left = (
+        min(max(0, math.floor(place + 0.5)), side - length)
+        for place, side, length in zip(corner, size, scaled_size, strict=True)
+    )
+    canvas = np.zeros(size, dtype=np.float32)
+    canvas[top : top + scaled_size[0], left : left + scaled_size[1]] = scaled
+    return canvas
+
+
+def _centre_of_mass(grey: _Grey) -> tuple[float, float]:
+    """In pixels from the top and the left, where a single pixel's centre is at 0.5."""
+    total = float(grey.sum())
+    if total == 0:
+        return grey.shape[0] / 2, grey.shape[1] / 2
+    rows = float(grey.sum(axis=1) @ (np.arange(grey.shape[0]) + 0.5)) / total
+    columns = float(grey.sum(axis=0) @ (np.arange(grey.shape[1]) + 0.5)) / total
+    return rows, columns

@@ -1,0 +1,125 @@
+"""Where a study stands and its leaderboard, for people and for programs. No Keras."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+import optuna
+from rich.console import Console
+from rich.table import Table
+
+from storage.errors import unknown_name
+from studies.leaderboard import Row, as_table, leaderboard, status
+
+TRIAL_FORMATS = ("table", "csv", "json")
+
+# A terminal's own width, and outside a terminal one at which nothing is cut.
+_PIPED_WIDTH = 160
+_MOST_PARAMETER_COLUMNS = 6
+
+
+def show_status(study: optuna.Study, storage_url: str, *, as_json: bool = False) -> None:
+    """Print where a study stands to stdout, as a table or as one JSON object."""
+    standing = status(study, storage_url)
+    if as_json:
+        sys.stdout.write(json.dumps(standing, indent=2, allow_nan=False) + "\n")
+        return
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, words in _status_lines(standing):
+        table.add_row(name, words)
+    _console().print(table)
+
+
+def show_trials(study: optuna.Study, form: str = "table") -> None:
+    """Print a study's trials to stdout, best first.
+
+    Args:
+        study: whose they are.
+        form: `table`, `csv` or `json`.
+
+    Raises:
+        BadInput: there is no such form.
+    """
+    if form not in TRIAL_FORMATS:
+        raise unknown_name("format", form, TRIAL_FORMATS)
+    rows = leaderboard(study)
+    if form == "json":
+        sys.stdout.write(json.dumps(rows, indent=2, allow_nan=False) + "\n")
+    elif form == "csv":
+        sys.stdout.write(as_table(rows).to_csv(index=False, lineterminator="\n"))
+    else:
+        _console().print(_trials_table(study.study_name, rows))
+
+
+def _console() -> Console:
+    # No markup: a study may be called "[bold]".
+    piped = None if sys.stdout.isatty() else _PIPED_WIDTH
+    return Console(file=sys.stdout, width=piped, markup=False, highlight=False, emoji=False)
+
+
+def _status_lines(standing: dict[str, Any]) -> Iterable[tuple[str, str]]:
+    budget, best, rate = standing["budget"], standing["best"], standing["rate_per_hour"]
+    yield "study", standing["study"]
+    yield "storage", standing["storage"]
+    yield "state", standing["state"]
+    yield "budget", f"{budget['done']} of {budget['trials']} trials done"
+    yield "trials", ", ".join(f"{n} {state}" for state, n in standing["trials"].items() if n) or "none yet"
+    yield "epochs", f"{standing['epochs_trained']:,} trained"
+    if rate is not None:
+        yield "rate", f"{rate:.1f} trials/h"
+    if standing["forecast_s"] is not None:
+        yield "done in", f"about {duration(standing['forecast_s'])}"
+    if best is None:
+        yield "best", "no trial is COMPLETE yet"
+    else:
+        yield "best", f"trial {best['number']}: {best['value']:.2%} validation accuracy"
+        yield "", _parameters(best["params"])
+
+
+def _trials_table(title: str, rows: list[Row]) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold")
+    names = list(dict.fromkeys(name for row in rows for name in row["params"]))
+    own_columns = len(names) <= _MOST_PARAMETER_COLUMNS
+    for heading in ("trial", "state", "val accuracy", "epochs", "time"):
+        table.add_column(heading, justify="left" if heading == "state" else "right", no_wrap=True)
+    for heading in names if own_columns else ["parameters"]:
+        table.add_column(heading, overflow="fold")
+    with_reasons = any(row["reason"] for row in rows)
+    if with_reasons:
+        table.add_column("reason", overflow="fold")
+    for row in rows:
+        params = row["params"]
+        table.add_row(
+            str(row["number"]),
+            row["state"],
+            "" if row["value"] is None else f"{row['value']:.4f}",
+            str(row["epochs"]),
+            "" if row["seconds"] is None else duration(row["seconds"]),
+            *([_shown(params.get(name)) for name in names] if own_columns else [_parameters(params)]),
+            *([row["reason"] or ""] if with_reasons else []),
+        )
+    return table
+
+
+def _parameters(params: dict[str, Any]) -> str:
+    return ", ".join(f"{name}={_shown(value)}" for name, value in params.items())
+
+
+def _shown(value: Any) -> str:
+    return "" if value is None else f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def duration(seconds: float) -> str:
+    """Return seconds in the words of people: `42 s`, `5 min`, `3 h 20 min`, `2 d 4 h`."""
+    minutes = round(seconds / 60)
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    if minutes < 100:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
