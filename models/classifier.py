@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import keras
@@ -14,6 +14,7 @@ from keras import layers
 from models.augmentation import RandomAugmentation
 from models.recipe import Recipe, declare_recipe, make_optimizer
 from models.training import FitResult, LabelledImages, Training, TrainingModel
+from models.training_state import Checkpointing, Resume, StateKeeper, TrainingState
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,8 @@ class ImageClassifier(keras_tuner.HyperModel, abc.ABC):
         *,
         seed: int,
         callbacks: Sequence[keras.callbacks.Callback] = (),
-        initial_epoch: int = 0,
+        resume: TrainingState | None = None,
+        keeper: StateKeeper | None = None,
     ) -> FitResult:
         """Train what `build` built and leave the weights of the best epoch in it.
 
@@ -158,13 +160,21 @@ class ImageClassifier(keras_tuner.HyperModel, abc.ABC):
             seed: decides the order of the pictures. Weights, dropout and augmentation follow
                 `keras.utils.set_random_seed`, called before `build`.
             callbacks: come after all others.
-            initial_epoch: the first epoch to train, from 0.
+            resume: the state to go on from, of the same training.
+            keeper: who wants the training's state at the end of epochs.
 
         Raises:
             NonFiniteLoss: if the loss is no longer a finite number.
+            StateMismatch: if `resume` is the state of another model.
         """
+        initial_epoch = resume.epochs if resume is not None else 0
         run = self.training(hp, model, training, validation, seed=seed, initial_epoch=initial_epoch)
-        return run.run(callbacks)
+        before = resume.history if resume is not None else {}
+        first = [Resume(run, resume)] if resume is not None else []
+        last = [Checkpointing(run, keeper, before)] if keeper is not None else []
+        result = run.run([*first, *callbacks, *last])
+        curves = {name: [*before.get(name, []), *result.history.get(name, [])] for name in {**before, **result.history}}
+        return replace(result, history=curves)
 
     def classifier(self, model: keras.Model) -> keras.Model:
         """Raw pixels `(batch, height, width, channels)` to float32 probabilities `(batch, classes)`.

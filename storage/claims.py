@@ -19,12 +19,12 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 import sqlalchemy
 from optuna.storages._rdb import models
 from optuna.trial import TrialState
-from sqlalchemy import func, orm, select
+from sqlalchemy import delete, func, orm, select
 
 from storage.database import CLAIM_KEY, Database, read_claim
 from storage.errors import ClaimLost, TuningError
@@ -35,8 +35,10 @@ LEASE_S = 45.0
 # So many failures in a row, without a finished trial between them, end the study: the cause is not the parameters.
 MAX_CONSECUTIVE_FAILURES = 8
 
-# A trial that so many workers were lost with is not tried again: it may be what kills them.
-MAX_LOST = 5
+GivenUp = Literal["interrupted", "lost", "timeout", "error"]
+# How often a trial is tried again after it was given up, by the class of the reason. A worker may be lost to anything;
+# an exception tends to come again. An interruption is nobody's fault and has no bound.
+MAX_RETRIES: dict[GivenUp, int] = {"lost": 5, "timeout": 2, "error": 2}
 
 BUDGET_KEY = "budget"
 # Failures of trials created before this number do not count towards the bound: the user has started the study anew.
@@ -176,7 +178,9 @@ class Claims:
         claim = Claim(trial.trial_id, trial.number, self.owner, (before["count"] if before else 0) + 1, claim_id)
         trial.state = TrialState.RUNNING
         trial.datetime_start = datetime.now()
-        write_claim(session, claim.trial_id, {"owner": claim.owner, "count": claim.count, "id": claim.id, "beat": 0})
+        epochs = before.get("epochs", 0) if before else 0
+        held = {"owner": claim.owner, "count": claim.count, "id": claim.id, "beat": 0, "from": epochs, "epochs": epochs}
+        write_claim(session, claim.trial_id, held)
         _set_user_attr(session, claim.trial_id, WORKER_KEY, claim.owner)
         return claim
 
@@ -194,7 +198,36 @@ class Claims:
 
         self._database.repeated(attempt)
 
-    def put_back(self, claim: Claim, reason: str, *, lost: bool = False) -> bool:
+    def progressed(self, claim: Claim, epochs: int) -> None:
+        """Record that a claim has moved its trial's checkpoint forward, to so many epochs.
+
+        Raises:
+            ClaimLost: the trial is no longer the owner's.
+        """
+
+        def attempt() -> None:
+            with self._database.transaction() as session:
+                held = self._held(session, claim)
+                write_claim(session, claim.trial_id, {**held, "beat": held["beat"] + 1, "epochs": epochs})
+
+        self._database.repeated(attempt)
+
+    def forget_parameters(self, claim: Claim) -> None:
+        """Remove the parameters of a claimed trial that has not begun to train, so that they are drawn again.
+
+        Raises:
+            ClaimLost: the trial is no longer the owner's.
+        """
+
+        def attempt() -> None:
+            with self._database.transaction() as session:
+                self._held(session, claim)
+                parameter = models.TrialParamModel
+                session.execute(delete(parameter).where(parameter.trial_id == claim.trial_id))
+
+        self._database.repeated(attempt)
+
+    def put_back(self, claim: Claim, reason: str, why: GivenUp = "interrupted") -> bool:
         """Put a claimed trial back into the queue, as itself; return whether it was still the claim's.
 
         The claim's owner calls it when asked to stop, and the launcher for a worker that it saw die.
@@ -202,7 +235,8 @@ class Claims:
         Args:
             claim: what is given up.
             reason: why, for the trial's attributes.
-            lost: whether the worker died with the trial. A trial that has cost `MAX_LOST` workers is FAIL instead.
+            why: the class of the reason. A trial that has used up the retries of that class is FAIL instead. A claim
+                that moved the checkpoint forward starts the count anew.
         """
 
         def attempt() -> bool:
@@ -211,24 +245,29 @@ class Claims:
                     self._held(session, claim)
                 except ClaimLost:
                     return False
-                self._put_back(session, claim, reason, lost=lost)
+                self._put_back(session, claim, reason, why)
                 return True
 
         self._database.unfence(claim.trial_id)
         return bool(self._database.repeated(attempt))
 
-    def _put_back(self, session: orm.Session, claim: Claim, reason: str, *, lost: bool) -> None:
+    def _put_back(self, session: orm.Session, claim: Claim, reason: str, why: GivenUp) -> None:
         trial = models.TrialModel.find_or_raise_by_id(claim.trial_id, session)
+        held = read_claim(session, claim.trial_id) or {}
         given_up = [*(_user_attr(session, claim.trial_id, GIVEN_UP_KEY) or [])]
-        given_up.append({"worker": claim.owner, "reason": reason, "lost": lost})
+        moved = held.get("epochs", 0) > held.get("from", 0)
+        given_up.append({"worker": claim.owner, "class": why, "reason": reason, "moved": moved})
         _set_user_attr(session, claim.trial_id, GIVEN_UP_KEY, given_up)
-        # The count stays, the id goes: no writer holds the trial now.
-        write_claim(session, claim.trial_id, {"owner": None, "count": claim.count, "id": None, "beat": 0})
-        if sum(one["lost"] for one in given_up) < MAX_LOST:
+        # The count and the progress stay, the id goes: no writer holds the trial now.
+        epochs = held.get("epochs", 0)
+        nobody = {"owner": None, "count": claim.count, "id": None, "beat": 0, "from": epochs, "epochs": epochs}
+        write_claim(session, claim.trial_id, nobody)
+        attempts = _in_a_row(given_up, why)
+        if why == "interrupted" or attempts <= MAX_RETRIES[why]:
             trial.state = TrialState.WAITING
             return
-        _set_user_attr(session, claim.trial_id, FAILURE_KEY, "worker_lost")
-        _set_user_attr(session, claim.trial_id, REASON_KEY, f"{MAX_LOST} workers were lost with it; the last: {reason}")
+        _set_user_attr(session, claim.trial_id, FAILURE_KEY, why)
+        _set_user_attr(session, claim.trial_id, REASON_KEY, f"{reason} (given up for good after {attempts} attempts)")
         trial.state = TrialState.FAIL
         trial.datetime_complete = datetime.now()
 
@@ -248,10 +287,10 @@ class Claims:
         result: list[tuple[Claim, int]] = self._database.repeated(attempt)
         return result
 
-    def put_back_of(self, owner: str, reason: str, *, lost: bool = False) -> list[int]:
+    def put_back_of(self, owner: str, reason: str, why: GivenUp = "interrupted") -> list[int]:
         """Put back what a worker that is known to be dead had claimed; return the trials' numbers."""
         mine = [claim for claim, _ in self.running() if claim.owner == owner]
-        return [claim.number for claim in mine if self.put_back(claim, reason, lost=lost)]
+        return [claim.number for claim in mine if self.put_back(claim, reason, why)]
 
     def standing(self) -> Standing:
         """Return where the study stands."""
@@ -343,7 +382,15 @@ class LeaseWatch:
                 expired.append(claim)
         self._seen = seen
         reason = f"its worker was silent for {self.lease_s:g} s"
-        return [claim for claim in expired if self.claims.put_back(claim, reason, lost=True)]
+        return [claim for claim in expired if self.claims.put_back(claim, reason, "lost")]
+
+
+def _in_a_row(given_up: list[dict[str, Any]], why: GivenUp) -> int:
+    """Return how often a trial was given up for reasons of one class since its checkpoint last moved."""
+    count = 0
+    for one in given_up:
+        count = (0 if one["moved"] else count) + int(one["class"] == why)
+    return count
 
 
 def write_claim(session: orm.Session, trial_id: int, claim: dict[str, Any]) -> None:

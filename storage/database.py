@@ -141,8 +141,9 @@ class Database(RDBStorage):
         if self._sqlite:
             event.listen(self.engine, "begin", self._begin_sqlite)
 
-    def __getstate__(self) -> dict[Any, Any]:
-        raise TypeError("a Database cannot be pickled (SQLAlchemy drops its event hooks): open it again by its URL")
+    def __reduce__(self) -> tuple[type[Database], tuple[str]]:
+        # Opened again by its URL: pickled part by part, SQLAlchemy would drop its event hooks.
+        return Database, (self.url,)
 
     @property
     def shown_url(self) -> str:

@@ -20,7 +20,9 @@ def replacing(target: Path, *, suffix: str | None = None) -> Iterator[Path]:
         target: the file; its folder exists.
         suffix: of the path to write to, for writers that choose the format by it; the target's own by default.
     """
-    handle, name = tempfile.mkstemp(prefix=f".{target.stem}-", suffix=target.suffix if suffix is None else suffix, dir=target.parent)
+    handle, name = tempfile.mkstemp(
+        prefix=f".{target.stem}-", suffix=target.suffix if suffix is None else suffix, dir=target.parent
+    )
     os.close(handle)
     beside = Path(name)
     try:

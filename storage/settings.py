@@ -47,9 +47,9 @@ class Home:
         """The root of all trials' artifacts."""
         return self.root / "artifacts"
 
-    def checkpoints(self, study: str) -> Path:
-        """The folder of a study's checkpoints."""
-        return self.root / "checkpoints" / _folder_name(study)
+    def checkpoints(self, study: str, uid: str) -> Path:
+        """The folder of a study's checkpoints; `uid` tells studies of one name in different databases apart."""
+        return self.root / "checkpoints" / _folder_name(f"{study}-{uid[:8]}")
 
     def export(self, study: str) -> Path:
         """The folder of a study's exported bundle."""

@@ -8,6 +8,9 @@ from typing import TypedDict
 SPEC = "spec"
 FINGERPRINT = "fingerprint"
 DATA = "data"
+LIMITS = "limits"
+# Tells studies of one name in different databases apart, where both keep files under one home.
+UID = "uid"
 
 # Of a trial. Who ran it and why it was given up are `storage.claims`'s.
 EPOCHS = "epochs"
@@ -16,6 +19,29 @@ BEST_EPOCH = "best_epoch"
 VALIDATION_LOSS = "val_loss"
 PRECISION = "precision"
 THREADS = "threads"
+DEVICE = "device"
+WEIGHTS = "weights"
+
+
+class Limits(TypedDict):
+    """What a study's workers keep to. Not part of the spec: it changes no trial's result, only what a failure costs.
+
+    Attributes:
+        checkpoint_interval_s: seconds between two checkpoints of a trial.
+        trial_timeout_s: seconds after which a claimed trial counts as hung; None for never.
+        trials_per_worker: trials after which a worker is replaced by a fresh process.
+        memory_growth_bytes: growth of a worker's memory after which it is, too.
+    """
+
+    checkpoint_interval_s: float
+    trial_timeout_s: float | None
+    trials_per_worker: int
+    memory_growth_bytes: int
+
+
+DEFAULT_LIMITS = Limits(
+    checkpoint_interval_s=60.0, trial_timeout_s=None, trials_per_worker=100, memory_growth_bytes=4 * 2**30
+)
 
 
 class StudyData(TypedDict):

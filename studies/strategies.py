@@ -9,13 +9,19 @@ import optuna
 from studies.spec import StudySpec, derive_seed
 
 
-def make_sampler(spec: StudySpec, trial_number: int) -> optuna.samplers.BaseSampler:
+def make_sampler(spec: StudySpec, trial_number: int, attempt: int = 0) -> optuna.samplers.BaseSampler:
     """Return the sampler of one trial.
 
     Its random stream is derived from the study's seed and the trial's number, so that no two workers draw the same
     configuration and a restart does not repeat the startup trials (one seeded `TPESampler` per process does both).
+
+    Args:
+        spec: the study's.
+        trial_number: of the trial.
+        attempt: how often its parameters were drawn before.
     """
-    seed = derive_seed(spec.seed, "sampler", trial_number)
+    path = ("sampler", trial_number, attempt) if attempt else ("sampler", trial_number)
+    seed = derive_seed(spec.seed, *path)
     if spec.sampler.name == "random":
         return optuna.samplers.RandomSampler(seed=seed)
     with warnings.catch_warnings():

@@ -34,7 +34,7 @@ _barrier: Barrier | None = None
 
 
 def _set_barrier(barrier: Barrier) -> None:
-    global _barrier  # noqa: PLW0603  # a process of a pool has no other way to be given one
+    global _barrier  # a process of a pool has no other way to be given one
     _barrier = barrier
 
 

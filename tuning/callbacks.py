@@ -1,45 +1,89 @@
-"""The Keras callback through which a trial is heard and stopped."""
+"""The Keras callback through which a trial is heard and stopped, and the keeper of its checkpoints."""
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 
 import keras
 import optuna
 
+from models.training_state import TrainingState
+from storage.checkpoints import TrialCheckpoints
 
-class Interrupted(Exception):  # it is a request, not an error
+logger = logging.getLogger(__name__)
+
+# How long a worker that was asked to stop may go on to the end of its epoch, where nothing is lost.
+GRACE_S = 20.0
+
+
+class Interrupted(Exception):
     """The worker was asked to stop: the trial goes back into the queue."""
 
 
 class ReportToTrial(keras.callbacks.Callback):
     """Report each epoch's validation accuracy, and end the trial when the pruner or the worker says so.
 
-    It must come last: what it raises ends `fit` at once, and callbacks after it would miss the epoch.
+    It comes after Keras's own callbacks, because what it raises ends `fit` at once.
 
     Args:
         trial: gets a report with the epoch, counted from 1, as the step.
         epochs: the most epochs that are trained; a trial that has trained them all is complete, not pruned.
         stop: set when the worker was asked to stop.
+        history: the curves of the epochs before, of a trial that is continued.
+        clock: monotonic seconds.
     """
 
-    def __init__(self, trial: optuna.trial.Trial, *, epochs: int, stop: threading.Event) -> None:
+    def __init__(
+        self,
+        trial: optuna.trial.Trial,
+        *,
+        epochs: int,
+        stop: threading.Event,
+        history: Mapping[str, list[float]] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         super().__init__()
         self._trial = trial
         self._epochs = epochs
         self._stop = stop
-        self.history: dict[str, list[float]] = {}
+        self._clock = clock
+        self._asked: float | None = None
+        self._epoch_began = clock()
+        self._epoch_s: float | None = None
+        self.history: dict[str, list[float]] = {name: list(curve) for name, curve in (history or {}).items()}
+
+    def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        self._epoch_began = self._clock()
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
-        """Notice a request to stop within a step, not an epoch, of its arrival."""
-        if self._stop.is_set():
-            raise Interrupted
+        """Notice a request to stop within a step, and drop the epoch if its end is too far away."""
+        self._heed_stop(batch)
 
     def on_test_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
         """Notice a request to stop while validating, too."""
-        if self._stop.is_set():
+        self._heed_stop(None)
+
+    def _heed_stop(self, batch: int | None) -> None:
+        if not self._stop.is_set():
+            return
+        now = self._clock()
+        if self._asked is None:
+            self._asked = now
+        if now + self._to_epoch_end_s(now, batch) > self._asked + GRACE_S:
             raise Interrupted
+
+    def _to_epoch_end_s(self, now: float, batch: int | None) -> float:
+        passed = now - self._epoch_began
+        if self._epoch_s is not None:
+            return max(0.0, self._epoch_s - passed)
+        # The first epoch: by its pace so far. Validation, which is seen last, is taken for an eighth.
+        steps = self.params.get("steps")
+        if batch is None or not steps:
+            return 0.0
+        return passed * (1.125 * int(steps) / (batch + 1) - 1.0)
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         """Report, then ask the pruner.
@@ -49,6 +93,7 @@ class ReportToTrial(keras.callbacks.Callback):
             ClaimLost: the trial was given to another worker.
         """
         assert logs is not None
+        self._epoch_s = self._clock() - self._epoch_began
         for name, value in logs.items():
             self.history.setdefault(name, []).append(float(value))
         step = epoch + 1
@@ -63,3 +108,64 @@ class ReportToTrial(keras.callbacks.Callback):
         known.intermediate_values = {at: value for at, value in known.intermediate_values.items() if at <= step}
         if trial.study.pruner.prune(trial.study, known):
             raise optuna.TrialPruned
+
+
+class CheckpointKeeper:
+    """Keeps a trial's training state every so often, and when the worker was asked to stop.
+
+    Args:
+        checkpoints: of the trial.
+        claim: the count of the claim under which it runs.
+        epochs: the most epochs that are trained; after the last there is nothing to continue.
+        interval_s: seconds between two checkpoints; the state is kept at the first epoch's end after it.
+        stop: set when the worker was asked to stop.
+        moved: called with the epochs done after each checkpoint.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        checkpoints: TrialCheckpoints,
+        *,
+        claim: int,
+        epochs: int,
+        interval_s: float,
+        stop: threading.Event,
+        moved: Callable[[int], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._checkpoints = checkpoints
+        self._claim = claim
+        self._epochs = epochs
+        self._interval_s = interval_s
+        self._stop = stop
+        self._moved = moved
+        self._clock = clock
+        self._kept = clock()
+
+    def due(self, epochs: int) -> bool:
+        """Return whether the state after so many epochs is wanted."""
+        return epochs < self._epochs and (self._stop.is_set() or self._clock() - self._kept >= self._interval_s)
+
+    def keep(self, state: TrainingState) -> None:
+        """Write a checkpoint. One that cannot be written costs only what it would have saved.
+
+        Raises:
+            Interrupted: the worker was asked to stop, and now is the time.
+            ClaimLost: the trial was given to another worker.
+        """
+        try:
+            self._checkpoints.save(claim=self._claim, epochs=state.epochs, content=state.to_bytes())
+        except OSError as error:
+            logger.warning("no checkpoint after epoch %d: %s", state.epochs, error)
+        else:
+            self._moved(state.epochs)
+        self._kept = self._clock()
+        if self._stop.is_set():
+            raise Interrupted
+
+
+def state_of(checkpoints: TrialCheckpoints) -> TrainingState | None:
+    """Return the state to continue a trial from, or None for a trial that begins."""
+    found = checkpoints.load()
+    return TrainingState.from_bytes(found.content) if found is not None else None

@@ -14,6 +14,7 @@ from storage.claims import BEAT_S, Claims
 from storage.database import Database
 from storage.errors import TuningError
 from storage.settings import Home
+from studies import attributes
 from studies.leaderboard import find_study
 
 
@@ -35,10 +36,11 @@ def delete_study(database: Database, name: str, home: Home, *, confirm: Callable
         print("nothing was deleted", file=sys.stderr)
         return 1
     artifacts = Artifacts(home.artifacts)
+    uid = str(study.user_attrs.get(attributes.UID, ""))
     # Rows first: a file that nothing names is only space, a row that names a missing file is a broken promise.
     database.delete_study(study._study_id)
     freed = artifacts.remove_all(trials)
-    for folder in (home.checkpoints(name), home.logs(name)):
+    for folder in (home.checkpoints(name, uid), home.logs(name)):
         shutil.rmtree(folder, ignore_errors=True)
     print(f"deleted study {name!r}: {len(trials)} trials, {freed / 1e6:.1f} MB of artifacts", file=sys.stderr)
     return 0

@@ -14,6 +14,9 @@ from storage.errors import BadInput
 
 DeviceKind = Literal["cpu", "gpu"]
 
+# The name of the cores as a device.
+CPU = "CPU"
+
 
 @dataclass(frozen=True)
 class Device:
@@ -158,8 +161,8 @@ def place_workers(
             raise BadInput(f"--workers-per-device {per_device}: there is no GPU here. Use --workers instead.")
         count = workers or cores
         threads = max(1, cores // count)
-        device = Device("cpu", "cpu", "CPU")
-        return [Placement(device, threads, _cpu_environment(threads, environ)) for _ in range(count)]
+        device = Device("cpu", "cpu", CPU)
+        return [Placement(device, threads, cpu_environment(threads, environ)) for _ in range(count)]
     count = workers or len(gpus) * (per_device or 1)
     if per_device is not None and count > len(gpus) * per_device:
         raise BadInput(
@@ -171,7 +174,8 @@ def place_workers(
     return [Placement(device, threads, _gpu_environment(device, threads, environ)) for device in chosen]
 
 
-def _cpu_environment(threads: int, environ: Mapping[str, str]) -> dict[str, str]:
+def cpu_environment(threads: int, environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that keep a process to the cores, with so many threads for its framework."""
     flags = f"--xla_cpu_multi_thread_eigen={'true' if threads > 1 else 'false'} intra_op_parallelism_threads={threads}"
     return {
         "CUDA_VISIBLE_DEVICES": "-1",

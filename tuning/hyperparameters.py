@@ -127,7 +127,9 @@ def _nearest(value: float, low: float, high: float, step: float | None) -> float
 
 def _ranged_choice(hyperparameter: Any, choices: tuple[Value, ...], default: Any) -> Any:
     name = hyperparameter.name
-    own = [False, True] if isinstance(hyperparameter, kt.Boolean) else getattr(hyperparameter, "values", None)
+    # Numbers have `values`, too: a generator over their grid.
+    own = list(hyperparameter.values) if isinstance(hyperparameter, kt.Choice) else None
+    own = [False, True] if isinstance(hyperparameter, kt.Boolean) else own
     kind = type(own[0]) if own else (int if isinstance(hyperparameter, kt.Int) else float)
     values = [float(choice) if kind is float and type(choice) is int else choice for choice in choices]
     for value in values:

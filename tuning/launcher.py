@@ -15,15 +15,17 @@ import optuna
 from rich.console import Console
 
 from storage.claims import Claims, LeaseWatch
-from storage.database import Database, check_storage, open_database
+from storage.database import Database, open_database
 from storage.errors import BadInput
 from storage.settings import Home
 from studies import attributes
+from studies.attributes import DEFAULT_LIMITS, Limits
 from studies.datasets.prepared import PreparedDataset, prepare
 from studies.datasets.registry import dataset_info
 from studies.declaration import Declaration, Overrides, PlanName, from_catalog, make_spec, read_declaration
 from studies.leaderboard import best_trial
 from studies.spec import StudySpec
+from studies.stored import create_or_load, stored_spec
 from studies.study_data import describe
 from tuning.devices import Placement, find_gpus, place_workers, usable_cores
 from tuning.hypermodels import parse_model
@@ -49,6 +51,7 @@ class TuneOptions:
     storage: str | None = None
     progress: bool = True
     overrides: Overrides = field(default_factory=Overrides)
+    limits: Limits = field(default_factory=DEFAULT_LIMITS.copy)
 
 
 def tune(options: TuneOptions, home: Home, console: Console) -> int:
@@ -72,9 +75,8 @@ def tune(options: TuneOptions, home: Home, console: Console) -> int:
     )
     name = options.study or declaration.dataset
     url = options.storage or home.database_url
-    if options.storage is None:
-        home.make(home.root)
-    stored = _stored_spec(url, name)
+    # A home that is not there yet holds no study, and is not made before all that was given is known to be good.
+    stored = stored_spec(url, name) if options.storage is not None or home.root.exists() else None
     # A study goes on under the plan that it was begun with, whatever machine it goes on on.
     plan_name: PlanName = stored.plan_name if stored is not None else ("gpu" if gpus else "cpu")
     plan = declaration.plan_for(plan_name)
@@ -82,10 +84,12 @@ def tune(options: TuneOptions, home: Home, console: Console) -> int:
     spec = make_spec(declaration, options.overrides, plan_name=plan_name, model=model)
     if stored is not None:
         spec.require_same(stored, name)
+    home.make(home.root)
     trials = options.trials or plan.trials
     dataset = prepare(spec.dataset, home)
     database = open_database(url, create=True)
-    study, created = _create_or_load(database, name, spec, dataset)
+    study, created = create_or_load(database, name, spec, lambda: describe(dataset, spec))
+    study.set_user_attr(attributes.LIMITS, options.limits)
     claims = Claims(database, study._study_id, owner="launcher")
     claims.set_budget(trials)
     _print_plan(console, study, spec, trials, dataset, placements, database)
@@ -122,40 +126,6 @@ def _declaration(options: TuneOptions) -> Declaration:
     if options.dataset is None:
         raise BadInput("no data set was given. Say which: make tune DATASET=cifar10")
     return from_catalog(options.dataset)
-
-
-def _stored_spec(url: str, name: str) -> StudySpec | None:
-    """Return the spec of a study that exists; the storage is checked, and left as it is."""
-    if not check_storage(url):
-        return None
-    database = open_database(url)
-    try:
-        study_id = database.get_study_id_from_name(name)
-    except KeyError:
-        return None
-    return StudySpec.stored(database.get_study_user_attrs(study_id).get(attributes.SPEC))
-
-
-def _create_or_load(
-    database: Database, name: str, spec: StudySpec, dataset: PreparedDataset
-) -> tuple[optuna.Study, bool]:
-    try:
-        study_id = database.get_study_id_from_name(name)
-        created = False
-    except KeyError:
-        data = describe(dataset, spec)
-        try:
-            study_id = database.create_new_study([optuna.study.StudyDirection.MAXIMIZE], name)
-            created = True
-        except optuna.exceptions.DuplicatedStudyError:  # made by another launcher since
-            study_id = database.get_study_id_from_name(name)
-            created = False
-        else:
-            database.set_study_user_attr(study_id, attributes.DATA, data)
-            database.set_study_user_attr(study_id, attributes.FINGERPRINT, spec.fingerprint)
-            # Last: a study without a spec was cut short here.
-            database.set_study_user_attr(study_id, attributes.SPEC, spec.model_dump(mode="json"))
-    return optuna.load_study(study_name=name, storage=database), created
 
 
 def _print_plan(

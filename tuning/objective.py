@@ -5,9 +5,10 @@ from __future__ import annotations
 import gc
 import json
 import logging
+import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,17 @@ from optuna.trial import TrialState
 
 from models.classifier import ImageClassifier, Inputs
 from models.training import FitResult, LabelledImages, NonFiniteLoss
+from models.training_state import TrainingState
 from storage.artifacts import Artifacts
-from storage.claims import FAILURE_KEY, REASON_KEY, Claim
+from storage.checkpoints import TrialCheckpoints
+from storage.claims import FAILURE_KEY, REASON_KEY, Claim, Claims
 from storage.errors import ClaimLost, StorageUnavailable
 from studies import attributes
+from studies.attributes import Limits
 from studies.spec import StudySpec, derive_seed
 from studies.strategies import make_sampler
-from tuning.callbacks import Interrupted, ReportToTrial
+from tuning.callbacks import CheckpointKeeper, Interrupted, ReportToTrial, state_of
+from tuning.failures import DIVERGED, ERROR, OUT_OF_MEMORY, failure_of
 from tuning.hyperparameters import RangedHyperParameters, TrialHyperParameters, parameters_of
 from tuning.report import draw_learning_curve
 
@@ -32,6 +37,9 @@ logger = logging.getLogger(__name__)
 
 # What Optuna's own `enqueue_trial` writes: the values that a trial is to have.
 FIXED_PARAMETERS = "fixed_params"
+
+# How often parameters are drawn that are known not to fit into the device's memory.
+MAX_DRAWS = 10
 
 
 @dataclass(frozen=True)
@@ -48,6 +56,33 @@ class TrainingData:
     inputs: Inputs
 
 
+class TrialError(Exception):
+    """A trial raised something that another attempt may not meet.
+
+    Attributes:
+        reason: what it was, in one line.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where this process trains, recorded with each trial.
+
+    Attributes:
+        device: the product's name.
+        precision: the Keras dtype policy.
+        threads: CPU threads of the framework. Another number gives other weights, in the last digits.
+    """
+
+    device: str
+    precision: str
+    threads: int
+
+
 class Objective:
     """Runs the trials of one study in this process, one after the other.
 
@@ -56,9 +91,11 @@ class Objective:
         spec: the study's spec.
         hypermodel: what the spec names.
         data: mapped once.
+        claims: the study's; told of the progress of each trial.
         artifacts: where files are kept.
-        precision: the Keras dtype policy, recorded with each trial.
-        threads: the CPU threads of this process, recorded likewise.
+        checkpoints: the folder of the study's checkpoints.
+        limits: what the study's workers keep to.
+        place: where this process trains.
         stop: set when the worker was asked to stop.
         clock: monotonic seconds.
     """
@@ -69,10 +106,11 @@ class Objective:
         spec: StudySpec,
         hypermodel: type[ImageClassifier],
         data: TrainingData,
+        claims: Claims,
         artifacts: Artifacts,
-        *,
-        precision: str,
-        threads: int,
+        checkpoints: Path,
+        limits: Limits,
+        place: Place,
         stop: threading.Event,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -80,79 +118,109 @@ class Objective:
         self._spec = spec
         self._hypermodel = hypermodel
         self._data = data
+        self._claims = claims
         self._artifacts = artifacts
-        self._how = {attributes.PRECISION: precision, attributes.THREADS: threads}
+        self._checkpoints = checkpoints
+        self._limits = limits
+        self._place = place
         self._stop = stop
         self._clock = clock
 
-    def classifier(self) -> ImageClassifier:
-        """Return the study's hypermodel, ready to build."""
-        return make_classifier(self._hypermodel, self._spec, self._data)
+    def run(self, claim: Claim) -> str | None:
+        """Run a claimed trial to its end, from its checkpoint if it has one, and record how it ended.
 
-    def run(self, claim: Claim) -> TrialState:
-        """Run a claimed trial to its end and record how it ended.
+        Returns:
+            The class of its failure, or None if it did not fail.
 
         Raises:
             Interrupted: the worker was asked to stop; nothing was decided, the caller puts the trial back.
+            TrialError: the trial raised; likewise.
             ClaimLost: the trial was given to another worker; nothing was written since.
-            StorageUnavailable: the database could not be reached for too long.
+            StorageUnavailable: the database or the disk could not be reached, or has no room; likewise.
         """
-        trial = self._take_up(claim)
-        started = self._clock()
-        report = ReportToTrial(trial, epochs=self._spec.epochs, stop=self._stop)
+        checkpoints = TrialCheckpoints(
+            self._checkpoints / str(claim.number), fingerprint=self._spec.fingerprint, trial=claim.number
+        )
         try:
-            state, value = self._train(trial, report, started)
-        except (Interrupted, ClaimLost, StorageUnavailable):
-            raise
-        except Exception as error:
-            failure, reason = failure_of(error)
-            logger.exception("trial %d failed: %s", trial.number, failure)
-            trial.set_user_attr(FAILURE_KEY, failure)
-            trial.set_user_attr(REASON_KEY, reason)
-            self._record_effort(trial, report, started)
-            state, value = TrialState.FAIL, None
+            state, value, failure = self._attempt(claim, checkpoints)
         finally:
             # What one trial leaves behind would otherwise grow the worker by its whole graph.
             keras.utils.clear_session()
             gc.collect()
         # Not `Study.tell`, which answers a lost claim with an error of its own: the fenced write answers `ClaimLost`.
-        trial.storage.set_trial_state_values(claim.trial_id, state, None if value is None else [value])
-        return state
+        self._study._storage.set_trial_state_values(claim.trial_id, state, None if value is None else [value])
+        # Last: a trial that is over needs no checkpoint, one whose end was not recorded does.
+        checkpoints.remove()
+        return failure
 
-    def _take_up(self, claim: Claim) -> optuna.trial.Trial:
+    def _attempt(self, claim: Claim, checkpoints: TrialCheckpoints) -> tuple[TrialState, float | None, str | None]:
+        trial = self._take_up(claim)
+        try:
+            return *self._train(trial, claim, checkpoints), None
+        except (Interrupted, ClaimLost, StorageUnavailable):
+            raise
+        except Exception as error:
+            failure, reason = (DIVERGED, str(error)) if isinstance(error, NonFiniteLoss) else failure_of(error)
+            logger.exception("trial %d: %s", claim.number, failure)
+            if failure == ERROR:
+                raise TrialError(reason) from error
+            # What the parameters themselves bring about would come again: no second attempt.
+            trial.set_user_attr(FAILURE_KEY, failure)
+            trial.set_user_attr(REASON_KEY, reason)
+            return TrialState.FAIL, None, failure
+
+    def _take_up(self, claim: Claim, attempt: int = 0) -> optuna.trial.Trial:
         storage = self._study._storage
         # A study of its own for each trial: `Study` remembers the trials that its last `ask` or `tell` saw, and no
         # trial here passes through those.
         study = optuna.load_study(
             study_name=self._study.study_name,
             storage=storage,
-            sampler=make_sampler(self._spec, claim.number),
+            sampler=make_sampler(self._spec, claim.number, attempt),
             pruner=self._study.pruner,
         )
         # The trial was created in a transaction of its own; Optuna's cache learns of it by reading.
         study.get_trials(deepcopy=False)
-        for key, value in self._how.items():
-            storage.set_trial_user_attr(claim.trial_id, key, value)
-        if claim.number == 0 and self._spec.sampler.default_first:
+        if claim.number == 0 and attempt == 0 and self._spec.sampler.default_first:
             storage.set_trial_system_attr(claim.trial_id, FIXED_PARAMETERS, self._default_parameters())
         return optuna.trial.Trial(study, claim.trial_id)
 
     def _default_parameters(self) -> dict[str, Any]:
         hp = RangedHyperParameters(self._spec.parameters)
-        self.classifier().build(hp)
+        make_classifier(self._hypermodel, self._spec, self._data).build(hp)
         return parameters_of(hp)
 
     def _train(
-        self, trial: optuna.trial.Trial, report: ReportToTrial, started: float
+        self, trial: optuna.trial.Trial, claim: Claim, checkpoints: TrialCheckpoints
     ) -> tuple[TrialState, float | None]:
         seed = derive_seed(self._spec.seed, "trial", trial.number)
         keras.utils.set_random_seed(seed)
-        hypermodel = self.classifier()
-        hp = TrialHyperParameters(trial, self._spec.parameters)
-        model = hypermodel.build(hp)
+        hypermodel = make_classifier(self._hypermodel, self._spec, self._data)
+        trial, hp, model = self._build(trial, claim, hypermodel)
+        resume = state_of(checkpoints)
+        self._record_place(trial, model, resume)
+        report = ReportToTrial(
+            trial,
+            epochs=self._spec.epochs,
+            stop=self._stop,
+            history=resume.history if resume is not None else None,
+            clock=self._clock,
+        )
+        keeper = CheckpointKeeper(
+            checkpoints,
+            claim=claim.count,
+            epochs=self._spec.epochs,
+            interval_s=self._limits["checkpoint_interval_s"],
+            stop=self._stop,
+            moved=lambda epochs: self._claims.progressed(claim, epochs),
+            clock=self._clock,
+        )
+        started = self._clock()
         training, validation = self._data.training, self._data.validation
         try:
-            result = hypermodel.fit(hp, model, training, validation, seed=seed, callbacks=[report])
+            result = hypermodel.fit(
+                hp, model, training, validation, seed=seed, callbacks=[report], resume=resume, keeper=keeper
+            )
         except optuna.TrialPruned:
             self._keep_curve(trial, report, best_epoch=None)
             self._record_effort(trial, report, started)
@@ -161,6 +229,40 @@ class Objective:
         self._keep_curve(trial, report, best_epoch=result.best_epoch)
         self._record_effort(trial, report, started)
         return TrialState.COMPLETE, result.value
+
+    def _build(
+        self, trial: optuna.trial.Trial, claim: Claim, hypermodel: ImageClassifier
+    ) -> tuple[optuna.trial.Trial, TrialHyperParameters, keras.Model]:
+        """Build the model of the trial's parameters, drawn again while they are known to be too large.
+
+        TPE does not learn from FAIL: left alone, it goes on to propose what ran out of memory.
+        """
+        for attempt in range(1, MAX_DRAWS + 1):
+            hp = TrialHyperParameters(trial, self._spec.parameters)
+            model = hypermodel.build(hp)
+            too_large = ran_out_with(trial.study.get_trials(deepcopy=False), self._place.device, hp.values, model)
+            if too_large is None or attempt == MAX_DRAWS or trial.user_attrs.get(attributes.WEIGHTS) is not None:
+                break
+            logger.info("trial %d: drawn again, as large as trial %d, which ran out", claim.number, too_large)
+            self._claims.forget_parameters(claim)
+            keras.utils.set_random_seed(derive_seed(self._spec.seed, "trial", claim.number))
+            trial = self._take_up(claim, attempt)
+        return trial, hp, model
+
+    def _record_place(self, trial: optuna.trial.Trial, model: keras.Model, resume: TrainingState | None) -> None:
+        recorded = {
+            attributes.DEVICE: self._place.device,
+            attributes.PRECISION: self._place.precision,
+            attributes.THREADS: self._place.threads,
+            attributes.WEIGHTS: int(model.count_params()),
+        }
+        before = trial.user_attrs.get(attributes.THREADS)
+        if resume is not None and before != self._place.threads:
+            logger.warning(
+                "trial %d was begun with %s threads, goes on with %d", trial.number, before, self._place.threads
+            )
+        for key, value in recorded.items():
+            trial.set_user_attr(key, value)
 
     def _keep_model(self, trial: optuna.trial.Trial, classifier: keras.Model, result: FitResult) -> None:
         self._keep(trial, "model", "model.keras", lambda file: classifier.save(file))
@@ -180,11 +282,39 @@ class Objective:
         )
 
     def _keep(self, trial: optuna.trial.Trial, role: str, filename: str, write: Callable[[Path], None]) -> None:
-        self._artifacts.put(trial.storage, trial._trial_id, role, filename, write)
+        try:
+            self._artifacts.put(trial.storage, trial._trial_id, role, filename, write)
+        except OSError as error:
+            # The trial is not at fault, and its result must not be lost: it waits for a disk that takes it.
+            raise StorageUnavailable(
+                f"{filename} of trial {trial.number} cannot be written to {self._artifacts.folder}: {error.strerror}."
+                " Make room and give the same command again."
+            ) from error
 
     def _record_effort(self, trial: optuna.trial.Trial, report: ReportToTrial, started: float) -> None:
+        before = float(trial.user_attrs.get(attributes.SECONDS, 0.0))
         trial.set_user_attr(attributes.EPOCHS, len(report.history.get("val_accuracy", [])))
-        trial.set_user_attr(attributes.SECONDS, round(self._clock() - started, 3))
+        trial.set_user_attr(attributes.SECONDS, round(before + self._clock() - started, 3))
+
+
+def ran_out_with(
+    trials: Sequence[optuna.trial.FrozenTrial], device: str, values: Mapping[str, Any], model: keras.Model
+) -> int | None:
+    """Return the number of a trial that ran out of memory on this kind of device with no more than is proposed now.
+
+    Args:
+        trials: the study's.
+        device: the product's name.
+        values: the proposal; its `batch_size` counts.
+        model: the model built from it; its weights count.
+    """
+    for trial in trials:
+        if trial.user_attrs.get(FAILURE_KEY) != OUT_OF_MEMORY or trial.user_attrs.get(attributes.DEVICE) != device:
+            continue
+        batch_size, weights = trial.params.get("batch_size", 0), trial.user_attrs.get(attributes.WEIGHTS, math.inf)
+        if values.get("batch_size", 0) >= batch_size and model.count_params() >= weights:
+            return trial.number
+    return None
 
 
 def make_classifier(hypermodel: type[ImageClassifier], spec: StudySpec, data: TrainingData) -> ImageClassifier:
@@ -196,23 +326,6 @@ def make_classifier(hypermodel: type[ImageClassifier], spec: StudySpec, data: Tr
         train_images=len(data.training),
         patience=spec.patience,
     )
-
-
-def failure_of(error: Exception) -> tuple[str, str]:
-    """Return the class of a failure and its reason in one line.
-
-    The classes are `diverged`, `out_of_memory` and `error`. Out of memory is told by the frameworks' names for it:
-    TensorFlow's `ResourceExhaustedError`, JAX's `RESOURCE_EXHAUSTED`, Python's `MemoryError`.
-    """
-    first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
-    reason = f"{type(error).__name__}: {first}"[:500] if first else type(error).__name__
-    if isinstance(error, NonFiniteLoss):
-        return "diverged", str(error)
-    text = f"{type(error).__name__} {error}".lower()
-    marks = ("resourceexhausted", "resource_exhausted", "out of memory", "memoryerror")
-    if isinstance(error, MemoryError) or any(mark in text for mark in marks):
-        return "out_of_memory", reason
-    return "error", reason
 
 
 def _write_json(file: Path, document: object) -> None:

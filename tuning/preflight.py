@@ -14,8 +14,9 @@ from models.classifier import ImageClassifier
 from models.training import VALIDATION_BATCH_SIZE, LabelledImages
 from storage.errors import BadInput, unknown_name
 from studies.spec import StudySpec, derive_seed
+from tuning.failures import failure_of
 from tuning.hyperparameters import RangedHyperParameters, distribution_of, extremes, parameters_of
-from tuning.objective import TrainingData, failure_of, make_classifier
+from tuning.objective import TrainingData, make_classifier
 
 # Steps that are timed, after one that is not because it traces.
 TIMED_STEPS = 3

@@ -8,30 +8,36 @@ the preflight is over. The end of standard input means that the launcher is gone
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
+import resource
 import signal
 import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass
+from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 import optuna
 
 from storage.artifacts import Artifacts
-from storage.claims import BEAT_S, Claim, Claims, LeaseWatch, owner_name
-from storage.database import Database, open_database
+from storage.claims import Claim, Claims, LeaseWatch, owner_name
+from storage.database import open_database
 from storage.errors import BadInput, ClaimLost, StorageUnavailable, TuningError
 from storage.settings import Home
 from studies import attributes
+from studies.attributes import DEFAULT_LIMITS, Limits
 from studies.leaderboard import find_study
 from studies.spec import StudySpec
 from studies.strategies import make_pruner
+from tuning.devices import CPU, cpu_environment
+from tuning.failures import OUT_OF_MEMORY
+from tuning.heartbeat import Heartbeat
 from tuning.hypermodels import UserFile, load_hypermodel
+from tuning.workforce import RENEWED
 
 if TYPE_CHECKING:
     from tuning.objective import Objective, TrainingData
@@ -53,20 +59,38 @@ class WorkerOptions:
         storage_url: where the study is.
         home: where data and artifacts are.
         user_file: the file with the study's hypermodel, if it is a user's.
-        precision: the Keras dtype policy.
-        threads: CPU threads of the framework, recorded with each trial.
+        device: the name of what it trains on, recorded with each trial.
+        precision: the Keras dtype policy, likewise.
+        threads: CPU threads of the framework, likewise.
         supervised: whether a launcher reads the output and writes the input.
+        go: whether the launcher has said `go` already.
         preflight: whether this worker makes the preflight before it asks for trials.
+        claim: a trial that this process holds already, for which it took on another number of threads.
+        own_threads: the number to go back to after that trial.
     """
 
     study: str
     storage_url: str
     home: Home
     user_file: UserFile | None
+    device: str
     precision: str
     threads: int
     supervised: bool = False
+    go: bool = False
     preflight: bool = False
+    claim: Claim | None = None
+    own_threads: int | None = None
+
+    def arguments(self, *, threads: int, claim: Claim | None) -> list[str]:
+        """Return the command line of the worker that takes this one's place, with other threads."""
+        given = ["--study", self.study, "--storage", self.storage_url, "--device", self.device]
+        given += ["--precision", self.precision, "--threads", str(threads)]
+        given += ["--model", str(self.user_file)] if self.user_file is not None else []
+        given += ["--supervised"] if self.supervised else []
+        own = self.own_threads or self.threads
+        held = ["--claim", json.dumps(asdict(claim)), "--own-threads", str(own)] if claim is not None else []
+        return [*given, *held, "--go"]
 
 
 def work(options: WorkerOptions) -> int:
@@ -77,8 +101,10 @@ def work(options: WorkerOptions) -> int:
     stop, ready = threading.Event(), threading.Event()
     _stop_on_signals(stop, ready)
     launcher = _Launcher(options.supervised, stop, ready)
+    if options.go:
+        launcher.go()
     try:
-        _Worker(options, stop, launcher).run(ready)
+        status = _Worker(options, stop, launcher).run(ready)
     except TuningError as error:
         launcher.tell("error", message=str(error), exit_status=error.exit_status)
         if not options.supervised:
@@ -88,7 +114,7 @@ def work(options: WorkerOptions) -> int:
         logger.error("the worker failed: %s", traceback.format_exc())
         launcher.tell("crashed", message=f"{type(error).__name__}: {error}")
         raise
-    return 130 if stop.is_set() and not launcher.asked_to_stop else 0
+    return 130 if stop.is_set() else status
 
 
 def _stop_on_signals(stop: threading.Event, ready: threading.Event) -> None:
@@ -110,7 +136,6 @@ class _Launcher:
         self._ready = ready
         self._go = threading.Event()
         self._output: IO[str] | None = None
-        self.asked_to_stop = False
         if not supervised:
             self._go.set()
             return
@@ -124,7 +149,6 @@ class _Launcher:
             if line.strip() == "go":
                 self._go.set()
         # End of file: the launcher is gone.
-        self.asked_to_stop = True
         self._stop.set()
         self._go.set()
         if self._ready.is_set():
@@ -139,8 +163,17 @@ class _Launcher:
         except OSError:  # nobody reads any more: the end of input will say so
             logger.warning("the launcher does not listen: %s %s", event, more)
 
+    def go(self) -> None:
+        """Take `go` as said."""
+        self._go.set()
+
     def wait_for_go(self) -> None:
         self._go.wait()
+
+    def hand_over(self) -> None:
+        """Give standard output back to the events, for the program that takes this process over."""
+        if self._output is not None:
+            os.dup2(self._output.fileno(), 1)
 
 
 class _Worker:
@@ -151,118 +184,143 @@ class _Worker:
         self._database = open_database(options.storage_url)
         study = find_study(self._database, options.study)
         self._spec = StudySpec.stored(study.user_attrs.get(attributes.SPEC))
+        self._limits: Limits = {**DEFAULT_LIMITS, **study.user_attrs.get(attributes.LIMITS, {})}
         # The pruner is the study's for all trials; the sampler is made for each.
         self._study = optuna.load_study(
             study_name=study.study_name, storage=self._database, pruner=make_pruner(self._spec)
         )
-        self._claims = Claims(self._database, self._study._study_id, owner_name())
+        owner = options.claim.owner if options.claim is not None else owner_name()
+        self._claims = Claims(self._database, self._study._study_id, owner)
         self._watch = LeaseWatch(self._claims)
+        self._heartbeat = Heartbeat(
+            self._claims, timeout_s=self._limits["trial_timeout_s"], timed_out=self._give_up_hung
+        )
 
-    def run(self, ready: threading.Event) -> None:
+    def run(self, ready: threading.Event) -> int:
+        """Run trials until none is left; return the exit status."""
         # Owners are told apart by name: the launcher puts back what a worker held that it saw die.
         self._launcher.tell("started", owner=self._claims.owner)
-        objective, preflight = self._prepare()
-        if preflight is not None:
-            self._launcher.tell("preflight", **preflight)
+        kept_alive = self._heartbeat.of(self._options.claim) if self._options.claim else contextlib.nullcontext()
+        with kept_alive:
+            objective = self._prepare()
         self._launcher.wait_for_go()
         ready.set()
-        heartbeat = Heartbeat(self._claims, self._database)
+        if self._options.claim is not None:
+            self._database.fence(self._options.claim.trial_id, self._options.claim.id)
+            self._run_trial(objective, self._options.claim)
+            # The threads were that trial's.
+            self._start_again(self._options.own_threads or self._options.threads, claim=None)
+        began_bytes = resident_bytes()
+        trials_run = 0
         while not self._stop.is_set():
+            grown_bytes = resident_bytes() - began_bytes
+            if trials_run >= self._limits["trials_per_worker"] or grown_bytes > self._limits["memory_growth_bytes"]:
+                logger.info("renewed after %d trials, grown by %.0f MB", trials_run, grown_bytes / 1e6)
+                return RENEWED
             claim = self._claims.next()
             if claim is not None:
-                self._run_trial(objective, claim, heartbeat)
+                self._continue_with_its_threads(claim)
+                trials_run += 1
+                if self._run_trial(objective, claim) == OUT_OF_MEMORY:
+                    return RENEWED
             elif self._claims.standing().done:
-                return
+                return 0
             else:
                 self._watch.put_back_expired()
                 self._stop.wait(IDLE_S)
+        return 0
 
-    def _prepare(self) -> tuple[Objective, dict[str, Any] | None]:
+    def _prepare(self) -> Objective:
         from models.training import set_precision
-        from tuning.objective import Objective
+        from tuning.objective import Objective, Place
         from tuning.preflight import preflight
 
         options, spec = self._options, self._spec
         hypermodel = load_hypermodel(spec.model, options.user_file)
         set_precision(options.precision)
         data = open_training_data(self._study, spec, options.home)
-        objective = Objective(
+        if options.preflight:
+            self._launcher.tell("preflight", **preflight(hypermodel, spec, data).document())
+        home = options.home
+        return Objective(
             self._study,
             spec,
             hypermodel,
             data,
-            Artifacts(options.home.make(options.home.artifacts)),
-            precision=options.precision,
-            threads=options.threads,
-            stop=self._stop,
+            self._claims,
+            Artifacts(home.make(home.artifacts)),
+            home.checkpoints(self._study.study_name, self._study.user_attrs.get(attributes.UID, "")),
+            self._limits,
+            Place(options.device, options.precision, options.threads),
+            self._stop,
         )
-        found = preflight(hypermodel, spec, data).document() if options.preflight else None
-        return objective, found
 
-    def _run_trial(self, objective: Objective, claim: Claim, heartbeat: Heartbeat) -> None:
+    def _run_trial(self, objective: Objective, claim: Claim) -> str | None:
+        """Run a claimed trial and record how it ended; return the class of its failure, if it failed."""
         from tuning.callbacks import Interrupted
+        from tuning.objective import TrialError
 
         logger.info("trial %d: claimed for the %d. time", claim.number, claim.count)
-        with heartbeat.of(claim):
+        failure: str | None = None
+        with self._heartbeat.of(claim):
             try:
-                state = objective.run(claim)
+                failure = objective.run(claim)
             except Interrupted:
                 self._claims.put_back(claim, "interrupted")
-                logger.info("trial %d: interrupted, put back", claim.number)
-                return
+                return None
+            except TrialError as error:
+                self._claims.put_back(claim, error.reason, "error")
+                return None
             except ClaimLost as error:
                 logger.warning("%s; dropped", error)
-                return
+                return None
+            except StorageUnavailable as error:
+                # It cannot be said to the database, perhaps; then the lease says it.
+                with contextlib.suppress(StorageUnavailable):
+                    self._claims.put_back(claim, str(error))
+                raise
             finally:
                 self._database.unfence(claim.trial_id)
-        logger.info("trial %d: %s", claim.number, state.name)
+        logger.info("trial %d: over%s", claim.number, f", failed: {failure}" if failure else "")
         self._launcher.tell("finished", number=claim.number)
+        return failure
+
+    def _give_up_hung(self, claim: Claim) -> None:
+        timeout = f"trial {claim.number} took longer than its time limit of {self._limits['trial_timeout_s']:g} s"
+        logger.error("%s; this worker ends", timeout)
+        try:
+            self._claims.put_back(claim, timeout, "timeout")
+            self._launcher.tell("note", message=f"{timeout} and is given up by its worker")
+        finally:
+            os._exit(RENEWED)
+
+    def _continue_with_its_threads(self, claim: Claim) -> None:
+        """Become a worker with the trial's number of threads if it has a checkpoint made with another.
+
+        Another number of threads gives other weights, in the last digits, and after an epoch in all.
+        """
+        trial = self._database.get_trial(claim.trial_id)
+        threads = trial.user_attrs.get(attributes.THREADS)
+        begun = claim.count > 1 and trial.user_attrs.get(attributes.DEVICE) == self._options.device == CPU
+        if begun and threads is not None and threads != self._options.threads:
+            self._start_again(threads, claim=claim)
+
+    def _start_again(self, threads: int, *, claim: Claim | None) -> NoReturn:
+        # The same process with another program image: the launcher, the claim and its owner stay what they are.
+        self._launcher.hand_over()
+        arguments = self._options.arguments(threads=threads, claim=claim)
+        environment = {**os.environ, **cpu_environment(threads, os.environ)}
+        os.execve(sys.executable, [sys.executable, "-m", "tuning", "worker", *arguments], environment)
 
 
-class Heartbeat:
-    """Shows that this process is alive while it runs a trial, from a thread of its own.
-
-    A storage error ends neither the thread nor the trial: the beat is tried again, and whether the trial is still this
-    worker's is decided by the next write to it.
-
-    Args:
-        claims: through which the beat is written.
-        database: through which it is written.
-        interval_s: seconds between two beats.
-    """
-
-    def __init__(self, claims: Claims, database: Database, interval_s: float = BEAT_S) -> None:
-        self._claims = claims
-        self._database = database
-        self._interval_s = interval_s
-
-    def of(self, claim: Claim) -> _Beating:
-        """Return a context in which the claim's beat goes on."""
-        return _Beating(lambda: self._claims.beat(claim), self._interval_s)
-
-
-class _Beating:
-    def __init__(self, beat: Callable[[], None], interval_s: float) -> None:
-        self._beat = beat
-        self._interval_s = interval_s
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def __enter__(self) -> None:
-        self._thread.start()
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        # Not waited for: a beat may be waiting for the database, and after the trial it changes nothing.
-
-    def _run(self) -> None:
-        while not self._over.wait(self._interval_s):
-            try:
-                self._beat()
-            except ClaimLost:
-                return
-            except StorageUnavailable as error:
-                logger.warning("no heartbeat: %s", error)
+def resident_bytes() -> int:
+    """Return how much memory this process takes; its peak where the system tells no more."""
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        usage = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return usage if sys.platform == "darwin" else usage * 1024
 
 
 def open_training_data(study: optuna.Study, spec: StudySpec, home: Home) -> TrainingData:

@@ -105,7 +105,8 @@ class Workforce:
     def _start(self, slot: Slot, *, preflight: bool = False) -> None:
         place = slot.placement
         command = [sys.executable, "-m", "tuning", "worker", "--supervised", *self._arguments]
-        command += ["--precision", place.device.precision, "--threads", str(place.threads)]
+        command += ["--device", place.device.name, "--precision", place.device.precision]
+        command += ["--threads", str(place.threads)]
         command += ["--preflight"] if preflight else []
         slot.owner, slot.error, slot.crash = None, None, None
         with slot.log.open("a", encoding="utf-8") as log:
@@ -145,6 +146,8 @@ class Workforce:
                     slot.error = (event["message"], event["exit_status"])
                 case "crashed":
                     slot.crash = event["message"]
+                case "note":
+                    self._report(event["message"])
                 case "preflight":
                     found = event
 
@@ -213,7 +216,7 @@ class Workforce:
             slot.start_after = self._clock() + (RESTART_S[0] if status == 0 else 0.0)
             return
         slot.why = _death(status) + (f": {slot.crash}" if slot.crash else "")
-        back = self._claims.put_back_of(slot.owner, f"its worker {slot.why}", lost=True) if slot.owner else []
+        back = self._claims.put_back_of(slot.owner, f"its worker {slot.why}", "lost") if slot.owner else []
         slot.deaths += 1
         pause_s = min(RESTART_S[0] * 2.0 ** (slot.deaths - 1), RESTART_S[1])
         slot.start_after = self._clock() + pause_s

@@ -45,7 +45,7 @@ def test_a_users_model_is_loaded_from_its_file(file: Path) -> None:
 
 @pytest.mark.parametrize("name", ["something", "Missing"])
 def test_what_is_no_image_classifier_is_refused(file: Path, name: str) -> None:
-    with pytest.raises(BadInput, match="must be a class derived from models.classifier.ImageClassifier, found"):
+    with pytest.raises(BadInput, match=r"must be a class derived from models.classifier.ImageClassifier, found"):
         load_hypermodel(*parse_model(f"{file}:{name}"))
 
 

@@ -174,7 +174,8 @@ class _Fixed:
         self.probabilities = probabilities
 
     def predict_on_batch(self, batch: np.ndarray) -> np.ndarray:
-        return self.probabilities[batch[:, 0, 0, 0]]
+        rows: np.ndarray = self.probabilities[batch[:, 0, 0, 0]]
+        return rows
 
 
 def test_evaluation_counts_as_one_does_by_hand() -> None:

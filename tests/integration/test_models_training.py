@@ -89,7 +89,7 @@ def test_validation_weighs_each_picture_once() -> None:
 
 
 def test_the_same_seed_gives_the_same_training_and_another_seed_another() -> None:
-    values = {"augmentation": 0.5, "dropout": 0.3, "optimizer": "sgd"}
+    values: dict[str, Any] = {"augmentation": 0.5, "dropout": 0.3, "optimizer": "sgd"}
     _, first, first_result = train(seed=1, **values)
     _, again, again_result = train(seed=1, **values)
     _, other, other_result = train(seed=2, **values)
@@ -132,7 +132,7 @@ def test_a_constant_learning_rate_falls_on_a_plateau() -> None:
 
 
 def test_label_smoothing_raises_the_training_loss_of_sure_answers() -> None:
-    values = {"optimizer": "adam", "learning_rate": 1e-2, "dropout": 0.0}
+    values: dict[str, Any] = {"optimizer": "adam", "learning_rate": 1e-2, "dropout": 0.0}
     _, _, sharp = train(epochs=6, label_smoothing=0.0, **values)
     _, _, smooth = train(epochs=6, label_smoothing=0.2, **values)
     assert smooth.history["loss"][-1] > sharp.history["loss"][-1]
@@ -155,12 +155,3 @@ def test_callbacks_given_come_last_and_may_raise() -> None:
 
     with pytest.raises(Pruned):
         train(callbacks=[Prune()])
-
-
-def test_training_begins_at_the_initial_epoch() -> None:
-    classifier, model, _ = train(epochs=4)
-    hp = keras_tuner.HyperParameters()
-    hp.values.update({"width": 4, "depth": 1, "batch_size": 16})
-    result = classifier.fit(hp, model, toy(70), toy(30, seed=1), seed=0, initial_epoch=3)
-    assert len(result.history["loss"]) == 1
-    assert result.best_epoch == 3

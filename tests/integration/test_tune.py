@@ -100,9 +100,10 @@ def test_another_spec_is_refused_with_the_first_difference_and_both_cures(tuned:
 
 
 def test_the_best_model_is_exported_and_classifies_a_picture(tuned: CommandLine, tmp_path: Path) -> None:
-    from studies.datasets.prepared import open_prepared
-    from storage.settings import Home
     from PIL import Image
+
+    from storage.settings import Home
+    from studies.datasets.prepared import open_prepared
 
     tuned.run("export", "--study", "mnist_sample", "--format", "keras")
     bundle = tuned.home / "exports" / "mnist_sample"

@@ -40,6 +40,10 @@ def write(file: Path) -> None:
     file.write_bytes(b"weights")
 
 
+def write_better(file: Path) -> None:
+    file.write_bytes(b"better")
+
+
 def test_what_was_kept_is_found_again_by_its_role(database: Database, artifacts: Artifacts, claim: Claim) -> None:
     kept = artifacts.put(database, claim.trial_id, "model", "model.keras", write)
     trial = database.get_trial(claim.trial_id)
@@ -51,7 +55,7 @@ def test_what_was_kept_is_found_again_by_its_role(database: Database, artifacts:
 
 def test_the_newest_of_a_role_counts(database: Database, artifacts: Artifacts, claim: Claim) -> None:
     artifacts.put(database, claim.trial_id, "model", "model.keras", write)
-    artifacts.put(database, claim.trial_id, "model", "model.keras", lambda file: file.write_bytes(b"better") and None)
+    artifacts.put(database, claim.trial_id, "model", "model.keras", write_better)
     assert artifacts.verified(database.get_trial(claim.trial_id), "model").read_bytes() == b"better"
 
 

@@ -18,11 +18,12 @@ from storage.claims import (
     GIVEN_UP_KEY,
     LEASE_S,
     MAX_CONSECUTIVE_FAILURES,
-    MAX_LOST,
+    MAX_RETRIES,
     REASON_KEY,
     WORKER_KEY,
     Claim,
     Claims,
+    GivenUp,
     LeaseWatch,
     StudyDeleted,
     TooManyFailures,
@@ -210,24 +211,57 @@ def test_who_gave_a_trial_up_and_why_is_recorded(database: Database) -> None:
     first.put_back(claimed(first), "interrupted")
     second.put_back(claimed(second), "its worker was ended")
     assert trials(database)[0].user_attrs[GIVEN_UP_KEY] == [
-        {"worker": "first", "reason": "interrupted", "lost": False},
-        {"worker": "second", "reason": "its worker was ended", "lost": False},
+        {"worker": "first", "class": "interrupted", "reason": "interrupted", "moved": False},
+        {"worker": "second", "class": "interrupted", "reason": "its worker was ended", "moved": False},
     ]
 
 
-def test_a_trial_that_cost_several_workers_fails_and_does_not_come_back(database: Database) -> None:
+@pytest.mark.parametrize("why", ["lost", "timeout", "error"])
+def test_a_trial_is_tried_again_as_often_as_the_class_of_the_reason_allows(database: Database, why: GivenUp) -> None:
     claims = new_study(database, budget=1)
-    for _ in range(MAX_LOST - 1):
-        assert claims.put_back(claimed(claims), "its worker was killed", lost=True)
+    for _ in range(MAX_RETRIES[why]):
+        assert claims.put_back(claimed(claims), "it happened", why)
         claims.put_back(claimed(claims), "interrupted")  # does not count
         assert trials(database)[0].state == TrialState.WAITING
-    claims.put_back(claimed(claims), "its worker was killed", lost=True)
+    claims.put_back(claimed(claims), "it happened again", why)
     trial = trials(database)[0]
     assert trial.state == TrialState.FAIL
     assert trial.datetime_complete is not None
-    assert trial.user_attrs[FAILURE_KEY] == "worker_lost"
-    assert trial.user_attrs[REASON_KEY].endswith("the last: its worker was killed")
+    assert trial.user_attrs[FAILURE_KEY] == why
+    assert trial.user_attrs[REASON_KEY].startswith("it happened again (given up for good after ")
     assert claimed(claims).number == 1
+
+
+def test_a_lost_worker_is_forgiven_more_often_than_an_exception() -> None:
+    assert MAX_RETRIES["lost"] > MAX_RETRIES["error"]
+
+
+def test_a_claim_that_moved_the_checkpoint_forward_starts_the_count_anew(database: Database) -> None:
+    claims = new_study(database, budget=1)
+    for epochs in range(1, 20):
+        claim = claimed(claims)
+        claims.progressed(claim, epochs)
+        claims.put_back(claim, "it happened", "error")
+        assert trials(database)[0].state == TrialState.WAITING
+    # The same number of epochs again is no progress.
+    for _ in range(MAX_RETRIES["error"]):
+        claim = claimed(claims)
+        claims.progressed(claim, 19)
+        claims.put_back(claim, "it happened", "error")
+    assert trials(database)[0].state == TrialState.FAIL
+
+
+def test_parameters_are_forgotten_only_by_who_holds_the_trial(database: Database) -> None:
+    claims = new_study(database, budget=1)
+    claim = claimed(claims)
+    database.set_trial_param(claim.trial_id, "x", 0.5, FloatDistribution(0, 1))
+    claims.forget_parameters(claim)
+    assert trials(database)[0].params == {}
+    database.set_trial_param(claim.trial_id, "x", 0.75, FloatDistribution(0, 1))
+    claims.put_back(claim, "interrupted")
+    with pytest.raises(ClaimLost):
+        claims.forget_parameters(claim)
+    assert trials(database)[0].params == {"x": 0.75}
 
 
 def test_a_trial_is_put_back_once(database: Database) -> None:
@@ -288,7 +322,8 @@ def test_a_claim_whose_answer_was_lost_is_returned_and_not_made_again(
     if waiting:
         claims.put_back(claimed(claims), "interrupted")
     database.sleep = lambda _: None
-    commit, lost = database.engine.dialect.do_commit, []
+    commit = database.engine.dialect.do_commit
+    lost: list[Any] = []
 
     def commit_and_lose_the_answer(connection: Any) -> None:
         commit(connection)

@@ -17,6 +17,7 @@ from studies import attributes
 from studies.declaration import Overrides, from_catalog, make_spec
 from tuning.cli import run
 
+
 @pytest.fixture(autouse=True)
 def logging_as_before() -> Iterator[None]:
     """A worker sets up logging for its own process, which here is the tests'."""
@@ -98,9 +99,7 @@ def test_a_wrong_spec_file_is_refused_with_its_key(
     assert everything(home) == []
 
 
-def test_a_spec_for_another_data_set_is_refused(
-    capsys: pytest.CaptureFixture[str], home: Path, tmp_path: Path
-) -> None:
+def test_a_spec_for_another_data_set_is_refused(capsys: pytest.CaptureFixture[str], home: Path, tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
     file.write_text('dataset = "mnist_sample"\n[plan.cpu]\ntrials = 1\nepochs = 1\n')
     line = refused(capsys, ["tune", "--dataset", "cifar10_sample", "--spec", str(file)])

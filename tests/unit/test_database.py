@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import sqlite3
 import threading
 import time
@@ -97,7 +98,7 @@ def test_a_truncated_database_is_refused(file: Path, kept: int) -> None:
     whole = file.read_bytes()
     assert len(whole) > 40_000
     file.write_bytes(whole[:kept])
-    with pytest.raises(BadInput, match="malformed|not a database"):
+    with pytest.raises(BadInput, match=r"malformed|not a database"):
         open_database(f"sqlite:///{file}")
 
 
@@ -129,7 +130,7 @@ def test_a_database_that_is_not_there_yet_is_made_only_when_asked(file: Path, em
         file.touch()
     url = f"sqlite:///{file}"
     assert not check_storage(url)
-    with pytest.raises(BadInput, match="there is no study in .* yet. Start one first"):
+    with pytest.raises(BadInput, match=r"there is no study in .* yet. Start one first"):
         open_database(url)
     assert file.exists() == empty
     assert not empty or file.stat().st_size == 0
@@ -207,11 +208,14 @@ def test_a_transaction_that_fails_leaves_nothing(database: Database, file: Path)
     assert claims.next() is not None  # and no lock is left
 
 
-def test_a_database_cannot_be_pickled_because_its_hooks_would_be_lost(database: Database) -> None:
-    import pickle
-
-    with pytest.raises(TypeError, match="open it again by its URL"):
-        pickle.dumps(database)
+def test_a_pickled_database_is_opened_again_with_its_hooks(database: Database) -> None:
+    copy = pickle.loads(pickle.dumps(database))
+    said: list[str] = []
+    sqlalchemy.event.listen(copy.engine, "before_cursor_execute", lambda *call: said.append(call[2]))
+    copy.create_new_study([StudyDirection.MAXIMIZE], "mnist")
+    assert "BEGIN IMMEDIATE" in said
+    assert [study.study_name for study in database.get_all_studies()] == ["mnist"]
+    copy.engine.dispose()
 
 
 # --- Busy or away ---
@@ -246,7 +250,9 @@ class Failing:
     ],
     ids=str,
 )
-def test_a_call_is_repeated_with_growing_pauses_while_the_database_is_busy(database: Database, error: Exception) -> None:
+def test_a_call_is_repeated_with_growing_pauses_while_the_database_is_busy(
+    database: Database, error: Exception
+) -> None:
     pauses: list[float] = []
     database.sleep = pauses.append
     call = Failing(12, error)
@@ -302,7 +308,7 @@ def fail_next_commits(database: Database, times: int, *, after: bool) -> list[st
         if not after:
             execute(connection)
 
-    database.engine.dialect.do_commit = do_commit  # type: ignore[method-assign]
+    database.engine.dialect.do_commit = do_commit  # type: ignore[method-assign,assignment]
     return failed
 
 

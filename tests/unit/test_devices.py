@@ -120,7 +120,13 @@ def test_a_divided_gpu_counts_as_its_parts(machine: list[Gpu], visible: str | No
 
 @pytest.mark.parametrize(
     ("capability", "precision"),
-    [((9, 0), "mixed_bfloat16"), ((8, 0), "mixed_bfloat16"), ((7, 5), "mixed_float16"), ((6, 1), "float32"), ((0, 0), "float32")],
+    [
+        ((9, 0), "mixed_bfloat16"),
+        ((8, 0), "mixed_bfloat16"),
+        ((7, 5), "mixed_float16"),
+        ((6, 1), "float32"),
+        ((0, 0), "float32"),
+    ],
 )
 def test_the_precision_follows_the_devices_generation(capability: tuple[int, int], precision: str) -> None:
     assert Device("gpu", "GPU-a", "X", 1, capability).precision == precision

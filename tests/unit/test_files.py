@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from storage import files
 from storage.files import replacing, sha256_of
 
 
@@ -59,7 +58,7 @@ def test_a_failing_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(files.os, call, fail)
+    monkeypatch.setattr(os, call, fail)
     with pytest.raises(OSError, match="No space left"), replacing(target) as beside:
         beside.write_text("new")
     assert target.read_text() == "old"
@@ -80,8 +79,8 @@ def test_the_bytes_are_on_the_disk_before_the_name_changes_and_the_name_before_i
         happened.append("replace")
         replace(source, target)
 
-    monkeypatch.setattr(files.os, "fsync", noting_fsync)
-    monkeypatch.setattr(files.os, "replace", noting_replace)
+    monkeypatch.setattr(os, "fsync", noting_fsync)
+    monkeypatch.setattr(os, "replace", noting_replace)
     with replacing(tmp_path / "kept") as beside:
         beside.write_text("new")
     assert happened == ["sync file", "replace", "sync folder"]

@@ -51,7 +51,15 @@ def add(study: optuna.Study, value: float | None, state: TrialState = TrialState
 
 @pytest.mark.parametrize(
     ("seconds", "words"),
-    [(0, "0 s"), (45, "45 s"), (89.4, "89 s"), (90, "2 min"), (720, "12 min"), (5400, "1 h 30 min"), (11_100, "3 h 05 min")],
+    [
+        (0, "0 s"),
+        (45, "45 s"),
+        (89.4, "89 s"),
+        (90, "2 min"),
+        (720, "12 min"),
+        (5400, "1 h 30 min"),
+        (11_100, "3 h 05 min"),
+    ],
 )
 def test_a_duration_is_said_as_people_say_it(seconds: float, words: str) -> None:
     assert in_words(seconds) == words
@@ -68,7 +76,9 @@ def test_values_have_no_digits_that_mean_nothing(study: optuna.Study) -> None:
 def test_a_finished_trial_is_one_line(study: optuna.Study) -> None:
     add(study, 0.91234)
     (trial,) = study.trials
-    assert finished_line(trial, trial) == "trial   0 complete 0.9123 (best so far)  2 epochs  0 s  learning_rate 0.01235"
+    assert (
+        finished_line(trial, trial) == "trial   0 complete 0.9123 (best so far)  2 epochs  0 s  learning_rate 0.01235"
+    )
     assert "(best so far)" not in finished_line(trial, None)
 
 

@@ -30,12 +30,18 @@ def test_the_default_database_lies_in_the_home(tmp_path: Path) -> None:
     assert Home(tmp_path).database_url == f"sqlite:///{tmp_path}/studies.db"
 
 
-FOLDERS: list[Callable[[Home, str], Path]] = [Home.checkpoints, Home.export, Home.logs]
+def _checkpoints(home: Home, study: str) -> Path:
+    return home.checkpoints(study, "uid")
+
+
+FOLDERS: list[Callable[[Home, str], Path]] = [_checkpoints, Home.export, Home.logs]
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
 @pytest.mark.parametrize("study", ["", ".", "..", "../..", "/etc", "a/b", "../artifacts", "%", "%2E"])
-def test_no_study_name_leads_out_of_its_own_folder(tmp_path: Path, folder: Callable[[Home, str], Path], study: str) -> None:
+def test_no_study_name_leads_out_of_its_own_folder(
+    tmp_path: Path, folder: Callable[[Home, str], Path], study: str
+) -> None:
     home = Home(tmp_path)
     parent = folder(home, "mnist").parent
     assert folder(home, study).resolve().parent == parent
@@ -60,11 +66,13 @@ def test_a_folder_is_made_with_its_parents(tmp_path: Path) -> None:
 def test_a_home_that_cannot_be_made_is_bad_input_with_a_cure(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     home = Home(tmp_path / "file")
-    with pytest.raises(BadInput, match="cannot create the folder.*Set TUNING_HOME to"):
+    with pytest.raises(BadInput, match=r"cannot create the folder.*Set TUNING_HOME to"):
         home.make(home.artifacts)
 
 
-def test_a_home_that_cannot_be_written_is_bad_input_with_a_cure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_home_that_cannot_be_written_is_bad_input_with_a_cure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("storage.settings.os.access", lambda *_: False)
-    with pytest.raises(BadInput, match="cannot be written. Set TUNING_HOME to"):
+    with pytest.raises(BadInput, match=r"cannot be written. Set TUNING_HOME to"):
         Home(tmp_path).make(tmp_path / "logs")

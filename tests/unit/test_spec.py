@@ -60,15 +60,21 @@ def test_every_field_is_part_of_the_fingerprint() -> None:
 
 
 def test_a_spec_that_was_stored_and_read_back_is_the_same() -> None:
-    stored = spec(parameters={"batch_size": ParameterRange(choices=(32, 64), default=32), "x": ParameterRange(low=1, high=2)})
+    stored = spec(
+        parameters={"batch_size": ParameterRange(choices=(32, 64), default=32), "x": ParameterRange(low=1, high=2)}
+    )
     document = json.loads(json.dumps(stored.model_dump(mode="json")))
     assert StudySpec.stored(document) == stored
     assert StudySpec.stored(document).fingerprint == stored.fingerprint
 
 
-@pytest.mark.parametrize("document", [None, {}, "spec", {"dataset": "mnist"}, {**spec().model_dump(mode="json"), "x": 1}])
+@pytest.mark.parametrize(
+    "document", [None, {}, "spec", {"dataset": "mnist"}, {**spec().model_dump(mode="json"), "x": 1}]
+)
 def test_a_stored_document_that_is_no_spec_is_refused(document: object) -> None:
-    with pytest.raises(SpecMismatch, match="another version of this service, or by another program. Take STUDY=another"):
+    with pytest.raises(
+        SpecMismatch, match=r"another version of this service, or by another program. Take STUDY=another"
+    ):
         StudySpec.stored(document)
 
 
@@ -91,7 +97,9 @@ def test_the_same_spec_is_accepted() -> None:
 def test_another_spec_is_refused_with_the_first_difference_and_both_cures(change: dict[str, Any], says: str) -> None:
     with pytest.raises(SpecMismatch, match=f"study 'mine' exists with another spec: {says}") as refused:
         spec(**change).require_same(spec(), "mine")
-    assert "Take STUDY=another for a new study, or remove this one with: tuning delete --study mine" in str(refused.value)
+    assert "Take STUDY=another for a new study, or remove this one with: tuning delete --study mine" in str(
+        refused.value
+    )
     assert "\n" not in str(refused.value)
 
 
@@ -119,7 +127,9 @@ def test_a_derived_seed_is_a_32_bit_number_that_depends_on_nothing_else(seed: in
 
 
 @given(st.tuples(st.integers(0, 1000), paths), st.tuples(st.integers(0, 1000), paths))
-def test_different_paths_give_different_seeds(one: tuple[int, list[str | int]], two: tuple[int, list[str | int]]) -> None:
+def test_different_paths_give_different_seeds(
+    one: tuple[int, list[str | int]], two: tuple[int, list[str | int]]
+) -> None:
     if one != two:
         assert derive_seed(one[0], *one[1]) != derive_seed(two[0], *two[1])
 
@@ -133,13 +143,24 @@ def test_neighbouring_studies_and_trials_share_no_seed() -> None:
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("90", 90), ("90s", 90), ("30m", 1800), ("1.5h", 5400), ("2d", 172_800), (" 5M ", 300), ("0.5s", 0.5), ("1e2", 100)],
+    [
+        ("90", 90),
+        ("90s", 90),
+        ("30m", 1800),
+        ("1.5h", 5400),
+        ("2d", 172_800),
+        (" 5M ", 300),
+        ("0.5s", 0.5),
+        ("1e2", 100),
+    ],
 )
 def test_a_duration_is_understood(text: str, seconds: float) -> None:
     assert parse_duration(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", " ", "m", "0", "0s", "-5m", "5x", "5 minutes", "nan", "inf", "infs", "1e308d", "1h30m"])
+@pytest.mark.parametrize(
+    "text", ["", " ", "m", "0", "0s", "-5m", "5x", "5 minutes", "nan", "inf", "infs", "1e308d", "1h30m"]
+)
 def test_what_is_no_positive_duration_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         parse_duration(text)

@@ -1,0 +1,204 @@
+"""The whole state of a training between two epochs: captured, carried as bytes, and restored.
+
+Keras's `BackupAndRestore` keeps weights, optimizer and epoch; what it leaves out (early stopping, the plateau, the
+seeds of dropout and augmentation) makes a continued training another one. Here everything that the next epoch depends
+on is kept, so that a training which is interrupted and continued in another process gives the same weights and the
+same curve, bit for bit, on a CPU with the same number of threads. The order of the data needs no state: it is a
+function of the seed and the epoch.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+from models.training import Training
+
+# What Keras's callbacks carry from one epoch to the next; they reset it when a training begins.
+_EARLY_STOPPING = ("wait", "stopped_epoch", "best", "best_epoch")
+_PLATEAU = ("wait", "best", "cooldown_counter")
+
+_META = "meta"
+
+
+class StateMismatch(ValueError):
+    """A state is not one of this model: another number of variables, or other shapes."""
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """A training after `epochs` epochs.
+
+    Attributes:
+        epochs: how many are done: the next one is of this number, from 0.
+        arrays: the values of all variables, by place: `model/0`, `optimizer/0`, `best/0`, and NumPy's random state.
+        values: the callbacks' state, Python's random state and the history, as JSON.
+    """
+
+    epochs: int
+    arrays: Mapping[str, npt.NDArray[Any]]
+    values: Mapping[str, Any]
+
+    @property
+    def history(self) -> dict[str, list[float]]:
+        """The curves so far, one value for each epoch done."""
+        return {name: list(curve) for name, curve in self.values["history"].items()}
+
+    def to_bytes(self) -> bytes:
+        """Return the state as the bytes of an `.npz` file without pickles."""
+        meta = json.dumps({"epochs": self.epochs, "values": self.values}).encode()
+        buffer = io.BytesIO()
+        np.savez(buffer, **{_META: np.frombuffer(meta, np.uint8)}, **self.arrays)  # type: ignore[arg-type]
+        return buffer.getvalue()
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> TrainingState:
+        """Return the state that `to_bytes` wrote.
+
+        Raises:
+            StateMismatch: the bytes are none.
+        """
+        try:
+            with np.load(io.BytesIO(content), allow_pickle=False) as stored:
+                meta = json.loads(stored[_META].tobytes())
+                arrays = {name: stored[name] for name in stored.files if name != _META}
+            return cls(meta["epochs"], arrays, meta["values"])
+        except (ValueError, KeyError, OSError, EOFError) as error:
+            raise StateMismatch(f"these bytes are no training state: {error}") from error
+
+
+def capture(training: Training, epochs: int, history: Mapping[str, list[float]]) -> TrainingState:
+    """Return the state of a training at the end of an epoch.
+
+    Args:
+        training: what runs.
+        epochs: how many epochs are done.
+        history: the curves so far.
+    """
+    arrays: dict[str, npt.NDArray[Any]] = {}
+    for place, variables in _variables(training.model).items():
+        arrays |= {f"{place}/{number}": _value(variable) for number, variable in enumerate(variables)}
+    stopping = training.early_stopping
+    arrays |= {f"best/{number}": np.asarray(value) for number, value in enumerate(stopping.best_weights or [])}
+    kind, keys, *rest = np.random.get_state()  # the global generator, which libraries may draw from
+    arrays["numpy"] = np.asarray(keys)
+    values = {
+        "early_stopping": {name: _plain(getattr(stopping, name)) for name in _EARLY_STOPPING},
+        "plateau": {name: _plain(getattr(training.plateau, name)) for name in _PLATEAU} if training.plateau else None,
+        "python": random.getstate(),
+        "numpy": [str(kind), *(_plain(part) for part in rest)],
+        "history": {name: list(curve) for name, curve in history.items()},
+    }
+    return TrainingState(epochs, arrays, values)
+
+
+class Resume(keras.callbacks.Callback):
+    """Put a training into a captured state: variables at once, callbacks when `fit` has reset them.
+
+    It comes after early stopping and the plateau.
+
+    Args:
+        training: of a model built as the captured one was.
+        state: what was captured.
+
+    Raises:
+        StateMismatch: the state is one of another model.
+    """
+
+    def __init__(self, training: Training, state: TrainingState) -> None:
+        super().__init__()
+        self._training = training
+        self._state = state
+        if not training.model.optimizer.built:
+            training.model.optimizer.build(training.model.trainable_variables)
+        for place, variables in _variables(training.model).items():
+            _assign(variables, _numbered(state.arrays, place))
+
+    def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
+        values, stopping, plateau = self._state.values, self._training.early_stopping, self._training.plateau
+        for name, value in values["early_stopping"].items():
+            setattr(stopping, name, value)
+        best = _numbered(self._state.arrays, "best")
+        stopping.best_weights = best or None
+        if plateau is not None and values["plateau"] is not None:
+            for name, value in values["plateau"].items():
+                setattr(plateau, name, value)
+        version, internal, gauss = values["python"]
+        random.setstate((version, tuple(internal), gauss))
+        kind, *rest = values["numpy"]
+        np.random.set_state((kind, self._state.arrays["numpy"], *rest))
+
+
+class StateKeeper(Protocol):
+    """Decides when a training's state is captured, and keeps it."""
+
+    def due(self, epochs: int) -> bool:
+        """Return whether the state after so many epochs is wanted."""
+
+    def keep(self, state: TrainingState) -> None:
+        """Keep a state; what it raises ends the training."""
+
+
+class Checkpointing(keras.callbacks.Callback):
+    """Hand a training's state to its keeper at the end of each epoch in which it is due.
+
+    It comes last of all: a state kept before an epoch is reported would leave the report out for good.
+
+    Args:
+        training: what runs.
+        keeper: who wants its state.
+        history: the curves before this call.
+    """
+
+    def __init__(self, training: Training, keeper: StateKeeper, history: Mapping[str, list[float]]) -> None:
+        super().__init__()
+        self._training = training
+        self._keeper = keeper
+        self._history = {name: list(curve) for name, curve in history.items()}
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        for name, value in (logs or {}).items():
+            self._history.setdefault(name, []).append(float(value))
+        # After early stopping nothing is left to continue.
+        if not self.model.stop_training and self._keeper.due(epoch + 1):
+            self._keeper.keep(capture(self._training, epoch + 1, self._history))
+
+
+def _variables(model: keras.Model) -> dict[str, list[Any]]:
+    # `variables` has, besides the weights, the seeds of dropout and augmentation; `weights` and `.weights.h5` do not.
+    # The metrics are begun anew with each epoch.
+    metrics = {id(variable) for variable in model.metrics_variables}
+    optimizer = {id(variable) for variable in model.optimizer.variables}
+    own = [one for one in model.variables if id(one) not in metrics and id(one) not in optimizer]
+    return {"model": own, "optimizer": list(model.optimizer.variables)}
+
+
+def _assign(variables: list[Any], values: list[npt.NDArray[Any]]) -> None:
+    if len(variables) != len(values):
+        raise StateMismatch(f"the state has {len(values)} variables, the model has {len(variables)}")
+    for variable, value in zip(variables, values, strict=True):
+        if tuple(variable.shape) != value.shape:
+            raise StateMismatch(f"the state has shape {value.shape} where {variable.path} has {tuple(variable.shape)}")
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
+
+
+def _numbered(arrays: Mapping[str, npt.NDArray[Any]], place: str) -> list[npt.NDArray[Any]]:
+    count = sum(name.startswith(f"{place}/") for name in arrays)
+    return [arrays[f"{place}/{number}"] for number in range(count)]
+
+
+def _value(variable: Any) -> npt.NDArray[Any]:
+    return np.array(keras.ops.convert_to_numpy(variable.value))
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, (np.generic, np.ndarray)) else value

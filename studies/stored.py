@@ -1,0 +1,82 @@
+"""A study in a database: made with its spec, found again, and refused where it is another one."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+
+import optuna
+from optuna.study import StudyDirection
+
+from storage.database import Database, check_storage, open_database
+from storage.errors import SpecMismatch
+from studies import attributes
+from studies.attributes import StudyData
+from studies.spec import StudySpec
+
+
+def stored_spec(url: str, name: str) -> StudySpec | None:
+    """Return the spec of a study, or None if there is no such study yet. Changes nothing.
+
+    Raises:
+        BadInput: the storage cannot be opened or made, or the study is not one of this service.
+    """
+    if not check_storage(url):
+        return None
+    database = open_database(url)
+    try:
+        return _spec_of(database, database.get_study_id_from_name(name), name)
+    except KeyError:
+        return None
+    finally:
+        database.engine.dispose()
+
+
+def _spec_of(database: Database, study_id: int, name: str) -> StudySpec | None:
+    document = database.get_study_user_attrs(study_id).get(attributes.SPEC)
+    if document is not None:
+        return StudySpec.stored(document)
+    if database.get_all_trials(study_id):
+        raise SpecMismatch(
+            f"study {name!r} has trials but no spec: another program made it. Take STUDY=another for a new study."
+        )
+    # Its making was cut short before the spec, which comes last: it is made anew.
+    return None
+
+
+def create_or_load(
+    database: Database, name: str, spec: StudySpec, describe: Callable[[], StudyData]
+) -> tuple[optuna.Study, bool]:
+    """Return the study of that name and whether this call made it.
+
+    Args:
+        database: where it is, or will be.
+        name: the study's.
+        spec: what a new study records, and an old one must have.
+        describe: called for what a new study records of its data.
+
+    Raises:
+        SpecMismatch: it exists with another spec.
+    """
+    try:
+        study_id = database.get_study_id_from_name(name)
+    except KeyError:
+        study_id = _create(database, name)
+    stored = _spec_of(database, study_id, name)
+    if stored is None:
+        database.set_study_user_attr(study_id, attributes.DATA, describe())
+        database.set_study_user_attr(study_id, attributes.FINGERPRINT, spec.fingerprint)
+        database.set_study_user_attr(study_id, attributes.UID, uuid.uuid4().hex)
+        # Last: a study with a spec is whole.
+        database.set_study_user_attr(study_id, attributes.SPEC, spec.model_dump(mode="json"))
+    else:
+        spec.require_same(stored, name)
+    return optuna.load_study(study_name=name, storage=database), stored is None
+
+
+def _create(database: Database, name: str) -> int:
+    try:
+        return database.create_new_study([StudyDirection.MAXIMIZE], name)
+    except optuna.exceptions.DuplicatedStudyError:
+        # Made by another launcher since, or by this one when the answer was lost.
+        return database.get_study_id_from_name(name)

@@ -1,0 +1,25 @@
+"""How a trial fails: the classes, and how an exception is told to be of one. No Keras."""
+
+from __future__ import annotations
+
+# The loss is no longer a number.
+DIVERGED = "diverged"
+# The device or the machine has no room for the model and its batch.
+OUT_OF_MEMORY = "out_of_memory"
+# Anything else that was raised.
+ERROR = "error"
+
+
+def failure_of(error: Exception) -> tuple[str, str]:
+    """Return the class of a failure and its reason in one line.
+
+    Out of memory is told by the frameworks' names for it: TensorFlow's `ResourceExhaustedError`, JAX's
+    `RESOURCE_EXHAUSTED`, Python's `MemoryError`.
+    """
+    first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    reason = f"{type(error).__name__}: {first}"[:500] if first else type(error).__name__
+    text = f"{type(error).__name__} {error}".lower()
+    marks = ("resourceexhausted", "resource_exhausted", "out of memory", "memoryerror")
+    if isinstance(error, MemoryError) or any(mark in text for mark in marks):
+        return OUT_OF_MEMORY, reason
+    return ERROR, reason
