@@ -95,7 +95,8 @@ tune: $(READY)  ## run or continue a study: DATASET= [STUDY= TRIALS= EPOCHS= TIM
 	  $(call flag,--epochs,EPOCHS) $(call flag,--timeout,TIMEOUT) $(call flag,--workers,WORKERS) \
 	  $(call flag,--workers-per-device,WORKERS_PER_DEVICE) $(call flag,--model,MODEL) $(call flag,--space,SPACE) \
 	  $(call flag,--train-images,TRAIN_IMAGES) $(call flag,--seed,SEED) $(call flag,--storage,STORAGE) \
-	  $(call flag,--spec,SPEC) $(call switch,--no-progress,NO_PROGRESS)
+	  $(call flag,--spec,SPEC) $(call flag,--trial-timeout,TRIAL_TIMEOUT) \
+	  $(call flag,--checkpoint-interval,CHECKPOINT_INTERVAL) $(call switch,--no-progress,NO_PROGRESS)
 
 .PHONY: worker
 worker: $(READY)  ## join a study from anywhere: STUDY= STORAGE= [MODEL=]

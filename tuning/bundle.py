@@ -92,7 +92,7 @@ def replacing_bundle(target: Path) -> Iterator[Path]:
 
     Raises:
         BadInput: `target` holds something else than a bundle, or its folder cannot be written.
-        TuningError: there is no room.
+        BadInput: there is no room.
     """
     target = target.resolve()
     _require_replaceable(target)
@@ -162,7 +162,7 @@ def _exchanged(first: Path, second: Path) -> bool:
 def _write_error(error: OSError, target: Path) -> TuningError:
     words = error.strerror or str(error)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return TuningError(
+        return BadInput(
             f"no room for the bundle at {target}: {words}. Free some, or give another folder with --out."
         )
     return BadInput(f"the bundle cannot be written to {target}: {words}. Give another folder with --out.")

@@ -113,9 +113,12 @@ def tune(
     seed: Annotated[int | None, typer.Option(help="All randomness derives from it.")] = None,
     storage: Storage = None,
     spec: Annotated[Path | None, typer.Option(help="A study's TOML file, instead of the catalog's.")] = None,
+    trial_timeout: Annotated[str | None, typer.Option(help="A trial that takes longer hangs: 2h. [never]")] = None,
+    checkpoint_interval: Annotated[str, typer.Option(help="Time between a trial's checkpoints.")] = "60s",
     progress: Annotated[bool, typer.Option("--progress/--no-progress", help="The live view, on a terminal.")] = True,
 ) -> int:
     """Run or continue a study."""
+    from studies.attributes import DEFAULT_LIMITS
     from studies.declaration import Overrides
     from tuning.launcher import TuneOptions, tune
 
@@ -125,17 +128,22 @@ def tune(
         spec_file=spec,
         study=study,
         trials=trials,
-        timeout_s=_duration(timeout),
+        timeout_s=_duration("timeout", timeout),
         workers=_workers(workers),
         workers_per_device=workers_per_device,
         storage=storage,
         progress=progress,
+        limits={
+            **DEFAULT_LIMITS,
+            "trial_timeout_s": _duration("trial-timeout", trial_timeout),
+            "checkpoint_interval_s": _duration("checkpoint-interval", checkpoint_interval) or 0.0,
+        },
         overrides=Overrides(model=model, space=space, epochs=epochs, train_images=train_images, seed=seed),
     )
     return tune(options, _home(), _console())
 
 
-def _duration(text: str | None) -> float | None:
+def _duration(flag: str, text: str | None) -> float | None:
     from studies.spec import parse_duration
 
     if text is None:
@@ -143,7 +151,7 @@ def _duration(text: str | None) -> float | None:
     try:
         return parse_duration(text)
     except ValueError:
-        raise BadInput(f"--timeout {text}: must be a positive duration such as 90s, 30m or 2h.") from None
+        raise BadInput(f"--{flag} {text}: must be a positive duration such as 90s, 30m or 2h.") from None
 
 
 def _workers(text: str) -> int | None:

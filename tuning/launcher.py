@@ -30,7 +30,7 @@ from studies.study_data import describe
 from tuning.devices import Placement, find_gpus, place_workers, usable_cores
 from tuning.hypermodels import parse_model
 from tuning.progress import Progress, in_words, parameters_in_words, value_in_words
-from tuning.workforce import Workforce
+from tuning.workforce import GRACE_S, Workforce
 
 TICK_S = 0.5
 # How often leases are looked at.
@@ -76,6 +76,8 @@ def tune(options: TuneOptions, home: Home, console: Console) -> int:
     name = options.study or declaration.dataset
     url = options.storage or home.database_url
     # A home that is not there yet holds no study, and is not made before all that was given is known to be good.
+    if home.root.exists():
+        home.make(home.root)
     stored = stored_spec(url, name) if options.storage is not None or home.root.exists() else None
     # A study goes on under the plan that it was begun with, whatever machine it goes on on.
     plan_name: PlanName = stored.plan_name if stored is not None else ("gpu" if gpus else "cpu")
@@ -196,6 +198,11 @@ class _Launcher:
                     self._progress.stop()
             finally:
                 before = self._interrupts
+                if before:
+                    self._print(
+                        "stopping: running trials go on to the end of their epoch if that is near, and back into the"
+                        f" queue, within {GRACE_S:g} s; Ctrl-C again ends them now"
+                    )
                 self._workforce.end(hurry=lambda: self._interrupts > max(before, 1))
         return self._conclude()
 

@@ -208,6 +208,8 @@ class _Worker:
         if self._options.claim is not None:
             self._database.fence(self._options.claim.trial_id, self._options.claim.id)
             self._run_trial(objective, self._options.claim)
+            if self._stop.is_set():
+                return 0
             # The threads were that trial's.
             self._start_again(self._options.own_threads or self._options.threads, claim=None)
         began_bytes = resident_bytes()
@@ -216,19 +218,25 @@ class _Worker:
             grown_bytes = resident_bytes() - began_bytes
             if trials_run >= self._limits["trials_per_worker"] or grown_bytes > self._limits["memory_growth_bytes"]:
                 logger.info("renewed after %d trials, grown by %.0f MB", trials_run, grown_bytes / 1e6)
-                return RENEWED
+                return self._renew()
             claim = self._claims.next()
             if claim is not None:
                 self._continue_with_its_threads(claim)
                 trials_run += 1
                 if self._run_trial(objective, claim) == OUT_OF_MEMORY:
-                    return RENEWED
+                    return self._renew()
             elif self._claims.standing().done:
                 return 0
             else:
                 self._watch.put_back_expired()
                 self._stop.wait(IDLE_S)
         return 0
+
+    def _renew(self) -> int:
+        """Make way for a fresh process: the launcher starts it, or this one becomes it."""
+        if not self._options.supervised:
+            self._start_again(self._options.threads, claim=None)
+        return RENEWED
 
     def _prepare(self) -> Objective:
         from models.training import set_precision

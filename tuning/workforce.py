@@ -220,7 +220,7 @@ class Workforce:
         slot.deaths += 1
         pause_s = min(RESTART_S[0] * 2.0 ** (slot.deaths - 1), RESTART_S[1])
         slot.start_after = self._clock() + pause_s
-        trial = f"; trial {', '.join(map(str, back))} is given up by it" if back else ""
+        trial = f"; trial {', '.join(map(str, back))} is taken from it" if back else ""
         then = f"the next starts in {pause_s:g} s"
         if slot.given_up:
             then = f"after {slot.deaths} in a row none is started on this {slot.placement.device.name} any more"

@@ -88,8 +88,8 @@ def prepare(
 
     Raises:
         BadInput: there is no such data set, ``data_dir`` holds wrong files, no source has it, or the home cannot be
-            written.
-        TuningError: there is no room for it.
+            written, or there is no room for it.
+        TuningError: the disk fails.
     """
     info = dataset_info(name)
     target = home.dataset(name)

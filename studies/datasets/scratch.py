@@ -61,7 +61,7 @@ def write_error(error: OSError, folder: Path, *, needed_bytes: int | None = None
     """
     needs = f" It needs about {needed_bytes / 1e6:.0f} MB." if needed_bytes else ""
     if error.errno in _NO_ROOM:
-        return TuningError(f"no room left under {folder}.{needs} Free some, or set TUNING_HOME to another disk.")
+        return BadInput(f"no room left under {folder}.{needs} Free some, or set TUNING_HOME to another disk.")
     if error.errno in _NO_PERMISSION:
         return BadInput(f"cannot write under {folder}: {error.strerror}. Set TUNING_HOME to a folder that can be.")
     return TuningError(f"cannot write under {folder}: {error.strerror or error}.{needs}")

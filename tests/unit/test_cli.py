@@ -160,9 +160,9 @@ def test_a_study_with_another_spec_is_refused_by_its_first_difference(
 
 def test_a_study_of_another_program_is_refused(capsys: pytest.CaptureFixture[str], home: Path) -> None:
     database = open_database(f"sqlite:///{home}/studies.db", create=True)
-    database.create_new_study([StudyDirection.MAXIMIZE], "mnist_sample")
+    database.create_new_trial(database.create_new_study([StudyDirection.MAXIMIZE], "mnist_sample"))
     database.engine.dispose()
-    assert "stored spec cannot be read" in refused(capsys, TUNE)
+    assert "has trials but no spec: another program made it" in refused(capsys, TUNE)
 
 
 def test_an_unknown_study_is_answered_with_the_nearest(capsys: pytest.CaptureFixture[str], home: Path) -> None:

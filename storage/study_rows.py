@@ -1,0 +1,113 @@
+"""All rows of one study: copied from database to database, and what they say of the study's files.
+
+Optuna's own `copy_study` reads every trial into memory and gives each a transaction of its own. Here rows pass from one
+connection to the other in parts, inside whatever transactions the caller has begun: one state of the study is read,
+and the copy appears as a whole. Ids are given out anew, in the old order, which is that of the trials' numbers.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import sqlalchemy
+from optuna.storages._rdb import models
+from sqlalchemy import Connection, Table, insert, select
+
+from storage.artifacts import OPTUNA_PREFIX, RECORDS_PREFIX, Artifact
+
+# Rows in memory at a time.
+PART = 1000
+
+STUDIES: Table = models.StudyModel.__table__
+TRIALS: Table = models.TrialModel.__table__
+
+# Heartbeats of stock Optuna are left out: a copy is not alive.
+_OF_STUDY: tuple[Table, ...] = (
+    models.StudyDirectionModel.__table__,
+    models.StudyUserAttributeModel.__table__,
+    models.StudySystemAttributeModel.__table__,
+)
+_OF_TRIAL: tuple[Table, ...] = (
+    models.TrialParamModel.__table__,
+    models.TrialValueModel.__table__,
+    models.TrialIntermediateValueModel.__table__,
+    models.TrialUserAttributeModel.__table__,
+    models.TrialSystemAttributeModel.__table__,
+)
+
+
+def study_id_of(connection: Connection, name: str) -> int | None:
+    """Return the id of the study of that name, or None."""
+    found = connection.execute(select(STUDIES.c.study_id).where(STUDIES.c.study_name == name)).scalar_one_or_none()
+    return int(found) if found is not None else None
+
+
+def copy_study(source: Connection, study_id: int, target: Connection, name: str) -> int:
+    """Copy a study's rows in the transactions of two connections; return the copy's id.
+
+    Args:
+        source: where the study is.
+        study_id: its id there.
+        target: where it is copied to; it has Optuna's tables.
+        name: the copy's; no study there has it.
+    """
+    (new_id,) = target.execute(insert(STUDIES).values(study_name=name).returning(STUDIES.c.study_id)).one()
+    for table in _OF_STUDY:
+        rows = select(table).where(table.c.study_id == study_id)
+        for part in _parts(source, rows, table):
+            target.execute(insert(table), [{**row, "study_id": new_id} for row in part])
+    new_ids: dict[int, int] = {}
+    returning = insert(TRIALS).returning(TRIALS.c.trial_id, sort_by_parameter_order=True)
+    for part in _parts(source, select(TRIALS).where(TRIALS.c.study_id == study_id), TRIALS, keep_id=True):
+        old = [row.pop("trial_id") for row in part]
+        new = target.execute(returning, [{**row, "study_id": new_id} for row in part]).scalars()
+        new_ids.update(zip(old, new, strict=True))
+    for table in _OF_TRIAL:
+        rows = select(table).join(TRIALS, TRIALS.c.trial_id == table.c.trial_id).where(TRIALS.c.study_id == study_id)
+        for part in _parts(source, rows, table):
+            target.execute(insert(table), [{**row, "trial_id": new_ids[row["trial_id"]]} for row in part])
+    return int(new_id)
+
+
+def _parts(
+    source: Connection, rows: sqlalchemy.Select[Any], table: Table, *, keep_id: bool = False
+) -> Iterator[list[dict[str, Any]]]:
+    """Yield a table's rows in the order of their ids, without these, so many at a time."""
+    (key,) = table.primary_key
+    # Without yield_per, the driver for PostgreSQL would fetch all rows at once.
+    found = source.execute(rows.order_by(key), execution_options={"yield_per": PART})
+    for part in found.mappings().partitions():
+        yield [{name: value for name, value in row.items() if keep_id or name != key.name} for row in part]
+
+
+def named_artifacts(connection: Connection, study_id: int | None = None) -> set[str]:
+    """Return the ids of all artifacts that rows name: those of one study, or of every study in the database."""
+    documents = (json.loads(stored) for stored in _system_attributes(connection, study_id, OPTUNA_PREFIX))
+    # The dashboard writes null over the record of an artifact that was removed.
+    return {str(document["artifact_id"]) for document in documents if document is not None}
+
+
+def recorded_artifacts(connection: Connection, study_id: int) -> Iterator[Artifact]:
+    """Yield the artifacts of a study whose SHA-256 this service recorded."""
+    for stored in _system_attributes(connection, study_id, RECORDS_PREFIX):
+        yield Artifact(**json.loads(stored))
+
+
+def _system_attributes(connection: Connection, study_id: int | None, prefix: str) -> Iterator[str]:
+    """Yield the values of the system attributes of trials and studies whose keys begin so."""
+    of_trial: Table = models.TrialSystemAttributeModel.__table__
+    of_study: Table = models.StudySystemAttributeModel.__table__
+    of_trials = select(of_trial.c.key, of_trial.c.value_json).join(TRIALS, TRIALS.c.trial_id == of_trial.c.trial_id)
+    of_studies = select(of_study.c.key, of_study.c.value_json)
+    for rows, table, owner in (
+        (of_trials, of_trial, TRIALS.c.study_id),
+        (of_studies, of_study, of_study.c.study_id),
+    ):
+        wanted = rows.where(table.c.key.startswith(prefix, autoescape=True))
+        if study_id is not None:
+            wanted = wanted.where(owner == study_id)
+        for key, value in connection.execute(wanted, execution_options={"yield_per": PART}):
+            if key.startswith(prefix):  # SQLite compares without regard to case
+                yield str(json.loads(value))
