@@ -118,6 +118,19 @@ dashboard: $(READY)  ## the web view: [STORAGE= HOST= PORT=]
 delete: $(READY)  ## a study with its artifacts and checkpoints: STUDY= [YES=1]
 	@$(TUNING) delete $(call flag,--study,STUDY) $(call switch,--yes,YES)
 
+.PHONY: backup
+backup: $(READY)  ## copy a study, also while it runs: OUT= [STUDY= STORAGE=]
+	@$(TUNING) backup $(call flag,--out,OUT) $(call flag,--study,STUDY) $(call flag,--storage,STORAGE)
+
+.PHONY: restore
+restore: $(READY)  ## bring a study back from a backup: FROM= [STORAGE= STUDY=]
+	@$(TUNING) restore $(call flag,--storage,STORAGE) $(call flag,--study,STUDY) \
+	  $(if $(value FROM),-- $(call quoted,FROM))
+
+.PHONY: gc
+gc: $(READY)  ## files that no study needs any more; YES=1 frees them: [STUDY= STORAGE= YES=1]
+	@$(TUNING) gc $(call flag,--study,STUDY) $(call flag,--storage,STORAGE) $(call switch,--yes,YES)
+
 .PHONY: export
 export: $(READY)  ## the best model as a bundle, of the study tuned last: [STUDY= TRIAL= FORMAT= OUT=]
 	@$(TUNING) export $(or $(call flag,--study,STUDY),$(call flag,--study,DATASET)) $(call flag,--trial,TRIAL) \
@@ -155,6 +168,18 @@ test: $(READY_DEV)  ## every test: [ARGS="-k words"]
 .PHONY: test-fast
 test-fast: $(READY_DEV)  ## the tests that take seconds, without Keras: [ARGS=]
 	@.venv/bin/python -m pytest tests/unit -m 'not (keras or slow or network or postgres)' $(ARGS)
+
+.PHONY: test-faults
+test-faults: $(READY_DEV)  ## kill, stop, fill, lock and cut off: nothing may be lost: [ARGS=]
+	@.venv/bin/python -m pytest tests/faults -m 'faults and not slow' $(ARGS)
+
+.PHONY: soak
+soak: $(READY_DEV)  ## a study of 60 trials under fire for the better part of an hour: [SEED=]
+	@exec .venv/bin/python -m tests.faults.soak $(call flag,--seed,SEED)
+
+.PHONY: soak-short
+soak-short: $(READY_DEV)  ## the same in about a minute, with short leases: [SEED=]
+	@exec .venv/bin/python -m tests.faults.soak --short $(call flag,--seed,SEED)
 
 .PHONY: lint
 lint: $(READY_DEV)  ## style, types, and who may import whom

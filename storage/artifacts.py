@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import mimetypes
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from optuna.artifacts import FileSystemArtifactStore
 from optuna.storages import BaseStorage
 
 from storage.errors import ClaimLost, TuningError
-from storage.files import replacing, sha256_of
+from storage.files import replacing, sha256_of, sweep
 
 # Optuna's prefix of the system attributes that name a trial's artifacts.
 OPTUNA_PREFIX = "artifacts:"
@@ -103,6 +103,10 @@ class Artifacts:
         storage.set_trial_system_attr(trial_id, RECORDS_PREFIX + role, json.dumps(asdict(artifact)))
         return artifact
 
+    def sweep(self) -> None:
+        """Remove what killed workers left half-written."""
+        sweep(self.folder)
+
     def find(self, trial: optuna.trial.FrozenTrial, role: str) -> Artifact | None:
         """Return a trial's artifact of one role, or None."""
         stored = trial.system_attrs.get(RECORDS_PREFIX + role)
@@ -131,15 +135,12 @@ class Artifacts:
             )
         return file
 
-    def remove_all(self, trials: list[optuna.trial.FrozenTrial]) -> int:
-        """Remove the files of trials whose records are gone or about to go; return the bytes freed."""
+    def remove(self, ids: Iterable[str]) -> int:
+        """Remove files by id; return the bytes freed. No record of any study may name them."""
         freed = 0
-        for trial in trials:
-            for key, stored in trial.system_attrs.items():
-                if not key.startswith(OPTUNA_PREFIX):
-                    continue
-                file = self.folder / Path(json.loads(stored)["artifact_id"]).name
-                if file.is_file():
-                    freed += file.stat().st_size
-                    file.unlink()
+        for artifact_id in ids:
+            file = self.folder / Path(artifact_id).name
+            if file.is_file():
+                freed += file.stat().st_size
+                file.unlink()
         return freed

@@ -7,19 +7,18 @@ A study may be copied while it runs. Checkpoints come first, as far as they can 
 then the artifacts that these rows name, which are there because their bytes were written before their rows. A
 checkpoint is thus never ahead of the rows, and a trial that is continued from it reports the epochs between again.
 
-The way back is checked in full before anything is changed. Files come first and harm nobody; then all rows in one
-transaction. A power cut leaves either no study or a whole one, and the same command, given again, finishes the work.
+The way back is `storage.restoration`.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import re
 import shutil
 import sqlite3
-import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -30,15 +29,12 @@ from urllib.parse import quote
 
 import optuna
 from optuna.storages import RDBStorage
-from optuna.storages._rdb import models
 from optuna.trial import TrialState
-from sqlalchemy import Connection, func, orm, select
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy import Connection, func, select
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from storage.claims import GIVEN_UP_KEY
-from storage.claims import write_claim
-from storage.database import Database, check_storage, open_database, read_claim
+from storage.database import Database
 from storage.errors import BadInput, TuningError
 from storage.files import replacing, sha256_of, sync_file, sync_folder
 from storage.settings import Home
@@ -49,11 +45,6 @@ MANIFEST = "backup.json"
 ROWS = "studies.db"
 ARTIFACTS = "artifacts"
 CHECKPOINTS = "checkpoints"
-
-REASON = "restored from a backup"
-
-# A study's system attribute that tells which restoration made it: one whose answer was lost finds its own work.
-RESTORED_KEY = "tuning:restored"
 
 # What a manifest may name, so that no file is ever written outside its place.
 _NAMES = re.compile(rf"{re.escape(ROWS)}|{ARTIFACTS}/[^/\0]+|{CHECKPOINTS}/\d+/[^/\0.][^/\0]*\.checkpoint")
@@ -103,9 +94,6 @@ class Backup:
         return [path for path in self.files if path.startswith(f"{part}/")]
 
 
-# --- There
-
-
 def back_up(database: Database, study: str, folder: Path, home: Home, *, uid_key: str) -> Backup:
     """Copy a study, which may be running, into a new folder.
 
@@ -121,7 +109,7 @@ def back_up(database: Database, study: str, folder: Path, home: Home, *, uid_key
         TuningError: there is no such study, any more, or no room.
         StorageUnavailable: the database cannot be reached.
     """
-    with _refused(folder), _filling(folder):
+    with refused(folder), _filling(folder):
         study_id = _require_study(database, study)
         uid = database.get_study_user_attrs(study_id).get(uid_key)
         files: dict[str, File] = {}
@@ -129,10 +117,10 @@ def back_up(database: Database, study: str, folder: Path, home: Home, *, uid_key
             files |= _copy_checkpoints(home.checkpoints(study, str(uid)), folder / CHECKPOINTS)
         created = datetime.now(UTC).isoformat(timespec="seconds")
         database.repeated(lambda: _copy_rows(database, study, folder / ROWS))
-        with _open_rows(folder / ROWS) as rows:
+        with open_rows(folder / ROWS) as rows:
             trials = _count_trials(rows)
             named = named_artifacts(rows)
-            recorded = {artifact.id: artifact.sha256 for artifact in recorded_artifacts(rows, 1)}
+            recorded = {artifact.id: artifact.sha256 for artifact in recorded_artifacts(rows)}
             files = _drop_finished(rows, folder, files)
         copied, left_out = _copy_artifacts(home.artifacts, folder / ARTIFACTS, named, recorded)
         if left_out:
@@ -148,7 +136,9 @@ def _require_study(database: Database, study: str) -> int:
     try:
         return database.get_study_id_from_name(study)
     except KeyError:
-        raise TuningError(f"study {study!r} is not there, or not any more. See which there are: tuning status.") from None
+        raise TuningError(
+            f"study {study!r} is not there, or not any more. See which there are: tuning status."
+        ) from None
 
 
 @contextmanager
@@ -172,16 +162,19 @@ def _filling(folder: Path) -> Iterator[None]:
 
 def _copy_rows(database: Database, study: str, file: Path) -> None:
     file.unlink(missing_ok=True)
-    with _plain_optuna(lambda: sqlite3.connect(file)) as copy, copy.engine.begin() as target:
-        with database.reading() as session:
-            # SQLite in WAL mode gives every transaction one state of the database, others only when asked.
-            asked = database.engine.dialect.name != "sqlite"
-            options = {"isolation_level": "REPEATABLE READ"} if asked else {}
-            source = session.connection(execution_options=options)
-            study_id = study_id_of(source, study)
-            if study_id is None:
-                raise TuningError(f"study {study!r} was deleted while it was backed up")
-            copy_study(source, study_id, target, study)
+    with (
+        _plain_optuna(lambda: sqlite3.connect(file)) as copy,
+        copy.engine.begin() as target,
+        database.reading() as session,
+    ):
+        # SQLite in WAL mode gives every transaction one state of the database, others only when asked.
+        asked = database.engine.dialect.name != "sqlite"
+        options = {"isolation_level": "REPEATABLE READ"} if asked else {}
+        source = session.connection(execution_options=options)
+        study_id = study_id_of(source, study)
+        if study_id is None:
+            raise TuningError(f"study {study!r} was deleted while it was backed up")
+        copy_study(source, study_id, target, study)
 
 
 @contextmanager
@@ -197,7 +190,7 @@ def _plain_optuna(connect: Any) -> Iterator[RDBStorage]:
 
 
 @contextmanager
-def _open_rows(file: Path) -> Iterator[Connection]:
+def open_rows(file: Path) -> Iterator[Connection]:
     """Open a backup's database without writing to it, also where nothing can be written.
 
     Raises:
@@ -227,7 +220,7 @@ def _copy_checkpoints(source: Path, target: Path) -> dict[str, File]:
             continue
         (target / file.parent.name).mkdir(parents=True, exist_ok=True)
         try:
-            copied[path] = _copy(file, target / file.parent.name / file.name)
+            copied[path] = copy_file(file, target / file.parent.name / file.name)
         except FileNotFoundError:
             continue
     return copied
@@ -256,7 +249,7 @@ def _copy_artifacts(
             left_out[artifact] = "is not the name of a file"
             continue
         try:
-            copy = _copy(source / artifact, target / artifact)
+            copy = copy_file(source / artifact, target / artifact)
         except (FileNotFoundError, IsADirectoryError):
             left_out[artifact] = "is missing"
             continue
@@ -268,7 +261,8 @@ def _copy_artifacts(
     return copied, left_out
 
 
-def _copy(source: Path, target: Path) -> File:
+def copy_file(source: Path, target: Path) -> File:
+    """Copy a file's bytes, and say what they were."""
     digest, size = hashlib.sha256(), 0
     with source.open("rb") as reading, target.open("wb") as writing:
         while part := reading.read(1 << 20):
@@ -299,9 +293,6 @@ def _digest(document: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
-# --- And back
-
-
 def read_backup(folder: Path) -> Backup:
     """Return the backup in a folder, of which only the manifest is read.
 
@@ -312,7 +303,9 @@ def read_backup(folder: Path) -> Backup:
     try:
         document = json.loads(file.read_text(encoding="utf-8"))
         if document["format"] != FORMAT:
-            raise BadInput(f"{file} has format {document['format']}, this version reads {FORMAT}. Take another version.")
+            raise BadInput(
+                f"{file} has format {document['format']}, this version reads {FORMAT}. Take another version."
+            )
         if document["sha256"] != _digest(document):
             raise ValueError("its SHA-256 is another one")
         files = {path: File(**known) for path, known in document["files"].items()}
@@ -336,7 +329,9 @@ def verify(backup: Backup) -> None:
     for path, known in backup.files.items():
         file = backup.folder / path
         if not _NAMES.fullmatch(path) or path == f"{ARTIFACTS}/..":
-            raise BadInput(f"{backup.folder / MANIFEST} names {path!r}, which is no file of a backup. Take another one.")
+            raise BadInput(
+                f"{backup.folder / MANIFEST} names {path!r}, which is no file of a backup. Take another one."
+            )
         try:
             size, found = file.stat().st_size, sha256_of(file)
         except OSError as error:
@@ -348,7 +343,7 @@ def verify(backup: Backup) -> None:
             )
     if ROWS not in backup.files:
         raise BadInput(f"{backup.folder / MANIFEST} names no {ROWS}. Take another backup.")
-    with _open_rows(backup.folder / ROWS) as rows:
+    with open_rows(backup.folder / ROWS) as rows:
         if study_id_of(rows, backup.study) is None or _count_trials(rows) != backup.trials:
             raise BadInput(f"{backup.folder / ROWS} is not the database of {MANIFEST}. Take another backup.")
         here = {path.partition("/")[2] for path in backup.under(ARTIFACTS)}
@@ -357,43 +352,15 @@ def verify(backup: Backup) -> None:
         raise BadInput(f"{backup.folder} lacks artifact {min(missing)}, which a trial names. Take another backup.")
 
 
-def restore(backup: Backup, url: str, home: Home, *, uid_key: str, name: str | None = None) -> str:
-    """Bring a study back, into any database; return its name.
-
-    Trials that ran wait to be continued. The study gets a uid of its own: the original may still be somewhere, with the
-    same name and under the same home, and the two must not share checkpoints. They may share artifacts.
-
-    Args:
-        backup: where it comes from.
-        url: the SQLAlchemy URL of the database; one that is not there is made.
-        home: where the files go.
-        uid_key: as for `back_up`.
-        name: the study's; by default the one it had.
-
-    Raises:
-        BadInput: the backup is damaged, or the study exists already; nothing was changed.
-        TuningError: there is no room; no study was made.
-        StorageUnavailable: the database cannot be reached; no study was made.
-    """
-    name = name if name is not None else backup.study
-    _require_absent(url, name)
-    verify(backup)
-    home.make(home.artifacts)
-    database = open_database(url, create=True)
-    uid = uuid.uuid4().hex
-    checkpoints = home.checkpoints(name, uid)
+@contextmanager
+def refused(folder: Path) -> Iterator[None]:
+    """Turn what the disk refuses into an error with a next step."""
     try:
-        with _refused(home.root):
-            artifacts = _place_artifacts(backup, home.artifacts)
-            _place_checkpoints(backup, checkpoints)
-            _touch(artifacts)
-            with _open_rows(backup.folder / ROWS) as rows:
-                database.repeated(lambda: _insert(rows, backup, database, name, uid_key, uid, artifacts))
-    except BaseException:
-        # The artifacts stay: another restoration may already count on them, and the next one finds them here.
-        if not _exists(database, name, uid):
-            shutil.rmtree(checkpoints, ignore_errors=True)
-        raise
-    finally:
-        database.engine.dispose()
-    return name
+        yield
+    except OSError as error:
+        where, words = error.filename or folder, error.strerror or str(error)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise TuningError(
+                f"no room left under {folder}: {words}. Make some and give the same command again."
+            ) from error
+        raise BadInput(f"{where} cannot be read or written: {words}. Mend it, or give another folder.") from error

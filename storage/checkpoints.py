@@ -1,8 +1,8 @@
 """Training state of a trial: atomic, verified, cleaned up.
 
-A checkpoint is one file: a line of JSON that says what it is, then the bytes. Its path carries the number of the claim
-that wrote it, so a process that was paused past its lease and wakes up can only write beside the files of the trial's
-next owner, never over them.
+A checkpoint is one file: a line with the SHA-256 of all that follows, a line of JSON that says what it is, then the
+bytes. Its path carries the number of the claim that wrote it, so a process that was paused past its lease and wakes up
+can only write beside the files of the trial's next owner, never over them.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import logging
 import os
 import re
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from storage.files import replacing
 
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 # The newest may be torn by a power cut that the disk did not survive as promised; the one before it is whole.
 KEPT = 2
 
-FORMAT = 1
+FORMAT = 2
 _SUFFIX = ".checkpoint"
 _NAME = re.compile(r"claim-(\d+)-epochs-(\d+)\.checkpoint")
 
@@ -67,10 +67,11 @@ class TrialCheckpoints:
             OSError: it cannot be written; the ones before it are untouched.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
-        header = {**self._identity, "claim": claim, "epochs": epochs, "sha256": _sha256(content), "size": len(content)}
+        header = json.dumps({**self._identity, "claim": claim, "epochs": epochs}).encode() + b"\n"
         target = self._folder / f"claim-{claim}-epochs-{epochs}{_SUFFIX}"
         with replacing(target) as beside, beside.open("wb") as file:
-            file.write(json.dumps(header).encode() + b"\n")
+            file.write(_sha256(header, content).encode() + b"\n")
+            file.write(header)
             file.write(content)
         self._remove_older(claim)
         return target
@@ -84,35 +85,27 @@ class TrialCheckpoints:
     def load(self) -> Checkpoint | None:
         """Return the newest checkpoint that is whole and this trial's; what is not is set aside."""
         for file in self._newest_first():
-            problem = None
             try:
-                header, content = self._read(file)
-            except (OSError, ValueError, KeyError) as error:
-                problem = f"it cannot be read ({error})"
-            else:
-                problem = self._problem(header, content)
-            if problem is None:
-                return Checkpoint(header["epochs"], content)
-            logger.warning("checkpoint %s is set aside: %s", file, problem)
-            os.replace(file, file.with_suffix(".damaged"))
+                return self._read(file)
+            except FileNotFoundError:
+                continue  # its owner has a newer one
+            except (OSError, ValueError) as error:
+                logger.warning("checkpoint %s is set aside: %s", file, error)
+                with suppress(OSError):
+                    os.replace(file, file.with_suffix(".damaged"))
         return None
 
-    @staticmethod
-    def _read(file: Path) -> tuple[dict[str, Any], bytes]:
-        head, separator, content = file.read_bytes().partition(b"\n")
-        if not separator:
-            raise ValueError("it has no header")
-        return json.loads(head), content
-
-    def _problem(self, header: dict[str, Any], content: bytes) -> str | None:
+    def _read(self, file: Path) -> Checkpoint:
+        stored = file.read_bytes()
+        first = stored.find(b"\n")
+        second = stored.find(b"\n", first + 1)
+        if stored[:first] != _sha256(memoryview(stored)[first + 1 :]).encode():
+            raise ValueError("its SHA-256 is another one")
+        header = json.loads(stored[first + 1 : second])
         for key, mine in self._identity.items():
-            if header.get(key) != mine:
-                return f"its {key} is {header.get(key)!r}, here it is {mine!r}"
-        if len(content) != header["size"]:
-            return f"it has {len(content)} bytes of {header['size']}"
-        if _sha256(content) != header["sha256"]:
-            return "its SHA-256 is another one"
-        return None
+            if header[key] != mine:
+                raise ValueError(f"its {key} is {header[key]!r}, here it is {mine!r}")
+        return Checkpoint(header["epochs"], stored[second + 1 :])
 
     def _newest_first(self) -> list[Path]:
         if not self._folder.is_dir():
@@ -130,5 +123,8 @@ def _order(file: Path) -> tuple[int, int]:
     return int(found[2]), int(found[1])
 
 
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
+def _sha256(*parts: bytes | memoryview) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()

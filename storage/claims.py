@@ -6,11 +6,13 @@ next one already claimed. N therefore means N, with any number of workers and ho
 
 A claim is a lease: an owner, a count that grows with each claim of the trial, an id, and a beat that the owner keeps
 raising. Whoever watches sees a lease run out when the beat has stood still for `LEASE_S` seconds of the watcher's own
-monotonic clock. No two clocks are compared, and a database that nobody could reach for a minute costs nobody a trial.
+monotonic clock in which the database took writes. No two clocks are compared, and a database that nobody could reach
+for a minute costs nobody a trial, nor does a machine that was suspended with watcher and workers alike.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -31,6 +33,8 @@ from storage.errors import ClaimLost, TuningError
 
 BEAT_S = 5.0
 LEASE_S = 45.0
+# The most that a watcher counts as silence between two looks: what passed beyond that it slept through itself.
+LOOK_S = 2 * BEAT_S
 
 # So many failures in a row, without a finished trial between them, end the study: the cause is not the parameters.
 MAX_CONSECUTIVE_FAILURES = 8
@@ -78,7 +82,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Standing:
-    """Where a study stands, by trial states."""
+    """Where a study stands, by trial states; `running` are the trials that a claim holds, not those of stock Optuna."""
 
     budget: int
     complete: int
@@ -153,10 +157,9 @@ class Claims:
             study = models.StudyModel.find_or_raise_by_id(self._study_id, session, for_update=True)
         except KeyError:
             raise StudyDeleted("the study was deleted while it ran. Start it anew with the same command.") from None
-        for running in session.execute(self._trials(models.TrialModel, TrialState.RUNNING)).scalars():
-            held = read_claim(session, running.trial_id)
-            if held is not None and held["id"] == claim_id:
-                return Claim(running.trial_id, running.number, self.owner, held["count"], claim_id)
+        mine = [claim for claim, _ in self._running(session) if claim.id == claim_id]
+        if mine:
+            return mine[0]
         # The budget bounds what is taken up, too: it may have become smaller since those trials were put back.
         standing = self._standing(session)
         if standing.finished + standing.running >= standing.budget:
@@ -238,17 +241,22 @@ class Claims:
             why: the class of the reason. A trial that has used up the retries of that class is FAIL instead. A claim
                 that moved the checkpoint forward starts the count anew.
         """
+        attempts = 0
 
         def attempt() -> bool:
+            nonlocal attempts
+            attempts += 1
             with self._database.transaction() as session:
                 try:
                     self._held(session, claim)
                 except ClaimLost:
-                    return False
+                    # Repeated after a lost answer, it finds its own work done.
+                    held = read_claim(session, claim.trial_id)
+                    return attempts > 1 and held is not None and (held["id"], held["count"]) == (None, claim.count)
                 self._put_back(session, claim, reason, why)
                 return True
 
-        self._database.unfence(claim.trial_id)
+        # The fence stays: nothing that this process still does for the trial is written any more.
         return bool(self._database.repeated(attempt))
 
     def _put_back(self, session: orm.Session, claim: Claim, reason: str, why: GivenUp) -> None:
@@ -275,16 +283,51 @@ class Claims:
         """Return the study's RUNNING trials that hold a claim, each with its beat."""
 
         def attempt() -> list[tuple[Claim, int]]:
-            found = []
             with self._database.reading() as session:
-                for trial in session.execute(self._trials(models.TrialModel, TrialState.RUNNING)).scalars():
-                    held = read_claim(session, trial.trial_id)
-                    if held is not None and held["id"] is not None:
-                        claim = Claim(trial.trial_id, trial.number, held["owner"], held["count"], held["id"])
-                        found.append((claim, held["beat"]))
-            return found
+                return self._running(session)
 
         result: list[tuple[Claim, int]] = self._database.repeated(attempt)
+        return result
+
+    def _running(self, session: orm.Session) -> list[tuple[Claim, int]]:
+        trial, attribute = models.TrialModel, models.TrialSystemAttributeModel
+        rows = session.execute(
+            self._trials(trial.trial_id, TrialState.RUNNING, trial.number, attribute.value_json)
+            .join(attribute, attribute.trial_id == trial.trial_id)
+            .where(attribute.key == CLAIM_KEY)
+            .order_by(trial.number)
+        )
+        all_held = [(trial_id, number, json.loads(stored)) for trial_id, number, stored in rows]
+        return [
+            (Claim(trial_id, number, held["owner"], held["count"], held["id"]), held["beat"])
+            for trial_id, number, held in all_held
+            if held["id"] is not None
+        ]
+
+    def put_back_silent(self, silent: Callable[[list[tuple[Claim, int]]], list[Claim]], reason: str) -> list[Claim]:
+        """Put back the running trials whose workers are judged lost, and return their claims.
+
+        To look is to write here: while the database takes no writes no worker can beat, and none is judged.
+
+        Args:
+            silent: picks the lost ones among the running claims, each with its beat.
+            reason: why, for the trials' attributes.
+        """
+
+        def attempt() -> list[Claim]:
+            with self._database.transaction() as session:
+                running = self._running(session)
+                beats = {claim.id: beat for claim, beat in running}
+                lost = []
+                for claim in silent(running):
+                    with contextlib.suppress(ClaimLost):
+                        # Its row locked, it may turn out to have beaten since; with SQLite it cannot have.
+                        if self._held(session, claim)["beat"] == beats[claim.id]:
+                            self._put_back(session, claim, reason, "lost")
+                            lost.append(claim)
+                return lost
+
+        result: list[Claim] = self._database.repeated(attempt)
         return result
 
     def put_back_of(self, owner: str, reason: str, why: GivenUp = "interrupted") -> list[int]:
@@ -314,7 +357,7 @@ class Claims:
             complete=count.get(TrialState.COMPLETE, 0),
             pruned=count.get(TrialState.PRUNED, 0),
             failed=count.get(TrialState.FAIL, 0),
-            running=count.get(TrialState.RUNNING, 0),
+            running=len(self._running(session)),
             waiting=count.get(TrialState.WAITING, 0),
         )
 
@@ -368,21 +411,23 @@ class LeaseWatch:
     claims: Claims
     clock: Callable[[], float] = time.monotonic
     lease_s: float = LEASE_S
-    _seen: dict[str, tuple[int, float]] = field(default_factory=dict)
+    # By claim: its last beat, and for how long it was seen to stand still.
+    _silence: dict[str, tuple[int, float]] = field(default_factory=dict)
+    _looked: float | None = None
 
     def put_back_expired(self) -> list[Claim]:
-        """Look at all running claims, put back those whose beat has stood still, and return them."""
+        """Look at all running claims, put back those whose beat has stood still, and return them; call it often."""
+        return self.claims.put_back_silent(self._silent, f"its worker was silent for {self.lease_s:g} s")
+
+    def _silent(self, running: list[tuple[Claim, int]]) -> list[Claim]:
         now = self.clock()
-        seen: dict[str, tuple[int, float]] = {}
-        expired: list[Claim] = []
-        for claim, beat in self.claims.running():
-            last_beat, since = self._seen.get(claim.id, (beat, now))
-            seen[claim.id] = (beat, since if beat == last_beat else now)
-            if now - seen[claim.id][1] > self.lease_s:
-                expired.append(claim)
-        self._seen = seen
-        reason = f"its worker was silent for {self.lease_s:g} s"
-        return [claim for claim in expired if self.claims.put_back(claim, reason, "lost")]
+        # A watcher that was stopped, or that waited for the database, does not know what the others did meanwhile.
+        passed = min(now - self._looked, LOOK_S) if self._looked is not None else 0.0
+        before, self._looked, self._silence = self._silence, now, {}
+        for claim, beat in running:
+            last_beat, silent_s = before.get(claim.id, (beat, 0.0))
+            self._silence[claim.id] = (beat, silent_s + passed if beat == last_beat else 0.0)
+        return [claim for claim, _ in running if self._silence[claim.id][1] > self.lease_s]
 
 
 def _in_a_row(given_up: list[dict[str, Any]], why: GivenUp) -> int:

@@ -19,10 +19,11 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar, cast
+from urllib.parse import quote
 
 import optuna
 import sqlalchemy
@@ -34,11 +35,13 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import (
     ArgumentError,
     DatabaseError,
+    DisconnectionError,
     InterfaceError,
     NoSuchModuleError,
     OperationalError,
     SQLAlchemyError,
 )
+from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 from storage.errors import BadInput, ClaimLost, StorageUnavailable
 
@@ -61,7 +64,7 @@ def _transient(error: BaseException) -> bool:
     if not isinstance(cause, (OperationalError, InterfaceError)):
         return False
     text = str(cause.orig).lower()
-    hopeless = ("unable to open", "readonly", "read-only", "full", "no such table", "not a database", "malformed")
+    hopeless = ("readonly", "read-only", "full", "no such table", "not a database", "malformed")
     return not any(word in text for word in hopeless)
 
 
@@ -79,7 +82,10 @@ def _repeated(call: Callable[[], Any], sleep: Callable[[float], None], patience_
         except (optuna.exceptions.StorageInternalError, SQLAlchemyError) as error:
             cause = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else error
             if not _transient(error) or time.monotonic() > deadline:
-                raise StorageUnavailable(f"the database did not take a call: {_first_line(cause)}") from error
+                raise StorageUnavailable(
+                    f"the database did not take a call: {_first_line(cause)}. Mend that and give the same command"
+                    " again: no finished trial is lost."
+                ) from error
             logger.warning("the database is busy or away, waiting: %s", _first_line(cause))
             sleep(pause * random.uniform(0.5, 1.5))
             pause = min(2 * pause, 5.0)
@@ -135,8 +141,17 @@ class Database(RDBStorage):
         self._sqlite = make_url(url).get_backend_name() == "sqlite"
         engine_kwargs: dict[str, Any] = {"pool_pre_ping": True}
         if self._sqlite:
-            connected = (_prepare_sqlite_connection, "connect")
-            engine_kwargs = {"connect_args": {"timeout": BUSY_TIMEOUT_S}, "pool_events": [connected]}
+            events: list[Any] = [(_prepare_sqlite_connection, "connect")]
+            engine_kwargs = {"connect_args": {"timeout": BUSY_TIMEOUT_S}, "pool_events": events}
+        file = sqlite_file(make_url(url))
+        if file is not None and not make_url(url).query:
+            # Never made here: what is opened while the file is away for a moment would be an empty one.
+            place = f"file:{quote(str(file.absolute()))}?mode=rw"
+            engine_kwargs["creator"] = lambda: sqlite3.connect(
+                place, uri=True, timeout=BUSY_TIMEOUT_S, check_same_thread=False
+            )
+            guard = _SameFile(file)
+            events += [(guard.connected, "connect"), (guard.checked_out, "checkout")]
         super().__init__(url, engine_kwargs=engine_kwargs)
         if self._sqlite:
             event.listen(self.engine, "begin", self._begin_sqlite)
@@ -288,6 +303,33 @@ def _prepare_sqlite_connection(connection: sqlite3.Connection, _record: object) 
     connection.execute("PRAGMA foreign_keys = ON")
 
 
+class _SameFile:
+    """Drops a connection whose file was moved away or replaced: what it wrote would be found by nobody.
+
+    Args:
+        file: the database's.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    def _identity(self) -> tuple[int, int] | None:
+        try:
+            found = self._file.stat()
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
+
+    def connected(self, _connection: sqlite3.Connection, record: ConnectionPoolEntry) -> None:
+        record.info["file"] = self._identity()
+
+    def checked_out(
+        self, _connection: sqlite3.Connection, record: ConnectionPoolEntry, _proxy: PoolProxiedConnection
+    ) -> None:
+        if record.info["file"] != self._identity():
+            raise DisconnectionError("the database's file was moved or replaced")
+
+
 def sqlite_file(url: URL) -> Path | None:
     """Return the file of a SQLite URL, or None for another database."""
     if url.get_backend_name() != "sqlite" or not url.database or url.database.startswith("file:"):
@@ -310,6 +352,10 @@ def open_database(url: str, *, create: bool = False) -> Database:
     if not found and not create:
         raise BadInput(f"there is no study in {shown!r} yet. Start one first, or give another with --storage.")
     with _refused(lambda: shown):
+        file = sqlite_file(make_url(url))
+        if file is not None and not found:
+            with suppress(OSError):  # to open it will say why
+                file.touch()
         return _opened(url)
 
 
@@ -371,9 +417,11 @@ def check_storage(url: str) -> bool:
             tables = set(sqlalchemy.inspect(engine).get_table_names())
         finally:
             engine.dispose()
-        if tables and not {"studies", "trials", "version_info"} <= tables:
+        whole = {"studies", "trials", "version_info"} <= tables
+        if not whole and not tables <= set(models.BaseModel.metadata.tables):
             raise BadInput(
                 f"storage {shown!r} is a database, but not Optuna's: it holds {', '.join(sorted(tables)[:5])}."
                 " Give another with --storage."
             )
-        return bool(tables)
+        # Some of Optuna's tables: it is being made just now, or its making was cut short, and then it is made anew.
+        return whole

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+# A file beside its place that is as young may not be held yet by who made it.
+HELD_AFTER_S = 5.0
 
 
 @contextmanager
@@ -23,9 +28,11 @@ def replacing(target: Path, *, suffix: str | None = None) -> Iterator[Path]:
     handle, name = tempfile.mkstemp(
         prefix=f".{target.stem}-", suffix=target.suffix if suffix is None else suffix, dir=target.parent
     )
-    os.close(handle)
     beside = Path(name)
     try:
+        with suppress(OSError):  # a file system without locks
+            # Goes with the process, however that ends: see `sweep`.
+            fcntl.flock(handle, fcntl.LOCK_EX)
         yield beside
         sync_file(beside)
         beside.chmod(0o644)  # mkstemp's own mode is private
@@ -33,6 +40,25 @@ def replacing(target: Path, *, suffix: str | None = None) -> Iterator[Path]:
         sync_folder(target.parent)
     finally:
         beside.unlink(missing_ok=True)
+        os.close(handle)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed processes left in a folder beside the files that they were replacing."""
+    for file in folder.glob(".*-????????*"):
+        with suppress(OSError):  # held, or gone since
+            _remove_unless_held(file)
+
+
+def _remove_unless_held(file: Path) -> None:
+    if time.time() - file.stat().st_mtime < HELD_AFTER_S:
+        return
+    handle = os.open(file, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        file.unlink()
+    finally:
+        os.close(handle)
 
 
 def sync_file(file: Path) -> None:

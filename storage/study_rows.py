@@ -89,8 +89,8 @@ def named_artifacts(connection: Connection, study_id: int | None = None) -> set[
     return {str(document["artifact_id"]) for document in documents if document is not None}
 
 
-def recorded_artifacts(connection: Connection, study_id: int) -> Iterator[Artifact]:
-    """Yield the artifacts of a study whose SHA-256 this service recorded."""
+def recorded_artifacts(connection: Connection, study_id: int | None = None) -> Iterator[Artifact]:
+    """Yield the artifacts whose SHA-256 this service recorded, likewise."""
     for stored in _system_attributes(connection, study_id, RECORDS_PREFIX):
         yield Artifact(**json.loads(stored))
 

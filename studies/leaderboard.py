@@ -16,6 +16,8 @@ from sqlalchemy.engine import make_url
 from storage.claims import BUDGET_KEY, GIVEN_UP_KEY, REASON_KEY, WORKER_KEY
 from storage.database import Database
 from storage.errors import BadInput, unknown_name
+from storage.settings import Home
+from studies.disk_use import disk_use
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -109,12 +111,12 @@ def as_table(rows: list[Row]) -> pd.DataFrame:
     return pd.DataFrame(columns, dtype=object)
 
 
-def status(study: optuna.Study, storage_url: str) -> dict[str, Any]:
+def status(study: optuna.Study, storage_url: str, home: Home) -> dict[str, Any]:
     """Return where a study stands, as `status --json` prints it.
 
     `rate_per_hour` is trials finished an hour while any ran, from the last `RATE_TRIALS`; `forecast_s` the seconds
     until the budget is spent at that rate. Either is None where it cannot be told; a study that stands still has no
-    forecast. The URL's password is hidden.
+    forecast. `disk_bytes` is what the study takes up under the home. The URL's password is hidden.
     """
     trials = study.get_trials(deepcopy=False)
     count = Counter(trial.state for trial in trials)
@@ -140,6 +142,7 @@ def status(study: optuna.Study, storage_url: str) -> dict[str, Any]:
         "best": {"number": best.number, "value": best.value, "params": best.params} if best is not None else None,
         "rate_per_hour": rate_per_hour,
         "forecast_s": (budget - done) / rate_per_hour * 3600 if state == "running" and rate_per_hour else None,
+        "disk_bytes": disk_use(study, home),
     }
 
 

@@ -13,8 +13,10 @@ from pathlib import Path
 from threading import Barrier
 from typing import Any, TypeVar
 
+from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 
+from storage.artifacts import Artifacts
 from storage.claims import Claims, owner_name
 from storage.database import open_database
 
@@ -96,3 +98,25 @@ def write_lock(file: Path) -> Iterator[Callable[[], None]]:
             yield release
         finally:
             release()
+
+
+def _write_weights(file: Path) -> None:
+    file.write_bytes(b"weights")
+
+
+def keep_trials(url: str, study_id: int, artifacts: str, stop: str) -> int:
+    """Claim trials and complete each, with parameters, reports and a file, until `stop` appears; return how many."""
+    database = open_database(url)
+    claims, kept, done = Claims(database, study_id, owner_name()), Artifacts(Path(artifacts)), 0
+    while not Path(stop).exists():
+        claim = claims.next()
+        assert claim is not None
+        database.set_trial_param(claim.trial_id, "x", 0.5, FloatDistribution(0, 1))
+        database.set_trial_param(claim.trial_id, "y", float(claim.number), IntDistribution(0, 10**6))
+        database.set_trial_intermediate_value(claim.trial_id, 1, 0.25)
+        kept.put(database, claim.trial_id, "model", "model.keras", _write_weights)
+        database.set_trial_intermediate_value(claim.trial_id, 2, 0.5)
+        database.set_trial_state_values(claim.trial_id, TrialState.COMPLETE, [0.5])
+        done += 1
+    database.engine.dispose()
+    return done

@@ -218,7 +218,7 @@ def status(study: Study = None, storage: Storage = None, json: Json = False) -> 
     from tuning.status import show_status
 
     database = _database(storage)
-    show_status(find_study(database, study), database.shown_url, as_json=json)
+    show_status(find_study(database, study), database.shown_url, _home(), as_json=json)
 
 
 @app.command()
@@ -287,6 +287,44 @@ def delete(
 
     database = _database(storage)
     return delete_study(database, study, _home(), confirm=(lambda _: True) if yes else _confirm)
+
+
+@app.command()
+def backup(
+    out: Annotated[Path, typer.Option(help="A new folder for the backup.")],
+    study: Study = None,
+    storage: Storage = None,
+) -> int:
+    """Copy a study with its artifacts and checkpoints, also while it runs."""
+    from tuning.backup import back_up_study
+
+    return back_up_study(_database(storage), study, _home(), out)
+
+
+@app.command()
+def restore(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a backup.")],
+    storage: Storage = None,
+    study: Annotated[str | None, typer.Option(help="Another name for the study. [default: its own]")] = None,
+) -> None:
+    """Bring a study back from a backup, into any database."""
+    from tuning.backup import restore_study
+
+    _quiet_optuna()
+    restore_study(folder, storage, _home(), study)
+
+
+@app.command()
+def gc(
+    study: Annotated[str | None, typer.Option(help="Only what is left of this study.")] = None,
+    storage: Annotated[list[str] | None, typer.Option(help="A database of this home; may be repeated.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Free it; without it, only say what is left over.")] = False,
+) -> None:
+    """Free files that no study needs: old artifacts without a trial, checkpoints of finished trials, scratch."""
+    from tuning.leftovers import collect_garbage
+
+    _quiet_optuna()
+    collect_garbage(_home(), storage or [], study, yes=yes)
 
 
 def _confirm(question: str) -> bool:

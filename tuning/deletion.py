@@ -14,6 +14,7 @@ from storage.claims import BEAT_S, Claims
 from storage.database import Database
 from storage.errors import TuningError
 from storage.settings import Home
+from storage.study_rows import named_artifacts
 from studies import attributes
 from studies.leaderboard import find_study
 
@@ -35,11 +36,15 @@ def delete_study(database: Database, name: str, home: Home, *, confirm: Callable
     if not confirm(f"Delete study {name!r} with its {len(trials)} trials?"):
         print("nothing was deleted", file=sys.stderr)
         return 1
-    artifacts = Artifacts(home.artifacts)
+    with database.reading() as session:
+        mine = named_artifacts(session.connection(), study._study_id)
     uid = str(study.user_attrs.get(attributes.UID, ""))
     # Rows first: a file that nothing names is only space, a row that names a missing file is a broken promise.
     database.delete_study(study._study_id)
-    freed = artifacts.remove_all(trials)
+    with database.reading() as session:
+        # A study that was restored from a backup under another name shares its files with the first.
+        shared = named_artifacts(session.connection())
+    freed = Artifacts(home.artifacts).remove(mine - shared)
     for folder in (home.checkpoints(name, uid), home.logs(name)):
         shutil.rmtree(folder, ignore_errors=True)
     print(f"deleted study {name!r}: {len(trials)} trials, {freed / 1e6:.1f} MB of artifacts", file=sys.stderr)

@@ -181,7 +181,8 @@ class _Launcher:
         self._console = console
         self._clock = clock
         self._started = clock()
-        self._deadline = None if timeout_s is None else self._started + timeout_s
+        # Asked to stop a little before the end of its time, so that the study ends in it.
+        self._deadline = None if timeout_s is None else self._started + timeout_s - min(GRACE_S, timeout_s / 4)
         self._watch = LeaseWatch(claims)
         self._watched = self._started
         self._interrupts = 0

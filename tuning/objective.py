@@ -151,6 +151,8 @@ class Objective:
         self._study._storage.set_trial_state_values(claim.trial_id, state, None if value is None else [value])
         # Last: a trial that is over needs no checkpoint, one whose end was not recorded does.
         checkpoints.remove()
+        # A worker that was killed while it wrote left a trial unfinished, which comes to its end here or elsewhere.
+        self._artifacts.sweep()
         return failure
 
     def _attempt(self, claim: Claim, checkpoints: TrialCheckpoints) -> tuple[TrialState, float | None, str | None]:

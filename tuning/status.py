@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from storage.errors import unknown_name
+from storage.settings import Home
 from studies.leaderboard import Row, as_table, leaderboard, status
 
 TRIAL_FORMATS = ("table", "csv", "json")
@@ -21,9 +22,9 @@ _PIPED_WIDTH = 160
 _MOST_PARAMETER_COLUMNS = 6
 
 
-def show_status(study: optuna.Study, storage_url: str, *, as_json: bool = False) -> None:
+def show_status(study: optuna.Study, storage_url: str, home: Home, *, as_json: bool = False) -> None:
     """Print where a study stands to stdout, as a table or as one JSON object."""
-    standing = status(study, storage_url)
+    standing = status(study, storage_url, home)
     if as_json:
         sys.stdout.write(json.dumps(standing, indent=2, allow_nan=False) + "\n")
         return
@@ -74,11 +75,17 @@ def _status_lines(standing: dict[str, Any]) -> Iterable[tuple[str, str]]:
         yield "rate", f"{rate:.1f} trials/h"
     if standing["forecast_s"] is not None:
         yield "done in", f"about {duration(standing['forecast_s'])}"
+    yield "disk", _disk(standing["disk_bytes"])
     if best is None:
         yield "best", "no trial is COMPLETE yet"
     else:
         yield "best", f"trial {best['number']}: {best['value']:.2%} validation accuracy"
         yield "", _parameters(best["params"])
+
+
+def _disk(used: dict[str, int]) -> str:
+    parts = ", ".join(f"{size / 1e6:,.1f} MB {name}" for name, size in used.items() if size and name != "total")
+    return f"{used['total'] / 1e6:,.1f} MB" + (f": {parts}" if parts else "")
 
 
 def _trials_table(title: str, rows: list[Row]) -> Table:

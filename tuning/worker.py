@@ -46,8 +46,8 @@ logger = logging.getLogger(__name__)
 
 # How often a worker without a trial looks for one, and for leases that ran out.
 IDLE_S = 1.0
-# How long a worker whose launcher is gone may take to put its trial back.
-ORPHAN_GRACE_S = 10.0
+# How long a worker whose launcher is gone may take to put its trial back: an epoch may be finished first.
+ORPHAN_GRACE_S = 25.0
 
 
 @dataclass(frozen=True)
@@ -200,6 +200,8 @@ class _Worker:
         """Run trials until none is left; return the exit status."""
         # Owners are told apart by name: the launcher puts back what a worker held that it saw die.
         self._launcher.tell("started", owner=self._claims.owner)
+        if self._options.claim is not None:
+            ready.set()  # it holds a trial already, which a stop must put back
         kept_alive = self._heartbeat.of(self._options.claim) if self._options.claim else contextlib.nullcontext()
         with kept_alive:
             objective = self._prepare()
@@ -250,6 +252,7 @@ class _Worker:
         if options.preflight:
             self._launcher.tell("preflight", **preflight(hypermodel, spec, data).document())
         home = options.home
+        checkpoints = home.checkpoints(self._study.study_name, self._study.user_attrs.get(attributes.UID, ""))
         return Objective(
             self._study,
             spec,
@@ -257,7 +260,8 @@ class _Worker:
             data,
             self._claims,
             Artifacts(home.make(home.artifacts)),
-            home.checkpoints(self._study.study_name, self._study.user_attrs.get(attributes.UID, "")),
+            # Made at once: to `gc` it says that this home serves the study.
+            home.make(checkpoints),
             self._limits,
             Place(options.device, options.precision, options.threads),
             self._stop,

@@ -259,8 +259,9 @@ class Workforce:
             slot.process.wait()
             self._hear()
             self._close(slot)
-            if slot.owner is not None:
-                self._claims.put_back_of(slot.owner, "its worker was ended")
+        # Only now the database, which may be away: its leases then give the trials back in time.
+        for owner in [slot.owner for slot in self.slots if slot.owner is not None]:
+            self._claims.put_back_of(owner, "its worker was ended")
 
     def _close(self, slot: Slot) -> None:
         assert slot.process is not None and slot.process.stdin is not None

@@ -8,8 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +34,11 @@ class CommandLine:
 
     Attributes:
         home: its `TUNING_HOME`.
+        environment: variables besides.
     """
 
     home: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def url(self) -> str:
@@ -49,7 +51,7 @@ class CommandLine:
             stderr=subprocess.PIPE,
             text=True,
             cwd=ROOT,
-            env={**os.environ, "TUNING_HOME": str(self.home)},
+            env={**os.environ, "TUNING_HOME": str(self.home), **self.environment},
         )
 
     def run(self, *arguments: str, status: int = 0) -> Finished:

@@ -148,16 +148,12 @@ def test_a_trial_without_the_artifact_is_named(database: Database, artifacts: Ar
 
 def test_all_files_of_a_trial_are_removed_and_no_other(database: Database, artifacts: Artifacts, claim: Claim) -> None:
     (artifacts.folder / "other").write_bytes(b"stays")
-    for _ in range(2):
-        artifacts.put(database, claim.trial_id, "model", "model.keras", write)
-    assert artifacts.remove_all([database.get_trial(claim.trial_id)]) == 14
+    kept = [artifacts.put(database, claim.trial_id, "model", "model.keras", write).id for _ in range(2)]
+    assert artifacts.remove(kept) == 14
     assert [file.name for file in artifacts.folder.iterdir()] == ["other"]
 
 
-def test_a_record_that_names_a_path_removes_nothing_outside(
-    database: Database, artifacts: Artifacts, claim: Claim, tmp_path: Path
-) -> None:
+def test_an_id_that_is_a_path_removes_nothing_outside(artifacts: Artifacts, tmp_path: Path) -> None:
     (tmp_path / "precious").write_bytes(b"stays")
-    database.set_trial_system_attr(claim.trial_id, "artifacts:x", '{"artifact_id": "../precious"}')
-    artifacts.remove_all([database.get_trial(claim.trial_id)])
+    assert artifacts.remove(["../precious"]) == 0
     assert (tmp_path / "precious").exists()

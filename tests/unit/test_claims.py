@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from storage import claims as claims_module
 from storage.claims import (
+    BEAT_S,
     FAILURE_KEY,
     GIVEN_UP_KEY,
     LEASE_S,
@@ -32,7 +34,7 @@ from storage.claims import (
 from storage.database import Database
 from storage.errors import ClaimLost
 from tests.databases import fresh_database, new_study, second_connection
-from tests.processes import in_processes, run_trials
+from tests.processes import in_processes, run_trials, write_lock
 
 
 @pytest.fixture
@@ -314,14 +316,9 @@ def test_owners_are_told_apart() -> None:
 # --- Lost answers ---
 
 
-@pytest.mark.parametrize("waiting", [False, True], ids=["created", "taken up"])
-def test_a_claim_whose_answer_was_lost_is_returned_and_not_made_again(
-    database: Database, monkeypatch: pytest.MonkeyPatch, waiting: bool
-) -> None:
-    claims = new_study(database, budget=3)
-    if waiting:
-        claims.put_back(claimed(claims), "interrupted")
-    database.sleep = lambda _: None
+def lose_an_answer(database: Database, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Let the next commit happen and its answer be lost; what is returned is empty until then."""
+    monkeypatch.setattr(database, "sleep", lambda _: None)
     commit = database.engine.dialect.do_commit
     lost: list[Any] = []
 
@@ -332,12 +329,38 @@ def test_a_claim_whose_answer_was_lost_is_returned_and_not_made_again(
             raise sqlite3.OperationalError("server closed the connection unexpectedly")
 
     monkeypatch.setattr(database.engine.dialect, "do_commit", commit_and_lose_the_answer)
+    return lost
+
+
+@pytest.mark.parametrize("waiting", [False, True], ids=["created", "taken up"])
+def test_a_claim_whose_answer_was_lost_is_returned_and_not_made_again(
+    database: Database, monkeypatch: pytest.MonkeyPatch, waiting: bool
+) -> None:
+    claims = new_study(database, budget=3)
+    if waiting:
+        claims.put_back(claimed(claims), "interrupted")
+    lost = lose_an_answer(database, monkeypatch)
     claim = claimed(claims)
     assert lost
     assert (claim.number, claim.count) == (0, 2 if waiting else 1)
     assert len(trials(database)) == 1
     database.set_trial_user_attr(claim.trial_id, "epochs", 1)  # the fence lets it through
     assert [held.id for held, _ in claims.running()] == [claim.id]
+
+
+@pytest.mark.parametrize("retries_left", [True, False], ids=["waiting", "failed"])
+def test_a_trial_put_back_whose_answer_was_lost_counts_as_put_back(
+    database: Database, monkeypatch: pytest.MonkeyPatch, retries_left: bool
+) -> None:
+    claims = new_study(database)
+    monkeypatch.setitem(MAX_RETRIES, "lost", 1 if retries_left else 0)
+    claim = claimed(claims)
+    lost = lose_an_answer(database, monkeypatch)
+    assert claims.put_back(claim, "its worker died", "lost")
+    assert lost
+    (trial,) = trials(database)
+    assert trial.state == (TrialState.WAITING if retries_left else TrialState.FAIL)
+    assert len(trial.user_attrs[GIVEN_UP_KEY]) == 1
 
 
 # --- Failures ---
@@ -389,14 +412,22 @@ class Clock:
         return self.now
 
 
+def looking(watch: LeaseWatch, clock: Clock, seconds: float) -> list[int]:
+    """Look as often as a launcher does for so many seconds; return the numbers of the trials put back."""
+    end, found = clock.now + seconds, watch.put_back_expired()
+    while clock.now < end:
+        clock.now = min(clock.now + BEAT_S, end)
+        found += watch.put_back_expired()
+    return [claim.number for claim in found]
+
+
 def test_a_beating_lease_is_kept_for_ever(database: Database) -> None:
     claims, clock = new_study(database), Clock()
     claim = claimed(claims)
     watch = LeaseWatch(claims, clock)
     for _ in range(10):
-        assert watch.put_back_expired() == []
+        assert looking(watch, clock, LEASE_S - 1) == []
         claims.beat(claim)
-        clock.now += LEASE_S - 1
     assert [beat for _, beat in claims.running()] == [10]
 
 
@@ -404,12 +435,9 @@ def test_a_lease_whose_beat_stands_still_runs_out_once(database: Database) -> No
     claims, clock = new_study(database), Clock()
     claimed(claims)
     watch = LeaseWatch(claims, clock)
-    assert watch.put_back_expired() == []
-    clock.now += LEASE_S
-    assert watch.put_back_expired() == []
-    clock.now += 0.1
-    assert [lost.number for lost in watch.put_back_expired()] == [0]
-    assert watch.put_back_expired() == []
+    assert looking(watch, clock, LEASE_S) == []
+    assert looking(watch, clock, 0.1) == [0]
+    assert looking(watch, clock, LEASE_S) == []
     assert trials(database)[0].state == TrialState.WAITING
     assert "silent for 45 s" in trials(database)[0].user_attrs[GIVEN_UP_KEY][0]["reason"]
 
@@ -418,21 +446,47 @@ def test_a_watcher_that_just_began_gives_a_full_lease(database: Database) -> Non
     claims, clock = new_study(database), Clock()
     claimed(claims)
     clock.now += 100 * LEASE_S
+    assert looking(LeaseWatch(claims, clock), clock, LEASE_S / 2) == []
+
+
+def test_a_watcher_that_was_stopped_with_the_others_blames_nobody(database: Database) -> None:
+    claims, clock = new_study(database), Clock()
+    claim = claimed(claims)
     watch = LeaseWatch(claims, clock)
-    assert watch.put_back_expired() == []
-    clock.now += LEASE_S / 2
-    assert watch.put_back_expired() == []
+    for _ in range(3):  # a laptop that is closed and opened
+        assert looking(watch, clock, LEASE_S / 3) == []
+        clock.now += 100 * LEASE_S
+        assert watch.put_back_expired() == []
+        claims.beat(claim)
+
+
+def test_a_database_that_takes_no_writes_costs_nobody_a_trial(database: Database, tmp_path: Path) -> None:
+    claims, clock = new_study(database), Clock()
+    claim = claimed(claims)
+    watch = LeaseWatch(claims, clock)
+    assert looking(watch, clock, LEASE_S / 2) == []
+    with write_lock(tmp_path / "studies.db") as release:
+        # The lock goes while the watcher waits, an hour later by its clock; the worker waited as long with its beat.
+        def end() -> None:
+            clock.now += 3600
+            release()
+
+        timer = threading.Timer(0.3, end)
+        timer.start()
+        assert [lost.number for lost in watch.put_back_expired()] == []
+        timer.join()
+    claims.beat(claim)
+    assert looking(watch, clock, LEASE_S) == []
 
 
 def test_a_trial_claimed_again_begins_a_new_lease(database: Database) -> None:
     claims, clock = new_study(database), Clock()
     claim = claimed(claims)
     watch = LeaseWatch(claims, clock)
-    watch.put_back_expired()
+    assert looking(watch, clock, LEASE_S - 1) == []
     claims.put_back(claim, "interrupted")
     claimed(claims)
-    clock.now += LEASE_S + 1
-    assert watch.put_back_expired() == []
+    assert looking(watch, clock, LEASE_S - 1) == []
 
 
 def test_a_worker_that_wakes_up_after_its_lease_learns_that_it_lost_it(database: Database) -> None:
@@ -440,24 +494,36 @@ def test_a_worker_that_wakes_up_after_its_lease_learns_that_it_lost_it(database:
     claim = claimed(asleep)
     with second_connection(database) as other:
         clock = Clock()
-        watch = LeaseWatch(Claims(other, asleep._study_id, "another"), clock)
-        watch.put_back_expired()
-        clock.now += LEASE_S + 1
-        assert [lost.number for lost in watch.put_back_expired()] == [0]
+        assert looking(LeaseWatch(Claims(other, asleep._study_id, "another"), clock), clock, LEASE_S + 1) == [0]
     with pytest.raises(ClaimLost, match="trial 0 is no longer this worker's"):
         asleep.beat(claim)
     with pytest.raises(ClaimLost):
         database.set_trial_intermediate_value(claim.trial_id, 2, 0.5)
 
 
+def test_a_worker_that_put_its_trial_back_writes_nothing_more_to_it(database: Database) -> None:
+    claims = new_study(database)
+    claim = claimed(claims)
+    assert claims.put_back(claim, "it hangs", "timeout")
+    with pytest.raises(ClaimLost):  # another thread of it, which hung
+        finish(database, claim)
+    assert trials(database)[0].state == TrialState.WAITING
+
+
 def test_a_trial_of_stock_optuna_that_runs_without_a_claim_is_left_alone(database: Database) -> None:
     claims, clock = new_study(database), Clock()
     optuna.load_study(study_name="mnist", storage=database).ask()
-    watch = LeaseWatch(claims, clock)
-    watch.put_back_expired()
-    clock.now += 10 * LEASE_S
-    assert watch.put_back_expired() == []
+    assert looking(LeaseWatch(claims, clock), clock, 3 * LEASE_S) == []
     assert trials(database)[0].state == TrialState.RUNNING
+
+
+def test_a_trial_of_stock_optuna_that_runs_without_a_claim_holds_up_no_study(database: Database) -> None:
+    claims = new_study(database, budget=1)
+    optuna.load_study(study_name="mnist", storage=database).ask()
+    assert claims.standing().running == 0
+    finish(database, claimed(claims))
+    assert claims.standing().done
+    assert claims.next() is None
 
 
 def test_a_lease_outlives_several_missed_beats() -> None:

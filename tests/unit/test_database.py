@@ -140,6 +140,21 @@ def test_a_database_that_is_not_there_yet_is_made_only_when_asked(file: Path, em
     assert check_storage(url)
 
 
+def test_a_database_whose_making_was_cut_short_is_made_to_its_end(file: Path) -> None:
+    open_database(f"sqlite:///{file}", create=True).engine.dispose()
+    connection = sqlite3.connect(file)
+    for table in ("trial_params", "trials", "version_info", "alembic_version"):
+        connection.execute(f"DROP TABLE {table}")
+    connection.commit()
+    connection.close()
+    assert not check_storage(f"sqlite:///{file}")
+    with pytest.raises(BadInput, match=r"there is no study in .* yet"):
+        open_database(f"sqlite:///{file}")
+    with_all = open_database(f"sqlite:///{file}", create=True)
+    assert new_study(with_all).next() is not None
+    with_all.engine.dispose()
+
+
 def test_only_a_sqlite_url_names_a_file() -> None:
     url = sqlalchemy.engine.make_url
     assert sqlite_file(url("sqlite:////a/b.db")) == Path("/a/b.db")
@@ -246,6 +261,7 @@ class Failing:
         operational("database is locked"),
         operational("server closed the connection unexpectedly"),
         operational("disk I/O error"),
+        operational("unable to open database file"),
         InterfaceError("SELECT 1", {}, sqlite3.InterfaceError("connection already closed")),
     ],
     ids=str,
@@ -266,8 +282,8 @@ def test_a_call_is_repeated_with_growing_pauses_while_the_database_is_busy(
 
 @pytest.mark.parametrize(
     "text",
-    ["unable to open database file", "attempt to write a readonly database", "database or disk is full",
-     "no such table: trials", "file is not a database", "database disk image is malformed"],
+    ["attempt to write a readonly database", "database or disk is full", "no such table: trials",
+     "file is not a database", "database disk image is malformed"],
 )  # fmt: skip
 def test_what_cannot_succeed_is_not_repeated(database: Database, text: str) -> None:
     def must_not_wait(_: float) -> None:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from storage.files import replacing, sha256_of
+from storage.files import HELD_AFTER_S, replacing, sha256_of, sweep
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_what_was_written_takes_the_targets_place(tmp_path: Path) -> None:
@@ -84,6 +88,35 @@ def test_the_bytes_are_on_the_disk_before_the_name_changes_and_the_name_before_i
     with replacing(tmp_path / "kept") as beside:
         beside.write_text("new")
     assert happened == ["sync file", "replace", "sync folder"]
+
+
+def make_older(*files: Path) -> None:
+    for file in files:
+        os.utime(file, (0, file.stat().st_mtime - HELD_AFTER_S - 1))
+
+
+def test_what_a_killed_process_left_is_swept_and_what_another_writes_stays(tmp_path: Path) -> None:
+    script = (
+        "import os, sys; from pathlib import Path; from storage.files import replacing\n"
+        "with replacing(Path(sys.argv[1])) as beside:\n    beside.write_text('ha')\n    os.kill(os.getpid(), 9)"
+    )
+    killed = subprocess.run([sys.executable, "-c", script, str(tmp_path / "kept.keras")], check=False, cwd=ROOT)
+    assert killed.returncode == -9
+    (left,) = tmp_path.iterdir()
+    (tmp_path / "whole.json").write_text("{}")
+    with replacing(tmp_path / "other") as beside:
+        make_older(left, tmp_path / "whole.json", beside)
+        sweep(tmp_path)
+        assert not left.exists()
+        beside.write_text("new")
+    assert {file.name for file in tmp_path.iterdir()} == {"whole.json", "other"}
+
+
+def test_a_file_that_may_not_be_held_yet_is_not_swept(tmp_path: Path) -> None:
+    (tmp_path / ".kept-abcdefgh").touch()
+    sweep(tmp_path)
+    assert (tmp_path / ".kept-abcdefgh").exists()
+    sweep(tmp_path / "not there")
 
 
 def test_the_checksum_is_that_of_the_bytes(tmp_path: Path) -> None:

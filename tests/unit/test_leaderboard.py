@@ -17,10 +17,13 @@ from optuna.trial import FrozenTrial, TrialState
 
 from storage.database import Database, open_database
 from storage.errors import BadInput
+from storage.settings import Home
+from studies import attributes
 from studies.leaderboard import as_table, best_trial, find_study, leaderboard, status
 from tuning.status import duration, show_status, show_trials
 
 NOON = datetime(2026, 3, 1, 12, 0)
+HOME = Home(Path("/none"))
 
 
 @pytest.fixture
@@ -107,7 +110,7 @@ def test_the_earliest_of_equals_is_the_best_trial(study: optuna.Study) -> None:
 def test_without_a_complete_trial_there_is_no_best_one(study: optuna.Study) -> None:
     study.add_trial(trial(state=TrialState.PRUNED, curve=(0.9,)))
     assert best_trial(study) is None
-    assert status(study, "sqlite://")["best"] is None
+    assert status(study, "sqlite://", HOME)["best"] is None
 
 
 def test_status_counts_what_is_finished_and_reported(study: optuna.Study) -> None:
@@ -115,7 +118,7 @@ def test_status_counts_what_is_finished_and_reported(study: optuna.Study) -> Non
     study.add_trial(trial(state=TrialState.PRUNED, curve=(0.5,)))
     study.add_trial(trial(state=TrialState.FAIL, curve=(0.1,)))
     study.add_trial(trial(state=TrialState.RUNNING))
-    said = status(study, "postgresql+psycopg://me:secret@host/name")
+    said = status(study, "postgresql+psycopg://me:secret@host/name", HOME)
     assert said["study"] == "mnist"
     assert "secret" not in said["storage"]
     assert said["state"] == "running"
@@ -127,18 +130,18 @@ def test_status_counts_what_is_finished_and_reported(study: optuna.Study) -> Non
 
 def test_a_study_is_done_when_its_budget_is_spent_and_stopped_when_nothing_runs(study: optuna.Study) -> None:
     study.add_trial(trial(0.9))
-    assert status(study, "sqlite://")["state"] == "stopped"
+    assert status(study, "sqlite://", HOME)["state"] == "stopped"
     study.set_user_attr("budget", 1)
-    assert status(study, "sqlite://")["state"] == "done"
+    assert status(study, "sqlite://", HOME)["state"] == "done"
 
 
 def test_the_rate_leaves_out_the_night_between_two_calls_and_counts_parallel_workers(study: optuna.Study) -> None:
     for begun in (NOON, NOON + timedelta(hours=12)):
         for _ in range(2):  # two workers, a minute each
             study.add_trial(trial(0.9, begun=begun))
-    assert status(study, "sqlite://")["forecast_s"] is None
+    assert status(study, "sqlite://", HOME)["forecast_s"] is None
     study.add_trial(trial(state=TrialState.RUNNING))
-    said = status(study, "sqlite://")
+    said = status(study, "sqlite://", HOME)
     assert said["rate_per_hour"] == pytest.approx(120)
     assert said["forecast_s"] == pytest.approx(6 / 120 * 3600)
 
@@ -150,10 +153,43 @@ def test_the_rate_does_not_jump_when_the_clocks_change(study: optuna.Study, monk
         # On 29 March 2026, clocks go from 02:00 on to 03:00: from 01:30 to 03:30 one hour passes.
         one = trial(0.9, begun=datetime(2026, 3, 29, 1, 30), seconds=2 * 3600)
         study.add_trial(one)
-        assert status(study, "sqlite://")["rate_per_hour"] == pytest.approx(1)
+        assert status(study, "sqlite://", HOME)["rate_per_hour"] == pytest.approx(1)
     finally:
         monkeypatch.undo()
         time.tzset()
+
+
+def fill(file: Path, size_bytes: int) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(bytes(size_bytes))
+
+
+def test_status_says_what_the_study_takes_up_on_the_disk(
+    study: optuna.Study, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = Home(home)
+    assert status(study, "sqlite://", mine)["disk_bytes"] == {
+        "artifacts": 0, "checkpoints": 0, "export": 0, "logs": 0, "total": 0,
+    }  # fmt: skip
+    study.set_user_attr(attributes.UID, "0123456789")
+    study.add_trial(trial(0.9))
+    study._storage.set_study_system_attr(study._study_id, "artifacts:of-the-study", '{"artifact_id": "of-the-study"}')
+    running = study.ask()
+    for name in ("a", "b", "gone"):
+        study._storage.set_trial_system_attr(running._trial_id, f"artifacts:{name}", f'{{"artifact_id": "{name}"}}')
+    fill(mine.artifacts / "of-the-study", 500_000)
+    fill(mine.artifacts / "a", 1_000_000)
+    fill(mine.artifacts / "b", 1_000_000)
+    fill(mine.artifacts / "another's", 9)
+    fill(mine.checkpoints("mnist", "0123456789") / "1" / "claim-1-epochs-1.checkpoint", 300_000)
+    fill(mine.checkpoints("mnist", "another one") / "1" / "claim-1-epochs-1.checkpoint", 9)
+    fill(mine.export("mnist") / "saved_model" / "weights", 20)
+    fill(mine.logs("mnist") / "worker-0.log", 1)
+    assert status(study, "sqlite://", mine)["disk_bytes"] == {
+        "artifacts": 2_500_000, "checkpoints": 300_000, "export": 20, "logs": 1, "total": 2_800_021,
+    }  # fmt: skip
+    show_status(study, "sqlite:///x.db", mine)
+    assert "2.8 MB: 2.5 MB artifacts, 0.3 MB checkpoints, 0.0 MB export" in capsys.readouterr().out
 
 
 def test_without_a_name_the_study_whose_trial_began_last_is_meant(database: Database, study: optuna.Study) -> None:
@@ -193,7 +229,7 @@ def test_trials_and_status_in_json_are_the_promised_documents(
     study.add_trial(trial(0.5, params={"learning_rate": 0.01}))
     show_trials(study, "json")
     assert json.loads(capsys.readouterr().out)[0]["params"] == {"learning_rate": 0.01}
-    show_status(study, "sqlite:///x.db", as_json=True)
+    show_status(study, "sqlite:///x.db", HOME, as_json=True)
     assert json.loads(capsys.readouterr().out)["budget"] == {"trials": 10, "done": 1}
 
 
@@ -206,7 +242,7 @@ def test_tables_show_names_that_look_like_markup(database: Database, capsys: pyt
     assert "[bold]x[/]" in shown
     assert "0.9123" in shown
     assert "[red] is no colour" in shown
-    show_status(study, "sqlite:///x.db")
+    show_status(study, "sqlite:///x.db", HOME)
     assert "[bold]x[/]" in capsys.readouterr().out
 
 

@@ -1,0 +1,254 @@
+"""What is left over under a home: files that no study needs any more.
+
+Artifacts are named by rows, and a home may serve several databases, which it does not know. So an artifact that no row
+names is freed only under these conditions: every database that is given was read, and the home's own default one if it
+is there; the listing of the files came before the reading of the rows; the file is older than an hour, because its
+bytes come before its row; and nothing in the home speaks of a study that is in none of these databases. Its logs or its
+checkpoints would: then it is in a database that was not given, or it was deleted by another program, and only the user
+knows which. Naming such a study frees its logs and checkpoints, and with them the doubt.
+
+What needs no database to be told (files that a killed process was still writing) and what belongs to a finished trial
+of a known study is freed in any case, once it is old enough.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from optuna.storages._rdb import models
+from optuna.trial import TrialState
+from sqlalchemy import select
+
+from storage.database import Database
+from storage.settings import Home
+from storage.study_rows import STUDIES, named_artifacts
+
+GRACE_S = 3600.0
+"""No younger file is ever freed: a worker writes an artifact's bytes before its row."""
+SCRATCH_GRACE_S = 24 * 3600.0
+"""Nor a younger scratch folder: preparing a data set may take its time."""
+
+Kind = Literal["artifacts", "checkpoints", "damaged checkpoints", "logs", "unfinished files", "scratch folders"]
+
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+# What `storage.files.replacing` and `studies.datasets.scratch` call what they are still writing.
+_UNFINISHED = re.compile(r"\..+-[a-z0-9_]{8}(\.[^.]+)?")
+_SCRATCH = re.compile(r"\..+-[0-9a-f]{8}")
+_OF_A_UID = re.compile(r"[0-9a-f]{8}|")
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """A file or folder that may go.
+
+    Attributes:
+        path: where it is.
+        kind: what it was, for the listing.
+        size_bytes: of all that it holds.
+        grace_s: how old it must be, all that it holds.
+    """
+
+    path: Path
+    kind: Kind
+    size_bytes: int
+    grace_s: float
+
+
+@dataclass
+class Leftovers:
+    """What was found.
+
+    Attributes:
+        free: what nobody needs.
+        doubtful: artifacts that no row names, while a database may be unknown.
+        strangers: folders of studies that are in none of the databases: the reason of the doubt.
+    """
+
+    free: list[Leftover] = field(default_factory=list)
+    doubtful: list[Leftover] = field(default_factory=list)
+    strangers: list[Path] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What the databases say: the names of studies, the unfinished trials by checkpoint folder, the artifacts."""
+
+    names: set[str]
+    unfinished: Mapping[str, set[str]]
+    artifacts: set[str]
+
+
+def find_leftovers(
+    home: Home,
+    databases: Iterable[Database],
+    *,
+    uid_key: str,
+    study: str | None = None,
+    clock: Callable[[], float] = time.time,
+) -> Leftovers:
+    """Return what is left over under a home. Changes nothing.
+
+    Args:
+        home: where to look.
+        databases: all that the home serves.
+        uid_key: the user attribute of studies that tells their checkpoints apart.
+        study: look only at what is left of this study. If none of the databases knows it, it counts as gone for good.
+        clock: seconds since the epoch.
+
+    Raises:
+        StorageUnavailable: a database cannot be reached.
+    """
+    now = clock()
+    # Files first: what appears after this listing is not looked at, and a row that names a file of it is read.
+    listed = sorted(_entries(home.artifacts)) if study is None else []
+    folders = sorted(_entries(home.checkpoints("", "").parent))
+    logs = sorted(_entries(home.logs("").parent))
+    known = _read(home, databases, uid_key)
+    found = Leftovers()
+    for folder in (entry for entry in folders if entry.is_dir()):
+        if folder.name in known.unfinished:
+            if study is None or _is_of(folder, home, study):
+                found.free += _of_trials(folder, known.unfinished[folder.name], now)
+        elif study is None:
+            found.strangers.append(folder)
+        elif _is_of(folder, home, study):
+            found.free += _old_enough(folder, "checkpoints", GRACE_S, now)
+    known_logs = {home.logs(name).name for name in known.names}
+    for folder in (entry for entry in logs if entry.is_dir() and entry.name not in known_logs):
+        if study is None:
+            found.strangers.append(folder)
+        elif folder == home.logs(study):
+            found.free += _old_enough(folder, "logs", GRACE_S, now)
+    if study is None:
+        orphans = _orphans(listed, known.artifacts, now)
+        (found.doubtful if found.strangers else found.free).extend(orphans)
+        found.free += _unfinished_files(listed, folders, now)
+        found.free += _scratch_folders(home, now)
+    return found
+
+
+def free(leftovers: Iterable[Leftover], *, clock: Callable[[], float] = time.time) -> list[Leftover]:
+    """Remove what may go and is still old enough; return what was removed."""
+    removed = []
+    for leftover in leftovers:
+        path = leftover.path
+        # Looked at again: a restoration makes an old artifact young before it names it.
+        if not _old_enough(path, leftover.kind, leftover.grace_s, clock()):
+            continue
+        with suppress(OSError):  # what cannot be removed is not counted as removed
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        if not path.exists():
+            removed.append(leftover)
+    return removed
+
+
+def _read(home: Home, databases: Iterable[Database], uid_key: str) -> _Known:
+    names: set[str] = set()
+    unfinished: dict[str, set[str]] = {}
+    artifacts: set[str] = set()
+    for database in databases:
+        for study_id, name, uid in _studies(database, uid_key):
+            names.add(name)
+            unfinished[home.checkpoints(name, uid).name] = _unfinished_trials(database, study_id)
+        artifacts |= _all_named(database)
+    return _Known(names, unfinished, artifacts)
+
+
+def _studies(database: Database, uid_key: str) -> list[tuple[int, str, str]]:
+    def attempt() -> list[tuple[int, str]]:
+        with database.reading() as session:
+            return [(row[0], row[1]) for row in session.execute(select(STUDIES.c.study_id, STUDIES.c.study_name))]
+
+    known = []
+    for study_id, name in database.repeated(attempt):
+        try:
+            known.append((study_id, name, str(database.get_study_user_attrs(study_id).get(uid_key, ""))))
+        except KeyError:
+            continue  # deleted since
+    return known
+
+
+def _unfinished_trials(database: Database, study_id: int) -> set[str]:
+    states = (TrialState.RUNNING, TrialState.WAITING)
+    wanted = select(models.TrialModel.number).where(
+        models.TrialModel.study_id == study_id, models.TrialModel.state.in_(states)
+    )
+
+    def attempt() -> set[str]:
+        with database.reading() as session:
+            return {str(number) for number in session.execute(wanted).scalars()}
+
+    found: set[str] = database.repeated(attempt)
+    return found
+
+
+def _all_named(database: Database) -> set[str]:
+    def attempt() -> set[str]:
+        with database.reading() as session:
+            return named_artifacts(session.connection())
+
+    found: set[str] = database.repeated(attempt)
+    return found
+
+
+def _is_of(folder: Path, home: Home, study: str) -> bool:
+    """Return whether a folder of checkpoints is one of a study of that name, whatever its uid."""
+    prefix = home.checkpoints(study, "").name
+    return folder.name.startswith(prefix) and _OF_A_UID.fullmatch(folder.name.removeprefix(prefix)) is not None
+
+
+def _of_trials(folder: Path, unfinished: set[str], now: float) -> Iterator[Leftover]:
+    for trial in sorted(entry for entry in _entries(folder) if entry.is_dir()):
+        if trial.name not in unfinished:
+            yield from _old_enough(trial, "checkpoints", GRACE_S, now)
+            continue
+        for file in sorted(_entries(trial)):
+            if file.suffix == ".damaged":
+                yield from _old_enough(file, "damaged checkpoints", GRACE_S, now)
+
+
+def _orphans(files: list[Path], named: set[str], now: float) -> list[Leftover]:
+    # What is not called as an artifact is not ours to judge.
+    unnamed = [file for file in files if _UUID.fullmatch(file.name) and file.name not in named and file.is_file()]
+    return [leftover for file in unnamed for leftover in _old_enough(file, "artifacts", GRACE_S, now)]
+
+
+def _unfinished_files(listed: list[Path], checkpoints: list[Path], now: float) -> Iterator[Leftover]:
+    in_trials = (file for folder in checkpoints for trial in _entries(folder) for file in _entries(trial))
+    for file in [*listed, *sorted(in_trials)]:
+        if _UNFINISHED.fullmatch(file.name) and file.is_file():
+            yield from _old_enough(file, "unfinished files", GRACE_S, now)
+
+
+def _scratch_folders(home: Home, now: float) -> Iterator[Leftover]:
+    for parent in (home.downloads.parent, home.downloads, home.export("").parent):
+        for folder in sorted(_entries(parent)):
+            if _SCRATCH.fullmatch(folder.name) and folder.is_dir():
+                yield from _old_enough(folder, "scratch folders", SCRATCH_GRACE_S, now)
+
+
+def _old_enough(path: Path, kind: Kind, grace_s: float, now: float) -> list[Leftover]:
+    """Return a leftover for a path, or nothing if it, or anything in it, is younger than the grace or is gone."""
+    try:
+        inside = [path, *path.rglob("*")] if path.is_dir() and not path.is_symlink() else [path]
+        known = [entry.lstat() for entry in inside]
+    except FileNotFoundError:
+        return []  # it is being changed
+    if now - max(stat.st_mtime for stat in known) < grace_s:
+        return []
+    size = sum(stat.st_size for stat, entry in zip(known, inside, strict=True) if not entry.is_dir())
+    return [Leftover(path, kind, size, grace_s)]
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []

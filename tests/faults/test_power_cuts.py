@@ -1,0 +1,162 @@
+"""Wherever a write of a file is cut off, the file is the old one or the new one, and what is torn is told from it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from optuna.artifacts import get_all_artifact_meta
+
+from storage.artifacts import Artifacts
+from storage.checkpoints import KEPT, Checkpoint, TrialCheckpoints
+from storage.claims import Claim
+from storage.database import Database
+from storage.errors import StorageUnavailable
+from storage.files import replacing
+from tests.databases import fresh_database, new_study
+from tests.faults.breaking import Fault, Faults
+
+pytestmark = pytest.mark.faults
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# Each call on the way to the disk, with how often the writing of one file makes it.
+STEPS = [("os", "fsync", 1), ("os", "replace", 1), ("os", "fsync", 2)]
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    with fresh_database(tmp_path / "studies.db") as opened:
+        yield opened
+
+
+@pytest.fixture(params=STEPS, ids=lambda step: f"{step[1]} {step[2]}")
+def failing_disk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Let one call of the next writing fail for want of room."""
+    _, name, number = request.param
+
+    def start() -> None:
+        real, calls = getattr(os, name), []
+
+        def call(*arguments: Any) -> Any:
+            calls.append(name)
+            if len(calls) == number:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return real(*arguments)
+
+        monkeypatch.setattr(os, name, call)
+
+    return start
+
+
+def hidden(folder: Path) -> list[str]:
+    return [file.name for file in folder.rglob(".*")]
+
+
+def test_a_replaced_file_is_the_old_or_the_new_one(tmp_path: Path, failing_disk: Callable[[], None]) -> None:
+    target = tmp_path / "kept"
+    target.write_text("old")
+    failing_disk()
+    with pytest.raises(OSError, match="No space"), replacing(target) as beside:
+        beside.write_text("new")
+    assert target.read_text() in ("old", "new")
+    assert hidden(tmp_path) == []
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(
+    tmp_path: Path, failing_disk: Callable[[], None]
+) -> None:
+    checkpoints = TrialCheckpoints(tmp_path / "7", fingerprint="spec", trial=7)
+    for epochs in (1, 2):
+        checkpoints.save(claim=1, epochs=epochs, content=b"%d" % epochs)
+    failing_disk()
+    with pytest.raises(OSError, match="No space"):
+        checkpoints.save(claim=1, epochs=3, content=b"3")
+    assert checkpoints.load() in (Checkpoint(2, b"2"), Checkpoint(3, b"3"))
+    assert hidden(tmp_path) == []
+    checkpoints.save(claim=1, epochs=4, content=b"4")
+    assert checkpoints.load() == Checkpoint(4, b"4")
+    assert len(list((tmp_path / "7").iterdir())) == KEPT
+
+
+def test_an_artifact_that_cannot_be_written_is_not_recorded(
+    tmp_path: Path, database: Database, failing_disk: Callable[[], None]
+) -> None:
+    artifacts, claim = Artifacts(tmp_path / "artifacts"), claimed(database)
+    artifacts.folder.mkdir()
+    failing_disk()
+    with pytest.raises(OSError, match="No space"):
+        artifacts.put(database, claim.trial_id, "model", "model.keras", write)
+    assert get_all_artifact_meta(database.get_trial(claim.trial_id), storage=database) == []
+    assert hidden(artifacts.folder) == []
+    artifacts.put(database, claim.trial_id, "model", "model.keras", write)
+    assert artifacts.verified(database.get_trial(claim.trial_id), "model").read_bytes() == b"weights"
+
+
+def claimed(database: Database) -> Claim:
+    claim = new_study(database).next()
+    assert claim is not None
+    return claim
+
+
+def write(file: Path) -> None:
+    file.write_bytes(b"weights")
+
+
+def test_a_record_that_the_database_does_not_take_leaves_the_bytes(
+    tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artifacts, claim = Artifacts(tmp_path), claimed(database)
+
+    def fail(*_: object) -> None:
+        raise StorageUnavailable("away")
+
+    monkeypatch.setattr(database, "set_trial_system_attr", fail)
+    with pytest.raises(StorageUnavailable):
+        artifacts.put(database, claim.trial_id, "model", "model.keras", write)
+    # The record may have arrived although the answer did not: the bytes it names must be there.
+    assert [file.read_bytes() for file in tmp_path.iterdir() if file.name.count("-") == 4] == [b"weights"]
+
+
+# A process of its own writes three checkpoints, or says where it was ended.
+_WRITE = """
+import sys
+from pathlib import Path
+from storage.checkpoints import TrialCheckpoints
+checkpoints = TrialCheckpoints(Path(sys.argv[1]) / "7", fingerprint="spec", trial=7)
+for epochs in (1, 2, 3):
+    checkpoints.save(claim=1, epochs=epochs, content=b"%d" % epochs)
+"""
+
+_CUTS = [
+    Fault("os:fsync", "kill", call=5, process=""),
+    Fault("os:replace", "kill", call=3, process=""),
+    Fault("os:replace", "kill", "after", call=3, process=""),
+    Fault("os:fsync", "kill", "after", call=6, process=""),
+    Fault("storage.checkpoints:TrialCheckpoints._remove_older", "kill", call=3, process=""),
+]
+
+
+@pytest.mark.parametrize("cut", _CUTS, ids=lambda fault: f"{fault.when} {fault.at.split(':')[1]} {fault.call}")
+def test_a_process_that_is_killed_while_it_writes_leaves_a_checkpoint_to_go_on_from(tmp_path: Path, cut: Fault) -> None:
+    faults = Faults(tmp_path / "faults", cut)
+    killed = subprocess.run(
+        [sys.executable, "-c", _WRITE, str(tmp_path)], check=False, cwd=ROOT, env={**os.environ, **faults.environment}
+    )
+    assert killed.returncode == -9
+    assert faults.happened() == [1]
+    checkpoints = TrialCheckpoints(tmp_path / "7", fingerprint="spec", trial=7)
+    renamed = cut.when == "after" or "older" in cut.at
+    assert checkpoints.load() == (Checkpoint(3, b"3") if renamed else Checkpoint(2, b"2"))
+    checkpoints.save(claim=2, epochs=4, content=b"4")
+    whole = [file for file in (tmp_path / "7").iterdir() if not file.name.startswith(".")]
+    assert len(whole) == KEPT
+    # What the killed process was writing goes with the folder when the trial is over.
+    checkpoints.remove()
+    assert not (tmp_path / "7").exists()
