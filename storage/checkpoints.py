@@ -13,6 +13,7 @@ import logging
 import os
 import re
 import shutil
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,6 +116,20 @@ class TrialCheckpoints:
     def remove(self) -> None:
         """Remove all checkpoints of the trial, the damaged ones too."""
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def sweep(folder: Path, over: Collection[int]) -> None:
+    """Remove the checkpoints of trials that are over, whose workers were killed before they could.
+
+    Args:
+        folder: of the study, with a folder for each trial, named by its number.
+        over: the numbers of the finished trials.
+    """
+    if not folder.is_dir():
+        return
+    for entry in folder.iterdir():
+        if entry.name.isdecimal() and int(entry.name) in over:
+            shutil.rmtree(entry, ignore_errors=True)
 
 
 def _order(file: Path) -> tuple[int, int]:

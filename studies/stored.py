@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+import warnings
 from collections.abc import Callable
 
 import optuna
@@ -63,7 +64,11 @@ def create_or_load(
     except KeyError:
         study_id = _create(database, name)
     stored = _spec_of(database, study_id, name)
+    study = optuna.load_study(study_name=name, storage=database)
     if stored is None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            study.set_metric_names(["validation accuracy"])  # what the dashboard writes at its axes
         database.set_study_user_attr(study_id, attributes.DATA, describe())
         database.set_study_user_attr(study_id, attributes.FINGERPRINT, spec.fingerprint)
         database.set_study_user_attr(study_id, attributes.UID, uuid.uuid4().hex)
@@ -71,7 +76,7 @@ def create_or_load(
         database.set_study_user_attr(study_id, attributes.SPEC, spec.model_dump(mode="json"))
     else:
         spec.require_same(stored, name)
-    return optuna.load_study(study_name=name, storage=database), stored is None
+    return study, stored is None
 
 
 def _create(database: Database, name: str) -> int:

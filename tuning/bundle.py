@@ -162,7 +162,5 @@ def _exchanged(first: Path, second: Path) -> bool:
 def _write_error(error: OSError, target: Path) -> TuningError:
     words = error.strerror or str(error)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return BadInput(
-            f"no room for the bundle at {target}: {words}. Free some, or give another folder with --out."
-        )
+        return BadInput(f"no room for the bundle at {target}: {words}. Free some, or give another folder with --out.")
     return BadInput(f"the bundle cannot be written to {target}: {words}. Give another folder with --out.")

@@ -20,6 +20,7 @@ from optuna.trial import TrialState
 from models.classifier import ImageClassifier, Inputs
 from models.training import FitResult, LabelledImages, NonFiniteLoss
 from models.training_state import TrainingState
+from storage import checkpoints
 from storage.artifacts import Artifacts
 from storage.checkpoints import TrialCheckpoints
 from storage.claims import FAILURE_KEY, REASON_KEY, Claim, Claims
@@ -138,11 +139,11 @@ class Objective:
             ClaimLost: the trial was given to another worker; nothing was written since.
             StorageUnavailable: the database or the disk could not be reached, or has no room; likewise.
         """
-        checkpoints = TrialCheckpoints(
+        own = TrialCheckpoints(
             self._checkpoints / str(claim.number), fingerprint=self._spec.fingerprint, trial=claim.number
         )
         try:
-            state, value, failure = self._attempt(claim, checkpoints)
+            state, value, failure = self._attempt(claim, own)
         finally:
             # What one trial leaves behind would otherwise grow the worker by its whole graph.
             keras.utils.clear_session()
@@ -150,10 +151,15 @@ class Objective:
         # Not `Study.tell`, which answers a lost claim with an error of its own: the fenced write answers `ClaimLost`.
         self._study._storage.set_trial_state_values(claim.trial_id, state, None if value is None else [value])
         # Last: a trial that is over needs no checkpoint, one whose end was not recorded does.
-        checkpoints.remove()
-        # A worker that was killed while it wrote left a trial unfinished, which comes to its end here or elsewhere.
-        self._artifacts.sweep()
+        own.remove()
+        self.tidy()
         return failure
+
+    def tidy(self) -> None:
+        """Remove what killed workers left: half-written artifacts, and checkpoints of trials that are over."""
+        self._artifacts.sweep()
+        trials = self._study.get_trials(deepcopy=False)
+        checkpoints.sweep(self._checkpoints, {trial.number for trial in trials if trial.state.is_finished()})
 
     def _attempt(self, claim: Claim, checkpoints: TrialCheckpoints) -> tuple[TrialState, float | None, str | None]:
         trial = self._take_up(claim)

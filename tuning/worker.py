@@ -205,6 +205,7 @@ class _Worker:
         kept_alive = self._heartbeat.of(self._options.claim) if self._options.claim else contextlib.nullcontext()
         with kept_alive:
             objective = self._prepare()
+            objective.tidy()
         self._launcher.wait_for_go()
         ready.set()
         if self._options.claim is not None:

@@ -95,6 +95,15 @@ def test_all_that_are_damaged_are_set_aside_and_the_trial_begins_anew(tmp_path: 
     of(tmp_path).remove()
 
 
+def test_checkpoints_of_trials_that_are_over_are_swept_and_no_others(tmp_path: Path) -> None:
+    checkpoints.sweep(tmp_path / "not there", {7})
+    of(tmp_path).save(claim=1, epochs=3, content=CONTENT)
+    for other in ("8", "07a", "notes"):
+        (tmp_path / other).mkdir()
+    checkpoints.sweep(tmp_path, {7, 9})
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["07a", "8", "notes"]
+
+
 def test_other_files_in_the_folder_are_not_looked_at(tmp_path: Path) -> None:
     of(tmp_path).save(claim=1, epochs=3, content=CONTENT)
     for name in (".claim-1-epochs-4-abcdefgh.checkpoint", "claim-1-epochs-5.checkpoint.bak", "notes"):

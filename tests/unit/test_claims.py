@@ -60,6 +60,7 @@ def trials(database: Database, name: str = "mnist") -> list[FrozenTrial]:
 # --- The budget ---
 
 
+@pytest.mark.slow
 def test_four_processes_run_exactly_the_budget_and_each_trial_once(database: Database) -> None:
     study_id = new_study(database, budget=40)._study_id
     done = in_processes(4, run_trials, str(database.engine.url), study_id)

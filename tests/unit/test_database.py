@@ -162,6 +162,7 @@ def test_only_a_sqlite_url_names_a_file() -> None:
     assert sqlite_file(url("postgresql+psycopg://host/name")) is None
 
 
+@pytest.mark.slow
 def test_six_processes_that_open_a_new_database_at_once_all_succeed(file: Path) -> None:
     assert in_processes(6, open_and_count_studies, f"sqlite:///{file}") == [0] * 6
 

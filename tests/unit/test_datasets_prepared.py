@@ -136,6 +136,7 @@ def test_a_home_that_cannot_be_made_is_bad_input(tmp_path: Path) -> None:
         make(Home(tmp_path / "file"))
 
 
+@pytest.mark.slow
 def test_a_process_killed_at_any_write_leaves_nothing_that_is_used(home: Home) -> None:
     script = f"""
 import os, sys

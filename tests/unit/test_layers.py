@@ -8,6 +8,8 @@ import sys
 import tomllib
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("models", "storage", "studies", "tuning")
 HEAVY = {"keras", "keras_tuner", "tensorflow", "jax", "optuna", "sqlalchemy", "pandas", "numpy", "matplotlib"}
@@ -54,6 +56,7 @@ def test_the_command_line_starts_without_anything_heavy() -> None:
     assert not loaded_by("import tuning.cli") & HEAVY
 
 
+@pytest.mark.slow
 def test_only_what_runs_inside_a_worker_loads_keras() -> None:
     names = [name for name in modules("storage", "studies", "tuning") if name not in allowed_to_import_keras()]
     names = [name for name in names if not name.endswith("__main__")]

@@ -180,8 +180,9 @@ def test_no_target_is_listed_that_does_not_exist() -> None:
 
 
 def variables_read() -> set[str]:
-    """The environment variables that the code reads by name."""
-    sources = [path.read_text(encoding="utf-8") for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
+    """The environment variables that the code reads by name; a web server calls each request's headers so, too."""
+    files = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py") if path.stem != "dashboard"]
+    sources = [path.read_text(encoding="utf-8") for path in files]
     return {name for text in sources for name in re.findall(r"environ(?:\.get\(|\[)[\"']([A-Z_]+)[\"']", text)}
 
 
@@ -340,16 +341,15 @@ def test_as_many_checkpoints_are_kept_as_is_told() -> None:
 # --- Command lines in code blocks
 
 
+CALL = re.compile(r"([A-Z_]+=\S+ )*(make|tuning|\.venv/bin/tuning)( |$)")
+
+
 def command_lines() -> list[str]:
-    """Every call of `make` or `tuning` in a code block, on one line each."""
-    found = []
-    for text in (*blocks("console"), *blocks("sh")):
-        for line in re.sub(r"\\\n\s*", " ", text).splitlines():
-            for part in re.split(r"&&|\|\||[;|]", line.removeprefix("$ ").split(" #")[0]):
-                words = part.strip()
-                if re.match(r"([A-Z_]+=\S+ )*(make|tuning|\.venv/bin/tuning)( |$)", words):
-                    found.append(words)
-    return found
+    """Every call of `make` or `tuning` in a code block, and every one with arguments in the text, on one line each."""
+    lines = [line for text in (*blocks("console"), *blocks("sh")) for line in text.replace("\\\n", " ").splitlines()]
+    lines += [words for words in named(PROSE) if len(words.split()) > 2 and "..." not in words]
+    parts = [part.strip() for line in lines for part in re.split(r"&&|\|\||[;|]", line.removeprefix("$ "))]
+    return list(dict.fromkeys(part for part in parts if CALL.match(part)))
 
 
 COMMAND_LINES = command_lines()
@@ -445,7 +445,7 @@ def test_the_other_examples_have_the_keys_of_the_code() -> None:
 
 def test_the_metrics_example_has_the_keys_that_export_writes() -> None:
     """Export makes them in the process with Keras: here its source is read, and the integration test runs it."""
-    example = json_after("metrics.json`")
+    example = json_after("`exports/<study>/metrics.json` (")
     assert list(example) == ["validation", "test"]
     assert list(example["validation"]) == ["accuracy", "loss"]
     assert list(example["test"]) == ["accuracy", "loss", "per_class"]

@@ -66,6 +66,7 @@ def test_a_confusion_matrix_of_another_size_is_refused(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_importing_what_needs_no_keras_brings_neither_keras_nor_matplotlib() -> None:
     modules = (
         "tuning.status, tuning.dashboard, tuning.report, tuning.images, tuning.bundle, tuning.export, tuning.predict"
