@@ -103,20 +103,20 @@ worker: $(READY)  ## join a study from anywhere: STUDY= STORAGE= [MODEL=]
 	@$(TUNING) worker $(call flag,--study,STUDY) $(call flag,--storage,STORAGE) $(call flag,--model,MODEL)
 
 .PHONY: status
-status: $(READY)  ## state, budget, rate, forecast, best so far: [STUDY= JSON=1]
-	@$(TUNING) status $(call flag,--study,STUDY) $(call switch,--json,JSON)
+status: $(READY)  ## state, budget, rate, forecast, best so far: [STUDY= STORAGE= JSON=1]
+	@$(TUNING) status $(call flag,--study,STUDY) $(call flag,--storage,STORAGE) $(call switch,--json,JSON)
 
 .PHONY: trials
-trials: $(READY)  ## the leaderboard: STUDY= [FORMAT=table|csv|json]
-	@$(TUNING) trials $(call flag,--study,STUDY) $(call flag,--format,FORMAT)
+trials: $(READY)  ## the leaderboard: [STUDY= STORAGE= FORMAT=table|csv|json]
+	@$(TUNING) trials $(call flag,--study,STUDY) $(call flag,--storage,STORAGE) $(call flag,--format,FORMAT)
 
 .PHONY: dashboard
 dashboard: $(READY)  ## the web view: [STORAGE= HOST= PORT=]
 	@$(TUNING) dashboard $(call flag,--storage,STORAGE) $(call flag,--host,HOST) $(call flag,--port,PORT)
 
 .PHONY: delete
-delete: $(READY)  ## a study with its artifacts and checkpoints: STUDY= [YES=1]
-	@$(TUNING) delete $(call flag,--study,STUDY) $(call switch,--yes,YES)
+delete: $(READY)  ## a study with its artifacts and checkpoints: STUDY= [STORAGE= YES=1]
+	@$(TUNING) delete $(call flag,--study,STUDY) $(call flag,--storage,STORAGE) $(call switch,--yes,YES)
 
 .PHONY: backup
 backup: $(READY)  ## copy a study, also while it runs: OUT= [STUDY= STORAGE=]
@@ -132,12 +132,12 @@ gc: $(READY)  ## files that no study needs any more; YES=1 frees them: [STUDY= S
 	@$(TUNING) gc $(call flag,--study,STUDY) $(call flag,--storage,STORAGE) $(call switch,--yes,YES)
 
 .PHONY: export
-export: $(READY)  ## the best model as a bundle, of the study tuned last: [STUDY= TRIAL= FORMAT= OUT=]
-	@$(TUNING) export $(or $(call flag,--study,STUDY),$(call flag,--study,DATASET)) $(call flag,--trial,TRIAL) \
+export: $(READY)  ## the best model as a bundle, of the study tuned last: [STUDY= or DATASET= STORAGE= TRIAL= FORMAT= OUT=]
+	@$(TUNING) export $(or $(call flag,--study,STUDY),$(call flag,--study,DATASET)) $(call flag,--storage,STORAGE) $(call flag,--trial,TRIAL) \
 	  $(call flag,--format,FORMAT) $(call flag,--out,OUT)
 
 .PHONY: predict
-predict: $(READY)  ## classify an image that is in no data set: STUDY= or MODEL=, IMAGE= [JSON=1]
+predict: $(READY)  ## classify an image that is in no data set: IMAGE= [STUDY= or MODEL= JSON=1]
 	@$(TUNING) predict $(call flag,--study,STUDY) $(call flag,--model,MODEL) $(call switch,--json,JSON) \
 	  $(if $(value IMAGE),-- $(call quoted,IMAGE))
 

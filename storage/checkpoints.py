@@ -118,7 +118,7 @@ class TrialCheckpoints:
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
-def sweep(folder: Path, over: Collection[int]) -> None:
+def remove_checkpoints_of(folder: Path, over: Collection[int]) -> None:
     """Remove the checkpoints of trials that are over, whose workers were killed before they could.
 
     Args:

@@ -289,7 +289,20 @@ class Claims:
         result: list[tuple[Claim, int]] = self._database.repeated(attempt)
         return result
 
+    def moved(self, owner: str) -> bool:
+        """Return whether an owner's running claim has moved its trial's checkpoint forward."""
+
+        def attempt() -> bool:
+            with self._database.reading() as session:
+                own = [held for _, held in self._held_by_trial(session) if held["owner"] == owner]
+                return any(held.get("epochs", 0) > held.get("from", 0) for held in own)
+
+        return bool(self._database.repeated(attempt))
+
     def _running(self, session: orm.Session) -> list[tuple[Claim, int]]:
+        return [(claim, held["beat"]) for claim, held in self._held_by_trial(session)]
+
+    def _held_by_trial(self, session: orm.Session) -> list[tuple[Claim, dict[str, Any]]]:
         trial, attribute = models.TrialModel, models.TrialSystemAttributeModel
         rows = session.execute(
             self._trials(trial.trial_id, TrialState.RUNNING, trial.number, attribute.value_json)
@@ -299,7 +312,7 @@ class Claims:
         )
         all_held = [(trial_id, number, json.loads(stored)) for trial_id, number, stored in rows]
         return [
-            (Claim(trial_id, number, held["owner"], held["count"], held["id"]), held["beat"])
+            (Claim(trial_id, number, held["owner"], held["count"], held["id"]), held)
             for trial_id, number, held in all_held
             if held["id"] is not None
         ]

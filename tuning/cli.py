@@ -113,7 +113,9 @@ def tune(
     seed: Annotated[int | None, typer.Option(help="All randomness derives from it.")] = None,
     storage: Storage = None,
     spec: Annotated[Path | None, typer.Option(help="A study's TOML file, instead of the catalog's.")] = None,
-    trial_timeout: Annotated[str | None, typer.Option(help="A trial that takes longer hangs: 2h. [never]")] = None,
+    trial_timeout: Annotated[
+        str | None, typer.Option(help="Take a trial for hung after this: 2h. [default: never]")
+    ] = None,
     checkpoint_interval: Annotated[str, typer.Option(help="Time between a trial's checkpoints.")] = "60s",
     progress: Annotated[bool, typer.Option("--progress/--no-progress", help="The live view, on a terminal.")] = True,
 ) -> int:
@@ -253,7 +255,12 @@ def export(
     study: Study = None,
     storage: Storage = None,
     trial: Annotated[int | None, typer.Option(help="A trial's number. [default: the best]")] = None,
-    form: Annotated[list[str] | None, typer.Option("--format", help="Only this format; may be repeated.")] = None,
+    form: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--format", help="Only this one: keras, tf_saved_model, onnx, openvino, litert, torch; may be repeated."
+        ),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="The bundle's folder. [default: under TUNING_HOME/exports]")] = None,
 ) -> None:
     """The best model as a bundle that anyone can load, measured once on the test split."""
@@ -266,13 +273,16 @@ def export(
 @app.command()
 def predict(
     images: Annotated[list[Path] | None, typer.Argument(metavar="IMAGE...", help="PNG, JPEG or WebP files.")] = None,
-    study: Annotated[str | None, typer.Option(help="The study whose exported model to ask.")] = None,
+    study: Study = None,
     model: Annotated[Path | None, typer.Option(help="The folder of an exported bundle.")] = None,
     json: Json = False,
 ) -> None:
     """Classify images that are in no data set."""
+    from studies.leaderboard import find_study
     from tuning.predict import bundle_folder, predict, show_predictions
 
+    if study is None and model is None:
+        study = find_study(_database(None), None).study_name
     show_predictions(predict(bundle_folder(_home(), study, model), images or []), as_json=json)
 
 

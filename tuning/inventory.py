@@ -25,7 +25,7 @@ def show_inventory(home: Home, *, as_json: bool) -> None:
         table.add_column(title)
     for entry in entries:
         shape = "x".join(map(str, entry.shape))
-        size = f"{entry.size_bytes / 1e6:.0f} MB" if entry.size_bytes else ""
+        size = f"{entry.size_bytes / 1e6:.1f} MB" if entry.size_bytes else ""
         table.add_row(
             entry.name,
             f"{entry.train_images:,} + {entry.test_images:,}",
@@ -34,4 +34,5 @@ def show_inventory(home: Home, *, as_json: bool) -> None:
             str(entry.state),
             size,
         )
-    Console().print(table)
+    # In a pipe nobody sees columns: nothing is cut there.
+    Console(width=None if sys.stdout.isatty() else 120).print(table)

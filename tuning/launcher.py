@@ -14,7 +14,7 @@ from typing import Any
 import optuna
 from rich.console import Console
 
-from storage.claims import Claims, LeaseWatch
+from storage.claims import BUDGET_KEY, Claims, LeaseWatch
 from storage.database import Database, open_database
 from storage.errors import BadInput
 from storage.settings import Home
@@ -29,7 +29,8 @@ from studies.stored import create_or_load, stored_spec
 from studies.study_data import describe
 from tuning.devices import Placement, find_gpus, place_workers, usable_cores
 from tuning.hypermodels import parse_model
-from tuning.progress import Progress, in_words, parameters_in_words, value_in_words
+from tuning.progress import Progress, parameters_in_words, value_in_words
+from tuning.status import duration
 from tuning.workforce import GRACE_S, Workforce
 
 TICK_S = 0.5
@@ -87,12 +88,13 @@ def tune(options: TuneOptions, home: Home, console: Console) -> int:
     if stored is not None:
         spec.require_same(stored, name)
     home.make(home.root)
-    trials = options.trials or plan.trials
     dataset = prepare(spec.dataset, home)
     database = open_database(url, create=True)
     study, created = create_or_load(database, name, spec, lambda: describe(dataset, spec))
     study.set_user_attr(attributes.LIMITS, options.limits)
     claims = Claims(database, study._study_id, owner="launcher")
+    # Without a number, a study that exists keeps its own total, which may have been extended.
+    trials = options.trials or study.user_attrs.get(BUDGET_KEY) or plan.trials
     claims.set_budget(trials)
     _print_plan(console, study, spec, trials, dataset, placements, database)
     if claims.standing().done:
@@ -107,7 +109,7 @@ def tune(options: TuneOptions, home: Home, console: Console) -> int:
         home.make(home.logs(name)),
         report=lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True),
     )
-    launcher = _Launcher(study, spec, claims, workforce, progress, console, options.timeout_s)
+    launcher = _Launcher(study, spec, claims, workforce, progress, console, options.timeout_s, options.storage)
     try:
         return launcher.run()
     except BadInput:
@@ -171,6 +173,7 @@ class _Launcher:
         progress: Progress,
         console: Console,
         timeout_s: float | None,
+        storage: str | None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._study = study
@@ -179,6 +182,7 @@ class _Launcher:
         self._workforce = workforce
         self._progress = progress
         self._console = console
+        self._storage = storage
         self._clock = clock
         self._started = clock()
         # Asked to stop a little before the end of its time, so that the study ends in it.
@@ -239,15 +243,18 @@ class _Launcher:
         left = standing.budget - standing.finished
         typical, most = (self._forecast_s(found[key], left) for key in ("default_cost", "largest_cost"))
         self._print(
-            f"preflight took {in_words(found['seconds'])}: {found['default_weights']:,} weights by default, at most"
+            f"preflight took {duration(found['seconds'])}: {found['default_weights']:,} weights by default, at most"
             f" {found['largest_weights']:,}"
         )
-        most_words = f", {in_words(most)} if every trial had the largest model" if most > 1.1 * typical else ""
-        self._print(f"forecast: {left} trials in about {in_words(typical)}{most_words}")
+        most_words = f", {duration(most)} if every trial had the largest model" if most > 1.1 * typical else ""
+        self._print(f"forecast: {left} trials in about {duration(typical)}{most_words}")
 
     def _forecast_s(self, cost: dict[str, float], trials: int) -> float:
-        trial_s = cost["start_s"] + cost["epoch_s"] * _expected_epochs(self._spec)
-        return trial_s * trials / min(len(self._workforce.slots), trials)
+        slots = self._workforce.slots
+        # More threads than cores share the cores; the preflight measured with a core to itself.
+        crowding = max(1.0, sum(slot.placement.threads for slot in slots) / usable_cores())
+        trial_s = crowding * (cost["start_s"] + cost["epoch_s"] * _expected_epochs(self._spec))
+        return trial_s * trials / min(len(slots), trials)
 
     def _print(self, line: str) -> None:
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)
@@ -281,7 +288,7 @@ class _Launcher:
         standing = self._claims.standing()
         self._print(
             f"{standing.finished} of {standing.budget} trials finished ({standing.complete} complete,"
-            f" {standing.pruned} pruned), {standing.failed} failed, in {in_words(self._clock() - self._started)}"
+            f" {standing.pruned} pruned), {standing.failed} failed, in {duration(self._clock() - self._started)}"
         )
         best = best_trial(self._study)
         if best is not None:
@@ -292,7 +299,8 @@ class _Launcher:
         if not standing.done:
             self._print(f"time is up: {standing.waiting} trials are back in the queue; the same command goes on")
         elif best is not None:
-            self._print(f"next: make export STUDY={self._study.study_name}")
+            storage = f" STORAGE='{self._storage}'" if self._storage is not None else ""
+            self._print(f"next: make export STUDY={self._study.study_name}{storage}")
         return 0
 
 

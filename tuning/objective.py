@@ -20,9 +20,8 @@ from optuna.trial import TrialState
 from models.classifier import ImageClassifier, Inputs
 from models.training import FitResult, LabelledImages, NonFiniteLoss
 from models.training_state import TrainingState
-from storage import checkpoints
 from storage.artifacts import Artifacts
-from storage.checkpoints import TrialCheckpoints
+from storage.checkpoints import TrialCheckpoints, remove_checkpoints_of
 from storage.claims import FAILURE_KEY, REASON_KEY, Claim, Claims
 from storage.errors import ClaimLost, StorageUnavailable
 from studies import attributes
@@ -139,11 +138,11 @@ class Objective:
             ClaimLost: the trial was given to another worker; nothing was written since.
             StorageUnavailable: the database or the disk could not be reached, or has no room; likewise.
         """
-        own = TrialCheckpoints(
+        checkpoints = TrialCheckpoints(
             self._checkpoints / str(claim.number), fingerprint=self._spec.fingerprint, trial=claim.number
         )
         try:
-            state, value, failure = self._attempt(claim, own)
+            state, value, failure = self._attempt(claim, checkpoints)
         finally:
             # What one trial leaves behind would otherwise grow the worker by its whole graph.
             keras.utils.clear_session()
@@ -151,7 +150,7 @@ class Objective:
         # Not `Study.tell`, which answers a lost claim with an error of its own: the fenced write answers `ClaimLost`.
         self._study._storage.set_trial_state_values(claim.trial_id, state, None if value is None else [value])
         # Last: a trial that is over needs no checkpoint, one whose end was not recorded does.
-        own.remove()
+        checkpoints.remove()
         self.tidy()
         return failure
 
@@ -159,7 +158,7 @@ class Objective:
         """Remove what killed workers left: half-written artifacts, and checkpoints of trials that are over."""
         self._artifacts.sweep()
         trials = self._study.get_trials(deepcopy=False)
-        checkpoints.sweep(self._checkpoints, {trial.number for trial in trials if trial.state.is_finished()})
+        remove_checkpoints_of(self._checkpoints, {trial.number for trial in trials if trial.state.is_finished()})
 
     def _attempt(self, claim: Claim, checkpoints: TrialCheckpoints) -> tuple[TrialState, float | None, str | None]:
         trial = self._take_up(claim)
@@ -294,8 +293,9 @@ class Objective:
             self._artifacts.put(trial.storage, trial._trial_id, role, filename, write)
         except OSError as error:
             # The trial is not at fault, and its result must not be lost: it waits for a disk that takes it.
+            why, folder = error.strerror or error, self._artifacts.folder
             raise StorageUnavailable(
-                f"{filename} of trial {trial.number} cannot be written to {self._artifacts.folder}: {error.strerror}."
+                f"{filename} of trial {trial.number} cannot be written to {folder}: {why}."
                 " Make room and give the same command again."
             ) from error
 

@@ -17,18 +17,9 @@ from rich.text import Text
 
 from storage.claims import BUDGET_KEY, FAILURE_KEY, REASON_KEY, WORKER_KEY
 from studies.leaderboard import best_trial
+from tuning.status import duration
 
 SHOWN_RUNNING = 16
-
-
-def in_words(seconds: float) -> str:
-    """Return a duration as people say it: `45 s`, `12 min`, `3 h 05 min`."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    hours, rest = divmod(round(seconds / 60), 60)
-    return f"{hours} h {rest:02d} min"
 
 
 def value_in_words(value: Any) -> str:
@@ -51,7 +42,8 @@ def finished_line(trial: FrozenTrial, best: FrozenTrial | None) -> str:
         return f"{head} {failure}: {trial.user_attrs.get(REASON_KEY, 'no reason was recorded')}"
     value = f"{trial.value:.4f}" if trial.value is not None else "-"
     mark = " (best so far)" if best is not None and best.number == trial.number else ""
-    return f"{head} {value}{mark}  {epochs} epochs  {in_words(took)}  {parameters_in_words(trial)}"
+    effort = f"{epochs} epoch{'' if epochs == 1 else 's'}  {duration(took)}"
+    return f"{head} {value}{mark}  {effort}  {parameters_in_words(trial)}"
 
 
 def _seconds(trial: FrozenTrial) -> float:
@@ -123,7 +115,7 @@ class Progress:
         pace = "rate not known yet"
         if fresh > 0:
             left = (budget - done) * elapsed / fresh
-            pace = f"{3600 * fresh / elapsed:.0f} trials/h, about {in_words(left)} left"
+            pace = f"{3600 * fresh / elapsed:.0f} trials/h, about {duration(left)} left"
         pruned = sum(trial.state == TrialState.PRUNED for trial in trials)
         failed = sum(trial.state == TrialState.FAIL for trial in trials)
         line = Table.grid(padding=(0, 2))
@@ -131,7 +123,7 @@ class Progress:
             Text(self.study.study_name, style="bold"),
             ProgressBar(total=max(budget, 1), completed=min(done, budget), width=24),
             f"{done}/{budget} trials, {pruned} pruned, {failed} failed",
-            f"{in_words(elapsed)} so far, {pace}",
+            f"{duration(elapsed)} so far, {pace}",
         )
         return line
 

@@ -238,7 +238,7 @@ class _Worker:
     def _renew(self) -> int:
         """Make way for a fresh process: the launcher starts it, or this one becomes it."""
         if not self._options.supervised:
-            self._start_again(self._options.threads, claim=None)
+            self._start_again(self._options.own_threads or self._options.threads, claim=None)
         return RENEWED
 
     def _prepare(self) -> Objective:
@@ -273,7 +273,7 @@ class _Worker:
         from tuning.callbacks import Interrupted
         from tuning.objective import TrialError
 
-        logger.info("trial %d: claimed for the %d. time", claim.number, claim.count)
+        logger.info("trial %d: claim %d", claim.number, claim.count)
         failure: str | None = None
         with self._heartbeat.of(claim):
             try:
@@ -305,6 +305,8 @@ class _Worker:
             self._claims.put_back(claim, timeout, "timeout")
             self._launcher.tell("note", message=f"{timeout} and is given up by its worker")
         finally:
+            with contextlib.suppress(OSError):
+                self._renew()
             os._exit(RENEWED)
 
     def _continue_with_its_threads(self, claim: Claim) -> None:
@@ -322,7 +324,8 @@ class _Worker:
         # The same process with another program image: the launcher, the claim and its owner stay what they are.
         self._launcher.hand_over()
         arguments = self._options.arguments(threads=threads, claim=claim)
-        environment = {**os.environ, **cpu_environment(threads, os.environ)}
+        other = cpu_environment(threads, os.environ) if threads != self._options.threads else {}
+        environment = {**os.environ, **other}
         os.execve(sys.executable, [sys.executable, "-m", "tuning", "worker", *arguments], environment)
 
 

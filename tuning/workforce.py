@@ -19,10 +19,12 @@ from storage.claims import Claims
 from storage.errors import BadInput, TuningError
 from tuning.devices import Placement
 
-# A place whose worker died so often in a row, without a trial finished in between, is given up.
+# A place whose worker died so often in a row, without a trial finished or a checkpoint kept in between, is given up.
 MAX_DEATHS = 4
-# The pause before a dead worker is replaced doubles from the first to the second.
-RESTART_S = (1.0, 60.0)
+# The pause before a dead worker is replaced, doubled with each death in a row.
+RESTART_S = 1.0
+# How long the last words of a dead worker may be on their way.
+LAST_WORDS_S = 5.0
 # How long workers may take to put their trials back when asked to stop.
 GRACE_S = 30.0
 # The exit status of a worker that asks to be replaced by a fresh process; BSD's EX_TEMPFAIL.
@@ -41,6 +43,7 @@ class Slot:
         deaths: how often in a row a worker died here.
         start_after: when the next worker may start, monotonic seconds.
         why: why the last worker here died.
+        listener: reads what the worker says, until its end.
     """
 
     number: int
@@ -53,6 +56,7 @@ class Slot:
     error: tuple[str, int] | None = None
     crash: str | None = None
     why: str = ""
+    listener: threading.Thread | None = None
 
     @property
     def alive(self) -> bool:
@@ -120,8 +124,12 @@ class Workforce:
                 env={**os.environ, **place.environment, **self._environment},
                 start_new_session=True,
             )
-        assert slot.process.stdout is not None
-        threading.Thread(target=self._listen, args=(slot, slot.process.stdout), daemon=True).start()
+        self._listen_to(slot)
+
+    def _listen_to(self, slot: Slot) -> None:
+        assert slot.process is not None and slot.process.stdout is not None
+        slot.listener = threading.Thread(target=self._listen, args=(slot, slot.process.stdout), daemon=True)
+        slot.listener.start()
 
     def _listen(self, slot: Slot, output: IO[str]) -> None:
         with output:
@@ -154,24 +162,33 @@ class Workforce:
     def preflight(self, give_up: Callable[[], bool]) -> dict[str, Any] | None:
         """Wait for the first worker's findings; None when `give_up` says so before.
 
+        A worker that was killed is replaced, as later. One that ended by itself would do so again.
+
         Raises:
             BadInput: the preflight refused the study.
             TuningError: the worker died.
         """
         first = self.slots[0]
         while not give_up():
-            alive = first.alive
-            found = self._hear()
+            if first.process is None and self._clock() >= first.start_after:
+                self._start(first, preflight=True)
+            died = first.process is not None and not first.alive
+            found = self._last_words(first) if died else self._hear()
             if found is not None:
                 return found
-            if not alive:
-                time.sleep(0.5)  # the last words of a dead worker may still be on their way
-                found = self._hear()
-                if found is None:
+            if died and first.process is not None:
+                killed = first.process.returncode < 0 and first.error is None
+                if not killed or first.deaths + 1 >= MAX_DEATHS:
                     self._raise_refusal(first)
-                return found
+                self._bury(first)
             time.sleep(0.05)
         return None
+
+    def _last_words(self, slot: Slot) -> dict[str, Any] | None:
+        """Take in all that a dead worker said."""
+        if slot.listener is not None:
+            slot.listener.join(LAST_WORDS_S)
+        return self._hear()
 
     def go(self) -> None:
         """Let all workers ask for trials; those started later need not wait."""
@@ -206,19 +223,20 @@ class Workforce:
     def _bury(self, slot: Slot) -> None:
         assert slot.process is not None
         status = slot.process.returncode
-        self._hear()
+        self._last_words(slot)
         if slot.error is not None:
             # What ended it is the study's, and would end the next one, too.
             self._raise_refusal(slot)
         self._close(slot)
         if status in (0, RENEWED):
             # 0: it saw the budget spent; should a trial come back, somebody must be there for it.
-            slot.start_after = self._clock() + (RESTART_S[0] if status == 0 else 0.0)
+            slot.start_after = self._clock() + (RESTART_S if status == 0 else 0.0)
             return
         slot.why = _death(status) + (f": {slot.crash}" if slot.crash else "")
+        moved = slot.owner is not None and self._claims.moved(slot.owner)
         back = self._claims.put_back_of(slot.owner, f"its worker {slot.why}", "lost") if slot.owner else []
-        slot.deaths += 1
-        pause_s = min(RESTART_S[0] * 2.0 ** (slot.deaths - 1), RESTART_S[1])
+        slot.deaths = 1 if moved else slot.deaths + 1
+        pause_s = RESTART_S * 2.0 ** (slot.deaths - 1)
         slot.start_after = self._clock() + pause_s
         trial = f"; trial {', '.join(map(str, back))} is taken from it" if back else ""
         then = f"the next starts in {pause_s:g} s"
@@ -257,7 +275,7 @@ class Workforce:
             if slot.alive:
                 slot.process.kill()
             slot.process.wait()
-            self._hear()
+            self._last_words(slot)
             self._close(slot)
         # Only now the database, which may be away: its leases then give the trials back in time.
         for owner in [slot.owner for slot in self.slots if slot.owner is not None]:

@@ -139,6 +139,7 @@ def _fetched(info: DatasetInfo, home: Home, report: Report, tried: list[str]) ->
             return Found(_fetch_into(target, info, get, report), where)
         except (SourceError, BadInput) as error:
             tried.append(f"{where} ({error})")
+            report(f"{info.title}: not to be had there: {error}")
         except OSError as error:
             raise write_error(error, target) from error
     sample = "mnist_sample" if info.format == "idx" else "cifar10_sample"

@@ -33,7 +33,7 @@ QUICK: dict[str, Any] = {
     "storage.claims:BEAT_S": 0.5,
     "storage.claims:LEASE_S": 5.0,
     "tuning.launcher:WATCH_S": 0.5,
-    "tuning.workforce:RESTART_S": (0.1, 1.0),
+    "tuning.workforce:RESTART_S": 0.1,
 }
 
 
@@ -66,7 +66,7 @@ def tune(
     ]  # fmt: skip
 
 
-def declare(spec: Path, home: Home, *, trials: int, model: str = "Slow") -> None:
+def declare(spec: Path, home: Home, *, trials: int, model: str = "Slow", trial_timeout_s: float | None = None) -> None:
     """Make a study without a launcher, for a worker that is started by hand."""
     declaration = read_declaration(spec)
     name, _ = parse_model(f"{MODELS}:{model}")
@@ -74,7 +74,8 @@ def declare(spec: Path, home: Home, *, trials: int, model: str = "Slow") -> None
     dataset = prepare(stored.dataset, home)
     database = open_database(home.database_url, create=True)
     study, _ = create_or_load(database, STUDY, stored, lambda: describe(dataset, stored))
-    study.set_user_attr(attributes.LIMITS, {**DEFAULT_LIMITS, "checkpoint_interval_s": 0.01})
+    limits = {**DEFAULT_LIMITS, "checkpoint_interval_s": 0.01, "trial_timeout_s": trial_timeout_s}
+    study.set_user_attr(attributes.LIMITS, limits)
     Claims(database, study._study_id, "test").set_budget(trials)
     database.engine.dispose()
 

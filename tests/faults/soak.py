@@ -53,6 +53,7 @@ class Form:
         trials, workers, epochs: the study's.
         epoch_s: how long an epoch pauses; the training itself takes next to nothing.
         gap_s: the least and the most time from one fault to the next.
+        most_faults: after so many, the study is left alone.
         lease_s: the lease of the processes, past which a paused one stays stopped for another `oversleep_s`.
         checkpoint_interval_s: a limit of the study.
         longest_s: when to give up.
@@ -68,6 +69,7 @@ class Form:
     oversleep_s: float
     checkpoint_interval_s: float
     longest_s: float
+    most_faults: float = math.inf
     constants: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -77,11 +79,11 @@ LONG = Form(
     checkpoint_interval_s=60.0, longest_s=3600.0 * 2,
 )  # fmt: skip
 SHORT = Form(
-    trials=8, workers=2, epochs=5, epoch_s=0.6, gap_s=(5.0, 8.0), lease_s=5.0, oversleep_s=3.0,
-    checkpoint_interval_s=1.0, longest_s=240.0,
+    trials=6, workers=2, epochs=5, epoch_s=0.6, gap_s=(4.0, 7.0), lease_s=4.0, oversleep_s=2.0,
+    checkpoint_interval_s=1.0, longest_s=240.0, most_faults=5,
     constants={
-        "storage.claims:BEAT_S": 0.5, "storage.claims:LEASE_S": 5.0, "tuning.launcher:WATCH_S": 0.5,
-        "tuning.workforce:RESTART_S": (0.2, 2.0), "tuning.workforce:MAX_DEATHS": 20,
+        "storage.claims:BEAT_S": 0.5, "storage.claims:LEASE_S": 4.0, "tuning.launcher:WATCH_S": 0.5,
+        "tuning.workforce:RESTART_S": 0.1, "tuning.workforce:MAX_DEATHS": 20,
     },
 )  # fmt: skip
 
@@ -188,6 +190,7 @@ class Soak:
     def _tune(self, deadline: float) -> None:
         self._start_launcher()
         next_fault = time.monotonic() + self._gap_s()
+        plan = self._plan()
         while time.monotonic() < deadline:
             time.sleep(POLL_S)
             self._wake()
@@ -201,9 +204,16 @@ class Soak:
                 self._start_launcher()
             if time.monotonic() >= next_fault:
                 # With nothing to hit, what was killed is starting again: it gets half a gap for itself.
-                share = 1.0 if self._break_one() else 0.5
+                share = 1.0 if self._break_one(plan) else 0.5
                 next_fault = time.monotonic() + share * self._gap_s()
         self.outcome.broken.append(f"the study was not done after {self._form.longest_s:g} s")
+
+    def _plan(self) -> Iterator[Kind]:
+        """Yield what is to happen: each kind once, in any order, then by chance."""
+        kinds = list(KINDS)
+        yield from self._random.sample(kinds, len(kinds))
+        while sum(self._faults.values()) < self._form.most_faults:
+            yield from self._random.choices(kinds, list(KINDS.values()))
 
     def _gap_s(self) -> float:
         return self._random.uniform(*self._form.gap_s)
@@ -214,15 +224,17 @@ class Soak:
 
     # --- What is broken ---
 
-    def _break_one(self) -> bool:
+    def _break_one(self, plan: Iterator[Kind]) -> bool:
         """Let the next fault of the plan happen; False if there is nothing to hit."""
         workers, with_trials = self._workers(), self._pids_with_trials()
         busy = [worker for worker in workers if worker.pid in with_trials and worker not in self._stopped]
         if not busy:
             return False
-        kind = self._random.choices(list(KINDS), list(KINDS.values()))[0]
+        kind = next(plan, None)
         victim = busy[self._random.randrange(len(busy))]
         match kind:
+            case None:
+                return False
             case "worker killed":
                 self._hit(victim)
             case "worker paused":

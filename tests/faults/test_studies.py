@@ -57,8 +57,9 @@ def ended(process: subprocess.Popen[str], command: CommandLine, status: int = 0)
     return Finished(process.returncode, stdout, stderr)
 
 
-# In the order in which a trial comes by them.
+# In the order in which a study comes by them.
 POINTS = [
+    Fault("tuning.preflight:preflight", "kill"),
     Fault("storage.claims:Claims.next", "kill", "after", match="Claim("),
     Fault("os:replace", "kill", match=".checkpoint"),
     Fault("storage.checkpoints:TrialCheckpoints._remove_older", "kill"),
@@ -78,8 +79,8 @@ def test_a_worker_that_is_killed_at_any_point_costs_no_result_and_no_trial_runs_
     assert finished.stderr.count("was killed by signal 9") == len(POINTS)
     complete = require_done(command, count=2, epochs=EPOCHS)
     assert results(complete) == results(undisturbed), "bit for bit what it is without the kills"
-    # The last kill hit after the trial was COMPLETE: it is not given up.
-    assert [classes_given_up(trial) for trial in complete] == [["lost"] * (len(POINTS) - 1), []]
+    # The first kill came before the trial, the last after it was COMPLETE.
+    assert [classes_given_up(trial) for trial in complete] == [["lost"] * (len(POINTS) - 2), []]
 
 
 @pytest.mark.skipif(usable_cores() < 2, reason="one worker and two have the same number of threads here")
@@ -160,6 +161,15 @@ def test_a_worker_that_sleeps_past_its_lease_finds_its_trial_gone_and_writes_not
     assert classes_given_up(trial) == ["lost", "interrupted"]
 
 
+def test_a_worker_that_was_started_by_hand_goes_on_after_a_trial_that_hung(tmp_path: Path) -> None:
+    command = command_line(tmp_path, more={"SLOW_HUNG": str(tmp_path / "hung")})
+    spec = write_spec(tmp_path, epochs=2)
+    declare(spec, Home(command.home), trials=1, model="Hangs", trial_timeout_s=5.0)
+    command.run("worker", "--study", STUDY, "--storage", command.url, "--model", f"{MODELS}:Hangs")
+    (trial,) = require_done(command, count=1, epochs=2)
+    assert classes_given_up(trial) == ["timeout"]
+
+
 def snapshot(home: Path) -> list[str]:
     """Every row of the database, and every file with its size."""
     with closing(sqlite3.connect(home / "studies.db")) as connection:
@@ -173,7 +183,7 @@ def test_a_hung_trial_is_ended_a_worker_is_renewed_and_a_place_where_every_worke
 ) -> None:
     broken_place = Fault("tuning.worker:owner_name", "kill", log="worker-1.log", times=100)
     one_trial_each = {**DEFAULT_LIMITS, "trials_per_worker": 1}
-    constants = {"studies.attributes:DEFAULT_LIMITS": one_trial_each, "tuning.workforce:RESTART_S": (0.1, 1.0)}
+    constants = {"studies.attributes:DEFAULT_LIMITS": one_trial_each, "tuning.workforce:RESTART_S": 0.1}
     faults = Faults(tmp_path / "faults", broken_place, constants=constants)
     command = command_line(tmp_path, faults, more={"SLOW_HUNG": str(tmp_path / "hung")})
     arguments = tune(write_spec(tmp_path, epochs=3), trials=3, workers=2, model="Hangs", checkpoint_interval="60s")

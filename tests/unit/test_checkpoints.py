@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from storage import checkpoints
-from storage.checkpoints import FORMAT, KEPT, Checkpoint, TrialCheckpoints
+from storage.checkpoints import FORMAT, KEPT, Checkpoint, TrialCheckpoints, remove_checkpoints_of
 
 CONTENT = b"weights\nand more"
 
@@ -96,11 +96,11 @@ def test_all_that_are_damaged_are_set_aside_and_the_trial_begins_anew(tmp_path: 
 
 
 def test_checkpoints_of_trials_that_are_over_are_swept_and_no_others(tmp_path: Path) -> None:
-    checkpoints.sweep(tmp_path / "not there", {7})
+    remove_checkpoints_of(tmp_path / "not there", {7})
     of(tmp_path).save(claim=1, epochs=3, content=CONTENT)
     for other in ("8", "07a", "notes"):
         (tmp_path / other).mkdir()
-    checkpoints.sweep(tmp_path, {7, 9})
+    remove_checkpoints_of(tmp_path, {7, 9})
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["07a", "8", "notes"]
 
 

@@ -12,7 +12,7 @@ from optuna.trial import TrialState, create_trial
 from rich.console import Console
 
 from storage.claims import BUDGET_KEY, FAILURE_KEY, REASON_KEY, WORKER_KEY
-from tuning.progress import Progress, finished_line, in_words, parameters_in_words, value_in_words
+from tuning.progress import Progress, finished_line, parameters_in_words, value_in_words
 
 
 @dataclass
@@ -47,22 +47,6 @@ def add(study: optuna.Study, value: float | None, state: TrialState = TrialState
             user_attrs=attrs,
         )
     )  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [
-        (0, "0 s"),
-        (45, "45 s"),
-        (89.4, "89 s"),
-        (90, "2 min"),
-        (720, "12 min"),
-        (5400, "1 h 30 min"),
-        (11_100, "3 h 05 min"),
-    ],
-)
-def test_a_duration_is_said_as_people_say_it(seconds: float, words: str) -> None:
-    assert in_words(seconds) == words
 
 
 def test_values_have_no_digits_that_mean_nothing(study: optuna.Study) -> None:

@@ -161,7 +161,7 @@ def variables(recipe: str) -> set[str]:
 
 def test_the_makefile_was_understood() -> None:
     assert {"tune", "export", "help", "clean"} <= set(RECIPES)
-    assert variables(RECIPES["export"]) == {"STUDY", "DATASET", "TRIAL", "FORMAT", "OUT"}
+    assert variables(RECIPES["export"]) == {"STUDY", "DATASET", "STORAGE", "TRIAL", "FORMAT", "OUT"}
     assert variables(RECIPES["test"]) == {"ARGS"}
 
 
@@ -324,7 +324,7 @@ def callbacks_grace_s() -> float:
         f"after {workforce.GRACE_S:g} seconds",
         f"within {worker.ORPHAN_GRACE_S:g} seconds",
         f"After {workforce.MAX_DEATHS} deaths in a row",
-        f"up to {workforce.RESTART_S[1]:g}",
+        f"after {workforce.RESTART_S:g} second",
         f"`{DIVERGED}`",
         f"`{OUT_OF_MEMORY}`",
     ],
@@ -347,7 +347,8 @@ CALL = re.compile(r"([A-Z_]+=\S+ )*(make|tuning|\.venv/bin/tuning)( |$)")
 def command_lines() -> list[str]:
     """Every call of `make` or `tuning` in a code block, and every one with arguments in the text, on one line each."""
     lines = [line for text in (*blocks("console"), *blocks("sh")) for line in text.replace("\\\n", " ").splitlines()]
-    lines += [words for words in named(PROSE) if len(words.split()) > 2 and "..." not in words]
+    prose = re.sub(r"^#.*", "", PROSE, flags=re.MULTILINE)
+    lines += [words for words in named(prose) if len(words.split()) > 2 and "..." not in words]
     parts = [part.strip() for line in lines for part in re.split(r"&&|\|\||[;|]", line.removeprefix("$ "))]
     return list(dict.fromkeys(part for part in parts if CALL.match(part)))
 
