@@ -359,8 +359,20 @@ class Claims:
         return result
 
     def _standing(self, session: orm.Session) -> Standing:
-        state = models.TrialModel.state
-        count = {row[0]: row[1] for row in session.execute(self._trials(state, func.count()).group_by(state))}
+        trial, held = models.TrialModel, models.TrialSystemAttributeModel
+        # One statement: PostgreSQL shows each statement the rows as of its own moment, and a trial that finishes
+        # between two of them would be counted by neither.
+        claimed = held.value_json.is_not(None)
+        rows = session.execute(
+            self._trials(trial.state, claimed, func.count())
+            .join(held, (held.trial_id == trial.trial_id) & (held.key == CLAIM_KEY), isouter=True)
+            .group_by(trial.state, claimed)
+        )
+        count: dict[TrialState, int] = {}
+        running = 0
+        for state, is_claimed, number in rows:
+            count[state] = count.get(state, 0) + number
+            running += number if state == TrialState.RUNNING and is_claimed else 0
         attribute = models.StudyUserAttributeModel
         budget = session.execute(
             select(attribute.value_json).where(attribute.study_id == self._study_id, attribute.key == BUDGET_KEY)
@@ -370,7 +382,7 @@ class Claims:
             complete=count.get(TrialState.COMPLETE, 0),
             pruned=count.get(TrialState.PRUNED, 0),
             failed=count.get(TrialState.FAIL, 0),
-            running=len(self._running(session)),
+            running=running,
             waiting=count.get(TrialState.WAITING, 0),
         )
 

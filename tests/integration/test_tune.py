@@ -10,6 +10,8 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+from storage.database import open_database
+from storage.errors import BadInput
 from tests.integration.command_line import CommandLine, interrupt, wait_until
 
 pytestmark = pytest.mark.keras
@@ -135,12 +137,16 @@ def test_four_workers_share_a_budget_of_six_exactly(command: CommandLine) -> Non
 
 
 def _running(command: CommandLine) -> list[optuna.trial.FrozenTrial]:
-    if not (command.home / "studies.db").exists():
+    try:
+        database = open_database(command.url)
+    except BadInput:  # not made yet
         return []
     try:
-        trials = command.study("mnist_sample").trials
+        trials = database.get_all_trials(database.get_study_id_from_name("mnist_sample"))
     except KeyError:
         return []
+    finally:
+        database.engine.dispose()
     return [trial for trial in trials if trial.state == TrialState.RUNNING and trial.intermediate_values]
 
 
