@@ -21,10 +21,11 @@ import numpy as np
 import numpy.typing as npt
 
 from storage.errors import BadInput
+from storage.files import sync_file, sync_folder
 from storage.settings import Home
 from studies.datasets.formats import read_images, read_labels
 from studies.datasets.registry import DatasetInfo, SplitName, dataset_info
-from studies.datasets.scratch import scratch_folder, sync, write_error
+from studies.datasets.scratch import scratch_folder, write_error
 from studies.datasets.sources import Found, fetch
 
 MANIFEST = "dataset.json"
@@ -167,8 +168,8 @@ def _decode(info: DatasetInfo, found: Found, folder: Path) -> None:
     }
     path = folder / MANIFEST
     path.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
-    sync(path)
-    sync(folder)
+    sync_file(path)
+    sync_folder(folder)
 
 
 def _write_array(path: Path, parts: list[npt.NDArray[np.uint8]]) -> dict[str, Any]:
@@ -207,7 +208,7 @@ def _publish(info: DatasetInfo, scratch: Path, target: Path) -> None:
         with scratch_folder(target) as aside:  # damaged, or of an older layout
             target.rename(aside / target.name)
             scratch.rename(target)
-    sync(target.parent)
+    sync_folder(target.parent)
 
 
 def _problem(info: DatasetInfo, folder: Path, *, verify: bool = False) -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import secrets
 import shutil
 import time
@@ -40,15 +39,6 @@ def scratch_folder(target: Path, *, now_s: float | None = None) -> Iterator[Path
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def sync(path: Path) -> None:
-    """Wait until a file's bytes, or a folder's entries, are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def write_error(error: OSError, folder: Path, *, needed_bytes: int | None = None) -> TuningError:

@@ -13,11 +13,12 @@ from functools import partial
 from pathlib import Path
 
 from storage.errors import BadInput
+from storage.files import sync_file, sync_folder
 from storage.settings import Home
 from studies.datasets.download import SourceError, download, npm_pack
 from studies.datasets.folders import Contents, locate, read_folder
 from studies.datasets.registry import DatasetInfo
-from studies.datasets.scratch import scratch_folder, sync, write_error
+from studies.datasets.scratch import scratch_folder, write_error
 
 SAMPLES = Path(__file__).resolve().parent / "samples"
 
@@ -166,7 +167,7 @@ def _fetch_into(target: Path, info: DatasetInfo, get: _Fetch, report: Report) ->
         target.mkdir(exist_ok=True)
         for path in sorted(path for path in scratch.iterdir() if path.is_file()):
             path.chmod(0o644)  # pooch's files are private to who fetched them, the cache may be shared
-            sync(path)
+            sync_file(path)
             path.replace(target / path.name)
-        sync(target)
+        sync_folder(target)
     return contents
