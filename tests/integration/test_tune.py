@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 from pathlib import Path
 
@@ -87,10 +88,16 @@ def test_the_output_names_every_default_the_forecast_and_one_line_for_each_trial
     assert sum(line.startswith("trial ") for line in output.splitlines()) == 5
 
 
-def test_the_same_command_again_trains_nothing_and_a_larger_total_extends_the_study(tuned: CommandLine) -> None:
-    assert "nothing to do: 5 of 5" in tuned.run("tune", *SMALL, "--trials", "5").stderr
-    tuned.run("tune", *SMALL, "--trials", "6", "--workers", "1")
-    assert len(tuned.study("mnist_sample").trials) == 6
+def test_the_same_command_again_trains_nothing_and_a_larger_total_extends_the_study(
+    tuned: CommandLine, command: CommandLine
+) -> None:
+    # A copy: the others look at the study as it was.
+    shutil.copytree(tuned.home, command.home)
+    assert "nothing to do: 5 of 5" in command.run("tune", *SMALL, "--trials", "5").stderr
+    command.run("tune", *SMALL, "--trials", "6", "--workers", "1")
+    assert len(command.study("mnist_sample").trials) == 6
+    # Without a number, the study keeps the total that it was extended to.
+    assert "nothing to do: 6 of 6" in command.run("tune", *SMALL).stderr
 
 
 def test_another_spec_is_refused_with_the_first_difference_and_both_cures(tuned: CommandLine) -> None:
