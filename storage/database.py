@@ -68,29 +68,6 @@ def _transient(error: BaseException) -> bool:
     return not any(word in text for word in hopeless)
 
 
-def _repeated(call: Callable[[], Any], sleep: Callable[[float], None], patience_s: float) -> Any:
-    """Return `call()`, repeated with growing, jittered pauses while the database is busy or away.
-
-    Raises:
-        StorageUnavailable: it kept failing for `patience_s` seconds, or cannot succeed.
-    """
-    deadline = time.monotonic() + patience_s
-    pause = 0.05
-    while True:
-        try:
-            return call()
-        except (optuna.exceptions.StorageInternalError, SQLAlchemyError) as error:
-            cause = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else error
-            if not _transient(error) or time.monotonic() > deadline:
-                raise StorageUnavailable(
-                    f"the database did not take a call: {_first_line(cause)}. Mend that and give the same command"
-                    " again: no finished trial is lost."
-                ) from error
-            logger.warning("the database is busy or away, waiting: %s", _first_line(cause))
-            sleep(pause * random.uniform(0.5, 1.5))
-            pause = min(2 * pause, 5.0)
-
-
 def _first_line(error: BaseException | None) -> str:
     original = getattr(error, "orig", None) or error
     return str(original).strip().splitlines()[0] if str(original).strip() else type(original).__name__
@@ -99,7 +76,7 @@ def _first_line(error: BaseException | None) -> str:
 def _read(method: Method) -> Method:
     @wraps(method)
     def call(self: Database, *args: Any, **kwargs: Any) -> Any:
-        return _repeated(lambda: method(self, *args, **kwargs), self.sleep, self.patience_s)
+        return self.repeated(lambda: method(self, *args, **kwargs))
 
     return cast(Method, call)
 
@@ -111,7 +88,7 @@ def _write(method: Method) -> Method:
             with self.writing():
                 return method(self, *args, **kwargs)
 
-        return _repeated(attempt, self.sleep, self.patience_s)
+        return self.repeated(attempt)
 
     return cast(Method, call)
 
@@ -124,7 +101,7 @@ def _trial_write(method: Method) -> Method:
                 self.require_claim(trial_id)
                 return method(self, trial_id, *args, **kwargs)
 
-        return _repeated(attempt, self.sleep, self.patience_s)
+        return self.repeated(attempt)
 
     return cast(Method, call)
 
@@ -138,6 +115,7 @@ class Database(RDBStorage):
     def __init__(self, url: str) -> None:
         self._writing = threading.local()
         self._fences: dict[int, str] = {}
+        self._away_since: float | None = None
         self._sqlite = make_url(url).get_backend_name() == "sqlite"
         engine_kwargs: dict[str, Any] = {"pool_pre_ping": True}
         if self._sqlite:
@@ -196,12 +174,35 @@ class Database(RDBStorage):
             session.close()
 
     def repeated(self, call: Callable[[], Any]) -> Any:
-        """Return `call()`, repeated while the database is busy or away; it must be harmless to repeat.
+        """Return `call()`, repeated with growing, jittered pauses while the database is busy or away.
+
+        It must be harmless to repeat. The patience is for the database, not for each call: once it has been away for
+        that long, a call is tried once.
 
         Raises:
-            StorageUnavailable: it kept failing, or cannot succeed.
+            StorageUnavailable: it kept failing for `patience_s` seconds, or cannot succeed.
         """
-        return _repeated(call, self.sleep, self.patience_s)
+        began = time.monotonic()
+        pause = 0.05
+        while True:
+            try:
+                result = call()
+            except (optuna.exceptions.StorageInternalError, SQLAlchemyError) as error:
+                cause = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else error
+                now, since = time.monotonic(), self._away_since
+                if since is None:
+                    since = self._away_since = now
+                if not _transient(error) or now > min(began, since) + self.patience_s:
+                    raise StorageUnavailable(
+                        f"the database did not take a call: {_first_line(cause)}. Mend that and give the same command"
+                        " again: no finished trial is lost."
+                    ) from error
+                logger.warning("the database is busy or away, waiting: %s", _first_line(cause))
+                self.sleep(pause * random.uniform(0.5, 1.5))
+                pause = min(2 * pause, 5.0)
+            else:
+                self._away_since = None
+                return result
 
     def fence(self, trial_id: int, claim_id: str) -> None:
         """From now on, let this process write to a trial only while it holds the claim `claim_id`."""

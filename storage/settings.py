@@ -31,7 +31,9 @@ class Home:
     @property
     def database_url(self) -> str:
         """The SQLAlchemy URL of the default database."""
-        return f"sqlite:///{self.root / 'studies.db'}"
+        # SQLAlchemy takes %20 for a space and what follows a question mark for options.
+        path = str(self.root / "studies.db").replace("%", "%25").replace("?", "%3F")
+        return f"sqlite:///{path}"
 
     def dataset(self, name: str) -> Path:
         """The folder of a prepared data set."""

@@ -42,8 +42,14 @@ def command_line(
 ) -> CommandLine:
     """Return the command line with a home in a folder, its epochs slowed down and noted, and its faults."""
     (folder / "epochs").touch()
-    environment = {"SLOW_EPOCH_S": str(epoch_s), "SLOW_EPOCH_LOG": str(folder / "epochs"), **(more or {})}
-    return CommandLine(folder / "home", {**environment, **(faults.environment if faults is not None else {})})
+    environment = {
+        "SLOW_EPOCH_S": str(epoch_s),
+        "SLOW_EPOCH_LOG": str(folder / "epochs"),
+        "CUDA_VISIBLE_DEVICES": "-1",  # also in fixtures of a module, which come before those that hide accelerators
+        **(more or {}),
+        **(faults.environment if faults is not None else {}),
+    }
+    return CommandLine(folder / "home", environment)
 
 
 def write_spec(folder: Path, *, epochs: int, sampler: str = "tpe") -> Path:

@@ -227,20 +227,20 @@ class Soak:
     def _break_one(self, plan: Iterator[Kind]) -> bool:
         """Let the next fault of the plan happen; False if there is nothing to hit."""
         workers, with_trials = self._workers(), self._pids_with_trials()
-        busy = [worker for worker in workers if worker.pid in with_trials and worker not in self._stopped]
-        if not busy:
+        awake = [worker for worker in workers if worker not in self._stopped]
+        if not any(worker.pid in with_trials for worker in awake):
             return False
         kind = next(plan, None)
-        victim = busy[self._random.randrange(len(busy))]
+        # Idle ones, too: the last trial of a study must not draw all the fire.
+        victim = awake[self._random.randrange(len(awake))]
         match kind:
             case None:
                 return False
             case "worker killed":
-                self._hit(victim)
+                self._hit(victim, signal.SIGKILL)
             case "worker paused":
-                victim.send_signal(signal.SIGSTOP)
+                self._hit(victim, signal.SIGSTOP)
                 self._stopped[victim] = time.monotonic() + self._form.lease_s + self._form.oversleep_s
-                self.outcome.workers_hit += 1
             case "launcher killed":
                 self._kill_launcher()
                 self.outcome.workers_hit += len(workers)
@@ -248,15 +248,15 @@ class Soak:
             case "all killed":
                 self._kill_launcher()
                 for worker in workers:
-                    self._hit(worker)
+                    self._hit(worker, signal.SIGKILL)
                 self._start_launcher()
         self._faults[kind] += 1
         print(f"{time.strftime('%H:%M:%S')} {kind}, {len(self._seen)} trials complete", file=sys.stderr, flush=True)
         return True
 
-    def _hit(self, worker: psutil.Process) -> None:
+    def _hit(self, worker: psutil.Process, number: signal.Signals) -> None:
         with suppress(psutil.NoSuchProcess):
-            worker.kill()
+            worker.send_signal(number)
             self.outcome.workers_hit += 1
 
     def _kill_launcher(self) -> None:

@@ -140,6 +140,14 @@ def test_a_database_that_is_not_there_yet_is_made_only_when_asked(file: Path, em
     assert check_storage(url)
 
 
+def test_a_file_may_have_any_name(tmp_path: Path) -> None:
+    file = tmp_path / "déjà vu#1.db"
+    opened = open_database(f"sqlite:///{file}", create=True)
+    assert new_study(opened).next() is not None
+    opened.engine.dispose()
+    assert [entry.name for entry in tmp_path.iterdir()] == [file.name]
+
+
 def test_a_database_whose_making_was_cut_short_is_made_to_its_end(file: Path) -> None:
     open_database(f"sqlite:///{file}", create=True).engine.dispose()
     connection = sqlite3.connect(file)
@@ -302,6 +310,21 @@ def test_patience_ends(database: Database) -> None:
     database.patience_s = 0.05
     with pytest.raises(StorageUnavailable, match="did not take a call: database is locked"):
         database.repeated(Failing(10**9, operational("database is locked")))
+
+
+def test_the_patience_is_spent_once_and_comes_back_with_the_database(database: Database) -> None:
+    database.sleep = lambda _: None
+    database.patience_s = 0.05
+    locked = operational("database is locked")
+    for _ in range(2):
+        with pytest.raises(StorageUnavailable):
+            database.repeated(Failing(10**9, locked))
+        again = Failing(10**9, locked)
+        with pytest.raises(StorageUnavailable):
+            database.repeated(again)
+        assert again.calls == 1
+        assert database.repeated(Failing(0, locked)) == 7
+        assert database.repeated(Failing(2, locked)) == 7
 
 
 def test_an_error_that_is_not_the_databases_passes_through(database: Database) -> None:

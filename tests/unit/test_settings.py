@@ -6,7 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from sqlalchemy.engine import make_url
 
+from storage.database import sqlite_file
 from storage.errors import BadInput
 from storage.settings import CHECKOUT, Home
 
@@ -24,6 +26,11 @@ def test_the_home_is_absolute_wherever_the_command_is_given(tmp_path: Path, monk
 def test_a_tilde_is_the_users_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     assert Home.from_environment({"TUNING_HOME": "~/tuning"}).root == tmp_path / "tuning"
+
+
+def test_the_default_database_lies_in_the_home_whatever_that_is_called(tmp_path: Path) -> None:
+    home = Home(tmp_path / "50%20off? déjà#1")
+    assert sqlite_file(make_url(home.database_url)) == home.root / "studies.db"
 
 
 def test_the_default_database_lies_in_the_home(tmp_path: Path) -> None:

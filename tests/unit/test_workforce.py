@@ -50,6 +50,11 @@ class Acted(Workforce):
         )
         self._listen_to(slot)
 
+    def skip_pauses(self) -> bool:
+        """Let time pass, and do not give up."""
+        self.clock.now += LONG_S
+        return False
+
 
 KILLED = "import os; os.kill(os.getpid(), 9)"
 
@@ -82,22 +87,13 @@ def act(claims: Claims, tmp_path: Path) -> Iterator[Act]:
         workforce.end(hurry=lambda: True)
 
 
-def never() -> bool:
-    return False
-
-
-def wait_and_pass_time(workforce: Acted) -> bool:
-    workforce.clock.now += LONG_S
-    return False
-
-
 # --- The preflight ---
 
 
-def test_a_worker_that_is_killed_in_the_preflight_is_replaced(act: Act, claims: Claims, tmp_path: Path) -> None:
+def test_a_worker_that_is_killed_in_the_preflight_is_replaced(act: Act, tmp_path: Path) -> None:
     workforce = act(KILLED, says("preflight", seconds=1))
     workforce.start()
-    found = workforce.preflight(give_up=lambda: wait_and_pass_time(workforce))
+    found = workforce.preflight(give_up=workforce.skip_pauses)
     assert found is not None
     assert found["seconds"] == 1
     assert workforce.preflights == [True, True]
@@ -106,11 +102,11 @@ def test_a_worker_that_is_killed_in_the_preflight_is_replaced(act: Act, claims: 
     ]
 
 
-def test_a_preflight_in_which_every_worker_is_killed_ends_the_study(act: Act, claims: Claims, tmp_path: Path) -> None:
+def test_a_preflight_in_which_every_worker_is_killed_ends_the_study(act: Act) -> None:
     workforce = act(*[KILLED] * MAX_DEATHS)
     workforce.start()
     with pytest.raises(TuningError, match="failed before its first trial: was killed by signal 9"):
-        workforce.preflight(give_up=lambda: wait_and_pass_time(workforce))
+        workforce.preflight(give_up=workforce.skip_pauses)
     assert workforce.scripts == []
 
 
@@ -128,7 +124,7 @@ def test_a_worker_that_ends_by_itself_in_the_preflight_is_not_replaced(
     workforce = act(script)
     workforce.start()
     with pytest.raises(error, match=words):
-        workforce.preflight(give_up=never)
+        workforce.preflight(give_up=workforce.skip_pauses)
 
 
 # --- Deaths ---
@@ -137,8 +133,7 @@ def test_a_worker_that_ends_by_itself_in_the_preflight_is_not_replaced(
 def deaths_after(workforce: Acted, count: int) -> int:
     """Let so many workers die; return how many deaths in a row the place counts."""
     (slot,) = workforce.slots
-    died = 0
-    while died < count:
+    for _ in range(count):
         workforce.clock.now += LONG_S
         if slot.process is None:
             workforce.scripts.append(KILLED)
@@ -146,20 +141,17 @@ def deaths_after(workforce: Acted, count: int) -> int:
         assert slot.process is not None
         slot.process.wait()
         workforce.tend()
-        died += 1
     return slot.deaths
 
 
-def test_a_place_whose_workers_die_without_progress_is_given_up(act: Act, claims: Claims, tmp_path: Path) -> None:
+def test_a_place_whose_workers_die_without_progress_is_given_up(act: Act) -> None:
     workforce = act()
     assert deaths_after(workforce, MAX_DEATHS - 1) == MAX_DEATHS - 1
     with pytest.raises(TuningError, match="no worker stays alive"):
         deaths_after(workforce, 1)
 
 
-def test_a_worker_that_kept_a_checkpoint_before_it_died_starts_the_count_anew(
-    act: Act, claims: Claims, tmp_path: Path
-) -> None:
+def test_a_worker_that_kept_a_checkpoint_before_it_died_starts_the_count_anew(act: Act, claims: Claims) -> None:
     workforce = act()
     (slot,) = workforce.slots
     assert deaths_after(workforce, MAX_DEATHS - 1) == MAX_DEATHS - 1
@@ -173,9 +165,7 @@ def test_a_worker_that_kept_a_checkpoint_before_it_died_starts_the_count_anew(
     assert claims.standing().waiting == 1
 
 
-def test_the_last_words_of_a_worker_are_heard_however_late_they_are_read(
-    act: Act, claims: Claims, tmp_path: Path
-) -> None:
+def test_the_last_words_of_a_worker_are_heard_however_late_they_are_read(act: Act) -> None:
     for _ in range(5):
         workforce = act(says("error", 1, message="no room", exit_status=1))
         workforce.start()
