@@ -16,7 +16,7 @@ from rich.console import Console
 
 from storage.claims import BUDGET_KEY, Claims, LeaseWatch
 from storage.database import Database, open_database
-from storage.errors import BadInput
+from storage.errors import BadInput, StorageUnavailable
 from storage.settings import Home
 from studies import attributes
 from studies.attributes import DEFAULT_LIMITS, Limits
@@ -110,8 +110,14 @@ def tune(options: TuneOptions, home: Home, console: Console) -> int:
         report=lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True),
     )
     launcher = _Launcher(study, spec, claims, workforce, progress, console, options.timeout_s, options.storage)
+    database.sleep = launcher.wait_for_database
     try:
         return launcher.run()
+    except StorageUnavailable as error:
+        if not launcher.interrupted:
+            raise
+        console.print(str(error), highlight=False, markup=False, soft_wrap=True)
+        return 130
     except BadInput:
         # The preflight refused it before the first trial: as if it had not been asked for.
         if created and not study.get_trials(deepcopy=False):
@@ -222,6 +228,23 @@ class _Launcher:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether a stop was asked for by a signal."""
+        return self._interrupts > 0
+
+    def wait_for_database(self, seconds: float) -> None:
+        """Wait between two tries of a call; a signal meanwhile ends the waiting.
+
+        Raises:
+            StorageUnavailable: a stop was asked for.
+        """
+        before, until = self._interrupts, self._clock() + seconds
+        while self._clock() < until:
+            if self._interrupts > before:
+                raise StorageUnavailable("interrupted while the database is busy or away; the same command goes on")
+            time.sleep(0.05)
 
     def _stopping(self) -> bool:
         return self._interrupts > 0 or (self._deadline is not None and self._clock() >= self._deadline)

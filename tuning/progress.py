@@ -96,9 +96,11 @@ class Progress:
 
     def stop(self) -> None:
         """Show what is new for the last time, and leave the terminal as it was."""
-        self.update()
-        if self._view is not None:
-            self._view.stop()
+        try:
+            self.update()
+        finally:
+            if self._view is not None:
+                self._view.stop()
 
     def _render(self, trials: list[FrozenTrial], best: FrozenTrial | None) -> RenderableType:
         budget = int(self.study.user_attrs.get(BUDGET_KEY, 0))
