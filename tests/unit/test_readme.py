@@ -511,6 +511,11 @@ def test_nothing_is_in_it_that_does_not_belong(forbidden: str) -> None:
     assert found is None, found
 
 
+def test_no_address_is_named_but_where_data_and_their_authors_are() -> None:
+    hosts = set(re.findall(r"https?://([\w.-]+)", README))
+    assert hosts <= {"127.0.0.1", "github.com", "www.cs.toronto.edu"}
+
+
 def test_the_python_example_is_python_and_names_its_file() -> None:
     example = next(text for text in blocks("python") if "ImageClassifier" in text)
     tree = ast.parse(example)
