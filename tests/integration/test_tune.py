@@ -158,7 +158,7 @@ def _running(command: CommandLine) -> list[optuna.trial.FrozenTrial]:
 
 
 def test_one_ctrl_c_puts_the_running_trials_back_and_the_same_command_goes_on(command: CommandLine) -> None:
-    process = command.start("tune", *LONG, "--trials", "2", "--workers", "2")
+    process = command.start("tune", *LONG, "--trials", "60", "--workers", "2")
     wait_until(lambda: _running(command))
     finished = interrupt(process)
     assert finished.status == 130
@@ -171,7 +171,7 @@ def test_one_ctrl_c_puts_the_running_trials_back_and_the_same_command_goes_on(co
     assert all(trial.user_attrs["given_up"][0]["reason"] == "interrupted" for trial in waiting)
     params = {trial.number: trial.params for trial in waiting}
     # A time limit leaves no trial RUNNING either, and takes up what was put back instead of new ones.
-    limited = command.run("tune", *LONG, "--trials", "2", "--workers", "2", "--timeout", "20s")
+    limited = command.run("tune", *LONG, "--trials", "60", "--workers", "2", "--timeout", "20s")
     assert "time is up" in limited.stderr
     trials = command.study("mnist_sample").trials
     assert not [trial for trial in trials if trial.state == TrialState.RUNNING]
