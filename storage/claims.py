@@ -1,8 +1,11 @@
 """The study's budget and its leases: each trial created or taken up exactly once.
 
 A study's budget is an attribute of the study. A free worker asks for its next trial in one write transaction that
-either takes up the lowest WAITING trial or, while fewer trials than the budget exist that are not FAIL, creates the
-next one already claimed. N therefore means N, with any number of workers and hosts.
+either takes up the lowest trial that was put back, or does what the strategy chose: takes up a frozen trial or, while
+fewer trials than the budget exist that are not FAIL, creates the next one already claimed. N therefore means N, with
+any number of workers and hosts.
+
+A frozen trial was put back like an interrupted one, with a mark that says so: it waits until it is chosen.
 
 A claim is a lease: an owner, a count that grows with each claim of the trial, an id, and a beat that the owner keeps
 raising. Whoever watches sees a lease run out when the beat has stood still for `LEASE_S` seconds of the watcher's own
@@ -13,23 +16,18 @@ for a minute costs nobody a trial, nor does a machine that was suspended with wa
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import socket
 import time
 import uuid
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, TypeVar
 
-import sqlalchemy
-from optuna.storages._rdb import models
 from optuna.trial import TrialState
-from sqlalchemy import delete, func, orm, select
 
-from storage.database import CLAIM_KEY, Database, read_claim
 from storage.errors import ClaimLost, TuningError
+from storage.rows import CLAIM_KEY, FROZEN_KEY, Counts, Ledger, Rows, TrialRow
 
 BEAT_S = 5.0
 LEASE_S = 45.0
@@ -37,20 +35,31 @@ LEASE_S = 45.0
 LOOK_S = 2 * BEAT_S
 
 # So many failures in a row, without a finished trial between them, end the study: the cause is not the parameters.
+# Those that parameters do bring about may follow each other by chance; when so many do, the whole space is wrong.
 MAX_CONSECUTIVE_FAILURES = 8
+MAX_CONSECUTIVE_BAD_PARAMETERS = 32
 
-GivenUp = Literal["interrupted", "lost", "timeout", "error"]
+T = TypeVar("T")
+
+GivenUp = Literal["interrupted", "frozen", "lost", "timeout", "error"]
 # How often a trial is tried again after it was given up, by the class of the reason. A worker may be lost to anything;
-# an exception tends to come again. An interruption is nobody's fault and has no bound.
+# an exception tends to come again. What is interrupted or frozen failed in nothing, and has no bound.
 MAX_RETRIES: dict[GivenUp, int] = {"lost": 5, "timeout": 2, "error": 2}
 
 BUDGET_KEY = "budget"
 # Failures of trials created before this number do not count towards the bound: the user has started the study anew.
 FORGIVEN_KEY = "tuning:failures_forgiven_before"
 WORKER_KEY = "worker"
+# In a claim, where its trial is only to be recorded as over.
+ENDS_KEY = "ends"
 GIVEN_UP_KEY = "given_up"
 REASON_KEY = "reason"
 FAILURE_KEY = "failure"
+# The classes of failure that the parameters bring about: the loss is no longer a number, or the device or the machine
+# has no room for the model and its batch.
+DIVERGED, OUT_OF_MEMORY = "diverged", "out_of_memory"
+# What Optuna's own `enqueue_trial` writes: the values that a trial is to have.
+FIXED_PARAMETERS_KEY = "fixed_params"
 
 
 class TooManyFailures(TuningError):
@@ -81,15 +90,45 @@ class Claim:
 
 
 @dataclass(frozen=True)
-class Standing:
-    """Where a study stands, by trial states; `running` are the trials that a claim holds, not those of stock Optuna."""
+class Start:
+    """The choice to create the next trial.
+
+    Attributes:
+        params: the parameters that it is to have, by name; the sampler draws what is left out.
+        number: the number that it will have, where the choice holds for that trial alone: two workers that saw the
+            same study would start the same configuration twice. None for any.
+    """
+
+    params: Mapping[str, Any] = field(default_factory=dict)
+    number: int | None = None
+
+
+@dataclass(frozen=True)
+class Thaw:
+    """The choice to take up a frozen trial.
+
+    Attributes:
+        number: the trial's.
+        ends: whether it is only to be recorded as over.
+    """
+
+    number: int
+    ends: bool = False
+
+
+Choice = Start | Thaw
+
+
+@dataclass(frozen=True)
+class Standing(Counts):
+    """Where a study stands: its trials by state, and its budget of them."""
 
     budget: int
-    complete: int
-    pruned: int
-    failed: int
-    running: int
-    waiting: int
+
+    @property
+    def started(self) -> int:
+        """Trials that count towards the budget, over or not."""
+        return self.finished + self.running + self.waiting + self.frozen
 
     @property
     def finished(self) -> int:
@@ -111,30 +150,46 @@ class Claims:
     """The claims of one study, as one worker makes them.
 
     Args:
-        database: where the study is.
+        ledger: where the study is.
         study_id: the study's id there.
         owner: the name under which trials are claimed.
     """
 
-    def __init__(self, database: Database, study_id: int, owner: str) -> None:
-        self._database = database
+    def __init__(self, ledger: Ledger, study_id: int, owner: str) -> None:
+        self._ledger = ledger
         self._study_id = study_id
         self.owner = owner
 
     def set_budget(self, trials: int) -> None:
         """Set the study's total of finished trials, and forgive the failures so far."""
-        self._database.set_study_user_attr(self._study_id, BUDGET_KEY, trials)
+        self._ledger.set_study_user_attr(self._study_id, BUDGET_KEY, trials)
+        number = self._reading(lambda rows: rows.next_number())
+        self._ledger.set_study_system_attr(self._study_id, FORGIVEN_KEY, number)
 
-        def highest() -> int:
-            with self._database.reading() as session:
-                return int(session.execute(self._trials(func.count())).scalar_one())
+    def _reading(self, read: Callable[[Rows], T]) -> T:
+        def attempt() -> T:
+            with self._ledger.rows(self._study_id, write=False) as rows:
+                return read(rows)
 
-        self._database.set_study_system_attr(self._study_id, FORGIVEN_KEY, self._database.repeated(highest))
+        result: T = self._ledger.repeated(attempt)
+        return result
 
-    def next(self) -> Claim | None:
-        """Take up a WAITING trial or create the next one, claimed; None when none is to be had now.
+    def _writing(self, write: Callable[[Rows], T]) -> T:
+        def attempt() -> T:
+            with self._ledger.rows(self._study_id, write=True) as rows:
+                return write(rows)
+
+        result: T = self._ledger.repeated(attempt)
+        return result
+
+    def next(self, choice: Choice | None = Start()) -> Claim | None:
+        """Take up a trial that was put back, or do what was chosen; None when neither is to be had now.
 
         Repeated after a lost answer, it returns the claim that was made: the id is drawn once per call.
+
+        Args:
+            choice: what to do where no trial was put back; it may have been overtaken since it was made. None for
+                nothing else.
 
         Raises:
             TooManyFailures: the last trials all failed.
@@ -142,49 +197,53 @@ class Claims:
             StorageUnavailable: the database cannot be reached.
         """
         claim_id = uuid.uuid4().hex
-
-        def attempt() -> Claim | None:
-            with self._database.transaction() as session:
-                return self._next(session, claim_id)
-
-        claim: Claim | None = self._database.repeated(attempt)
+        claim = self._writing(lambda rows: self._next(rows, choice, claim_id))
         if claim is not None:
-            self._database.fence(claim.trial_id, claim.id)
+            self._ledger.fence(claim.trial_id, claim.id)
         return claim
 
-    def _next(self, session: orm.Session, claim_id: str) -> Claim | None:
+    def _next(self, rows: Rows, choice: Choice | None, claim_id: str) -> Claim | None:
         try:
-            study = models.StudyModel.find_or_raise_by_id(self._study_id, session, for_update=True)
+            rows.lock()
         except KeyError:
             raise StudyDeleted("the study was deleted while it ran. Start it anew with the same command.") from None
-        mine = [claim for claim, _ in self._running(session) if claim.id == claim_id]
+        unfinished = rows.unfinished()
+        mine = [claim for claim, _ in _running(unfinished) if claim.id == claim_id]
         if mine:
             return mine[0]
         # The budget bounds what is taken up, too: it may have become smaller since those trials were put back.
-        standing = self._standing(session)
+        standing = self._standing(rows)
         if standing.finished + standing.running >= standing.budget:
             return None
-        waiting = session.execute(
-            self._trials(models.TrialModel, TrialState.WAITING).order_by(models.TrialModel.number).limit(1)
-        ).scalar_one_or_none()
-        if waiting is not None:
-            return self._claim(session, waiting, claim_id)
-        self._require_no_streak(session)
-        trial = models.TrialModel(study_id=study.study_id, number=None, state=TrialState.RUNNING)
-        session.add(trial)
-        session.flush()
-        trial.number = trial.count_past_trials(session)
-        return self._claim(session, trial, claim_id)
+        waiting = [row for row in unfinished if row.state == TrialState.WAITING]
+        put_back = next((row for row in waiting if row.frozen is None), None)
+        if put_back is not None:
+            return self._claim(rows, put_back, claim_id)
+        if isinstance(choice, Thaw):
+            frozen = next((row for row in waiting if row.number == choice.number), None)
+            return self._claim(rows, frozen, claim_id, ends=choice.ends) if frozen is not None else None
+        if choice is None or standing.started >= standing.budget:
+            return None
+        if choice.number not in (None, rows.next_number()):
+            return None
+        self._require_no_streak(rows)
+        created = rows.create()
+        if choice.params:
+            rows.set_system_attr(created.trial_id, FIXED_PARAMETERS_KEY, dict(choice.params))
+        return self._claim(rows, created, claim_id)
 
-    def _claim(self, session: orm.Session, trial: Any, claim_id: str) -> Claim:
-        before = read_claim(session, trial.trial_id)
-        claim = Claim(trial.trial_id, trial.number, self.owner, (before["count"] if before else 0) + 1, claim_id)
-        trial.state = TrialState.RUNNING
-        trial.datetime_start = datetime.now()
-        epochs = before.get("epochs", 0) if before else 0
+    def _claim(self, rows: Rows, trial: TrialRow, claim_id: str, *, ends: bool = False) -> Claim:
+        before = trial.claim or {}
+        claim = Claim(trial.trial_id, trial.number, self.owner, before.get("count", 0) + 1, claim_id)
+        rows.begin(trial.trial_id)
+        epochs = before.get("epochs", 0)
         held = {"owner": claim.owner, "count": claim.count, "id": claim.id, "beat": 0, "from": epochs, "epochs": epochs}
-        write_claim(session, claim.trial_id, held)
-        _set_user_attr(session, claim.trial_id, WORKER_KEY, claim.owner)
+        rows.set_system_attr(claim.trial_id, CLAIM_KEY, {**held, ENDS_KEY: True} if ends else held)
+        # A trial at its end stays frozen until that is recorded: given up before, it is not trained on.
+        if trial.frozen is not None and not ends:
+            rows.set_system_attr(claim.trial_id, FROZEN_KEY, None)
+        if not ends:
+            rows.set_user_attr(claim.trial_id, WORKER_KEY, claim.owner)
         return claim
 
     def beat(self, claim: Claim) -> None:
@@ -193,13 +252,7 @@ class Claims:
         Raises:
             ClaimLost: the trial is no longer the owner's.
         """
-
-        def attempt() -> None:
-            with self._database.transaction() as session:
-                held = self._held(session, claim)
-                write_claim(session, claim.trial_id, {**held, "beat": held["beat"] + 1})
-
-        self._database.repeated(attempt)
+        self._writing(lambda rows: _beat(rows, claim))
 
     def progressed(self, claim: Claim, epochs: int) -> None:
         """Record that a claim has moved its trial's checkpoint forward, to so many epochs.
@@ -207,13 +260,7 @@ class Claims:
         Raises:
             ClaimLost: the trial is no longer the owner's.
         """
-
-        def attempt() -> None:
-            with self._database.transaction() as session:
-                held = self._held(session, claim)
-                write_claim(session, claim.trial_id, {**held, "beat": held["beat"] + 1, "epochs": epochs})
-
-        self._database.repeated(attempt)
+        self._writing(lambda rows: _beat(rows, claim, epochs=epochs))
 
     def forget_parameters(self, claim: Claim) -> None:
         """Remove the parameters of a claimed trial that has not begun to train, so that they are drawn again.
@@ -222,18 +269,18 @@ class Claims:
             ClaimLost: the trial is no longer the owner's.
         """
 
-        def attempt() -> None:
-            with self._database.transaction() as session:
-                self._held(session, claim)
-                parameter = models.TrialParamModel
-                session.execute(delete(parameter).where(parameter.trial_id == claim.trial_id))
+        def forget(rows: Rows) -> None:
+            _held(rows, claim)
+            rows.forget_parameters(claim.trial_id)
+            rows.set_system_attr(claim.trial_id, FIXED_PARAMETERS_KEY, {})
 
-        self._database.repeated(attempt)
+        self._writing(forget)
 
     def put_back(self, claim: Claim, reason: str, why: GivenUp = "interrupted") -> bool:
         """Put a claimed trial back into the queue, as itself; return whether it was still the claim's.
 
-        The claim's owner calls it when asked to stop, and the launcher for a worker that it saw die.
+        The claim's owner calls it when asked to stop or when its strategy freezes the trial, and the launcher for a
+        worker that it saw die.
 
         Args:
             claim: what is given up.
@@ -243,79 +290,30 @@ class Claims:
         """
         attempts = 0
 
-        def attempt() -> bool:
+        def put_back(rows: Rows) -> bool:
             nonlocal attempts
             attempts += 1
-            with self._database.transaction() as session:
-                try:
-                    self._held(session, claim)
-                except ClaimLost:
-                    # Repeated after a lost answer, it finds its own work done.
-                    held = read_claim(session, claim.trial_id)
-                    return attempts > 1 and held is not None and (held["id"], held["count"]) == (None, claim.count)
-                self._put_back(session, claim, reason, why)
-                return True
+            try:
+                _held(rows, claim)
+            except ClaimLost:
+                # Repeated after a lost answer, it finds its own work done.
+                held = rows.system_attr(claim.trial_id, CLAIM_KEY)
+                return attempts > 1 and held is not None and (held["id"], held["count"]) == (None, claim.count)
+            _put_back(rows, claim, reason, why)
+            return True
 
         # The fence stays: nothing that this process still does for the trial is written any more.
-        return bool(self._database.repeated(attempt))
-
-    def _put_back(self, session: orm.Session, claim: Claim, reason: str, why: GivenUp) -> None:
-        trial = models.TrialModel.find_or_raise_by_id(claim.trial_id, session)
-        held = read_claim(session, claim.trial_id) or {}
-        given_up = [*(_user_attr(session, claim.trial_id, GIVEN_UP_KEY) or [])]
-        moved = held.get("epochs", 0) > held.get("from", 0)
-        given_up.append({"worker": claim.owner, "class": why, "reason": reason, "moved": moved})
-        _set_user_attr(session, claim.trial_id, GIVEN_UP_KEY, given_up)
-        # The count and the progress stay, the id goes: no writer holds the trial now.
-        epochs = held.get("epochs", 0)
-        nobody = {"owner": None, "count": claim.count, "id": None, "beat": 0, "from": epochs, "epochs": epochs}
-        write_claim(session, claim.trial_id, nobody)
-        attempts = _in_a_row(given_up, why)
-        if why == "interrupted" or attempts <= MAX_RETRIES[why]:
-            trial.state = TrialState.WAITING
-            return
-        _set_user_attr(session, claim.trial_id, FAILURE_KEY, why)
-        _set_user_attr(session, claim.trial_id, REASON_KEY, f"{reason} (given up for good after {attempts} attempts)")
-        trial.state = TrialState.FAIL
-        trial.datetime_complete = datetime.now()
+        return self._writing(put_back)
 
     def running(self) -> list[tuple[Claim, int]]:
         """Return the study's RUNNING trials that hold a claim, each with its beat."""
-
-        def attempt() -> list[tuple[Claim, int]]:
-            with self._database.reading() as session:
-                return self._running(session)
-
-        result: list[tuple[Claim, int]] = self._database.repeated(attempt)
-        return result
+        return self._reading(lambda rows: _running(rows.unfinished()))
 
     def moved(self, owner: str) -> bool:
         """Return whether an owner's running claim has moved its trial's checkpoint forward."""
-
-        def attempt() -> bool:
-            with self._database.reading() as session:
-                own = [held for _, held in self._held_by_trial(session) if held["owner"] == owner]
-                return any(held.get("epochs", 0) > held.get("from", 0) for held in own)
-
-        return bool(self._database.repeated(attempt))
-
-    def _running(self, session: orm.Session) -> list[tuple[Claim, int]]:
-        return [(claim, held["beat"]) for claim, held in self._held_by_trial(session)]
-
-    def _held_by_trial(self, session: orm.Session) -> list[tuple[Claim, dict[str, Any]]]:
-        trial, attribute = models.TrialModel, models.TrialSystemAttributeModel
-        rows = session.execute(
-            self._trials(trial.trial_id, TrialState.RUNNING, trial.number, attribute.value_json)
-            .join(attribute, attribute.trial_id == trial.trial_id)
-            .where(attribute.key == CLAIM_KEY)
-            .order_by(trial.number)
-        )
-        all_held = [(trial_id, number, json.loads(stored)) for trial_id, number, stored in rows]
-        return [
-            (Claim(trial_id, number, held["owner"], held["count"], held["id"]), held)
-            for trial_id, number, held in all_held
-            if held["id"] is not None
-        ]
+        claims = [row.claim for row in self._reading(lambda rows: rows.unfinished()) if row.state == TrialState.RUNNING]
+        own = [held for held in claims if held is not None and held["owner"] == owner]
+        return any(held.get("epochs", 0) > held.get("from", 0) for held in own)
 
     def put_back_silent(self, silent: Callable[[list[tuple[Claim, int]]], list[Claim]], reason: str) -> list[Claim]:
         """Put back the running trials whose workers are judged lost, and return their claims.
@@ -327,21 +325,19 @@ class Claims:
             reason: why, for the trials' attributes.
         """
 
-        def attempt() -> list[Claim]:
-            with self._database.transaction() as session:
-                running = self._running(session)
-                beats = {claim.id: beat for claim, beat in running}
-                lost = []
-                for claim in silent(running):
-                    with contextlib.suppress(ClaimLost):
-                        # Its row locked, it may turn out to have beaten since; with SQLite it cannot have.
-                        if self._held(session, claim)["beat"] == beats[claim.id]:
-                            self._put_back(session, claim, reason, "lost")
-                            lost.append(claim)
-                return lost
+        def put_back(rows: Rows) -> list[Claim]:
+            running = _running(rows.unfinished())
+            beats = {claim.id: beat for claim, beat in running}
+            lost = []
+            for claim in silent(running):
+                with contextlib.suppress(ClaimLost):
+                    # Its row locked, it may turn out to have beaten since; with SQLite it cannot have.
+                    if _held(rows, claim)["beat"] == beats[claim.id]:
+                        _put_back(rows, claim, reason, "lost")
+                        lost.append(claim)
+            return lost
 
-        result: list[Claim] = self._database.repeated(attempt)
-        return result
+        return self._writing(put_back)
 
     def put_back_of(self, owner: str, reason: str, why: GivenUp = "interrupted") -> list[int]:
         """Put back what a worker that is known to be dead had claimed; return the trials' numbers."""
@@ -350,77 +346,87 @@ class Claims:
 
     def standing(self) -> Standing:
         """Return where the study stands."""
+        return self._reading(self._standing)
 
-        def attempt() -> Standing:
-            with self._database.reading() as session:
-                return self._standing(session)
+    def _standing(self, rows: Rows) -> Standing:
+        return Standing(**asdict(rows.counts()), budget=int(rows.study_user_attrs().get(BUDGET_KEY, 0)))
 
-        result: Standing = self._database.repeated(attempt)
-        return result
-
-    def _standing(self, session: orm.Session) -> Standing:
-        trial, held = models.TrialModel, models.TrialSystemAttributeModel
-        # One statement: PostgreSQL shows each statement the rows as of its own moment, and a trial that finishes
-        # between two of them would be counted by neither.
-        claimed = held.value_json.is_not(None)
-        rows = session.execute(
-            self._trials(trial.state, claimed, func.count())
-            .join(held, (held.trial_id == trial.trial_id) & (held.key == CLAIM_KEY), isouter=True)
-            .group_by(trial.state, claimed)
-        )
-        count: dict[TrialState, int] = {}
-        running = 0
-        for state, is_claimed, number in rows:
-            count[state] = count.get(state, 0) + number
-            running += number if state == TrialState.RUNNING and is_claimed else 0
-        attribute = models.StudyUserAttributeModel
-        budget = session.execute(
-            select(attribute.value_json).where(attribute.study_id == self._study_id, attribute.key == BUDGET_KEY)
-        ).scalar_one_or_none()
-        return Standing(
-            budget=int(json.loads(budget)) if budget is not None else 0,
-            complete=count.get(TrialState.COMPLETE, 0),
-            pruned=count.get(TrialState.PRUNED, 0),
-            failed=count.get(TrialState.FAIL, 0),
-            running=running,
-            waiting=count.get(TrialState.WAITING, 0),
-        )
-
-    def _require_no_streak(self, session: orm.Session) -> None:
-        attribute = models.StudySystemAttributeModel
-        forgiven = session.execute(
-            select(attribute.value_json).where(attribute.study_id == self._study_id, attribute.key == FORGIVEN_KEY)
-        ).scalar_one_or_none()
-        trial = models.TrialModel
-        last = session.execute(
-            self._trials(trial, TrialState.FAIL, TrialState.COMPLETE, TrialState.PRUNED)
-            .where(trial.number >= (int(json.loads(forgiven)) if forgiven is not None else 0))
-            .order_by(trial._datetime_complete_utc.desc(), trial.number.desc())
-            .limit(MAX_CONSECUTIVE_FAILURES)
-        )
-        rows = list(last.scalars())
-        if len(rows) < MAX_CONSECUTIVE_FAILURES or any(row.state != TrialState.FAIL for row in rows):
+    def _require_no_streak(self, rows: Rows) -> None:
+        since = int(rows.study_system_attrs().get(FORGIVEN_KEY, 0))
+        others, last = 0, rows.last_finished(MAX_CONSECUTIVE_BAD_PARAMETERS, since)
+        for place, (trial_id, _, state) in enumerate(last, start=1):
+            if state != TrialState.FAIL:
+                return
+            others += rows.user_attr(trial_id, FAILURE_KEY) not in (DIVERGED, OUT_OF_MEMORY)
+            if others >= MAX_CONSECUTIVE_FAILURES or place >= MAX_CONSECUTIVE_BAD_PARAMETERS:
+                break
+        else:
             return
-        reason = _user_attr(session, rows[0].trial_id, REASON_KEY) or "no reason was recorded"
+        first_id, number, _ = last[0]
+        reason = rows.user_attr(first_id, REASON_KEY) or "no reason was recorded"
         raise TooManyFailures(
-            f"the last {MAX_CONSECUTIVE_FAILURES} trials failed, so the study ends here. The last one, trial"
-            f" {rows[0].number}: {reason}. Mend the cause and give the same command again."
+            f"the last {place} trials failed, so the study ends here. The last one, trial {number}: {reason}. Mend the"
+            " cause and give the same command again."
         )
 
-    def _trials(self, what: Any, *states_or_more: Any) -> sqlalchemy.Select[Any]:
-        states = [item for item in states_or_more if isinstance(item, TrialState)]
-        columns = [item for item in states_or_more if not isinstance(item, TrialState)]
-        query = select(what, *columns).where(models.TrialModel.study_id == self._study_id)
-        return query.where(models.TrialModel.state.in_(states)) if states else query
 
-    def _held(self, session: orm.Session, claim: Claim) -> dict[str, Any]:
-        trial = models.TrialModel
-        query = select(trial.state).where(trial.trial_id == claim.trial_id).with_for_update()
-        state = session.execute(query).scalar_one_or_none()
-        held = read_claim(session, claim.trial_id)
-        if state != TrialState.RUNNING or held is None or held["id"] != claim.id:
-            raise ClaimLost(f"trial {claim.number} is no longer this worker's: it was given to another one")
-        return held
+def _running(unfinished: list[TrialRow]) -> list[tuple[Claim, int]]:
+    return [
+        (Claim(row.trial_id, row.number, row.claim["owner"], row.claim["count"], row.claim["id"]), row.claim["beat"])
+        for row in unfinished
+        if row.state == TrialState.RUNNING and row.claim is not None and row.claim["id"] is not None
+    ]
+
+
+def _held(rows: Rows, claim: Claim) -> dict[str, Any]:
+    state = rows.lock_state(claim.trial_id)
+    held: dict[str, Any] | None = rows.system_attr(claim.trial_id, CLAIM_KEY) if state is not None else None
+    if state != TrialState.RUNNING or held is None or held["id"] != claim.id:
+        raise ClaimLost(f"trial {claim.number} is no longer this worker's: it was given to another one")
+    return held
+
+
+def _beat(rows: Rows, claim: Claim, **more: int) -> None:
+    held = _held(rows, claim)
+    rows.set_system_attr(claim.trial_id, CLAIM_KEY, {**held, "beat": held["beat"] + 1, **more})
+
+
+def _put_back(rows: Rows, claim: Claim, reason: str, why: GivenUp) -> None:
+    given_up = release(rows, claim.trial_id, reason, why)
+    attempts = _in_a_row(given_up, why)
+    if why not in MAX_RETRIES or attempts <= MAX_RETRIES[why]:
+        rows.wait(claim.trial_id)
+        return
+    rows.set_user_attr(claim.trial_id, FAILURE_KEY, why)
+    reason = f"{reason} (given up for good after {attempts} attempts)"
+    rows.set_user_attr(claim.trial_id, REASON_KEY, reason)
+    rows.fail(claim.trial_id)
+
+
+def release(rows: Rows, trial_id: int, reason: str, why: GivenUp) -> list[dict[str, Any]]:
+    """Record that nobody holds a trial any more, and why; return what it was given up for, this time included.
+
+    Args:
+        rows: the transaction's; the trial's state is the caller's to change.
+        trial_id: the trial's id.
+        reason: why, for people.
+        why: the class of the reason.
+    """
+    held: dict[str, Any] = rows.system_attr(trial_id, CLAIM_KEY) or {}
+    epochs = held.get("epochs", 0)
+    given_up: list[dict[str, Any]] = [*(rows.user_attr(trial_id, GIVEN_UP_KEY) or [])]
+    moved = epochs > held.get("from", 0)
+    if why == "frozen":
+        rows.set_system_attr(trial_id, FROZEN_KEY, epochs)
+    # To freeze is not to give up, but what was moved forward starts the count anew.
+    if why != "frozen" or (given_up and moved):
+        given_up.append({"worker": held.get("owner"), "class": why, "reason": reason, "moved": moved})
+        rows.set_user_attr(trial_id, GIVEN_UP_KEY, given_up)
+    if held:
+        # The count and the progress stay, the id goes: no writer holds the trial now.
+        nobody = {"owner": None, "count": held["count"], "id": None, "beat": 0, "from": epochs, "epochs": epochs}
+        rows.set_system_attr(trial_id, CLAIM_KEY, nobody)
+    return given_up
 
 
 @dataclass
@@ -461,27 +467,3 @@ def _in_a_row(given_up: list[dict[str, Any]], why: GivenUp) -> int:
     for one in given_up:
         count = (0 if one["moved"] else count) + int(one["class"] == why)
     return count
-
-
-def write_claim(session: orm.Session, trial_id: int, claim: dict[str, Any]) -> None:
-    """Store a trial's claim in the session's transaction."""
-    _set_attr(session, models.TrialSystemAttributeModel, trial_id, CLAIM_KEY, claim)
-
-
-def _set_user_attr(session: orm.Session, trial_id: int, key: str, value: Any) -> None:
-    _set_attr(session, models.TrialUserAttributeModel, trial_id, key, value)
-
-
-def _set_attr(session: orm.Session, model: Any, trial_id: int, key: str, value: Any) -> None:
-    row = session.execute(select(model).where(model.trial_id == trial_id, model.key == key)).scalar_one_or_none()
-    if row is None:
-        session.add(model(trial_id=trial_id, key=key, value_json=json.dumps(value)))
-    else:
-        row.value_json = json.dumps(value)
-
-
-def _user_attr(session: orm.Session, trial_id: int, key: str) -> Any:
-    attribute = models.TrialUserAttributeModel
-    query = select(attribute.value_json).where(attribute.trial_id == trial_id, attribute.key == key)
-    stored = session.execute(query).scalar_one_or_none()
-    return json.loads(stored) if stored is not None else None

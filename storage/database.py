@@ -11,7 +11,6 @@ is still this process's. A process that was paused past its lease therefore writ
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import random
@@ -44,16 +43,13 @@ from sqlalchemy.exc import (
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 from storage.errors import BadInput, ClaimLost, StorageUnavailable
+from storage.rows import CLAIM_KEY, SqlRows, SqlTrials
 
 logger = logging.getLogger(__name__)
 
 # How long SQLite itself waits for another writer, and how long a call is repeated after that.
 BUSY_TIMEOUT_S = 20.0
 PATIENCE_S = 180.0
-
-# The trial attribute that holds a claim. A system attribute, because those go when the trial goes (an own table would
-# keep rows of trials deleted by stock Optuna, whose ids SQLite gives out again), and the dashboard does not show them.
-CLAIM_KEY = "tuning:claim"
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -173,6 +169,12 @@ class Database(RDBStorage):
             session.rollback()
             session.close()
 
+    @contextmanager
+    def rows(self, study_id: int, *, write: bool) -> Iterator[SqlRows]:
+        """Yield a study's rows inside one transaction; see `storage.rows.Ledger`."""
+        with self.transaction() if write else self.reading() as session:
+            yield SqlRows(session, study_id)
+
     def repeated(self, call: Callable[[], Any]) -> Any:
         """Return `call()`, repeated with growing, jittered pauses while the database is busy or away.
 
@@ -224,9 +226,8 @@ class Database(RDBStorage):
         session = self.scoped_session()
         try:
             # The row of the trial is locked, so that the claim cannot pass on between this check and the write.
-            query = sqlalchemy.select(models.TrialModel).where(models.TrialModel.trial_id == trial_id).with_for_update()
-            trial = session.execute(query).scalar_one_or_none()
-            held = read_claim(session, trial_id) if trial is not None else None
+            rows = SqlTrials(session)
+            held = rows.system_attr(trial_id, CLAIM_KEY) if rows.lock_state(trial_id) is not None else None
         except BaseException:
             session.rollback()
             session.close()
@@ -285,14 +286,6 @@ class Database(RDBStorage):
     get_trial = _read(RDBStorage.get_trial)
     _get_trials = _read(RDBStorage._get_trials)
     _get_best_trial_id = _read(RDBStorage._get_best_trial_id)
-
-
-def read_claim(session: orm.Session, trial_id: int) -> dict[str, Any] | None:
-    """Return the claim stored with a trial, or None, as seen by the session's transaction."""
-    attribute = models.TrialSystemAttributeModel
-    query = sqlalchemy.select(attribute.value_json).where(attribute.trial_id == trial_id, attribute.key == CLAIM_KEY)
-    stored = session.execute(query).scalar_one_or_none()
-    return cast("dict[str, Any]", json.loads(stored)) if stored is not None else None
 
 
 def _prepare_sqlite_connection(connection: sqlite3.Connection, _record: object) -> None:

@@ -22,10 +22,11 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import IntegrityError
 
 from storage.backup import ARTIFACTS, CHECKPOINTS, ROWS, Backup, copy_file, open_rows, refused, verify
-from storage.claims import GIVEN_UP_KEY, write_claim
-from storage.database import Database, check_storage, open_database, read_claim
+from storage.claims import release
+from storage.database import Database, check_storage, open_database
 from storage.errors import BadInput, TuningError
 from storage.files import replacing, sha256_of, sync_folder
+from storage.rows import SqlRows
 from storage.settings import Home
 from storage.study_rows import copy_study, study_id_of
 
@@ -173,29 +174,11 @@ def _give_identity(session: orm.Session, study_id: int, made: _Made) -> None:
 
 def _put_back_running(session: orm.Session, study_id: int) -> None:
     """Let the trials that ran wait, as `Claims.put_back` does: no worker of the original is one of the copy's."""
-    trial = models.TrialModel
-    running = select(trial.trial_id).where(trial.study_id == study_id, trial.state == TrialState.RUNNING)
-    for trial_id in list(session.execute(running).scalars()):
-        session.execute(update(trial).where(trial.trial_id == trial_id).values(state=TrialState.WAITING))
-        held = read_claim(session, trial_id) or {}
-        epochs = held.get("epochs", 0)
-        if held:
-            nobody = {"owner": None, "count": held["count"], "id": None, "beat": 0, "from": epochs, "epochs": epochs}
-            write_claim(session, trial_id, nobody)
-        given_up = {"worker": held.get("owner"), "class": "interrupted", "reason": REASON}
-        _append_given_up(session, trial_id, {**given_up, "moved": epochs > held.get("from", 0)})
-
-
-def _append_given_up(session: orm.Session, trial_id: int, given_up: dict[str, Any]) -> None:
-    attribute = models.TrialUserAttributeModel
-    row = select(attribute.value_json).where(attribute.trial_id == trial_id, attribute.key == GIVEN_UP_KEY)
-    before = session.execute(row).scalar_one_or_none()
-    value = json.dumps([*(json.loads(before) if before is not None else []), given_up])
-    if before is None:
-        session.add(attribute(trial_id=trial_id, key=GIVEN_UP_KEY, value_json=value))
-    else:
-        where = (attribute.trial_id == trial_id, attribute.key == GIVEN_UP_KEY)
-        session.execute(update(attribute).where(*where).values(value_json=value))
+    rows = SqlRows(session, study_id)
+    for trial in rows.unfinished():
+        if trial.state == TrialState.RUNNING:
+            release(rows, trial.trial_id, REASON, "interrupted")
+            rows.wait(trial.trial_id)
 
 
 def _study_attribute(session: orm.Session, model: Any, study_id: int, key: str) -> Any:

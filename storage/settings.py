@@ -9,6 +9,9 @@ from pathlib import Path
 
 from storage.errors import BadInput
 
+# How a launcher tells its workers where the study is.
+STORAGE_VARIABLE = "TUNING_STORAGE"
+
 CHECKOUT = Path(__file__).resolve().parent.parent
 
 

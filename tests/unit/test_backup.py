@@ -23,12 +23,14 @@ from optuna.trial import TrialState
 from storage.artifacts import Artifacts
 from storage.backup import MANIFEST, ROWS, Backup, back_up, read_backup, verify
 from storage.checkpoints import TrialCheckpoints
-from storage.claims import Claims
-from storage.database import CLAIM_KEY, Database, open_database
+from storage.claims import Claims, Thaw
+from storage.database import Database, open_database
 from storage.errors import BadInput, TuningError
 from storage.restoration import REASON, StudyExists, restore
+from storage.rows import CLAIM_KEY
 from storage.settings import Home
 from storage.study_rows import named_artifacts
+from studies.strategies.strategy import is_frozen
 from tests.databases import fresh_database, new_study, second_connection
 from tests.processes import in_processes, keep_trials
 from tests.studies_made import UID, all_facts, as_put_back, checkpoint, claimed, varied_home
@@ -519,6 +521,37 @@ def test_a_restored_study_can_be_backed_up_and_restored_again(backup: Backup, el
     first, third = all_facts(back, "mnist"), all_facts(back, "third")
     back.engine.dispose()
     assert first == third
+
+
+def test_a_frozen_trial_is_still_frozen_in_the_copy(
+    database: Database, mine: Home, tmp_path: Path, elsewhere: Home
+) -> None:
+    claims = Claims(database, database.get_study_id_from_name("mnist"), "me")
+    claims.next()  # what was put back goes first
+    frozen, interrupted = claimed(database, claims, mine), claimed(database, claims, mine)
+    claims.progressed(frozen, 4)
+    claims.put_back(frozen, "frozen after epoch 4", "frozen")
+    claims.put_back(interrupted, "interrupted")
+    file = checkpoint(mine, "mnist", UID, frozen.number, 4)
+    before = all_facts(database, "mnist")[frozen.number]
+    restored(back_up(database, "mnist", tmp_path / "copy", mine, uid_key="uid"), elsewhere)
+
+    back = open_database(elsewhere.database_url)
+    study_id = back.get_study_id_from_name("mnist")
+    assert all_facts(back, "mnist")[frozen.number] == before
+    trial = back.get_all_trials(study_id)[frozen.number]
+    assert is_frozen(trial)
+    assert "given_up" not in trial.user_attrs
+    copied = elsewhere.checkpoints("mnist", back.get_study_user_attrs(study_id)["uid"]) / str(frozen.number)
+    assert [one.read_bytes() for one in copied.iterdir()] == [file.read_bytes()]
+    again = Claims(back, study_id, "another")
+    assert again.standing().frozen == 1
+    numbers = [claim.number for claim in iter(lambda: again.next(None), None)]
+    assert sorted(numbers) == [3, 4, 5, interrupted.number], "the frozen one waits until it is chosen"
+    thawed = again.next(Thaw(frozen.number))
+    assert thawed is not None
+    assert (thawed.number, thawed.count) == (frozen.number, 2)
+    back.engine.dispose()
 
 
 def test_a_study_of_stock_optuna_comes_back(tmp_path: Path, elsewhere: Home) -> None:

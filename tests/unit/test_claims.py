@@ -11,7 +11,7 @@ from typing import Any
 import optuna
 import pytest
 from optuna.distributions import FloatDistribution
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
 from storage import claims as claims_module
 from storage.claims import (
@@ -23,7 +23,6 @@ from storage.claims import (
     MAX_RETRIES,
     REASON_KEY,
     WORKER_KEY,
-    Claim,
     Claims,
     GivenUp,
     LeaseWatch,
@@ -33,7 +32,16 @@ from storage.claims import (
 )
 from storage.database import Database
 from storage.errors import ClaimLost
-from tests.databases import fresh_database, new_study, second_connection
+from tests.databases import (
+    Kept,
+    claimed,
+    finish,
+    fresh_database,
+    fresh_ledger,
+    new_study,
+    second_connection,
+    trials,
+)
 from tests.processes import in_processes, run_trials, write_lock
 
 
@@ -43,18 +51,10 @@ def database(tmp_path: Path) -> Iterator[Database]:
         yield opened
 
 
-def claimed(claims: Claims) -> Claim:
-    claim = claims.next()
-    assert claim is not None
-    return claim
-
-
-def finish(database: Database, claim: Claim, state: TrialState = TrialState.COMPLETE, value: float = 0.5) -> None:
-    database.set_trial_state_values(claim.trial_id, state, [value] if state == TrialState.COMPLETE else None)
-
-
-def trials(database: Database, name: str = "mnist") -> list[FrozenTrial]:
-    return database.get_all_trials(database.get_study_id_from_name(name))
+@pytest.fixture(params=["sqlite", "memory"])
+def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Kept]:
+    with fresh_ledger(request.param, tmp_path) as opened:
+        yield opened
 
 
 # --- The budget ---
@@ -70,76 +70,76 @@ def test_four_processes_run_exactly_the_budget_and_each_trial_once(database: Dat
     assert all(trial.state == TrialState.COMPLETE and trial.value == trial.number for trial in found)
 
 
-def test_no_trial_is_created_beyond_the_budget(database: Database) -> None:
-    claims = new_study(database, budget=2)
+def test_no_trial_is_created_beyond_the_budget(ledger: Kept) -> None:
+    claims = new_study(ledger, budget=2)
     first, second = claimed(claims), claimed(claims)
     assert (first.number, second.number) == (0, 1)
     assert claims.next() is None
     assert not claims.standing().done
-    finish(database, first)
-    finish(database, second, TrialState.PRUNED)
+    finish(ledger, first)
+    finish(ledger, second, TrialState.PRUNED)
     assert claims.next() is None
     assert claims.standing().done
-    assert len(trials(database)) == 2
+    assert len(trials(ledger)) == 2
 
 
-def test_a_failed_trial_does_not_count(database: Database) -> None:
-    claims = new_study(database, budget=1)
-    finish(database, claimed(claims), TrialState.FAIL)
+def test_a_failed_trial_does_not_count(ledger: Kept) -> None:
+    claims = new_study(ledger, budget=1)
+    finish(ledger, claimed(claims), TrialState.FAIL)
     assert claims.standing().failed == 1
     assert not claims.standing().done
     again = claimed(claims)
     assert again.number == 1
-    finish(database, again)
+    finish(ledger, again)
     assert claims.standing().done
 
 
-def test_a_larger_budget_extends_the_study(database: Database) -> None:
-    claims = new_study(database, budget=1)
-    finish(database, claimed(claims))
+def test_a_larger_budget_extends_the_study(ledger: Kept) -> None:
+    claims = new_study(ledger, budget=1)
+    finish(ledger, claimed(claims))
     assert claims.next() is None
     claims.set_budget(2)
     assert claimed(claims).number == 1
 
 
-def test_a_smaller_budget_stops_the_study(database: Database) -> None:
-    claims = new_study(database, budget=5)
+def test_a_smaller_budget_stops_the_study(ledger: Kept) -> None:
+    claims = new_study(ledger, budget=5)
     for _ in range(2):
-        finish(database, claimed(claims))
+        finish(ledger, claimed(claims))
     claims.set_budget(2)
     assert claims.next() is None
     assert claims.standing().done
 
 
-def test_a_smaller_budget_bounds_the_trials_that_are_taken_up_too(database: Database) -> None:
-    claims = new_study(database, budget=5)
+def test_a_smaller_budget_bounds_the_trials_that_are_taken_up_too(ledger: Kept) -> None:
+    claims = new_study(ledger, budget=5)
     held = [claimed(claims) for _ in range(4)]
     for claim in held:
         claims.put_back(claim, "interrupted")
     claims.set_budget(2)
     again = [claimed(claims), claimed(claims)]
     assert claims.next() is None
-    finish(database, again[0])
+    finish(ledger, again[0])
     assert claims.next() is None
     assert (claims.standing().finished, claims.standing().running, claims.standing().waiting) == (1, 1, 2)
 
 
-def test_a_study_without_a_budget_gives_no_trials(database: Database) -> None:
-    study_id = database.create_new_study([optuna.study.StudyDirection.MAXIMIZE], "stock")
-    assert Claims(database, study_id, "me").next() is None
+def test_a_study_without_a_budget_gives_no_trials(ledger: Kept) -> None:
+    study_id = ledger.create_new_study([optuna.study.StudyDirection.MAXIMIZE], "stock")
+    assert Claims(ledger, study_id, "me").next() is None
 
 
-def test_studies_do_not_take_each_others_trials(database: Database) -> None:
-    first, second = new_study(database, budget=1), new_study(database, budget=1, name="cifar10")
+def test_studies_do_not_take_each_others_trials(ledger: Kept) -> None:
+    first, second = new_study(ledger, budget=1), new_study(ledger, budget=1, name="cifar10")
     assert claimed(first).number == 0
     assert claimed(second).number == 0
-    assert [trial.number for trial in trials(database, "cifar10")] == [0]
+    assert [trial.number for trial in trials(ledger, "cifar10")] == [0]
 
 
-def test_a_deleted_study_is_told_from_one_that_has_nothing_to_do(database: Database) -> None:
-    claims = new_study(database)
+def test_a_deleted_study_is_told_from_one_that_has_nothing_to_do(ledger: Kept) -> None:
+    claims = new_study(ledger)
     claim = claimed(claims)
-    database.delete_study(claims._study_id)
+    ledger.delete_study(claims._study_id)
     with pytest.raises(StudyDeleted, match="was deleted while it ran"):
         claims.next()
     with pytest.raises(ClaimLost):
@@ -148,9 +148,9 @@ def test_a_deleted_study_is_told_from_one_that_has_nothing_to_do(database: Datab
     assert claims.running() == []
 
 
-def test_stock_optuna_sees_a_claimed_trial_as_running(database: Database) -> None:
-    claim = claimed(new_study(database))
-    trial = database.get_trial(claim.trial_id)
+def test_stock_optuna_sees_a_claimed_trial_as_running(ledger: Kept) -> None:
+    claim = claimed(new_study(ledger))
+    trial = ledger.get_trial(claim.trial_id)
     assert trial.state == TrialState.RUNNING
     assert trial.datetime_start is not None
     assert trial.user_attrs[WORKER_KEY] == "me"
@@ -159,27 +159,27 @@ def test_stock_optuna_sees_a_claimed_trial_as_running(database: Database) -> Non
 # --- Put back and taken up ---
 
 
-def test_a_trial_put_back_is_taken_up_as_itself(database: Database) -> None:
-    claims = new_study(database)
+def test_a_trial_put_back_is_taken_up_as_itself(ledger: Kept) -> None:
+    claims = new_study(ledger)
     claim = claimed(claims)
-    database.set_trial_param(claim.trial_id, "x", 0.25, FloatDistribution(0, 1))
-    database.set_trial_intermediate_value(claim.trial_id, 1, 0.1)
-    database.set_trial_user_attr(claim.trial_id, "epochs", 1)
+    ledger.set_trial_param(claim.trial_id, "x", 0.25, FloatDistribution(0, 1))
+    ledger.set_trial_intermediate_value(claim.trial_id, 1, 0.1)
+    ledger.set_trial_user_attr(claim.trial_id, "epochs", 1)
     assert claims.put_back(claim, "interrupted")
-    assert trials(database)[0].state == TrialState.WAITING
+    assert trials(ledger)[0].state == TrialState.WAITING
 
     again = claimed(claims)
     assert (again.trial_id, again.number, again.count) == (claim.trial_id, claim.number, 2)
     assert again.id != claim.id
-    trial = database.get_trial(again.trial_id)
+    trial = ledger.get_trial(again.trial_id)
     assert trial.state == TrialState.RUNNING
     assert trial.params == {"x": 0.25}
     assert trial.intermediate_values == {1: 0.1}
     assert trial.user_attrs["epochs"] == 1
 
 
-def test_the_lowest_waiting_trial_is_taken_up_before_a_new_one_is_made(database: Database) -> None:
-    claims = new_study(database, budget=5)
+def test_the_lowest_waiting_trial_is_taken_up_before_a_new_one_is_made(ledger: Kept) -> None:
+    claims = new_study(ledger, budget=5)
     held = [claimed(claims) for _ in range(4)]
     for number in (2, 1, 3):
         claims.put_back(held[number], "interrupted")
@@ -187,9 +187,9 @@ def test_the_lowest_waiting_trial_is_taken_up_before_a_new_one_is_made(database:
     assert claims.next() is None
 
 
-def test_a_trial_enqueued_by_stock_optuna_is_taken_up_and_counts(database: Database) -> None:
-    claims = new_study(database, budget=2)
-    study = optuna.load_study(study_name="mnist", storage=database)
+def test_a_trial_enqueued_by_stock_optuna_is_taken_up_and_counts(ledger: Kept) -> None:
+    claims = new_study(ledger, budget=2)
+    study = optuna.load_study(study_name="mnist", storage=ledger)
     study.enqueue_trial({"x": 0.75})
     claim = claimed(claims)
     assert (claim.number, claim.count) == (0, 1)
@@ -198,8 +198,8 @@ def test_a_trial_enqueued_by_stock_optuna_is_taken_up_and_counts(database: Datab
     assert claims.next() is None
 
 
-def test_the_count_grows_with_each_claim(database: Database) -> None:
-    claims = new_study(database)
+def test_the_count_grows_with_each_claim(ledger: Kept) -> None:
+    claims = new_study(ledger)
     counts = []
     for _ in range(4):
         claim = claimed(claims)
@@ -208,26 +208,26 @@ def test_the_count_grows_with_each_claim(database: Database) -> None:
     assert counts == [1, 2, 3, 4]
 
 
-def test_who_gave_a_trial_up_and_why_is_recorded(database: Database) -> None:
-    first = new_study(database, owner="first")
-    second = Claims(database, first._study_id, "second")
+def test_who_gave_a_trial_up_and_why_is_recorded(ledger: Kept) -> None:
+    first = new_study(ledger, owner="first")
+    second = Claims(ledger, first._study_id, "second")
     first.put_back(claimed(first), "interrupted")
     second.put_back(claimed(second), "its worker was ended")
-    assert trials(database)[0].user_attrs[GIVEN_UP_KEY] == [
+    assert trials(ledger)[0].user_attrs[GIVEN_UP_KEY] == [
         {"worker": "first", "class": "interrupted", "reason": "interrupted", "moved": False},
         {"worker": "second", "class": "interrupted", "reason": "its worker was ended", "moved": False},
     ]
 
 
 @pytest.mark.parametrize("why", ["lost", "timeout", "error"])
-def test_a_trial_is_tried_again_as_often_as_the_class_of_the_reason_allows(database: Database, why: GivenUp) -> None:
-    claims = new_study(database, budget=1)
+def test_a_trial_is_tried_again_as_often_as_the_class_of_the_reason_allows(ledger: Kept, why: GivenUp) -> None:
+    claims = new_study(ledger, budget=1)
     for _ in range(MAX_RETRIES[why]):
         assert claims.put_back(claimed(claims), "it happened", why)
         claims.put_back(claimed(claims), "interrupted")  # does not count
-        assert trials(database)[0].state == TrialState.WAITING
+        assert trials(ledger)[0].state == TrialState.WAITING
     claims.put_back(claimed(claims), "it happened again", why)
-    trial = trials(database)[0]
+    trial = trials(ledger)[0]
     assert trial.state == TrialState.FAIL
     assert trial.datetime_complete is not None
     assert trial.user_attrs[FAILURE_KEY] == why
@@ -239,56 +239,56 @@ def test_a_lost_worker_is_forgiven_more_often_than_an_exception() -> None:
     assert MAX_RETRIES["lost"] > MAX_RETRIES["error"]
 
 
-def test_a_claim_that_moved_the_checkpoint_forward_starts_the_count_anew(database: Database) -> None:
-    claims = new_study(database, budget=1)
+def test_a_claim_that_moved_the_checkpoint_forward_starts_the_count_anew(ledger: Kept) -> None:
+    claims = new_study(ledger, budget=1)
     for epochs in range(1, 20):
         claim = claimed(claims)
         claims.progressed(claim, epochs)
         claims.put_back(claim, "it happened", "error")
-        assert trials(database)[0].state == TrialState.WAITING
+        assert trials(ledger)[0].state == TrialState.WAITING
     # The same number of epochs again is no progress.
     for _ in range(MAX_RETRIES["error"]):
         claim = claimed(claims)
         claims.progressed(claim, 19)
         claims.put_back(claim, "it happened", "error")
-    assert trials(database)[0].state == TrialState.FAIL
+    assert trials(ledger)[0].state == TrialState.FAIL
 
 
-def test_parameters_are_forgotten_only_by_who_holds_the_trial(database: Database) -> None:
-    claims = new_study(database, budget=1)
+def test_parameters_are_forgotten_only_by_who_holds_the_trial(ledger: Kept) -> None:
+    claims = new_study(ledger, budget=1)
     claim = claimed(claims)
-    database.set_trial_param(claim.trial_id, "x", 0.5, FloatDistribution(0, 1))
+    ledger.set_trial_param(claim.trial_id, "x", 0.5, FloatDistribution(0, 1))
     claims.forget_parameters(claim)
-    assert trials(database)[0].params == {}
-    database.set_trial_param(claim.trial_id, "x", 0.75, FloatDistribution(0, 1))
+    assert trials(ledger)[0].params == {}
+    ledger.set_trial_param(claim.trial_id, "x", 0.75, FloatDistribution(0, 1))
     claims.put_back(claim, "interrupted")
     with pytest.raises(ClaimLost):
         claims.forget_parameters(claim)
-    assert trials(database)[0].params == {"x": 0.75}
+    assert trials(ledger)[0].params == {"x": 0.75}
 
 
-def test_a_trial_is_put_back_once(database: Database) -> None:
-    claims = new_study(database)
+def test_a_trial_is_put_back_once(ledger: Kept) -> None:
+    claims = new_study(ledger)
     claim = claimed(claims)
     assert claims.put_back(claim, "interrupted")
     assert not claims.put_back(claim, "interrupted")
     again = claimed(claims)
     assert not claims.put_back(claim, "interrupted")
     assert [held.id for held, _ in claims.running()] == [again.id]
-    assert len(trials(database)[0].user_attrs[GIVEN_UP_KEY]) == 1
+    assert len(trials(ledger)[0].user_attrs[GIVEN_UP_KEY]) == 1
 
 
-def test_a_finished_trial_is_not_put_back(database: Database) -> None:
-    claims = new_study(database)
+def test_a_finished_trial_is_not_put_back(ledger: Kept) -> None:
+    claims = new_study(ledger)
     claim = claimed(claims)
-    finish(database, claim)
+    finish(ledger, claim)
     assert not claims.put_back(claim, "interrupted")
-    assert trials(database)[0].state == TrialState.COMPLETE
+    assert trials(ledger)[0].state == TrialState.COMPLETE
 
 
-def test_what_a_dead_worker_held_is_put_back_and_nothing_else(database: Database) -> None:
-    dead = new_study(database, budget=4, owner="dead")
-    alive = Claims(database, dead._study_id, "alive")
+def test_what_a_dead_worker_held_is_put_back_and_nothing_else(ledger: Kept) -> None:
+    dead = new_study(ledger, budget=4, owner="dead")
+    alive = Claims(ledger, dead._study_id, "alive")
     numbers = [claimed(dead).number, claimed(alive).number, claimed(dead).number]
     assert alive.put_back_of("dead", "its worker died") == [numbers[0], numbers[2]]
     assert [claim.owner for claim, _ in alive.running()] == ["alive"]
@@ -367,37 +367,37 @@ def test_a_trial_put_back_whose_answer_was_lost_counts_as_put_back(
 # --- Failures ---
 
 
-def fail(database: Database, claims: Claims, times: int, reason: str = "ValueError: wrong") -> None:
+def fail(ledger: Kept, claims: Claims, times: int, reason: str = "ValueError: wrong") -> None:
     for _ in range(times):
         claim = claimed(claims)
-        database.set_trial_user_attr(claim.trial_id, FAILURE_KEY, "error")
-        database.set_trial_user_attr(claim.trial_id, REASON_KEY, reason)
-        finish(database, claim, TrialState.FAIL)
+        ledger.set_trial_user_attr(claim.trial_id, FAILURE_KEY, "error")
+        ledger.set_trial_user_attr(claim.trial_id, REASON_KEY, reason)
+        finish(ledger, claim, TrialState.FAIL)
 
 
-def test_a_study_whose_last_trials_all_failed_ends_with_the_cause_named(database: Database) -> None:
-    claims = new_study(database, budget=20)
-    fail(database, claims, MAX_CONSECUTIVE_FAILURES - 1, "ValueError: first")
-    fail(database, claims, 1, "ValueError: the last reason")
+def test_a_study_whose_last_trials_all_failed_ends_with_the_cause_named(ledger: Kept) -> None:
+    claims = new_study(ledger, budget=20)
+    fail(ledger, claims, MAX_CONSECUTIVE_FAILURES - 1, "ValueError: first")
+    fail(ledger, claims, 1, "ValueError: the last reason")
     with pytest.raises(TooManyFailures, match=r"the last 8 trials failed.*trial 7: ValueError: the last reason"):
         claims.next()
-    assert len(trials(database)) == MAX_CONSECUTIVE_FAILURES
+    assert len(trials(ledger)) == MAX_CONSECUTIVE_FAILURES
 
 
 @pytest.mark.parametrize("state", [TrialState.COMPLETE, TrialState.PRUNED])
-def test_a_finished_trial_between_failures_begins_the_count_anew(database: Database, state: TrialState) -> None:
-    claims = new_study(database, budget=20)
-    fail(database, claims, MAX_CONSECUTIVE_FAILURES - 1)
-    finish(database, claimed(claims), state)
-    fail(database, claims, MAX_CONSECUTIVE_FAILURES - 1)
+def test_a_finished_trial_between_failures_begins_the_count_anew(ledger: Kept, state: TrialState) -> None:
+    claims = new_study(ledger, budget=20)
+    fail(ledger, claims, MAX_CONSECUTIVE_FAILURES - 1)
+    finish(ledger, claimed(claims), state)
+    fail(ledger, claims, MAX_CONSECUTIVE_FAILURES - 1)
     assert claims.next() is not None
 
 
-def test_failures_are_forgiven_when_the_study_is_started_anew(database: Database) -> None:
-    claims = new_study(database, budget=20)
-    fail(database, claims, MAX_CONSECUTIVE_FAILURES)
+def test_failures_are_forgiven_when_the_study_is_started_anew(ledger: Kept) -> None:
+    claims = new_study(ledger, budget=20)
+    fail(ledger, claims, MAX_CONSECUTIVE_FAILURES)
     claims.set_budget(20)
-    fail(database, claims, MAX_CONSECUTIVE_FAILURES)
+    fail(ledger, claims, MAX_CONSECUTIVE_FAILURES)
     with pytest.raises(TooManyFailures):
         claims.next()
 
@@ -422,8 +422,8 @@ def looking(watch: LeaseWatch, clock: Clock, seconds: float) -> list[int]:
     return [claim.number for claim in found]
 
 
-def test_a_beating_lease_is_kept_for_ever(database: Database) -> None:
-    claims, clock = new_study(database), Clock()
+def test_a_beating_lease_is_kept_for_ever(ledger: Kept) -> None:
+    claims, clock = new_study(ledger), Clock()
     claim = claimed(claims)
     watch = LeaseWatch(claims, clock)
     for _ in range(10):
@@ -432,26 +432,26 @@ def test_a_beating_lease_is_kept_for_ever(database: Database) -> None:
     assert [beat for _, beat in claims.running()] == [10]
 
 
-def test_a_lease_whose_beat_stands_still_runs_out_once(database: Database) -> None:
-    claims, clock = new_study(database), Clock()
+def test_a_lease_whose_beat_stands_still_runs_out_once(ledger: Kept) -> None:
+    claims, clock = new_study(ledger), Clock()
     claimed(claims)
     watch = LeaseWatch(claims, clock)
     assert looking(watch, clock, LEASE_S) == []
     assert looking(watch, clock, 0.1) == [0]
     assert looking(watch, clock, LEASE_S) == []
-    assert trials(database)[0].state == TrialState.WAITING
-    assert "silent for 45 s" in trials(database)[0].user_attrs[GIVEN_UP_KEY][0]["reason"]
+    assert trials(ledger)[0].state == TrialState.WAITING
+    assert "silent for 45 s" in trials(ledger)[0].user_attrs[GIVEN_UP_KEY][0]["reason"]
 
 
-def test_a_watcher_that_just_began_gives_a_full_lease(database: Database) -> None:
-    claims, clock = new_study(database), Clock()
+def test_a_watcher_that_just_began_gives_a_full_lease(ledger: Kept) -> None:
+    claims, clock = new_study(ledger), Clock()
     claimed(claims)
     clock.now += 100 * LEASE_S
     assert looking(LeaseWatch(claims, clock), clock, LEASE_S / 2) == []
 
 
-def test_a_watcher_that_was_stopped_with_the_others_blames_nobody(database: Database) -> None:
-    claims, clock = new_study(database), Clock()
+def test_a_watcher_that_was_stopped_with_the_others_blames_nobody(ledger: Kept) -> None:
+    claims, clock = new_study(ledger), Clock()
     claim = claimed(claims)
     watch = LeaseWatch(claims, clock)
     for _ in range(3):  # a laptop that is closed and opened
@@ -480,8 +480,8 @@ def test_a_database_that_takes_no_writes_costs_nobody_a_trial(database: Database
     assert looking(watch, clock, LEASE_S) == []
 
 
-def test_a_trial_claimed_again_begins_a_new_lease(database: Database) -> None:
-    claims, clock = new_study(database), Clock()
+def test_a_trial_claimed_again_begins_a_new_lease(ledger: Kept) -> None:
+    claims, clock = new_study(ledger), Clock()
     claim = claimed(claims)
     watch = LeaseWatch(claims, clock)
     assert looking(watch, clock, LEASE_S - 1) == []
@@ -511,18 +511,18 @@ def test_a_worker_that_put_its_trial_back_writes_nothing_more_to_it(database: Da
     assert trials(database)[0].state == TrialState.WAITING
 
 
-def test_a_trial_of_stock_optuna_that_runs_without_a_claim_is_left_alone(database: Database) -> None:
-    claims, clock = new_study(database), Clock()
-    optuna.load_study(study_name="mnist", storage=database).ask()
+def test_a_trial_of_stock_optuna_that_runs_without_a_claim_is_left_alone(ledger: Kept) -> None:
+    claims, clock = new_study(ledger), Clock()
+    optuna.load_study(study_name="mnist", storage=ledger).ask()
     assert looking(LeaseWatch(claims, clock), clock, 3 * LEASE_S) == []
-    assert trials(database)[0].state == TrialState.RUNNING
+    assert trials(ledger)[0].state == TrialState.RUNNING
 
 
-def test_a_trial_of_stock_optuna_that_runs_without_a_claim_holds_up_no_study(database: Database) -> None:
-    claims = new_study(database, budget=1)
-    optuna.load_study(study_name="mnist", storage=database).ask()
+def test_a_trial_of_stock_optuna_that_runs_without_a_claim_holds_up_no_study(ledger: Kept) -> None:
+    claims = new_study(ledger, budget=1)
+    optuna.load_study(study_name="mnist", storage=ledger).ask()
     assert claims.standing().running == 0
-    finish(database, claimed(claims))
+    finish(ledger, claimed(claims))
     assert claims.standing().done
     assert claims.next() is None
 

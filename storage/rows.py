@@ -1,0 +1,280 @@
+"""The rows that claims are made of, as one transaction sees them: in a database, or in this process's memory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from optuna.storages._rdb import models
+from optuna.trial import TrialState
+from sqlalchemy import Select, case, delete, func, orm, select
+
+# Attributes of a trial. System attributes, because those go when the trial goes (an own table would keep rows of trials
+# deleted by stock Optuna, whose ids SQLite gives out again), and the dashboard does not show them.
+CLAIM_KEY = "tuning:claim"
+# The epochs after which a trial was frozen; null once it was taken up again.
+FROZEN_KEY = "tuning:frozen"
+
+
+@dataclass(frozen=True)
+class TrialRow:
+    """A trial that is RUNNING or WAITING.
+
+    Attributes:
+        trial_id: its id in the database.
+        number: its number in the study.
+        state: Optuna's.
+        claim: what is stored of its claims; None for a trial that this service never claimed.
+        frozen: the epochs after which a WAITING trial was frozen, or None.
+    """
+
+    trial_id: int
+    number: int
+    state: TrialState
+    claim: dict[str, Any] | None
+    frozen: int | None
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many trials a study has, by state; `running` are those that a claim holds, not those of stock Optuna."""
+
+    complete: int
+    pruned: int
+    failed: int
+    running: int
+    waiting: int
+    frozen: int
+
+
+class Rows(Protocol):
+    """One study's rows in one transaction."""
+
+    def lock(self) -> None:
+        """Keep other transactions from creating and taking up trials until this one ends; KeyError: no such study."""
+
+    def counts(self) -> Counts:
+        """Return the study's trials counted, all at one moment."""
+
+    def unfinished(self) -> list[TrialRow]:
+        """Return the trials that are RUNNING or WAITING, by number."""
+
+    def next_number(self) -> int:
+        """Return the number that the next trial will have."""
+
+    def last_finished(self, count: int, since: int) -> list[tuple[int, int, TrialState]]:
+        """Return id, number and state of the last trials to finish, latest first, of those numbered `since` or more."""
+
+    def create(self) -> TrialRow:
+        """Make the next trial, RUNNING."""
+
+    def lock_state(self, trial_id: int) -> TrialState | None:
+        """Return a trial's state, which stays so until the transaction ends; None if it is gone."""
+
+    def begin(self, trial_id: int) -> None:
+        """Make a trial RUNNING, from now."""
+
+    def wait(self, trial_id: int) -> None:
+        """Make a trial WAITING."""
+
+    def fail(self, trial_id: int) -> None:
+        """Make a trial FAIL, as of now."""
+
+    def forget_parameters(self, trial_id: int) -> None:
+        """Remove a trial's parameters."""
+
+    def system_attr(self, trial_id: int, key: str) -> Any:
+        """Return a trial's system attribute, or None."""
+
+    def set_system_attr(self, trial_id: int, key: str, value: Any) -> None:
+        """Set a trial's system attribute."""
+
+    def user_attr(self, trial_id: int, key: str) -> Any:
+        """Return a trial's user attribute, or None."""
+
+    def set_user_attr(self, trial_id: int, key: str, value: Any) -> None:
+        """Set a trial's user attribute."""
+
+    def study_user_attrs(self) -> Mapping[str, Any]:
+        """Return the study's user attributes."""
+
+    def study_system_attrs(self) -> Mapping[str, Any]:
+        """Return the study's system attributes."""
+
+
+class Ledger(Protocol):
+    """Where claims are kept: `storage.database.Database`, or `storage.memory.Memory`."""
+
+    def rows(self, study_id: int, *, write: bool) -> AbstractContextManager[Rows]:
+        """Yield a study's rows inside one transaction, undone by any exception where the ledger can undo."""
+
+    def repeated(self, call: Callable[[], Any]) -> Any:
+        """Return `call()`, repeated while the ledger is busy or away."""
+
+    def fence(self, trial_id: int, claim_id: str) -> None:
+        """From now on, let this process write to a trial only while it holds the claim."""
+
+    def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:
+        """Set a study's user attribute."""
+
+    def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
+        """Set a study's system attribute."""
+
+
+class SqlTrials:
+    """What `Rows` does to one trial, in Optuna's relational schema.
+
+    Args:
+        session: whose transaction is seen and changed.
+    """
+
+    def __init__(self, session: orm.Session) -> None:
+        self._session = session
+
+    def lock_state(self, trial_id: int) -> TrialState | None:
+        trial = models.TrialModel
+        query = select(trial.state).where(trial.trial_id == trial_id).with_for_update()
+        return self._session.execute(query).scalar_one_or_none()
+
+    def begin(self, trial_id: int) -> None:
+        trial = self._trial(trial_id)
+        trial.state, trial.datetime_start = TrialState.RUNNING, datetime.now()
+
+    def wait(self, trial_id: int) -> None:
+        self._trial(trial_id).state = TrialState.WAITING
+
+    def fail(self, trial_id: int) -> None:
+        trial = self._trial(trial_id)
+        trial.state, trial.datetime_complete = TrialState.FAIL, datetime.now()
+
+    def forget_parameters(self, trial_id: int) -> None:
+        self._session.execute(delete(models.TrialParamModel).where(models.TrialParamModel.trial_id == trial_id))
+
+    def system_attr(self, trial_id: int, key: str) -> Any:
+        return self._attr(models.TrialSystemAttributeModel, trial_id, key)
+
+    def set_system_attr(self, trial_id: int, key: str, value: Any) -> None:
+        self._set_attr(models.TrialSystemAttributeModel, trial_id, key, value)
+
+    def user_attr(self, trial_id: int, key: str) -> Any:
+        return self._attr(models.TrialUserAttributeModel, trial_id, key)
+
+    def set_user_attr(self, trial_id: int, key: str, value: Any) -> None:
+        self._set_attr(models.TrialUserAttributeModel, trial_id, key, value)
+
+    def _trial(self, trial_id: int) -> Any:
+        return models.TrialModel.find_or_raise_by_id(trial_id, self._session)
+
+    def _attr(self, model: Any, trial_id: int, key: str) -> Any:
+        query = select(model.value_json).where(model.trial_id == trial_id, model.key == key)
+        return _loaded(self._session.execute(query).scalar_one_or_none())
+
+    def _set_attr(self, model: Any, trial_id: int, key: str, value: Any) -> None:
+        query = select(model).where(model.trial_id == trial_id, model.key == key)
+        row = self._session.execute(query).scalar_one_or_none()
+        if row is None:
+            self._session.add(model(trial_id=trial_id, key=key, value_json=json.dumps(value)))
+        else:
+            row.value_json = json.dumps(value)
+
+
+class SqlRows(SqlTrials):
+    """`Rows` of Optuna's relational schema.
+
+    Args:
+        session: whose transaction is seen and changed.
+        study_id: the study's id.
+    """
+
+    def __init__(self, session: orm.Session, study_id: int) -> None:
+        super().__init__(session)
+        self._study_id = study_id
+
+    def lock(self) -> None:
+        models.StudyModel.find_or_raise_by_id(self._study_id, self._session, for_update=True)
+
+    def counts(self) -> Counts:
+        trial, claim, frozen = models.TrialModel, *(orm.aliased(models.TrialSystemAttributeModel) for _ in range(2))
+        is_claimed = claim.value_json.is_not(None)
+        is_frozen = case((frozen.value_json.is_not(None), frozen.value_json != "null"), else_=False)
+        # One statement: PostgreSQL shows each statement the rows as of its own moment, and a trial that finishes
+        # between two of them would be counted by neither.
+        rows = self._session.execute(
+            self._trials(trial.state, is_claimed, is_frozen, func.count())
+            .join(claim, (claim.trial_id == trial.trial_id) & (claim.key == CLAIM_KEY), isouter=True)
+            .join(frozen, (frozen.trial_id == trial.trial_id) & (frozen.key == FROZEN_KEY), isouter=True)
+            .group_by(trial.state, is_claimed, is_frozen)
+        )
+        return counted((state, bool(claimed), bool(at), number) for state, claimed, at, number in rows)
+
+    def unfinished(self) -> list[TrialRow]:
+        trial, claim, frozen = models.TrialModel, *(orm.aliased(models.TrialSystemAttributeModel) for _ in range(2))
+        rows = self._session.execute(
+            self._trials(trial.trial_id, trial.number, trial.state, claim.value_json, frozen.value_json)
+            .where(trial.state.in_([TrialState.RUNNING, TrialState.WAITING]))
+            .join(claim, (claim.trial_id == trial.trial_id) & (claim.key == CLAIM_KEY), isouter=True)
+            .join(frozen, (frozen.trial_id == trial.trial_id) & (frozen.key == FROZEN_KEY), isouter=True)
+            .order_by(trial.number)
+        )
+        return [
+            TrialRow(trial_id, number, state, _loaded(held), _loaded(at)) for trial_id, number, state, held, at in rows
+        ]
+
+    def next_number(self) -> int:
+        return int(self._session.execute(self._trials(func.count())).scalar_one())
+
+    def last_finished(self, count: int, since: int) -> list[tuple[int, int, TrialState]]:
+        trial = models.TrialModel
+        rows = self._session.execute(
+            self._trials(trial.trial_id, trial.number, trial.state)
+            .where(trial.state.in_([TrialState.FAIL, TrialState.COMPLETE, TrialState.PRUNED]), trial.number >= since)
+            .order_by(trial._datetime_complete_utc.desc(), trial.number.desc())
+            .limit(count)
+        )
+        return [(trial_id, number, state) for trial_id, number, state in rows]
+
+    def create(self) -> TrialRow:
+        trial = models.TrialModel(study_id=self._study_id, number=None, state=TrialState.RUNNING)
+        self._session.add(trial)
+        self._session.flush()
+        trial.number = trial.count_past_trials(self._session)
+        return TrialRow(int(trial.trial_id), int(trial.number), TrialState.RUNNING, None, None)
+
+    def study_user_attrs(self) -> Mapping[str, Any]:
+        return self._study_attrs(models.StudyUserAttributeModel)
+
+    def study_system_attrs(self) -> Mapping[str, Any]:
+        return self._study_attrs(models.StudySystemAttributeModel)
+
+    def _study_attrs(self, model: Any) -> Mapping[str, Any]:
+        rows = self._session.execute(select(model.key, model.value_json).where(model.study_id == self._study_id))
+        return {key: json.loads(stored) for key, stored in rows}
+
+    def _trials(self, *columns: Any) -> Select[Any]:
+        return select(*columns).where(models.TrialModel.study_id == self._study_id)
+
+
+def _loaded(stored: str | None) -> Any:
+    return json.loads(stored) if stored is not None else None
+
+
+def counted(trials: Any) -> Counts:
+    """Return the counts of trials given as state, whether claimed, whether frozen, and how many."""
+    count: dict[TrialState, int] = {}
+    running = frozen = 0
+    for state, is_claimed, is_frozen, number in trials:
+        count[state] = count.get(state, 0) + number
+        running += number if state == TrialState.RUNNING and is_claimed else 0
+        frozen += number if state == TrialState.WAITING and is_frozen else 0
+    return Counts(
+        complete=count.get(TrialState.COMPLETE, 0),
+        pruned=count.get(TrialState.PRUNED, 0),
+        failed=count.get(TrialState.FAIL, 0),
+        running=running,
+        waiting=count.get(TrialState.WAITING, 0) - frozen,
+        frozen=frozen,
+    )
