@@ -96,11 +96,13 @@ tune: $(READY)  ## run or continue a study: DATASET= [STUDY= TRIALS= EPOCHS= TIM
 	  $(call flag,--workers-per-device,WORKERS_PER_DEVICE) $(call flag,--model,MODEL) $(call flag,--space,SPACE) \
 	  $(call flag,--train-images,TRAIN_IMAGES) $(call flag,--seed,SEED) $(call flag,--storage,STORAGE) \
 	  $(call flag,--spec,SPEC) $(call flag,--trial-timeout,TRIAL_TIMEOUT) \
+	  $(call flag,--budget-epochs,BUDGET_EPOCHS) $(call flag,--strategy,STRATEGY) $(call flag,--from-study,FROM_STUDY) \
 	  $(call flag,--checkpoint-interval,CHECKPOINT_INTERVAL) $(call switch,--no-progress,NO_PROGRESS)
 
 .PHONY: worker
-worker: $(READY)  ## join a study from anywhere: STUDY= STORAGE= [MODEL=]
-	@$(TUNING) worker $(call flag,--study,STUDY) $(call flag,--storage,STORAGE) $(call flag,--model,MODEL)
+worker: $(READY)  ## join a study from anywhere: STUDY= STORAGE= [MODEL= STRATEGY=]
+	@$(TUNING) worker $(call flag,--study,STUDY) $(call flag,--storage,STORAGE) $(call flag,--model,MODEL) \
+	  $(call flag,--strategy,STRATEGY)
 
 .PHONY: status
 status: $(READY)  ## state, budget, rate, forecast, best so far: [STUDY= STORAGE= JSON=1]
@@ -117,6 +119,10 @@ dashboard: $(READY)  ## the web view: [STORAGE= HOST= PORT=]
 .PHONY: delete
 delete: $(READY)  ## a study with its artifacts and checkpoints: STUDY= [STORAGE= YES=1]
 	@$(TUNING) delete $(call flag,--study,STUDY) $(call flag,--storage,STORAGE) $(call switch,--yes,YES)
+
+.PHONY: record
+record: $(READY)  ## write a study's learning curves as a table for bench-search: OUT= [STUDY= STORAGE=]
+	@$(TUNING) record $(call flag,--out,OUT) $(call flag,--study,STUDY) $(call flag,--storage,STORAGE)
 
 .PHONY: backup
 backup: $(READY)  ## copy a study, also while it runs: OUT= [STUDY= STORAGE=]
@@ -180,6 +186,23 @@ soak: $(READY_DEV)  ## a study of 60 trials under fire for the better part of an
 .PHONY: soak-short
 soak-short: $(READY_DEV)  ## the same in about a minute, with short leases: [SEED=]
 	@exec .venv/bin/python -m tests.faults.soak --short $(call flag,--seed,SEED)
+
+# What was simulated is kept under .bench/search: stopped at any time, it goes on.
+.PHONY: bench-search
+bench-search: $(READY_DEV)  ## the search against the field: [SMOKE=1 TABLES="a.npz ..." SEEDS= WORKERS="1 8" CONTESTANTS= JOBS= ...]
+	@OMP_NUM_THREADS=1 exec .venv/bin/python -m tests.benchmarks.search $(call switch,--smoke,SMOKE) \
+	  $(if $(value TABLES),--tables $(TABLES)) $(if $(value CONTESTANTS),--contestants $(CONTESTANTS)) \
+	  $(if $(value WORKERS),--workers $(WORKERS)) $(call flag,--seeds,SEEDS) $(call flag,--jobs,JOBS) \
+	  $(call flag,--budget,BUDGET) $(call switch,--until-seen,UNTIL_SEEN) $(call flag,--against,AGAINST) \
+	  $(call flag,--draw,DRAW)
+
+.PHONY: bench-peers
+bench-peers: .bench/syne-asha/.ready .bench/syne-mobster/.ready  ## set up the peers that need environments of their own (Syne Tune)
+
+.bench/%/.ready: tests/benchmarks/search/requirements-%.txt | $(READY)
+	@rm -rf $(@D) && mkdir -p .bench && .venv/bin/python -m venv $(@D)
+	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement $<
+	@touch $@
 
 .PHONY: lint
 lint: $(READY_DEV)  ## style, types, and who may import whom

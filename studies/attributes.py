@@ -11,6 +11,11 @@ DATA = "data"
 LIMITS = "limits"
 # Tells studies of one name in different databases apart, where both keep files under one home.
 UID = "uid"
+# How many epochs all trials together train; None without a bound.
+BUDGET_EPOCHS = "budget_epochs"
+# What is searched, and configurations that are tried first.
+SPACE = "space"
+FIRST = "first"
 
 # Of a trial. Who ran it and why it was given up are `storage.claims`'s.
 EPOCHS = "epochs"

@@ -11,7 +11,18 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError
 
 from storage.errors import BadInput, unknown_name
-from studies.spec import HYPERMODELS, Frozen, ParameterRange, Plan, Pruner, Sampler, Space, StudySpec
+from studies.spec import (
+    HYPERMODELS,
+    STRATEGIES,
+    Frozen,
+    ParameterRange,
+    Plan,
+    Sampler,
+    Scalar,
+    Space,
+    StrategyChoice,
+    StudySpec,
+)
 
 CATALOG = Path(__file__).resolve().parent / "catalog"
 
@@ -27,6 +38,7 @@ class Declaration(Frozen):
         space: `core` or `extended`.
         seed: all randomness of the study derives from it.
         parameters: ranges, by parameter name; what is left out comes from the model.
+        first: configurations that are known to be good, tried right after the defaults.
         plan: how much is spent, without a GPU (`cpu`) and with one (`gpu`).
     """
 
@@ -35,9 +47,10 @@ class Declaration(Frozen):
     space: Space = "core"
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     parameters: dict[str, ParameterRange] = Field(default_factory=dict)
+    first: tuple[dict[str, Scalar], ...] = ()
     plan: dict[PlanName, Plan]
     sampler: Sampler = Sampler()
-    pruner: Pruner = Pruner()
+    strategy: StrategyChoice = StrategyChoice()
 
     def plan_for(self, name: PlanName) -> Plan:
         """Return the plan called `name`, or the only one there is."""
@@ -53,6 +66,7 @@ class Overrides:
     epochs: int | None = None
     train_images: int | None = None
     seed: int | None = None
+    strategy: str | None = None
 
 
 def catalog_names() -> list[str]:
@@ -109,7 +123,12 @@ def _first_problem(error: ValidationError, document: dict[str, Any]) -> str:
 
 
 def _allowed_keys(path: list[str]) -> list[str]:
-    tables: dict[str, type[Frozen]] = {"plan": Plan, "sampler": Sampler, "pruner": Pruner, "parameters": ParameterRange}
+    tables: dict[str, type[Frozen]] = {
+        "plan": Plan,
+        "sampler": Sampler,
+        "strategy": StrategyChoice,
+        "parameters": ParameterRange,
+    }
     return list((tables[path[0]] if path else Declaration).model_fields)
 
 
@@ -130,7 +149,9 @@ def hypermodel_name(model: str) -> str:
     raise unknown_name("model", model, HYPERMODELS, then="A hypermodel of your own is given as file.py:Class.")
 
 
-def make_spec(declaration: Declaration, overrides: Overrides, *, plan_name: PlanName, model: str) -> StudySpec:
+def make_spec(
+    declaration: Declaration, overrides: Overrides, *, plan_name: PlanName, model: str, strategy: str
+) -> StudySpec:
     """Return the spec that a declaration and a command line mean together.
 
     Args:
@@ -138,6 +159,7 @@ def make_spec(declaration: Declaration, overrides: Overrides, *, plan_name: Plan
         overrides: the command line.
         plan_name: which plan to take, by the devices at hand.
         model: full name of the hypermodel, see `hypermodel_name`.
+        strategy: name of the strategy.
 
     Raises:
         BadInput: an override is out of its range.
@@ -149,6 +171,8 @@ def make_spec(declaration: Declaration, overrides: Overrides, *, plan_name: Plan
     for flag, value in (("epochs", overrides.epochs), ("train-images", overrides.train_images)):
         if value is not None and value < 1:
             raise BadInput(f"--{flag} {value}: must be at least 1. Leave it out for the catalog's own.")
+    if strategy not in STRATEGIES and ".py:" not in strategy:
+        raise unknown_name("strategy", strategy, STRATEGIES, then="One of your own is given as file.py:Class.")
     seed = declaration.seed if overrides.seed is None else overrides.seed
     if not 0 <= seed < 2**32:
         raise BadInput(f"--seed {seed}: must be at least 0 and below 2**32. Leave it out for the catalog's own.")
@@ -164,5 +188,5 @@ def make_spec(declaration: Declaration, overrides: Overrides, *, plan_name: Plan
         validation_images=plan.validation_images,
         patience=plan.patience,
         sampler=declaration.sampler,
-        pruner=declaration.pruner,
+        strategy=declaration.strategy.model_copy(update={"name": strategy}),
     )

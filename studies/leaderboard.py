@@ -17,7 +17,9 @@ from storage.claims import BUDGET_KEY, GIVEN_UP_KEY, REASON_KEY, WORKER_KEY
 from storage.database import Database
 from storage.errors import BadInput, unknown_name
 from storage.settings import Home
+from studies import attributes
 from studies.disk_use import disk_use
+from studies.strategies.strategy import is_frozen
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -91,6 +93,16 @@ def best_trial(study: optuna.Study) -> FrozenTrial | None:
     return min((trial for trial in complete if _value(trial) is not None), key=_rank, default=None)
 
 
+def best_parameters(study: optuna.Study, count: int) -> list[dict[str, Any]]:
+    """Return the parameters of the best trials, best first, by the highest value that each reported."""
+    best: list[tuple[float, int, dict[str, Any]]] = []
+    for trial in study.get_trials(deepcopy=False):
+        values = [value for value in trial.intermediate_values.values() if math.isfinite(value)]
+        if values and trial.state != TrialState.FAIL:
+            best.append((-max(values), trial.number, trial.params))
+    return [params for _, _, params in sorted(best, key=lambda one: one[:2])[:count]]
+
+
 def leaderboard(study: optuna.Study) -> list[Row]:
     """Return all trials, best first: COMPLETE ones by value, then PRUNED, RUNNING, WAITING and failed ones."""
     return [_row(trial) for trial in sorted(study.get_trials(deepcopy=False), key=_rank)]
@@ -123,6 +135,7 @@ def status(study: optuna.Study, storage_url: str, home: Home) -> dict[str, Any]:
     budget = int(study.user_attrs.get(BUDGET_KEY, 0))
     done = count[TrialState.COMPLETE] + count[TrialState.PRUNED]
     state = "done" if 0 < budget <= done else "running" if count[TrialState.RUNNING] else "stopped"
+    frozen = sum(is_frozen(trial) for trial in trials)
     rate_per_hour = _rate_per_hour(trials)
     best = best_trial(study)
     return {
@@ -134,10 +147,10 @@ def status(study: optuna.Study, storage_url: str, home: Home) -> dict[str, Any]:
             "pruned": count[TrialState.PRUNED],
             "failed": count[TrialState.FAIL],
             "running": count[TrialState.RUNNING],
-            "waiting": count[TrialState.WAITING],
-            "frozen": 0,
+            "waiting": count[TrialState.WAITING] - frozen,
+            "frozen": frozen,
         },
-        "budget": {"trials": budget, "done": done},
+        "budget": {"trials": budget, "done": done, "epochs": study.user_attrs.get(attributes.BUDGET_EPOCHS)},
         "epochs_trained": sum(len(trial.intermediate_values) for trial in trials),
         "best": {"number": best.number, "value": best.value, "params": best.params} if best is not None else None,
         "rate_per_hour": rate_per_hour,
@@ -161,7 +174,9 @@ def _rank(trial: FrozenTrial) -> tuple[int, float, int]:
 def _row(trial: FrozenTrial) -> Row:
     attrs = trial.user_attrs
     reason = attrs.get(REASON_KEY) if trial.state == TrialState.FAIL else None
-    if trial.state == TrialState.WAITING and attrs.get(GIVEN_UP_KEY):
+    if is_frozen(trial):
+        reason = f"frozen after epoch {trial.last_step}"
+    elif trial.state == TrialState.WAITING and attrs.get(GIVEN_UP_KEY):
         reason = attrs[GIVEN_UP_KEY][-1]["reason"]
     seconds = attrs.get("seconds")
     if seconds is None and trial.duration is not None:

@@ -12,7 +12,7 @@ import json
 import math
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from storage.errors import SpecMismatch
 
@@ -27,6 +27,9 @@ HYPERMODELS = {
     "deep_cnn": "models.deep_cnn:DeepCNN",
     "resnet": "models.resnet:ResNet",
 }
+
+# The project's own strategies.
+STRATEGIES = ("freeze_thaw", "promotion", "successive_halving", "hyperband", "median", "none")
 
 Scalar = bool | int | float | str
 
@@ -99,6 +102,8 @@ class Plan(Frozen):
         validation_images: how many images are held out of the training data, stratified.
         patience: epochs without a better validation accuracy after which a trial stops early.
         model: the hypermodel under this plan; None for the declared one.
+        budget_epochs: what all trials together train, where the strategy freezes; None for a third of what they would
+            train if each trained to its end.
     """
 
     trials: Annotated[int, Field(ge=1)]
@@ -107,34 +112,49 @@ class Plan(Frozen):
     validation_images: Annotated[int, Field(ge=1)] = 5_000
     patience: Annotated[int, Field(ge=1)] = 10
     model: str | None = None
+    budget_epochs: Annotated[int, Field(ge=1)] | None = None
 
 
 class Sampler(Frozen):
     """Which sampler proposes parameters.
 
     Attributes:
-        name: `tpe` (Bergstra et al. 2011, multivariate) or `random`.
+        name: `model`, the strategy's own where it has one and `tpe` where not; `tpe` (Bergstra et al. 2011,
+            multivariate), `cmaes`, `gp` (needs torch), `random`, `grid` or `qmc`.
         startup_trials: trials drawn at random before TPE models the finished ones.
         default_first: whether trial 0 is the model's default configuration.
+        points: how many values of each number a grid has.
     """
 
-    name: Literal["tpe", "random"] = "tpe"
+    name: Literal["model", "tpe", "cmaes", "gp", "random", "grid", "qmc"] = "model"
     startup_trials: Annotated[int, Field(ge=1)] = 10
     default_first: bool = True
+    points: Annotated[int, Field(ge=1)] = 3
 
 
-class Pruner(Frozen):
-    """Which pruner stops a trial early.
+class StrategyChoice(Frozen):
+    """Which strategy decides what is trained on, and for how long.
 
     Attributes:
-        name: `successive_halving` (asynchronous, Li et al. 2020), `median`, or `none`.
+        name: `freeze_thaw`, `promotion` (successive halving that pauses and promotes, Li et al. 2020),
+            `successive_halving` (the same, stopping), `hyperband`, `median`, `none`, or `file.py:Class@sha256` for a
+            user's.
         min_epochs: epochs before the first decision.
-        reduction_factor: of the trials at a rung, one in this many goes on (successive halving only).
+        reduction_factor: of the trials at a rung, one in this many goes on.
+        cost: what `freeze_thaw` spends sparingly, `epochs` or `seconds`.
     """
 
-    name: Literal["successive_halving", "median", "none"] = "successive_halving"
+    name: str = "freeze_thaw"
     min_epochs: Annotated[int, Field(ge=1)] = 1
     reduction_factor: Annotated[int, Field(ge=2)] = 3
+    cost: Literal["epochs", "seconds"] = "epochs"
+
+    @field_validator("name")
+    @classmethod
+    def _is_known(cls, name: str) -> str:
+        if name not in STRATEGIES and ".py:" not in name:
+            raise ValueError(f"must be one of {', '.join(STRATEGIES)}, or file.py:Class")
+        return name
 
 
 class StudySpec(Frozen):
@@ -160,7 +180,7 @@ class StudySpec(Frozen):
     validation_images: Annotated[int, Field(ge=1)]
     patience: Annotated[int, Field(ge=1)]
     sampler: Sampler
-    pruner: Pruner
+    strategy: StrategyChoice
 
     @property
     def fingerprint(self) -> str:

@@ -12,6 +12,7 @@ import optuna
 
 from models.training_state import TrainingState
 from storage.checkpoints import TrialCheckpoints
+from studies.strategies.strategy import Verdict
 
 logger = logging.getLogger(__name__)
 
@@ -23,14 +24,19 @@ class Interrupted(Exception):
     """The worker was asked to stop: the trial goes back into the queue."""
 
 
+class Frozen(Exception):
+    """The strategy paused the trial: it waits, with its checkpoint, until it is thawed."""
+
+
 class ReportToTrial(keras.callbacks.Callback):
-    """Report each epoch's validation accuracy, and end the trial when the pruner or the worker says so.
+    """Report each epoch's validation accuracy, and pause or end the trial when the strategy or the worker says so.
 
     It comes after Keras's own callbacks, because what it raises ends `fit` at once.
 
     Args:
-        trial: gets a report with the epoch, counted from 1, as the step.
-        epochs: the most epochs that are trained; a trial that has trained them all is complete, not pruned.
+        ended: called with the epoch, counted from 1, its validation accuracy, and whether the training ends with it;
+            returns whether the trial goes on.
+        keeper: keeps the checkpoint of a trial that is frozen.
         stop: set when the worker was asked to stop.
         history: the curves of the epochs before, of a trial that is continued.
         clock: monotonic seconds.
@@ -38,16 +44,16 @@ class ReportToTrial(keras.callbacks.Callback):
 
     def __init__(
         self,
-        trial: optuna.trial.Trial,
+        ended: Callable[[int, float, bool], Verdict],
+        keeper: CheckpointKeeper,
         *,
-        epochs: int,
         stop: threading.Event,
         history: Mapping[str, list[float]] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__()
-        self._trial = trial
-        self._epochs = epochs
+        self._ended = ended
+        self._keeper = keeper
         self._stop = stop
         self._clock = clock
         self._asked: float | None = None
@@ -86,28 +92,21 @@ class ReportToTrial(keras.callbacks.Callback):
         return passed * (1.125 * int(steps) / (batch + 1) - 1.0)
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
-        """Report, then ask the pruner.
+        """Report, and do what the strategy decides.
 
         Raises:
-            optuna.TrialPruned: the pruner has seen enough.
+            optuna.TrialPruned: the strategy has seen enough.
             ClaimLost: the trial was given to another worker.
         """
         assert logs is not None
         self._epoch_s = self._clock() - self._epoch_began
         for name, value in logs.items():
             self.history.setdefault(name, []).append(float(value))
-        step = epoch + 1
-        trial, storage = self._trial, self._trial.storage
-        # Not `Trial.report`, which ignores a step that was reported before: an epoch trained again overwrites it.
-        storage.set_trial_intermediate_value(trial._trial_id, step, float(logs["val_accuracy"]))
-        if step >= self._epochs or self.model.stop_training:
-            return
-        # Not `Trial.should_prune`, which knows the reports made through `Trial.report` alone. Reports of a former
-        # claim that lie ahead are not yet this one's.
-        known = storage.get_trial(trial._trial_id)
-        known.intermediate_values = {at: value for at, value in known.intermediate_values.items() if at <= step}
-        if trial.study.pruner.prune(trial.study, known):
+        verdict = self._ended(epoch + 1, float(logs["val_accuracy"]), bool(self.model.stop_training))
+        if verdict == "prune":
             raise optuna.TrialPruned
+        if verdict == "freeze":
+            self._keeper.freeze()
 
 
 class CheckpointKeeper:
@@ -142,15 +141,22 @@ class CheckpointKeeper:
         self._moved = moved
         self._clock = clock
         self._kept = clock()
+        self._freezing = False
+
+    def freeze(self) -> None:
+        """Keep the state of the epoch that just ended, and pause the trial there."""
+        self._freezing = True
 
     def due(self, epochs: int) -> bool:
         """Return whether the state after so many epochs is wanted."""
-        return epochs < self._epochs and (self._stop.is_set() or self._clock() - self._kept >= self._interval_s)
+        wanted = self._freezing or self._stop.is_set() or self._clock() - self._kept >= self._interval_s
+        return epochs < self._epochs and wanted
 
     def keep(self, state: TrainingState) -> None:
         """Write a checkpoint. One that cannot be written costs only what it would have saved.
 
         Raises:
+            Frozen: the strategy pauses the trial; without a checkpoint it goes on instead.
             Interrupted: the worker was asked to stop, and now is the time.
             ClaimLost: the trial was given to another worker.
         """
@@ -160,6 +166,9 @@ class CheckpointKeeper:
             logger.warning("no checkpoint after epoch %d: %s", state.epochs, error)
         else:
             self._moved(state.epochs)
+            if self._freezing:
+                raise Frozen(f"frozen after epoch {state.epochs}")
+        self._freezing = False
         self._kept = self._clock()
         if self._stop.is_set():
             raise Interrupted

@@ -104,11 +104,16 @@ def tune(
     study: Annotated[str | None, typer.Option(help="The study's name. [default: the data set's]")] = None,
     trials: Annotated[int | None, typer.Option(help="The study's total of finished trials.")] = None,
     epochs: Annotated[int | None, typer.Option(help="The most epochs of a trial.")] = None,
+    budget_epochs: Annotated[int | None, typer.Option(help="What all trials together train, at most.")] = None,
     timeout: Annotated[str | None, typer.Option(help="End in time: 90s, 30m, 2h.")] = None,
     workers: Annotated[str, typer.Option(help="How many processes, or auto.")] = "auto",
     workers_per_device: Annotated[int | None, typer.Option(help="How many processes on each GPU.")] = None,
     model: Annotated[str | None, typer.Option(help="cnn, deep_cnn, resnet, or file.py:Class.")] = None,
     space: Annotated[str | None, typer.Option(help="core or extended.")] = None,
+    strategy: Annotated[
+        str | None, typer.Option(help="freeze_thaw, promotion, successive_halving, ..., or file.py:Class.")
+    ] = None,
+    from_study: Annotated[str | None, typer.Option(help="Try that study's best configurations first.")] = None,
     train_images: Annotated[int | None, typer.Option(help="How many training images to use.")] = None,
     seed: Annotated[int | None, typer.Option(help="All randomness derives from it.")] = None,
     storage: Storage = None,
@@ -130,6 +135,8 @@ def tune(
         spec_file=spec,
         study=study,
         trials=trials,
+        budget_epochs=budget_epochs,
+        from_study=from_study,
         timeout_s=_duration("timeout", timeout),
         workers=_workers(workers),
         workers_per_device=workers_per_device,
@@ -140,7 +147,9 @@ def tune(
             "trial_timeout_s": _duration("trial-timeout", trial_timeout),
             "checkpoint_interval_s": _duration("checkpoint-interval", checkpoint_interval) or 0.0,
         },
-        overrides=Overrides(model=model, space=space, epochs=epochs, train_images=train_images, seed=seed),
+        overrides=Overrides(
+            model=model, space=space, epochs=epochs, train_images=train_images, seed=seed, strategy=strategy
+        ),
     )
     return tune(options, _home(), _console())
 
@@ -168,8 +177,9 @@ def _workers(text: str) -> int | None:
 @app.command()
 def worker(
     study: Annotated[str, typer.Option(help="The study to join.")],
-    storage: Annotated[str, typer.Option(help="SQLAlchemy URL of the study's storage.")],
+    storage: Annotated[str, typer.Option(envvar="TUNING_STORAGE", help="SQLAlchemy URL of the study's storage.")],
     model: Annotated[str | None, typer.Option(help="file.py:Class, if the study's model is a user's.")] = None,
+    strategy: Annotated[str | None, typer.Option(help="file.py:Class, if its strategy is.")] = None,
     device: Annotated[str | None, typer.Option(hidden=True)] = None,
     precision: Annotated[str | None, typer.Option(hidden=True)] = None,
     threads: Annotated[int | None, typer.Option(hidden=True)] = None,
@@ -186,7 +196,7 @@ def worker(
 
     from storage.claims import Claim
     from tuning.devices import find_gpus, place_workers, usable_cores
-    from tuning.hypermodels import UserFile
+    from tuning.user_files import UserFile
     from tuning.worker import WorkerOptions, work
 
     _quiet_optuna()
@@ -200,7 +210,8 @@ def worker(
         study=study,
         storage_url=storage,
         home=_home(),
-        user_file=UserFile.parse(model) if model is not None else None,
+        user_file=UserFile.parse("model", model) if model is not None else None,
+        strategy_file=UserFile.parse("strategy", strategy) if strategy is not None else None,
         device=device,
         precision=precision,
         threads=threads,
@@ -297,6 +308,20 @@ def delete(
 
     database = _database(storage)
     return delete_study(database, study, _home(), confirm=(lambda _: True) if yes else _confirm)
+
+
+@app.command()
+def record(
+    out: Annotated[Path, typer.Option(help="A new .npz file.")],
+    study: Study = None,
+    storage: Storage = None,
+) -> None:
+    """Write the learning curves of a study without pruning as a table, for comparing searches."""
+    from studies.leaderboard import find_study
+    from tuning.record import record
+
+    table = record(find_study(_database(storage), study), out)
+    _console().print(f"{out}: {len(table.X)} configurations, {table.horizon} epochs", highlight=False, markup=False)
 
 
 @app.command()

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-# The loss is no longer a number.
-DIVERGED = "diverged"
-# The device or the machine has no room for the model and its batch.
-OUT_OF_MEMORY = "out_of_memory"
-# Anything else that was raised.
+from storage.claims import OUT_OF_MEMORY
+
+# Anything that is raised and not one of the classes that parameters bring about.
 ERROR = "error"
 
 

@@ -21,6 +21,7 @@ from keras_tuner.engine import hyperparameters as kt
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from storage.errors import BadInput
+from studies.space import Parameter, SearchSpace
 from studies.spec import ParameterRange
 
 Value = bool | int | float | str | None
@@ -218,6 +219,24 @@ class TrialHyperParameters(RangedHyperParameters):
 def parameters_of(hp: RangedHyperParameters) -> dict[str, Value]:
     """Return the values of what a trial would sample: the active parameters that are not fixed."""
     return {name: hp.values[name] for name, known in hp.active.items() if distribution_of(known) is not None}
+
+
+def search_space(active: Mapping[str, Any]) -> SearchSpace:
+    """Return the space of hyperparameters that were active somewhere in it, those that are fixed left out."""
+    return SearchSpace(
+        {
+            name: Parameter(
+                distribution,
+                known.default,
+                # Conditions on what is fixed are met, or the hyperparameter would not have been active.
+                tuple(
+                    (c.name, tuple(c.values)) for c in known.conditions if not isinstance(active.get(c.name), kt.Fixed)
+                ),
+            )
+            for name, known in active.items()
+            if (distribution := distribution_of(known)) is not None
+        }
+    )
 
 
 def extremes(hp: RangedHyperParameters) -> Iterator[dict[str, Value]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import time
@@ -13,27 +14,34 @@ from typing import Any
 
 import optuna
 from rich.console import Console
+from sqlalchemy.engine import make_url
 
-from storage.claims import BUDGET_KEY, Claims, LeaseWatch
-from storage.database import Database, open_database
+from storage.claims import BUDGET_KEY, Claims, LeaseWatch, Standing
+from storage.database import Database, open_database, sqlite_file
 from storage.errors import BadInput, StorageUnavailable
-from storage.settings import Home
+from storage.settings import STORAGE_VARIABLE, Home
 from studies import attributes
 from studies.attributes import DEFAULT_LIMITS, Limits
 from studies.datasets.prepared import PreparedDataset, prepare
 from studies.datasets.registry import dataset_info
 from studies.declaration import Declaration, Overrides, PlanName, from_catalog, make_spec, read_declaration
-from studies.leaderboard import best_trial
-from studies.spec import StudySpec
+from studies.leaderboard import best_parameters, best_trial, find_study
+from studies.spec import Plan, StudySpec
 from studies.stored import create_or_load, stored_spec
+from studies.strategies.chosen import make_strategy
+from studies.strategies.promotion import rungs
+from studies.strategies.samplers import require_sampler
 from studies.study_data import describe
 from tuning.devices import Placement, find_gpus, place_workers, usable_cores
 from tuning.hypermodels import parse_model
 from tuning.progress import Progress, parameters_in_words, value_in_words
 from tuning.status import duration
+from tuning.user_files import load_strategy, parse_strategy
 from tuning.workforce import GRACE_S, Workforce
 
 TICK_S = 0.5
+# How many of another study's best configurations are tried first.
+WARM_START_TRIALS = 4
 # How often leases are looked at.
 WATCH_S = 5.0
 
@@ -46,6 +54,8 @@ class TuneOptions:
     spec_file: Path | None = None
     study: str | None = None
     trials: int | None = None
+    budget_epochs: int | None = None
+    from_study: str | None = None
     timeout_s: float | None = None
     workers: int | None = None
     workers_per_device: int | None = None
@@ -66,6 +76,8 @@ def tune(options: TuneOptions, home: Home, console: Console) -> int:
     dataset_info(declaration.dataset)
     if options.trials is not None and options.trials < 1:
         raise BadInput(f"--trials {options.trials}: must be at least 1. Leave it out for the catalog's own.")
+    if options.budget_epochs is not None and options.budget_epochs < 1:
+        raise BadInput(f"--budget-epochs {options.budget_epochs}: must be at least 1. Leave it out for the plan's own.")
     gpus = find_gpus()
     placements = place_workers(
         gpus,
@@ -84,19 +96,32 @@ def tune(options: TuneOptions, home: Home, console: Console) -> int:
     plan_name: PlanName = stored.plan_name if stored is not None else ("gpu" if gpus else "cpu")
     plan = declaration.plan_for(plan_name)
     model, user_file = parse_model(options.overrides.model or plan.model or declaration.model)
-    spec = make_spec(declaration, options.overrides, plan_name=plan_name, model=model)
+    strategy_name, strategy_file = parse_strategy(options.overrides.strategy or declaration.strategy.name)
+    spec = make_spec(declaration, options.overrides, plan_name=plan_name, model=model, strategy=strategy_name)
+    strategy = make_strategy(spec, load_strategy(strategy_name, strategy_file))
+    require_sampler(spec)
     if stored is not None:
         spec.require_same(stored, name)
+    first = _first(declaration, url, options.from_study)
     home.make(home.root)
     dataset = prepare(spec.dataset, home)
     database = open_database(url, create=True)
     study, created = create_or_load(database, name, spec, lambda: describe(dataset, spec))
     study.set_user_attr(attributes.LIMITS, options.limits)
+    if created:
+        study.set_user_attr(attributes.FIRST, first)
     claims = Claims(database, study._study_id, owner="launcher")
     # Without a number, a study that exists keeps its own total, which may have been extended.
-    trials = options.trials or study.user_attrs.get(BUDGET_KEY) or plan.trials
+    before = study.user_attrs.get(BUDGET_KEY)
+    trials = options.trials or before or plan.trials
+    budget_epochs = options.budget_epochs
+    if budget_epochs is None and trials == before:
+        budget_epochs = study.user_attrs.get(attributes.BUDGET_EPOCHS)
+    if budget_epochs is None and strategy.freezes:
+        budget_epochs = _budget_epochs(plan, spec, trials)
     claims.set_budget(trials)
-    _print_plan(console, study, spec, trials, dataset, placements, database)
+    study.set_user_attr(attributes.BUDGET_EPOCHS, budget_epochs)
+    _print_plan(console, study, spec, trials, budget_epochs, dataset, placements, database)
     if claims.standing().done:
         console.print(f"nothing to do: {claims.standing().finished} of {trials} trials are finished")
         return 0
@@ -104,8 +129,13 @@ def tune(options: TuneOptions, home: Home, console: Console) -> int:
     workforce = Workforce(
         claims,
         placements,
-        ["--study", name, "--storage", url, *(["--model", str(user_file)] if user_file is not None else [])],
-        {"TUNING_HOME": str(home.root)},
+        [
+            *("--study", name),
+            *(("--model", str(user_file)) if user_file is not None else ()),
+            *(("--strategy", str(strategy_file)) if strategy_file is not None else ()),
+        ],
+        # The URL may hold a password, and command lines are public.
+        {"TUNING_HOME": str(home.root), STORAGE_VARIABLE: url},
         home.make(home.logs(name)),
         report=lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True),
     )
@@ -123,6 +153,28 @@ def tune(options: TuneOptions, home: Home, console: Console) -> int:
         if created and not study.get_trials(deepcopy=False):
             database.delete_study(study._study_id)
         raise
+
+
+def _budget_epochs(plan: Plan, spec: StudySpec, trials: int) -> int:
+    """Return how many epochs so many trials train together under a plan, where nothing else was asked for."""
+    whole = plan.trials * plan.epochs
+    share = (plan.budget_epochs or math.ceil(whole / 3)) / whole
+    return max(trials, math.ceil(share * trials * spec.epochs))
+
+
+def _first(declaration: Declaration, url: str, from_study: str | None) -> list[dict[str, Any]]:
+    """Return the configurations that a new study tries first, after the defaults. Changes nothing.
+
+    Raises:
+        BadInput: there is no study of that name.
+    """
+    first = [dict(params) for params in declaration.first]
+    if from_study is None:
+        return first
+    file = sqlite_file(make_url(url))
+    if file is not None and not file.exists():
+        raise BadInput(f"--from-study {from_study}: there is no study here yet. Leave it out.")
+    return first + best_parameters(find_study(open_database(url), from_study), WARM_START_TRIALS)
 
 
 def _declaration(options: TuneOptions) -> Declaration:
@@ -143,6 +195,7 @@ def _print_plan(
     study: optuna.Study,
     spec: StudySpec,
     trials: int,
+    budget_epochs: int | None,
     dataset: PreparedDataset,
     placements: list[Placement],
     database: Database,
@@ -150,18 +203,22 @@ def _print_plan(
     data = study.user_attrs[attributes.DATA]
     devices = {placement.device.name for placement in placements}
     threads = placements[0].threads
-    pruner, sampler = spec.pruner, spec.sampler
+    strategy, sampler = spec.strategy, spec.sampler
+    in_all = f", {budget_epochs} in all" if budget_epochs is not None else ""
+    halves = strategy.name in ("promotion", "successive_halving", "hyperband")
+    first = int(sampler.default_first) + len(study.user_attrs.get(attributes.FIRST, []))
     rows = {
         "study": f"{study.study_name}, in {database.shown_url}",
         "data": f"{dataset.info.title}: {data['train']:,} training and {data['validation']:,} validation images",
         "model": f"{spec.model}, {spec.space} space",
-        "plan": f"{spec.plan_name}: {trials} trials of at most {spec.epochs} epochs, patience {spec.patience}",
-        "sampler": sampler.name
+        "plan": f"{spec.plan_name}: {trials} trials of at most {spec.epochs} epochs{in_all}, patience {spec.patience}",
+        "strategy": strategy.name
+        + (f", 1 in {strategy.reduction_factor} goes on" if halves else "")
+        + (f", from epoch {strategy.min_epochs}" if halves or strategy.name == "median" else ""),
+        "sampler": ("the strategy's own model" if sampler.name == "model" else sampler.name)
         + (f", {sampler.startup_trials} startup trials" if sampler.name == "tpe" else "")
-        + (", the defaults first" if sampler.default_first else ""),
-        "pruner": pruner.name
-        + (f", 1 in {pruner.reduction_factor} goes on" if pruner.name == "successive_halving" else "")
-        + (f", from epoch {pruner.min_epochs}" if pruner.name != "none" else ""),
+        + (", the defaults first" if sampler.default_first else "")
+        + (f", {first} known configurations first" if first > 1 else ""),
         "seed": str(spec.seed),
         "workers": f"{len(placements)} on {', '.join(sorted(devices))}, {threads} thread(s) each",
     }
@@ -276,8 +333,23 @@ class _Launcher:
         slots = self._workforce.slots
         # More threads than cores share the cores; the preflight measured with a core to itself.
         crowding = max(1.0, sum(slot.placement.threads for slot in slots) / usable_cores())
-        trial_s = crowding * (cost["start_s"] + cost["epoch_s"] * _expected_epochs(self._spec))
+        trial_s = crowding * (cost["start_s"] + cost["epoch_s"] * self._expected_epochs())
         return trial_s * trials / min(len(slots), trials)
+
+    def _expected_epochs(self) -> float:
+        """Return how many epochs a trial trains on average, by the budget or by the strategy's own arithmetic."""
+        attrs, epochs = self._study.user_attrs, float(self._spec.epochs)
+        budget = attrs.get(attributes.BUDGET_EPOCHS)
+        if budget is not None:
+            return min(epochs, float(budget) / float(attrs[BUDGET_KEY]))
+        strategy = self._spec.strategy
+        if strategy.name not in ("successive_halving", "hyperband"):
+            return epochs
+        expected, share, before = 0.0, 1.0, 0
+        for rung in rungs(strategy.min_epochs, strategy.reduction_factor, self._spec.epochs):
+            expected += share * (rung - before)
+            before, share = rung, share / strategy.reduction_factor
+        return expected + share * (epochs - before)
 
     def _print(self, line: str) -> None:
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)
@@ -317,24 +389,16 @@ class _Launcher:
         if best is not None:
             self._print(f"best: trial {best.number}, validation accuracy {best.value:.4f}, {parameters_in_words(best)}")
         if self._interrupts:
-            self._print(f"interrupted: {standing.waiting} trials are back in the queue; the same command goes on")
+            self._print(f"interrupted: {_left_over(standing)}; the same command goes on")
             return 130
         if not standing.done:
-            self._print(f"time is up: {standing.waiting} trials are back in the queue; the same command goes on")
+            self._print(f"time is up: {_left_over(standing)}; the same command goes on")
         elif best is not None:
             storage = f" STORAGE='{self._storage}'" if self._storage is not None else ""
             self._print(f"next: make export STUDY={self._study.study_name}{storage}")
         return 0
 
 
-def _expected_epochs(spec: StudySpec) -> float:
-    """Return how many epochs a trial trains on average, by the pruner's own arithmetic."""
-    if spec.pruner.name != "successive_halving":
-        return float(spec.epochs)
-    expected, share, before = 0.0, 1.0, 0
-    rung = spec.pruner.min_epochs
-    while rung < spec.epochs:
-        expected += share * (rung - before)
-        before, share = rung, share / spec.pruner.reduction_factor
-        rung *= spec.pruner.reduction_factor
-    return expected + share * (spec.epochs - before)
+def _left_over(standing: Standing) -> str:
+    frozen = f", {standing.frozen} are frozen" if standing.frozen else ""
+    return f"{standing.waiting} trials are back in the queue{frozen}"

@@ -22,21 +22,18 @@ from models.training import FitResult, LabelledImages, NonFiniteLoss
 from models.training_state import TrainingState
 from storage.artifacts import Artifacts
 from storage.checkpoints import TrialCheckpoints, remove_checkpoints_of
-from storage.claims import FAILURE_KEY, REASON_KEY, Claim, Claims
+from storage.claims import DIVERGED, FAILURE_KEY, OUT_OF_MEMORY, REASON_KEY, Claim, Claims
 from storage.errors import ClaimLost, StorageUnavailable
 from studies import attributes
 from studies.attributes import Limits
 from studies.spec import StudySpec, derive_seed
-from studies.strategies import make_sampler
-from tuning.callbacks import CheckpointKeeper, Interrupted, ReportToTrial, state_of
-from tuning.failures import DIVERGED, ERROR, OUT_OF_MEMORY, failure_of
-from tuning.hyperparameters import RangedHyperParameters, TrialHyperParameters, parameters_of
+from tuning.callbacks import CheckpointKeeper, Frozen, Interrupted, ReportToTrial, state_of
+from tuning.course import Course, Taken
+from tuning.failures import ERROR, failure_of
+from tuning.hyperparameters import TrialHyperParameters
 from tuning.report import draw_learning_curve
 
 logger = logging.getLogger(__name__)
-
-# What Optuna's own `enqueue_trial` writes: the values that a trial is to have.
-FIXED_PARAMETERS = "fixed_params"
 
 # How often parameters are drawn that are known not to fit into the device's memory.
 MAX_DRAWS = 10
@@ -87,7 +84,8 @@ class Objective:
     """Runs the trials of one study in this process, one after the other.
 
     Args:
-        study: loaded with the study's pruner; each trial gets a sampler of its own.
+        study: Optuna's own.
+        course: the study's; asked after each epoch whether the trial goes on.
         spec: the study's spec.
         hypermodel: what the spec names.
         data: mapped once.
@@ -103,6 +101,7 @@ class Objective:
     def __init__(
         self,
         study: optuna.Study,
+        course: Course,
         spec: StudySpec,
         hypermodel: type[ImageClassifier],
         data: TrainingData,
@@ -115,6 +114,7 @@ class Objective:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._study = study
+        self._course = course
         self._spec = spec
         self._hypermodel = hypermodel
         self._data = data
@@ -126,8 +126,10 @@ class Objective:
         self._stop = stop
         self._clock = clock
 
-    def run(self, claim: Claim) -> str | None:
+    def run(self, taken: Taken) -> str | None:
         """Run a claimed trial to its end, from its checkpoint if it has one, and record how it ended.
+
+        A trial that is frozen on the way, or taken up to be ended, is recorded as such.
 
         Returns:
             The class of its failure, or None if it did not fail.
@@ -138,11 +140,15 @@ class Objective:
             ClaimLost: the trial was given to another worker; nothing was written since.
             StorageUnavailable: the database or the disk could not be reached, or has no room; likewise.
         """
+        claim = taken.claim
         checkpoints = TrialCheckpoints(
             self._checkpoints / str(claim.number), fingerprint=self._spec.fingerprint, trial=claim.number
         )
         try:
-            state, value, failure = self._attempt(claim, checkpoints)
+            state, value, failure = self._end(claim, checkpoints) if taken.ends else self._attempt(claim, checkpoints)
+        except Frozen as frozen:
+            self._claims.put_back(claim, str(frozen), "frozen")
+            return None
         finally:
             # What one trial leaves behind would otherwise grow the worker by its whole graph.
             keras.utils.clear_session()
@@ -160,11 +166,20 @@ class Objective:
         trials = self._study.get_trials(deepcopy=False)
         remove_checkpoints_of(self._checkpoints, {trial.number for trial in trials if trial.state.is_finished()})
 
+    def _end(self, claim: Claim, checkpoints: TrialCheckpoints) -> tuple[TrialState, float | None, str | None]:
+        """Return how a frozen trial ends that is not wanted any more; keep its curve."""
+        trial = self._course.trial(claim)
+        values = list(trial.storage.get_trial(claim.trial_id).intermediate_values.values())
+        # Frozen on another machine, its checkpoint is not here, but what it reported is.
+        state = state_of(checkpoints)
+        self._keep_curve(trial, state.history if state is not None else {"val_accuracy": values}, best_epoch=None)
+        return TrialState.PRUNED, values[-1] if values else None, None
+
     def _attempt(self, claim: Claim, checkpoints: TrialCheckpoints) -> tuple[TrialState, float | None, str | None]:
-        trial = self._take_up(claim)
+        trial = self._course.trial(claim)
         try:
             return *self._train(trial, claim, checkpoints), None
-        except (Interrupted, ClaimLost, StorageUnavailable):
+        except (Frozen, Interrupted, ClaimLost, StorageUnavailable):
             raise
         except Exception as error:
             failure, reason = (DIVERGED, str(error)) if isinstance(error, NonFiniteLoss) else failure_of(error)
@@ -176,27 +191,6 @@ class Objective:
             trial.set_user_attr(REASON_KEY, reason)
             return TrialState.FAIL, None, failure
 
-    def _take_up(self, claim: Claim, attempt: int = 0) -> optuna.trial.Trial:
-        storage = self._study._storage
-        # A study of its own for each trial: `Study` remembers the trials that its last `ask` or `tell` saw, and no
-        # trial here passes through those.
-        study = optuna.load_study(
-            study_name=self._study.study_name,
-            storage=storage,
-            sampler=make_sampler(self._spec, claim.number, attempt),
-            pruner=self._study.pruner,
-        )
-        # The trial was created in a transaction of its own; Optuna's cache learns of it by reading.
-        study.get_trials(deepcopy=False)
-        if claim.number == 0 and attempt == 0 and self._spec.sampler.default_first:
-            storage.set_trial_system_attr(claim.trial_id, FIXED_PARAMETERS, self._default_parameters())
-        return optuna.trial.Trial(study, claim.trial_id)
-
-    def _default_parameters(self) -> dict[str, Any]:
-        hp = RangedHyperParameters(self._spec.parameters)
-        make_classifier(self._hypermodel, self._spec, self._data).build(hp)
-        return parameters_of(hp)
-
     def _train(
         self, trial: optuna.trial.Trial, claim: Claim, checkpoints: TrialCheckpoints
     ) -> tuple[TrialState, float | None]:
@@ -206,13 +200,6 @@ class Objective:
         trial, hp, model = self._build(trial, claim, hypermodel)
         resume = state_of(checkpoints)
         self._record_place(trial, model, resume)
-        report = ReportToTrial(
-            trial,
-            epochs=self._spec.epochs,
-            stop=self._stop,
-            history=resume.history if resume is not None else None,
-            clock=self._clock,
-        )
         keeper = CheckpointKeeper(
             checkpoints,
             claim=claim.count,
@@ -222,18 +209,28 @@ class Objective:
             moved=lambda epochs: self._claims.progressed(claim, epochs),
             clock=self._clock,
         )
+        report = ReportToTrial(
+            lambda epoch, value, last: self._course.epoch_ended(claim, epoch, value, last=last),
+            keeper,
+            stop=self._stop,
+            history=resume.history if resume is not None else None,
+            clock=self._clock,
+        )
         started = self._clock()
         training, validation = self._data.training, self._data.validation
         try:
             result = hypermodel.fit(
                 hp, model, training, validation, seed=seed, callbacks=[report], resume=resume, keeper=keeper
             )
+        except Frozen:
+            self._record_effort(trial, report, started)
+            raise
         except optuna.TrialPruned:
-            self._keep_curve(trial, report, best_epoch=None)
+            self._keep_curve(trial, report.history, best_epoch=None)
             self._record_effort(trial, report, started)
             return TrialState.PRUNED, report.history["val_accuracy"][-1]
         self._keep_model(trial, hypermodel.classifier(model), result)
-        self._keep_curve(trial, report, best_epoch=result.best_epoch)
+        self._keep_curve(trial, report.history, best_epoch=result.best_epoch)
         self._record_effort(trial, report, started)
         return TrialState.COMPLETE, result.value
 
@@ -253,7 +250,7 @@ class Objective:
             logger.info("trial %d: drawn again, as large as trial %d, which ran out", claim.number, too_large)
             self._claims.forget_parameters(claim)
             keras.utils.set_random_seed(derive_seed(self._spec.seed, "trial", claim.number))
-            trial = self._take_up(claim, attempt)
+            trial = self._course.trial(claim, attempt)
         return trial, hp, model
 
     def _record_place(self, trial: optuna.trial.Trial, model: keras.Model, resume: TrainingState | None) -> None:
@@ -276,16 +273,18 @@ class Objective:
         trial.set_user_attr(attributes.BEST_EPOCH, result.best_epoch + 1)
         trial.set_user_attr(attributes.VALIDATION_LOSS, result.history["val_loss"][result.best_epoch])
 
-    def _keep_curve(self, trial: optuna.trial.Trial, report: ReportToTrial, best_epoch: int | None) -> None:
+    def _keep_curve(
+        self, trial: optuna.trial.Trial, history: Mapping[str, list[float]], best_epoch: int | None
+    ) -> None:
         shown = None if best_epoch is None else best_epoch + 1
-        document = {**report.history, "best_epoch": shown}
+        document = {**history, "best_epoch": shown}
         self._keep(trial, "history", "history.json", lambda file: _write_json(file, document))
         title = f"{self._study.study_name}, trial {trial.number}"
         self._keep(
             trial,
             "learning_curve",
             "learning_curve.png",
-            lambda file: draw_learning_curve(report.history, best_epoch=shown, title=title, file=file),
+            lambda file: draw_learning_curve(history, best_epoch=shown, title=title, file=file),
         )
 
     def _keep(self, trial: optuna.trial.Trial, role: str, filename: str, write: Callable[[Path], None]) -> None:

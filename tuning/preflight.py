@@ -13,9 +13,16 @@ import numpy as np
 from models.classifier import ImageClassifier
 from models.training import VALIDATION_BATCH_SIZE, LabelledImages
 from storage.errors import BadInput, unknown_name
+from studies.space import SearchSpace
 from studies.spec import StudySpec, derive_seed
 from tuning.failures import failure_of
-from tuning.hyperparameters import RangedHyperParameters, distribution_of, extremes, parameters_of
+from tuning.hyperparameters import (
+    RangedHyperParameters,
+    distribution_of,
+    extremes,
+    parameters_of,
+    search_space,
+)
 from tuning.objective import TrainingData, make_classifier
 
 # Steps that are timed, after one that is not because it traces.
@@ -40,6 +47,7 @@ class Preflight:
     """What the preflight found.
 
     Attributes:
+        space: what is searched.
         parameters: the range of each searched parameter, in words, by name.
         defaults: its value in the first trial.
         default_weights, largest_weights: how many weights the default and the largest model have.
@@ -47,6 +55,7 @@ class Preflight:
         seconds: what the preflight itself took.
     """
 
+    space: SearchSpace
     parameters: dict[str, str]
     defaults: dict[str, Any]
     default_weights: int
@@ -56,8 +65,8 @@ class Preflight:
     seconds: float
 
     def document(self) -> dict[str, Any]:
-        """Return it as JSON-able data."""
-        return asdict(self)
+        """Return what is printed of it as JSON-able data."""
+        return {name: value for name, value in asdict(self).items() if name != "space"}
 
 
 def preflight(
@@ -86,6 +95,7 @@ def preflight(
     default_cost = _cost(hypermodel, spec, data, default, clock)
     alike = parameters_of(largest) == parameters_of(default)
     return Preflight(
+        space=search_space(space),
         parameters={name: words for name, known in space.items() if (words := _in_words(known)) is not None},
         defaults=parameters_of(default),
         default_weights=default_weights,

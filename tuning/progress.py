@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,7 +17,9 @@ from rich.table import Table
 from rich.text import Text
 
 from storage.claims import BUDGET_KEY, FAILURE_KEY, REASON_KEY, WORKER_KEY
+from studies import attributes
 from studies.leaderboard import best_trial
+from studies.strategies.strategy import is_frozen
 from tuning.status import duration
 
 SHOWN_RUNNING = 16
@@ -46,9 +49,20 @@ def finished_line(trial: FrozenTrial, best: FrozenTrial | None) -> str:
     return f"{head} {value}{mark}  {effort}  {parameters_in_words(trial)}"
 
 
+def frozen_line(trial: FrozenTrial) -> str:
+    """Return one plain line about a trial that was frozen."""
+    epochs = len(trial.intermediate_values)
+    value = trial.intermediate_values.get(epochs, math.nan)
+    effort = f"{epochs} epoch{'' if epochs == 1 else 's'}  {duration(_seconds(trial))}"
+    return f"trial {trial.number:>3} frozen   {value:.4f}  {effort}  {parameters_in_words(trial)}"
+
+
 def _seconds(trial: FrozenTrial) -> float:
-    duration = trial.duration
-    return duration.total_seconds() if duration is not None else 0.0
+    # Of all its claims together, where they were recorded.
+    recorded = trial.user_attrs.get(attributes.SECONDS)
+    if recorded is not None:
+        return float(recorded)
+    return trial.duration.total_seconds() if trial.duration is not None else 0.0
 
 
 @dataclass
@@ -69,6 +83,8 @@ class Progress:
     live: bool
     clock: Callable[[], float] = time.monotonic
     _told: set[int] = field(default_factory=set)
+    # By trial: the epochs after which it was last seen frozen.
+    _frozen: dict[int, int] = field(default_factory=dict)
     _started: float = 0.0
     _finished_before: int = 0
     _view: Live | None = None
@@ -77,6 +93,7 @@ class Progress:
         """Begin: what finished before is counted, but neither told again nor part of the rate."""
         trials = self.study.get_trials(deepcopy=False)
         self._told = {trial.number for trial in trials if trial.state.is_finished()}
+        self._frozen = {trial.number: len(trial.intermediate_values) for trial in trials if is_frozen(trial)}
         self._finished_before = sum(_counts(trial) for trial in trials)
         self._started = self.clock()
         if self.live:
@@ -91,8 +108,18 @@ class Progress:
             if trial.state.is_finished() and trial.number not in self._told:
                 self._told.add(trial.number)
                 self.console.print(finished_line(trial, best), highlight=False, soft_wrap=True, markup=False)
+        self._tell_frozen(trials)
         if self._view is not None:
             self._view.update(self._render(trials, best))
+
+    def _tell_frozen(self, trials: list[FrozenTrial]) -> None:
+        for trial in filter(is_frozen, trials):
+            epochs = len(trial.intermediate_values)
+            if self._frozen.get(trial.number) != epochs:
+                self._frozen[trial.number] = epochs
+                # The live view shows their count.
+                if self._view is None:
+                    self.console.print(frozen_line(trial), highlight=False, soft_wrap=True, markup=False)
 
     def stop(self) -> None:
         """Show what is new for the last time, and leave the terminal as it was."""
@@ -120,11 +147,12 @@ class Progress:
             pace = f"{3600 * fresh / elapsed:.0f} trials/h, about {duration(left)} left"
         pruned = sum(trial.state == TrialState.PRUNED for trial in trials)
         failed = sum(trial.state == TrialState.FAIL for trial in trials)
+        frozen = sum(is_frozen(trial) for trial in trials)
         line = Table.grid(padding=(0, 2))
         line.add_row(
             Text(self.study.study_name, style="bold"),
             ProgressBar(total=max(budget, 1), completed=min(done, budget), width=24),
-            f"{done}/{budget} trials, {pruned} pruned, {failed} failed",
+            f"{done}/{budget} trials, {frozen} frozen, {pruned} pruned, {failed} failed",
             f"{duration(elapsed)} so far, {pace}",
         )
         return line

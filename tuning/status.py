@@ -70,7 +70,8 @@ def _status_lines(standing: dict[str, Any]) -> Iterable[tuple[str, str]]:
     yield "state", standing["state"]
     yield "budget", f"{budget['done']} of {budget['trials']} trials done"
     yield "trials", ", ".join(f"{n} {state}" for state, n in standing["trials"].items() if n) or "none yet"
-    yield "epochs", f"{standing['epochs_trained']:,} trained"
+    of = f" of {budget['epochs']:,}" if budget["epochs"] is not None else ""
+    yield "epochs", f"{standing['epochs_trained']:,}{of} trained"
     if rate is not None:
         yield "rate", f"{rate:.1f} trials/h"
     if standing["forecast_s"] is not None:

@@ -24,19 +24,21 @@ from typing import IO, TYPE_CHECKING, Any, NoReturn
 import optuna
 
 from storage.artifacts import Artifacts
-from storage.claims import Claim, Claims, LeaseWatch, owner_name
+from storage.claims import OUT_OF_MEMORY, Claim, Claims, LeaseWatch, owner_name
 from storage.database import open_database
 from storage.errors import BadInput, ClaimLost, StorageUnavailable, TuningError
-from storage.settings import Home
+from storage.settings import STORAGE_VARIABLE, Home
 from studies import attributes
 from studies.attributes import DEFAULT_LIMITS, Limits
 from studies.leaderboard import find_study
 from studies.spec import StudySpec
-from studies.strategies import make_pruner
+from studies.strategies.chosen import make_strategy
+from studies.strategies.samplers import require_room
+from tuning.course import Course, Taken
 from tuning.devices import CPU, cpu_environment
-from tuning.failures import OUT_OF_MEMORY
 from tuning.heartbeat import Heartbeat
-from tuning.hypermodels import UserFile, load_hypermodel
+from tuning.hypermodels import load_hypermodel
+from tuning.user_files import UserFile, load_strategy
 from tuning.workforce import RENEWED
 
 if TYPE_CHECKING:
@@ -59,6 +61,7 @@ class WorkerOptions:
         storage_url: where the study is.
         home: where data and artifacts are.
         user_file: the file with the study's hypermodel, if it is a user's.
+        strategy_file: the file with its strategy, likewise.
         device: the name of what it trains on, recorded with each trial.
         precision: the Keras dtype policy, likewise.
         threads: CPU threads of the framework, likewise.
@@ -73,6 +76,7 @@ class WorkerOptions:
     storage_url: str
     home: Home
     user_file: UserFile | None
+    strategy_file: UserFile | None
     device: str
     precision: str
     threads: int
@@ -84,9 +88,10 @@ class WorkerOptions:
 
     def arguments(self, *, threads: int, claim: Claim | None) -> list[str]:
         """Return the command line of the worker that takes this one's place, with other threads."""
-        given = ["--study", self.study, "--storage", self.storage_url, "--device", self.device]
+        given = ["--study", self.study, "--device", self.device]
         given += ["--precision", self.precision, "--threads", str(threads)]
         given += ["--model", str(self.user_file)] if self.user_file is not None else []
+        given += ["--strategy", str(self.strategy_file)] if self.strategy_file is not None else []
         given += ["--supervised"] if self.supervised else []
         own = self.own_threads or self.threads
         held = ["--claim", json.dumps(asdict(claim)), "--own-threads", str(own)] if claim is not None else []
@@ -185,12 +190,11 @@ class _Worker:
         study = find_study(self._database, options.study)
         self._spec = StudySpec.stored(study.user_attrs.get(attributes.SPEC))
         self._limits: Limits = {**DEFAULT_LIMITS, **study.user_attrs.get(attributes.LIMITS, {})}
-        # The pruner is the study's for all trials; the sampler is made for each.
-        self._study = optuna.load_study(
-            study_name=study.study_name, storage=self._database, pruner=make_pruner(self._spec)
-        )
+        self._study = study
         owner = options.claim.owner if options.claim is not None else owner_name()
         self._claims = Claims(self._database, self._study._study_id, owner)
+        strategy = make_strategy(self._spec, load_strategy(self._spec.strategy.name, options.strategy_file))
+        self._course = Course(self._study, self._spec, strategy, self._claims)
         self._watch = LeaseWatch(self._claims)
         self._heartbeat = Heartbeat(
             self._claims, timeout_s=self._limits["trial_timeout_s"], timed_out=self._give_up_hung
@@ -210,7 +214,7 @@ class _Worker:
         ready.set()
         if self._options.claim is not None:
             self._database.fence(self._options.claim.trial_id, self._options.claim.id)
-            self._run_trial(objective, self._options.claim)
+            self._run_trial(objective, Taken(self._options.claim))
             if self._stop.is_set():
                 return 0
             # The threads were that trial's.
@@ -222,11 +226,12 @@ class _Worker:
             if trials_run >= self._limits["trials_per_worker"] or grown_bytes > self._limits["memory_growth_bytes"]:
                 logger.info("renewed after %d trials, grown by %.0f MB", trials_run, grown_bytes / 1e6)
                 return self._renew()
-            claim = self._claims.next()
-            if claim is not None:
-                self._continue_with_its_threads(claim)
+            taken = self._course.next()
+            if taken is not None:
+                if not taken.ends:
+                    self._continue_with_its_threads(taken.claim)
                 trials_run += 1
-                if self._run_trial(objective, claim) == OUT_OF_MEMORY:
+                if self._run_trial(objective, taken) == OUT_OF_MEMORY:
                     return self._renew()
             elif self._claims.standing().done:
                 return 0
@@ -251,11 +256,15 @@ class _Worker:
         set_precision(options.precision)
         data = open_training_data(self._study, spec, options.home)
         if options.preflight:
-            self._launcher.tell("preflight", **preflight(hypermodel, spec, data).document())
+            found = preflight(hypermodel, spec, data)
+            require_room(spec, found.space, self._claims.standing().budget)
+            self._study.set_user_attr(attributes.SPACE, found.space.document())
+            self._launcher.tell("preflight", **found.document())
         home = options.home
         checkpoints = home.checkpoints(self._study.study_name, self._study.user_attrs.get(attributes.UID, ""))
         return Objective(
             self._study,
+            self._course,
             spec,
             hypermodel,
             data,
@@ -268,16 +277,17 @@ class _Worker:
             self._stop,
         )
 
-    def _run_trial(self, objective: Objective, claim: Claim) -> str | None:
+    def _run_trial(self, objective: Objective, taken: Taken) -> str | None:
         """Run a claimed trial and record how it ended; return the class of its failure, if it failed."""
         from tuning.callbacks import Interrupted
         from tuning.objective import TrialError
 
+        claim = taken.claim
         logger.info("trial %d: claim %d", claim.number, claim.count)
         failure: str | None = None
         with self._heartbeat.of(claim):
             try:
-                failure = objective.run(claim)
+                failure = objective.run(taken)
             except Interrupted:
                 self._claims.put_back(claim, "interrupted")
                 return None
@@ -325,7 +335,7 @@ class _Worker:
         self._launcher.hand_over()
         arguments = self._options.arguments(threads=threads, claim=claim)
         other = cpu_environment(threads, os.environ) if threads != self._options.threads else {}
-        environment = {**os.environ, **other}
+        environment = {**os.environ, **other, STORAGE_VARIABLE: self._options.storage_url}
         os.execve(sys.executable, [sys.executable, "-m", "tuning", "worker", *arguments], environment)
 
 

@@ -57,7 +57,7 @@ def write_spec(folder: Path, *, epochs: int, sampler: str = "tpe") -> Path:
     file = folder / "slow.toml"
     file.write_text(
         f'dataset = "mnist_sample"\n[plan.cpu]\ntrials = 1\nepochs = {epochs}\npatience = {epochs}\n'
-        f'train_images = 256\nvalidation_images = 200\n[sampler]\nname = "{sampler}"\n[pruner]\nname = "none"\n'
+        f'train_images = 256\nvalidation_images = 200\n[sampler]\nname = "{sampler}"\n[strategy]\nname = "none"\n'
     )
     return file
 
@@ -76,7 +76,7 @@ def declare(spec: Path, home: Home, *, trials: int, model: str = "Slow", trial_t
     """Make a study without a launcher, for a worker that is started by hand."""
     declaration = read_declaration(spec)
     name, _ = parse_model(f"{MODELS}:{model}")
-    stored = make_spec(declaration, Overrides(), plan_name="cpu", model=name)
+    stored = make_spec(declaration, Overrides(), plan_name="cpu", model=name, strategy=declaration.strategy.name)
     dataset = prepare(stored.dataset, home)
     database = open_database(home.database_url, create=True)
     study, _ = create_or_load(database, STUDY, stored, lambda: describe(dataset, stored))

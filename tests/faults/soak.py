@@ -175,7 +175,8 @@ class Soak:
         (self._folder / "soak.toml").write_text(
             f'dataset = "mnist_sample"\n[plan.cpu]\ntrials = {self._form.trials}\nepochs = {self._form.epochs}\n'
             f"patience = {self._form.epochs}\ntrain_images = 512\nvalidation_images = 200\n"
-            '[pruner]\nname = "none"\n'
+            # By default trials freeze; with as many epochs as all of them have, each is thawed until it is whole.
+            f"budget_epochs = {self._form.trials * self._form.epochs}\n"
         )
 
     def _start_launcher(self) -> None:

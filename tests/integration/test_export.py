@@ -22,7 +22,7 @@ from storage.errors import BadInput, TuningError
 from storage.settings import CHECKOUT, Home
 from studies import attributes
 from studies.datasets.prepared import PreparedDataset, prepare
-from studies.spec import Pruner, Sampler, StudySpec, derive_seed
+from studies.spec import Sampler, StrategyChoice, StudySpec, derive_seed
 from studies.study_data import describe, split_of
 from tuning import bundle
 from tuning import export as exporting
@@ -45,7 +45,7 @@ SPEC = StudySpec(
     validation_images=500,
     patience=1,
     sampler=Sampler(),
-    pruner=Pruner(),
+    strategy=StrategyChoice(),
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 from pathlib import Path
@@ -19,7 +20,8 @@ pytestmark = pytest.mark.keras
 
 # A trial of about a second.
 SMALL = ("--dataset", "mnist_sample", "--train-images", "256", "--epochs", "3")
-LONG = ("--dataset", "mnist_sample", "--train-images", "1500", "--epochs", "300")
+# Trials that last, and that nobody but the user interrupts.
+LONG = ("--dataset", "mnist_sample", "--train-images", "1500", "--epochs", "300", "--strategy", "none")
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +45,12 @@ def test_a_study_has_exactly_its_budget_and_stock_optuna_agrees(tuned: CommandLi
     assert all(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in trials)
     assert len({json.dumps(trial.params, sort_keys=True) for trial in trials}) == 5
     status = tuned.json("status", "--json")
-    assert status["budget"] == {"trials": 5, "done": 5}
+    assert status["budget"] == {
+        "trials": 5,
+        "done": 5,
+        "epochs": tuned.study("mnist_sample").user_attrs["budget_epochs"],
+    }
+    assert status["trials"]["frozen"] == 0
     assert status["state"] == "done"
     best = tuned.study("mnist_sample").best_trial
     assert status["best"] == {"number": best.number, "value": best.value, "params": best.params}
@@ -67,7 +74,10 @@ def test_reports_are_each_epochs_own_and_the_value_is_that_of_the_kept_epoch(tun
 
 def test_both_workers_took_part_and_every_finished_trial_has_a_learning_curve(tuned: CommandLine) -> None:
     trials = tuned.study("mnist_sample").trials
-    assert len({trial.user_attrs["worker"] for trial in trials}) == 2
+    logs = [file.read_text() for file in tuned.home.glob("logs/mnist_sample/worker-*.log")]
+    started = [[int(number) for number in re.findall(r"trial (\d+): claim 1$", log, re.MULTILINE)] for log in logs]
+    assert [bool(numbers) for numbers in started] == [True, True]
+    assert sorted(number for numbers in started for number in numbers) == [0, 1, 2, 3, 4]
     storage = optuna.storages.get_storage(tuned.url)
     for trial in trials:
         shown = optuna.artifacts.get_all_artifact_meta(trial, storage=storage)
@@ -80,12 +90,14 @@ def test_both_workers_took_part_and_every_finished_trial_has_a_learning_curve(tu
 
 def test_the_output_names_every_default_the_forecast_and_one_line_for_each_trial(tuned: CommandLine) -> None:
     output = (tuned.home / "output").read_text()
-    for word in ("study", "data", "model", "plan", "sampler", "pruner", "seed", "workers"):
+    for word in ("study", "data", "model", "plan", "strategy", "sampler", "seed", "workers"):
         assert f"\n{word} " in "\n" + output
     for name in ("batch_size", "optimizer", "learning_rate", "dropout"):
         assert f"\n  {name}" in output
     assert "forecast: 5 trials in about" in output
-    assert sum(line.startswith("trial ") for line in output.splitlines()) == 5
+    lines = [line.split() for line in output.splitlines() if line.startswith("trial ")]
+    assert sorted(int(line[1]) for line in lines if line[2] != "frozen") == [0, 1, 2, 3, 4]
+    assert {line[2] for line in lines} <= {"complete", "pruned", "frozen"}
 
 
 def test_the_same_command_again_trains_nothing_and_a_larger_total_extends_the_study(
@@ -181,7 +193,9 @@ def test_one_ctrl_c_puts_the_running_trials_back_and_the_same_command_goes_on(co
 def test_no_worker_outlives_a_launcher_that_is_killed(command: CommandLine) -> None:
     process = command.start("tune", *LONG, "--trials", "2", "--workers", "2")
     wait_until(lambda: _running(command))
-    assert len(command.workers()) == 2
+    workers = command.workers()
+    assert len(workers) == 2
+    assert not any("://" in word for worker in workers for word in worker.cmdline()), "a URL may hold a password"
     process.kill()
     process.communicate()
     wait_until(lambda: not command.workers(), timeout_s=30)
@@ -189,7 +203,7 @@ def test_no_worker_outlives_a_launcher_that_is_killed(command: CommandLine) -> N
 
 
 def test_a_killed_worker_is_replaced_and_its_trial_is_finished_by_another(command: CommandLine) -> None:
-    process = command.start("tune", *SMALL[:-1], "30", "--trials", "2", "--workers", "1")
+    process = command.start("tune", *SMALL[:-1], "30", "--trials", "2", "--workers", "1", "--strategy", "none")
     (trial,) = wait_until(lambda: _running(command))
     (worker,) = command.workers()
     worker.send_signal(signal.SIGKILL)
@@ -201,6 +215,40 @@ def test_a_killed_worker_is_replaced_and_its_trial_is_finished_by_another(comman
     assert after[trial.number].state.is_finished()
     assert after[trial.number].params == trial.params
     assert "killed by signal 9" in after[trial.number].user_attrs["given_up"][0]["reason"]
+
+
+@pytest.mark.slow
+def test_a_trial_that_was_frozen_and_thawed_has_the_curve_of_one_that_was_not(
+    command: CommandLine, tmp_path: Path
+) -> None:
+    small = ("--dataset", "mnist_sample", "--train-images", "256", "--epochs", "4", "--workers", "1")
+    finished = command.run("tune", *small, "--strategy", "promotion", "--trials", "4", "--budget-epochs", "12")
+    trials = command.study("mnist_sample").trials
+    assert {trial.state for trial in trials} == {TrialState.COMPLETE, TrialState.PRUNED}
+    frozen = {int(line.split()[1]) for line in finished.stderr.splitlines() if line.split()[2:3] == ["frozen"]}
+    thawed = [trial for trial in trials if trial.number in frozen and len(trial.intermediate_values) > 1]
+    assert frozen
+    assert thawed
+    assert any(trial.state == TrialState.COMPLETE for trial in thawed)
+    for trial in trials:
+        names = {meta.filename for meta in optuna.artifacts.get_all_artifact_meta(trial, storage=_storage(command))}
+        assert "learning_curve.png" in names, "of what was ended while it was frozen, too"
+        assert "given_up" not in trial.user_attrs
+    assert sum(len(trial.intermediate_values) for trial in trials) <= 12 + 1 + 3
+    assert not list((command.home / "checkpoints").rglob("*.checkpoint")), "nothing is kept of what is over"
+
+    whole = CommandLine(tmp_path / "another home")
+    whole.run("tune", *small, "--strategy", "none", "--trials", "4")
+    for trial in thawed:
+        other = whole.study("mnist_sample").trials[trial.number]
+        if trial.params == other.params:
+            curve = trial.intermediate_values
+            assert curve == {epoch: other.intermediate_values[epoch] for epoch in curve}
+    assert trials[0].params == whole.study("mnist_sample").trials[0].params
+
+
+def _storage(command: CommandLine) -> optuna.storages.BaseStorage:
+    return optuna.storages.get_storage(command.url)
 
 
 BROKEN = '''
@@ -233,7 +281,7 @@ def test_failed_trials_have_a_class_and_a_reason_and_do_not_count(command: Comma
     (tmp_path / "study.toml").write_text(
         'dataset = "mnist_sample"\n[plan.cpu]\ntrials = 3\nepochs = 2\ntrain_images = 256\nvalidation_images = 200\n'
         '[parameters.learning_rate]\nlow = 0.001\nhigh = 0.002\nlog = true\n[sampler]\nname = "random"\n'
-        '[pruner]\nname = "none"\n'
+        '[strategy]\nname = "none"\n'
     )
     model = f"{tmp_path / 'mine.py'}:RunsOut"
     command.run("tune", "--spec", str(tmp_path / "study.toml"), "--model", model, "--workers", "1", "--seed", "3")

@@ -13,6 +13,7 @@ from optuna.study import StudyDirection
 
 from storage.claims import Claims
 from storage.database import Database, open_database
+from storage.settings import STORAGE_VARIABLE
 from studies import attributes
 from studies.declaration import Overrides, from_catalog, make_spec
 from tuning.cli import run
@@ -54,6 +55,10 @@ def refused(capsys: pytest.CaptureFixture[str], arguments: list[str], status: in
         ([*TUNE, "--space", "cor"], "unknown space 'cor'. Did you mean 'core'?"),
         ([*TUNE, "--trials", "0"], "--trials 0: must be at least 1"),
         ([*TUNE, "--trials", "many"], "Invalid value for '--trials': Input should be a valid integer"),
+        ([*TUNE, "--budget-epochs", "0"], "--budget-epochs 0: must be at least 1"),
+        ([*TUNE, "--strategy", "promotoin"], "unknown strategy 'promotoin'. Did you mean 'promotion'?"),
+        ([*TUNE, "--strategy", "none.py:Mine"], "there is no file"),
+        ([*TUNE, "--from-study", "fashion"], "--from-study fashion: there is no study here yet"),
         ([*TUNE, "--epochs", "0"], "--epochs 0: must be at least 1"),
         ([*TUNE, "--train-images", "0"], "--train-images 0: must be at least 1"),
         ([*TUNE, "--seed", "-1"], "--seed -1: must be at least 0"),
@@ -139,7 +144,9 @@ def test_a_home_that_cannot_be_written_is_refused(
 
 def stored_study(home: Path, name: str = "mnist_sample") -> Database:
     database = open_database(f"sqlite:///{home}/studies.db", create=True)
-    spec = make_spec(from_catalog("mnist_sample"), Overrides(), plan_name="cpu", model="models.cnn:CNN")
+    spec = make_spec(
+        from_catalog("mnist_sample"), Overrides(), plan_name="cpu", model="models.cnn:CNN", strategy="none"
+    )
     study_id = database.create_new_study([StudyDirection.MAXIMIZE], name)
     database.set_study_user_attr(study_id, attributes.SPEC, spec.model_dump(mode="json"))
     return database
@@ -182,6 +189,15 @@ def test_a_study_is_deleted_with_its_files_and_nothing_around_it(
     database = open_database(f"sqlite:///{home}/studies.db")
     assert database.get_all_studies() == []
     database.engine.dispose()
+
+
+def test_a_worker_is_told_by_the_environment_where_its_study_is(
+    capsys: pytest.CaptureFixture[str], home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored_study(home).engine.dispose()
+    monkeypatch.setenv(STORAGE_VARIABLE, f"sqlite:///{home}/studies.db")
+    line = refused(capsys, ["worker", "--study", "mnist_sampel"])
+    assert "unknown study 'mnist_sampel'. Did you mean 'mnist_sample'?" in line
 
 
 def test_a_running_study_is_not_deleted(

@@ -38,7 +38,13 @@ def test_every_declared_study_can_be_made(name: str) -> None:
     assert declaration.dataset == name
     assert declaration.dataset in DATASETS
     for plan_name in ("cpu", "gpu"):
-        spec = make_spec(declaration, Overrides(), plan_name=plan_name, model=hypermodel_name(declaration.model))
+        spec = make_spec(
+            declaration,
+            Overrides(),
+            plan_name=plan_name,
+            model=hypermodel_name(declaration.model),
+            strategy=declaration.strategy.name,
+        )
         info = DATASETS[name]
         assert spec.validation_images + (spec.train_images or 1) <= info.images("train")
 
@@ -86,13 +92,20 @@ def test_ranges_are_read(file: Path) -> None:
         (GOOD.replace("trials", "trails"), "plan.cpu.(trials: is missing|trails = 6: no such key)"),
         (GOOD + "epoch = 3", "plan.cpu.epoch = 3: no such key. Allowed: trials, epochs, train_images"),
         (GOOD + "patience = -1", "plan.cpu.patience = -1: input should be greater than or equal to 1"),
-        ("seeds = 1\n" + GOOD, "seeds = 1: no such key. Allowed: dataset, model, space, seed"),
+        ("seeds = 1\n" + GOOD, "seeds = 1: no such key. Allowed: dataset, model, space, seed, parameters, first"),
         ("seed = -1\n" + GOOD, "seed = -1: input should be greater than or equal to 0"),
         ("seed = 4294967296\n" + GOOD, "seed = 4294967296: input should be less than"),
         ('space = "huge"\n' + GOOD, "space = \"huge\": input should be 'core' or 'extended'"),
-        (GOOD + '[sampler]\nname = "grid"', "sampler.name = \"grid\": input should be 'tpe' or 'random'"),
-        (GOOD + "[sampler]\nseed = 1", "sampler.seed = 1: no such key. Allowed: name, startup_trials, default_first"),
-        (GOOD + "[pruner]\nreduction_factor = 1", "pruner.reduction_factor = 1: .*greater than or equal to 2"),
+        (GOOD + '[sampler]\nname = "sobol"', "sampler.name = \"sobol\": input should be 'model', 'tpe', 'cmaes'"),
+        (GOOD + "[sampler]\npoints = 0", "sampler.points = 0: input should be greater than or equal to 1"),
+        (GOOD + "[sampler]\nseed = 1", "sampler.seed = 1: no such key. Allowed: name, .*, default_first, points"),
+        (GOOD + "[strategy]\nreduction_factor = 1", "strategy.reduction_factor = 1: .*greater than or equal to 2"),
+        (GOOD + '[strategy]\nname = "asha"', 'strategy.name = "asha": must be one of freeze_thaw, .* file.py:Class'),
+        (GOOD + '[strategy]\ncost = "euros"', "strategy.cost = \"euros\": input should be 'epochs' or 'seconds'"),
+        (GOOD + "[strategy]\nmin_epoch = 1", "strategy.min_epoch = 1: no such key. Allowed: name, min_epochs"),
+        (GOOD + '[pruner]\nname = "none"', "pruner = .*: no such key. Allowed: dataset, .*, strategy"),
+        (GOOD + "budget_epochs = 0", "plan.cpu.budget_epochs = 0: input should be greater than or equal to 1"),
+        ("first = [[1]]\n" + GOOD, "first.0 = .*: input should be a valid dictionary"),
         (GOOD + "[parameters]\nx = {low = 2, high = 1}", "parameters.x = .*: low <= high must hold, received low=2"),
         (GOOD + "[parameters]\nx = {low = 1, hihg = 2}", "parameters.x.hihg = 2: no such key. Allowed: low, high"),
         (GOOD + "[parameters]\nx = {choices = []}", r"parameters.x.choices = \[\]: .*at least 1 item"),
@@ -136,10 +149,10 @@ def test_an_unknown_model_is_refused_with_the_names_that_exist(model: str) -> No
 def test_the_command_line_replaces_what_the_file_says(file: Path) -> None:
     file.write_text("seed = 5\n" + GOOD)
     declaration = read_declaration(file)
-    kept = make_spec(declaration, Overrides(), plan_name="cpu", model="models.cnn:CNN")
+    kept = make_spec(declaration, Overrides(), plan_name="cpu", model="models.cnn:CNN", strategy="freeze_thaw")
     assert (kept.seed, kept.epochs, kept.space, kept.train_images) == (5, 4, "core", None)
     given = Overrides(space="extended", epochs=9, train_images=100, seed=0)
-    spec = make_spec(declaration, given, plan_name="cpu", model="models.resnet:ResNet")
+    spec = make_spec(declaration, given, plan_name="cpu", model="models.resnet:ResNet", strategy="median")
     assert (spec.seed, spec.epochs, spec.space, spec.train_images) == (0, 9, "extended", 100)
     assert spec.model == "models.resnet:ResNet"
 
@@ -157,4 +170,4 @@ def test_the_command_line_replaces_what_the_file_says(file: Path) -> None:
 def test_an_override_out_of_range_is_refused(file: Path, overrides: Overrides, says: str) -> None:
     file.write_text(GOOD)
     with pytest.raises(BadInput, match=says):
-        make_spec(read_declaration(file), overrides, plan_name="cpu", model="models.cnn:CNN")
+        make_spec(read_declaration(file), overrides, plan_name="cpu", model="models.cnn:CNN", strategy="freeze_thaw")

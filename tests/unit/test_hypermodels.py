@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from storage.errors import BadInput
-from tuning.hypermodels import UserFile, load_hypermodel, parse_model
+from tuning.hypermodels import load_hypermodel, parse_model
+from tuning.user_files import UserFile
 
 
 @pytest.fixture
@@ -31,11 +32,6 @@ def test_a_users_model_is_named_by_file_class_and_content(file: Path) -> None:
     file.write_text("changed = True\n")
     assert user_file is not None
     assert user_file.name != name
-
-
-def test_a_relative_path_means_a_file_here(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(file.parent)
-    assert UserFile.parse("mine.py:Mine").path == file
 
 
 @pytest.mark.parametrize(

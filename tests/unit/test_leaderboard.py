@@ -19,7 +19,8 @@ from storage.database import Database, open_database
 from storage.errors import BadInput
 from storage.settings import Home
 from studies import attributes
-from studies.leaderboard import as_table, best_trial, find_study, leaderboard, status
+from studies.leaderboard import as_table, best_parameters, best_trial, find_study, leaderboard, status
+from tests.databases import claimed, new_study
 from tuning.status import duration, show_status, show_trials
 
 NOON = datetime(2026, 3, 1, 12, 0)
@@ -123,9 +124,51 @@ def test_status_counts_what_is_finished_and_reported(study: optuna.Study) -> Non
     assert "secret" not in said["storage"]
     assert said["state"] == "running"
     assert said["trials"] == {"complete": 1, "pruned": 1, "failed": 1, "running": 1, "waiting": 0, "frozen": 0}
-    assert said["budget"] == {"trials": 10, "done": 2}
+    assert said["budget"] == {"trials": 10, "done": 2, "epochs": None}
     assert said["epochs_trained"] == 4
     assert said["best"] == {"number": 0, "value": 0.9, "params": {"units": 32}}
+
+
+def test_status_and_the_leaderboard_tell_frozen_trials_from_those_that_were_interrupted(
+    database: Database, capsys: pytest.CaptureFixture[str]
+) -> None:
+    claims = new_study(database, budget=3)
+    study = optuna.load_study(study_name="mnist", storage=database)
+    study.set_user_attr(attributes.BUDGET_EPOCHS, 1200)
+    cold, interrupted = claimed(claims), claimed(claims)
+    for epoch in (1, 2):
+        database.set_trial_intermediate_value(cold.trial_id, epoch, 0.5)
+    claims.progressed(cold, 2)
+    claims.put_back(cold, "frozen after epoch 2", "frozen")
+    claims.put_back(interrupted, "asked to stop")
+    said = status(study, "sqlite://", HOME)
+    assert said["trials"] == {"complete": 0, "pruned": 0, "failed": 0, "running": 0, "waiting": 1, "frozen": 1}
+    assert said["budget"] == {"trials": 3, "done": 0, "epochs": 1200}
+    rows = {row["number"]: row for row in leaderboard(study)}
+    assert (rows[0]["state"], rows[0]["reason"], rows[0]["epochs"]) == ("WAITING", "frozen after epoch 2", 2)
+    assert rows[1]["reason"] == "asked to stop"
+    show_status(study, "sqlite:///x.db", HOME)
+    shown = capsys.readouterr().out
+    assert "1 waiting, 1 frozen" in shown
+    assert "2 of 1,200 trained" in shown
+
+
+def test_the_best_parameters_are_those_of_the_highest_reports_whatever_became_of_the_trials(
+    study: optuna.Study,
+) -> None:
+    study.add_trial(trial(0.9, curve=(0.5, 0.9), params={"units": 1}))
+    study.add_trial(trial(state=TrialState.PRUNED, curve=(0.95, 0.2), params={"units": 2}))
+    study.add_trial(trial(state=TrialState.RUNNING, curve=(0.9,), params={"units": 3}))
+    study.add_trial(trial(state=TrialState.RUNNING, params={"units": 4}))
+    assert best_parameters(study, 2) == [{"units": 2}, {"units": 1}]
+    assert best_parameters(study, 9) == [{"units": 2}, {"units": 1}, {"units": 3}]
+
+
+def test_parameters_that_failed_or_diverged_are_not_among_the_best(study: optuna.Study) -> None:
+    study.add_trial(trial(state=TrialState.FAIL, curve=(0.99,), params={"units": 1}))
+    study.add_trial(trial(state=TrialState.PRUNED, curve=(float("nan"),), params={"units": 2}))
+    study.add_trial(trial(0.5, curve=(0.5,), params={"units": 3}))
+    assert best_parameters(study, 9) == [{"units": 3}]
 
 
 def test_a_study_is_done_when_its_budget_is_spent_and_stopped_when_nothing_runs(study: optuna.Study) -> None:
@@ -230,7 +273,7 @@ def test_trials_and_status_in_json_are_the_promised_documents(
     show_trials(study, "json")
     assert json.loads(capsys.readouterr().out)[0]["params"] == {"learning_rate": 0.01}
     show_status(study, "sqlite:///x.db", HOME, as_json=True)
-    assert json.loads(capsys.readouterr().out)["budget"] == {"trials": 10, "done": 1}
+    assert json.loads(capsys.readouterr().out)["budget"] == {"trials": 10, "done": 1, "epochs": None}
 
 
 def test_tables_show_names_that_look_like_markup(database: Database, capsys: pytest.CaptureFixture[str]) -> None:

@@ -249,8 +249,13 @@ def test_without_python_given_the_first_that_really_runs_is_taken(checkout: Chec
             "tune MODEL=m SEED=-1 SPACE=core TRAIN_IMAGES=9 STORAGE=u SPEC=f NO_PROGRESS=1",
             "tune --model=m --space=core --train-images=9 --seed=-1 --storage=u --spec=f --no-progress",
         ),
+        (
+            "tune DATASET=d BUDGET_EPOCHS=90 STRATEGY=promotion FROM_STUDY=s",
+            "tune --dataset=d --budget-epochs=90 --strategy=promotion --from-study=s",
+        ),
         ("tune DATASET=d NO_PROGRESS=0", "tune --dataset=d"),
         ("worker STUDY=s STORAGE=u MODEL=m", "worker --study=s --storage=u --model=m"),
+        ("worker STUDY=s STORAGE=u STRATEGY=f.py:S", "worker --study=s --storage=u --strategy=f.py:S"),
         ("status", "status"),
         ("status STUDY=s JSON=1", "status --study=s --json"),
         ("trials STUDY=s FORMAT=csv", "trials --study=s --format=csv"),

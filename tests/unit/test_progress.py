@@ -12,6 +12,7 @@ from optuna.trial import TrialState, create_trial
 from rich.console import Console
 
 from storage.claims import BUDGET_KEY, FAILURE_KEY, REASON_KEY, WORKER_KEY
+from storage.rows import FROZEN_KEY
 from tuning.progress import Progress, finished_line, parameters_in_words, value_in_words
 
 
@@ -95,6 +96,58 @@ def test_without_a_terminal_each_finished_trial_is_told_exactly_once(study: optu
     assert lines[1].endswith("[red]odd[/red]")
 
 
+def freeze(study: optuna.Study, value: float, epochs: int) -> optuna.Trial:
+    # Not `ask`, which would take up what was frozen before.
+    trial = optuna.Trial(study, study._storage.create_new_trial(study._study_id))
+    trial.suggest_float("learning_rate", 0, 1)
+    for epoch in range(1, epochs + 1):
+        trial.report(value, epoch)
+    mark(study, trial, epochs)
+    return trial
+
+
+def mark(study: optuna.Study, trial: optuna.Trial, epochs: int | None) -> None:
+    """Let a trial be frozen after so many epochs, or run again."""
+    study._storage.set_trial_system_attr(trial._trial_id, FROZEN_KEY, epochs)
+    study._storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING if epochs is None else TrialState.WAITING)
+
+
+def test_without_a_terminal_a_frozen_trial_is_told_once_for_each_time_that_it_was_frozen(study: optuna.Study) -> None:
+    freeze(study, 0.1, 2)
+    shown = terminal()
+    progress = Progress(study, 4, shown.console, live=False, clock=shown)
+    progress.start()
+    trial = freeze(study, 0.25, 1)
+    for _ in range(3):
+        progress.update()
+    mark(study, trial, None)
+    progress.update()
+    trial.report(0.5, 2)
+    mark(study, trial, 2)
+    for _ in range(3):
+        progress.update()
+    lines = shown.text.getvalue().splitlines()
+    assert [line.split("  learning_rate")[0] for line in lines] == [
+        "trial   1 frozen   0.2500  1 epoch  0 s",
+        "trial   1 frozen   0.5000  2 epochs  0 s",
+    ]
+
+
+def test_the_live_view_counts_the_frozen_trials_instead_of_telling_them(study: optuna.Study) -> None:
+    shown = terminal(live=True)
+    progress = Progress(study, 4, shown.console, live=True, clock=shown)
+    progress.start()
+    try:
+        freeze(study, 0.25, 1)
+        progress.update()
+        rendered = terminal()
+        rendered.console.print(progress._render(study.trials, None))
+    finally:
+        progress.stop()
+    assert "0/4 trials, 1 frozen, 0 pruned, 0 failed" in rendered.text.getvalue()
+    assert "trial   0 frozen" not in shown.text.getvalue()
+
+
 def test_the_live_view_shows_where_the_study_stands(study: optuna.Study) -> None:
     add(study, 0.1)
     shown = terminal(live=True)
@@ -114,7 +167,7 @@ def test_the_live_view_shows_where_the_study_stands(study: optuna.Study) -> None
     finally:
         progress.stop()
     assert "mnist" in text
-    assert "2/4 trials, 0 pruned, 0 failed" in text
+    assert "2/4 trials, 0 frozen, 0 pruned, 0 failed" in text
     assert "60 trials/h, about 2 min left" in text
     assert "trial 2  3/4    0.4321" in " ".join(text.split(" ")) or "0.4321" in text
     assert "best so far: trial 1, 0.7000" in text

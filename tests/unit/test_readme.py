@@ -23,16 +23,16 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from storage import checkpoints, claims
-from storage.settings import Home
+from storage.claims import DIVERGED, OUT_OF_MEMORY
+from storage.settings import STORAGE_VARIABLE, Home
 from studies.datasets.inventory import InventoryEntry
 from studies.datasets.registry import DATASETS
 from studies.declaration import CATALOG, Declaration, catalog_names, from_catalog, hypermodel_name, read_declaration
 from studies.leaderboard import Row, status
-from studies.spec import CORE_PARAMETERS, HYPERMODELS, ParameterRange, Plan, Pruner, Sampler
+from studies.spec import CORE_PARAMETERS, HYPERMODELS, STRATEGIES, ParameterRange, Plan, Sampler, StrategyChoice
 from tests.databases import fresh_database
 from tuning import bundle, images, predict, worker, workforce
 from tuning.cli import app
-from tuning.failures import DIVERGED, OUT_OF_MEMORY
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("models", "storage", "studies", "tuning")
@@ -190,8 +190,8 @@ def test_every_environment_variable_is_described() -> None:
     described = {name for row in rows(section("Environment variables")) for name in named(row[0])}
     read = variables_read()
     assert {"TUNING_HOME", "DATA_DIR", "CUDA_VISIBLE_DEVICES"} <= read
-    # Ours to pass on to Python's and CUDA's own; PYTHON and CUDA are the Makefile's; Keras reads its backend itself.
-    assert read - {"PYTHONPATH"} | {"PYTHON", "CUDA", "KERAS_BACKEND"} == described
+    # Ours to pass on to Python's and CUDA's own; PYTHON and CUDA are the Makefile's; Keras and typer read theirs.
+    assert read - {"PYTHONPATH"} | {"PYTHON", "CUDA", "KERAS_BACKEND", STORAGE_VARIABLE} == described
     assert re.search(r"^CUDA \?=", MAKEFILE, re.MULTILINE)
     assert "$(PYTHON)" in MAKEFILE
 
@@ -205,7 +205,7 @@ def spec_keys() -> dict[str, FieldInfo]:
         "plan.*": Plan,
         "parameters.*": ParameterRange,
         "sampler": Sampler,
-        "pruner": Pruner,
+        "strategy": StrategyChoice,
     }
     found: dict[str, FieldInfo] = {}
     for name, field in Declaration.model_fields.items():
@@ -258,8 +258,8 @@ def test_the_example_of_a_studys_file_has_every_kind_of_key() -> None:
     tables = [("plan.*", table) for table in document["plan"].values()]
     tables += [("parameters.*", table) for table in document["parameters"].values()]
     given = {f"{prefix}.{key}" for prefix, table in tables for key in table}
-    given |= {f"{name}.{key}" for name in ("sampler", "pruner") for key in document[name]}
-    given |= {name for name in document if name not in ("plan", "parameters", "sampler", "pruner")}
+    given |= {f"{name}.{key}" for name in ("sampler", "strategy") for key in document[name]}
+    given |= {name for name in document if name not in ("plan", "parameters", "sampler", "strategy")}
     assert given >= set(SPEC_KEYS) - {"plan.*", "parameters.*"}
 
 
@@ -282,6 +282,13 @@ def test_every_catalog_file_says_what_it_costs(name: str) -> None:
     for measured in (cpu, gpu):
         words = " ".join(measured.split())
         assert words == "not measured yet." or re.match(r"20\d\d-\d\d-\d\d, .*: \d+ trials in .* accuracy", words)
+
+
+def test_every_strategy_is_told_apart() -> None:
+    text = section("How it searches")
+    for name in STRATEGIES:
+        assert len(row_of(text, name)) == 3
+        assert f'"{name}"' in named(row_of(section("A study's file"), "strategy.name")[2])[STRATEGIES.index(name)]
 
 
 def test_every_data_set_is_listed() -> None:

@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from storage.errors import SpecMismatch
-from studies.spec import ParameterRange, Pruner, Sampler, StudySpec, derive_seed, parse_duration
+from studies.spec import (
+    STRATEGIES,
+    ParameterRange,
+    Sampler,
+    StrategyChoice,
+    StudySpec,
+    derive_seed,
+    parse_duration,
+)
 
 
 def spec(**changes: Any) -> StudySpec:
@@ -28,7 +36,7 @@ def spec(**changes: Any) -> StudySpec:
         "validation_images": 5000,
         "patience": 10,
         "sampler": Sampler(),
-        "pruner": Pruner(),
+        "strategy": StrategyChoice(),
     }
     return StudySpec(**{**values, **changes})
 
@@ -45,13 +53,13 @@ CHANGES: list[dict[str, Any]] = [
     {"validation_images": 400},
     {"patience": 3},
     {"sampler": Sampler(startup_trials=3)},
-    {"pruner": Pruner(name="median")},
+    {"strategy": StrategyChoice(name="median")},
 ]
 
 
 def test_the_fingerprint_is_the_same_on_every_machine_and_in_every_version() -> None:
     # Written down once: should it change, studies that exist are refused.
-    assert spec().fingerprint == "7cd0589c3d1d9096fa04499cd146049fee7eb89b3dc13468efd2e7e92ffc6ea6"
+    assert spec().fingerprint == "299e87d35764d9422a78c867bbb650f421359624035b22d5d92410d749eedfed"
 
 
 def test_every_field_is_part_of_the_fingerprint() -> None:
@@ -87,7 +95,8 @@ def test_the_same_spec_is_accepted() -> None:
     [
         ({"epochs": 4}, "epochs is 3 there, 4 here"),
         ({"train_images": 100}, "train_images is not set there, 100 here"),
-        ({"pruner": Pruner(name="none")}, 'pruner.name is "successive_halving" there, "none" here'),
+        ({"strategy": StrategyChoice(name="none")}, 'strategy.name is "freeze_thaw" there, "none" here'),
+        ({"sampler": Sampler(points=4)}, "sampler.points is 3 there, 4 here"),
         ({"parameters": {"learning_rate": ParameterRange(low=1e-4, high=0.1, log=True)}},
          r"parameters.learning_rate.high is 0.01 there, 0.1 here"),
         ({"dataset": "cifar10", "epochs": 4}, 'dataset is "mnist" there, "cifar10" here'),
@@ -112,6 +121,17 @@ def test_no_difference_is_overlooked(change: dict[str, Any]) -> None:
 def test_a_spec_cannot_be_changed() -> None:
     with pytest.raises(ValidationError):
         spec().epochs = 5  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("name", [*STRATEGIES, "mine.py:Mine@0123456789abcdef"])
+def test_a_strategy_is_one_of_the_projects_or_a_users(name: str) -> None:
+    assert StrategyChoice(name=name).name == name
+
+
+@pytest.mark.parametrize("name", ["", "asha", "mine.py", "os:system"])
+def test_a_strategy_of_another_name_is_refused_with_the_names_that_exist(name: str) -> None:
+    with pytest.raises(ValidationError, match=r"must be one of freeze_thaw, promotion, .*, none, or file.py:Class"):
+        StrategyChoice(name=name)
 
 
 # --- Seeds ---

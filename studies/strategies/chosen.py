@@ -1,0 +1,38 @@
+"""The strategy that a spec names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from storage.errors import unknown_name
+from studies.spec import StudySpec
+from studies.strategies.freeze_thaw import FreezeThaw
+from studies.strategies.promotion import Promotion
+from studies.strategies.stopping import hyperband, median, never, successive_halving
+from studies.strategies.strategy import Strategy
+
+_OWN: dict[str, Callable[[StudySpec], Strategy]] = {
+    "freeze_thaw": FreezeThaw,
+    "promotion": Promotion,
+    "successive_halving": successive_halving,
+    "hyperband": hyperband,
+    "median": median,
+    "none": never,
+}
+
+
+def make_strategy(spec: StudySpec, users: type[Strategy] | None = None) -> Strategy:
+    """Return a study's strategy.
+
+    Args:
+        spec: the study's.
+        users: the class that a user's file has, where the spec names one.
+
+    Raises:
+        BadInput: the spec names a user's strategy, and none was given.
+    """
+    if spec.strategy.name in _OWN:
+        return _OWN[spec.strategy.name](spec)
+    if users is None:
+        raise unknown_name("strategy", spec.strategy.name, _OWN)
+    return users(spec)

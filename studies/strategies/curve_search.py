@@ -1,0 +1,430 @@
+"""Freeze-thaw search: which training to start, or to continue, next.
+
+Trials run to milestones, a geometric grid of epochs. Whenever a worker is free, one Gaussian process over (parameters,
+logarithm of the epoch), fitted to the curves so far of all trials, says whether a new configuration or the
+continuation of a frozen trial is the most likely to pass a threshold within a horizon, both drawn at random for each
+decision: a short horizon asks for quick gains, a long one lets late bloomers be found (the acquisition of ifBO,
+Rakotoarison et al. 2024, arXiv 2404.16795, section 4.2; freezing and thawing: Swersky et al. 2014, arXiv 1406.3896).
+Half of the thresholds lie a random step above the best value seen, half where the process itself expects its own top
+percent of random configurations. A share of the decisions follows asynchronous successive halving with promotion (Li
+et al. 2020, arXiv 1810.05934), whatever the model believes; so do all decisions while there are few trials.
+
+Everything is a pure function of the curves, the candidates and the seed: nothing is kept between calls.
+
+How to encode parameters: one column each in [0, 1] (logarithmic ones by their logarithm, integers and ordered choices
+by their position), NaN where a conditional parameter is inactive. An unordered choice takes one column per option (0
+or 1); the caller's `snap` step makes candidates valid again (round integers, keep only the largest of the options).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import lapack, solve_triangular
+from scipy.optimize import minimize
+from scipy.special import log_ndtr, ndtr
+
+Array = NDArray[np.float64]
+Indices = NDArray[np.int64]
+
+FEW_TRIALS = 8  # below: successive halving on quasi-random starts, the model has nothing to say yet
+RULE_SHARE = 0.1  # share of the decisions that follow successive halving
+REDUCTION = 3.0  # successive halving promotes the best 1 / REDUCTION of those that reached a milestone
+MAX_POINTS = 250  # points of the process: its Cholesky factor stays near 1 ms
+FIT_POINTS = 80  # points the hyperparameters are fitted on
+FIT_STEPS = 7  # steps of L-BFGS from the prior's mode
+MARGINS = (0.1, 0.3, 0.6)  # the warp's: least, without knowledge of the noise, most;
+NOISE_MARGIN = 8.0  # between them, in standard deviations of the noise
+STEPS_ABOVE = (-2.0, 0.0)  # log10 of the random step above the best value, in standard deviations of all values
+SHORTER = 1.7  # 1: the random horizon is log-uniform; above: shorter ones more often (0.5 was clearly worse)
+TOP_SHARE = 0.01  # the other threshold: this share of random configurations passes it at the end
+JITTER = 1e-6
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One trial so far: x (d,) in [0, 1] or NaN, values (e,) after epochs 1..e (higher is better, NaN: diverged).
+
+    until: the milestone a running trial goes to; else len(values).
+    """
+
+    x: Array
+    values: Array
+    state: Literal["running", "frozen", "ended"]
+    until: int
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Start candidate number `start`, or thaw curve number `thaw`: just one of them is set."""
+
+    start: int | None = None
+    thaw: int | None = None
+
+
+def milestones(horizon: int, step: float = 2.0) -> tuple[int, ...]:
+    """The epochs at which a trial asks again: 1, 2, 4, ... and the horizon (epochs of one full trial) itself."""
+    powers = np.round(step ** np.arange(np.ceil(np.log(max(horizon, 1)) / np.log(step)) + 1)).astype(int)
+    return (*(int(m) for m in np.unique(powers) if m < horizon), horizon)
+
+
+def candidates(curves: Sequence[Curve], d: int, *, seed: int, size: int = 256) -> Array:
+    """Return configurations (size, d) in [0, 1].
+
+    Row 0 is the next of a quasi-random sequence, then come uniform ones, then (the second half, once there are
+    FEW_TRIALS) mutations of the trials with the best values. The caller snaps them to its space before they go to
+    `choose`, in this order, with the same seed.
+    """
+    rng = _generator(curves, seed, 2)
+    local = size // 2 if len(curves) >= FEW_TRIALS else 0
+    everywhere = np.vstack([_quasi_random(len(curves), d, seed), rng.random((size - local - 1, d))])
+    if not local:
+        return everywhere
+    return np.vstack([everywhere, _mutations(_best_configurations(curves), local, rng)])
+
+
+def choose(
+    curves: Sequence[Curve], candidates: Array, *, horizon: int, seed: int, may_start: bool = True
+) -> Choice | None:
+    """What a free worker does next, to the next milestone; None: nothing may start and nothing is frozen.
+
+    candidates: (m, d) from `candidates`, snapped; horizon: epochs of one full trial; seed: the study's, the same at
+    each call. The first half of the candidates stands for random configurations.
+    """
+    frozen = [i for i, c in enumerate(curves) if c.state == "frozen" and len(c.values) < horizon]
+    may_start = may_start and len(candidates) > 0
+    if not frozen:
+        if not may_start:
+            return None
+        if not any(len(c.values) for c in curves):
+            return Choice(start=0)
+    rng = _generator(curves, seed, 3)
+    few = len(curves) < FEW_TRIALS or sum(len(c.values) > 0 for c in curves) < FEW_TRIALS // 2
+    if few or rng.random() < RULE_SHARE:
+        ruled = _by_rule(curves, frozen, milestones(horizon), may_start and (few or rng.random() < 0.3))
+        if ruled is not None:
+            return ruled
+    return _by_model(curves, candidates, frozen, horizon, may_start, rng)
+
+
+def _generator(curves: Sequence[Curve], seed: int, purpose: int) -> np.random.Generator:
+    """Random numbers that differ from decision to decision, and repeat for the same curves and seed."""
+    trained = sum(len(c.values) for c in curves)
+    return np.random.default_rng([abs(int(seed)), purpose, len(curves), trained, sum(c.until for c in curves)])
+
+
+def _quasi_random(number: int, d: int, seed: int) -> Array:
+    """(1, d): a member of Roberts' additive recurrence (2018, "R_d"), shifted at random: even without knowing n."""
+    rng = np.random.default_rng([abs(int(seed)), 1])
+    ratio = 2.0
+    for _ in range(40):  # the positive root of r^(d + 1) = r + 1
+        ratio = (1 + ratio) ** (1 / (d + 1))
+    steps = rng.permutation(ratio ** -np.arange(1.0, d + 1))
+    return np.asarray((rng.random(d) + number * steps) % 1.0)[None]
+
+
+def _peak(curve: Curve) -> float:
+    return float(np.max(curve.values, initial=-np.inf, where=np.isfinite(curve.values)))
+
+
+def _best_configurations(curves: Sequence[Curve], count: int = 6) -> Array:
+    best = np.argsort([-_peak(c) for c in curves], kind="stable")[:count]
+    x = np.array([curves[i].x for i in best], dtype=float)
+    return np.where(np.isnan(x), 0.5, x)
+
+
+def _mutations(parents: Array, count: int, rng: np.random.Generator) -> Array:
+    """Return (count, d): parents, better ones more often, changed.
+
+    In one, some or all coordinates: by small or large steps, drawn anew there, or crossed with another parent.
+    """
+    d = parents.shape[1]
+    base = parents[np.minimum(rng.geometric(0.35, count) - 1, len(parents) - 1)]
+    width = np.exp(rng.uniform(np.log(0.02), np.log(0.3), count))[:, None]
+    moved = base + width * rng.standard_normal((count, d))
+    anew = (moved < 0) | (moved > 1) | (rng.random(count) < 0.25)[:, None]
+    changed = rng.random((count, d)) < np.where(rng.random(count) < 0.5, 1.5 / d, 1.0)[:, None]
+    changed[np.arange(count), rng.integers(d, size=count)] = True
+    mutated = np.where(changed, np.where(anew, rng.random((count, d)), moved), base)
+    crossed = (rng.random(count) < 0.15)[:, None] & (rng.random((count, d)) < 0.5)
+    return np.where(crossed, parents[rng.integers(len(parents), size=count)], mutated)
+
+
+def _by_rule(curves: Sequence[Curve], frozen: Sequence[int], marks: Sequence[int], may_start: bool) -> Choice | None:
+    """Asynchronous successive halving with promotion: the furthest milestone first; else the quasi-random start."""
+    for mark in reversed(marks[:-1]):
+        reached = [(float(c.values[mark - 1]), -i) for i, c in enumerate(curves) if len(c.values) >= mark]
+        ranked = sorted((pair for pair in reached if np.isfinite(pair[0])), reverse=True)
+        for _, negative in ranked[: int(len(ranked) / REDUCTION)]:
+            if -negative in frozen and len(curves[-negative].values) == mark:
+                return Choice(thaw=-negative)
+    return Choice(start=0) if may_start else None
+
+
+@dataclass(frozen=True)
+class _Points:
+    """Where the process is known or asked: x (n, d), log epoch (n,), number of the trial (n,), negative if new."""
+
+    x: Array
+    log_epoch: Array
+    trial: Indices
+
+    def take(self, rows: Indices) -> _Points:
+        return _Points(self.x[rows], self.log_epoch[rows], self.trial[rows])
+
+    def join(self, other: _Points) -> _Points:
+        return _Points(
+            np.vstack([self.x, other.x]),
+            np.append(self.log_epoch, other.log_epoch),
+            np.append(self.trial, other.trial),
+        )
+
+
+@dataclass(frozen=True)
+class _Hyper:
+    """Kernel: variances of (asymptote, parameters x time, trial, trial x time, time, noise), lengths of x and time."""
+
+    lengths: Array
+    variances: Array
+    time: float
+
+    @staticmethod
+    def unpack(logs: Array) -> _Hyper:
+        d = len(logs) - 7
+        return _Hyper(np.exp(logs[:d]), np.exp(2 * logs[d : d + 6]), float(np.exp(logs[d + 6])))
+
+
+def _prior(d: int) -> tuple[Array, Array]:
+    """Mean and spread of the logs. Lengths grow with sqrt(d) (Hvarfner et al. 2024, arXiv 2402.02229)."""
+    mean = np.append(np.full(d, -0.3 + 0.5 * np.log(d)), [-0.2, -0.7, -1.2, -1.2, -0.7, -2.5, 0.4])
+    return mean, np.append(np.full(d, 0.8), [0.5, 0.5, 0.5, 0.5, 0.5, 0.7, 0.4])
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """The kernel between two sets of points, in the pieces that the gradient needs again."""
+
+    matern: Array
+    matern_slope: Array
+    smooth: Array
+    rough: Array
+    same: Array
+    gap: Array
+    total: Array
+
+
+def _kernel(a: _Points, b: _Points, hyper: _Hyper) -> _Parts:
+    """Matern 5/2 over x times (asymptote + time), a deviation per trial, and a curve common to all."""
+    left, right = a.x / hyper.lengths, b.x / hyper.lengths
+    squared = (left * left).sum(1)[:, None] + (right * right).sum(1) - 2 * left @ right.T
+    r = np.sqrt(5 * np.maximum(squared, 0))
+    decay = np.exp(-r)
+    matern, slope = (1 + r + r * r / 3) * decay, (5 / 3) * (1 + r) * decay
+    gap = np.abs(a.log_epoch[:, None] - b.log_epoch) / hyper.time
+    smooth, rough = np.exp(-0.5 * gap * gap), np.exp(-gap)
+    same = (a.trial[:, None] == b.trial).astype(float)
+    v = hyper.variances
+    total = matern * (v[0] + v[1] * smooth) + same * (v[2] + v[3] * rough) + v[4] * smooth
+    return _Parts(matern, slope, smooth, rough, same, gap, total)
+
+
+def _negative_log_posterior(logs: Array, points: _Points, z: Array, mean: Array, spread: Array) -> tuple[float, Array]:
+    """And its gradient with respect to the logs (Rasmussen & Williams 2006, equations 5.8 and 5.9)."""
+    hyper = _Hyper.unpack(logs)
+    parts = _kernel(points, points, hyper)
+    covariance = parts.total + (hyper.variances[5] + JITTER) * np.eye(len(z))
+    factor, failed = lapack.dpotrf(covariance, lower=1)
+    if failed:
+        return 1e10, np.zeros_like(logs)
+    inverse = np.tril(lapack.dpotri(factor, lower=1)[0])
+    inverse = inverse + np.tril(inverse, -1).T
+    weights = inverse @ z
+    value = 0.5 * z @ weights + np.log(np.diag(factor)).sum() + 0.5 * (((logs - mean) / spread) ** 2).sum()
+    gradient = _gradient(0.5 * (inverse - np.outer(weights, weights)), points.x, parts, hyper)
+    return float(value), gradient + (logs - mean) / spread**2
+
+
+def _gradient(outer: Array, x: Array, parts: _Parts, hyper: _Hyper) -> Array:
+    """outer: the derivative with respect to the covariance. O(n^2 d): the differences of x are never formed."""
+    v = hyper.variances
+    pull = outer * (v[0] + v[1] * parts.smooth) * parts.matern_slope
+    lengths = 2 * (pull.sum(1) @ (x * x) - (x * (pull @ x)).sum(0)) / hyper.lengths**2
+    field, common, trial = outer * parts.matern, outer * parts.smooth, outer * parts.same
+    field_time, trial_time, bent = field * parts.smooth, trial * parts.rough, parts.gap * parts.gap
+    sums = [field.sum(), field_time.sum(), trial.sum(), trial_time.sum(), common.sum(), np.trace(outer)]
+    time = ((v[1] * field_time + v[4] * common) * bent).sum() + v[3] * (trial_time * parts.gap).sum()
+    return np.concatenate([lengths, 2 * v * np.array(sums), [time]])
+
+
+def _fit(points: _Points, z: Array, rng: np.random.Generator) -> _Hyper:
+    """The hyperparameters' mode a posteriori, roughly: few steps on a random subset are as good as many on all."""
+    rows = np.sort(rng.permutation(len(z))[:FIT_POINTS])
+    mean, spread = _prior(points.x.shape[1])
+    found = minimize(
+        _negative_log_posterior,
+        mean,
+        args=(points.take(rows), z[rows], mean, spread),
+        jac=True,
+        method="L-BFGS-B",
+        options={"maxiter": FIT_STEPS},
+    )
+    return _Hyper.unpack(np.asarray(found.x) if found.fun < 1e9 else mean)
+
+
+class _Process:
+    """The posterior of one Gaussian process."""
+
+    def __init__(self, points: _Points, z: Array, hyper: _Hyper) -> None:
+        self._points, self._z, self._hyper = points, z, hyper
+        covariance = _kernel(points, points, hyper).total
+        self._factor = np.linalg.cholesky(covariance + (hyper.variances[5] + JITTER) * np.eye(len(z)))
+        half = solve_triangular(self._factor, z, lower=True, check_finite=False)
+        self._weights = solve_triangular(self._factor, half, lower=True, trans=1, check_finite=False)
+
+    def predict(self, asked: _Points) -> tuple[Array, Array]:
+        """Mean and standard deviation (n,), without noise."""
+        cross = _kernel(asked, self._points, self._hyper).total
+        half = solve_triangular(self._factor, cross.T, lower=True, check_finite=False)
+        variance = self._hyper.variances[:5].sum() - (half * half).sum(0)
+        return cross @ self._weights, np.sqrt(np.maximum(variance, 1e-9))
+
+    def believing(self, pending: _Points) -> _Process:
+        """As if pending points had come out as expected (kriging believer): the means stay, the spread shrinks."""
+        if not len(pending.trial):
+            return self
+        expected = _kernel(pending, self._points, self._hyper).total @ self._weights
+        return _Process(self._points.join(pending), np.append(self._z, expected), self._hyper)
+
+
+def _observations(
+    curves: Sequence[Curve], marks: Sequence[int], rng: np.random.Generator
+) -> tuple[Indices, Array, Array]:
+    """Return trial, epoch and warped value (all (n,)) at the milestones and latest epochs, at most MAX_POINTS.
+
+    Trials go in whole, better ones first but not only: a frozen trial without its points would look like a new one.
+    """
+    seen = [i for i, c in enumerate(curves) if len(c.values)]
+    peaks = np.array([_peak(curves[i]) for i in seen])
+    finite = peaks[np.isfinite(peaks)]
+    if not len(finite):
+        return np.zeros(0, dtype=np.int64), np.zeros(0), np.zeros(0)
+    best, middle = float(finite.max()), float(np.median(finite))
+    scale = best - middle or abs(best) or 1.0
+    margin = _margin(curves, middle, scale)
+    level = _warp(np.where(np.isfinite(peaks), peaks, finite.min()), best, scale, margin)
+    order = np.argsort(-(level / max(level.std(), 1e-9) + rng.random(len(seen))), kind="stable")
+    trials: list[int] = []
+    epochs: list[int] = []
+    for k in order:
+        own = [m for m in marks if m < len(curves[seen[k]].values)] + [len(curves[seen[k]].values)]
+        if len(trials) + len(own) > MAX_POINTS:
+            break
+        trials += [seen[k]] * len(own)
+        epochs += own
+    values = np.array([curves[i].values[e - 1] for i, e in zip(trials, epochs, strict=True)], dtype=float)
+    low = np.min(values, initial=best, where=np.isfinite(values))  # diverged: as bad as the worst that is known
+    z = _warp(np.where(np.isfinite(values), values, low), best, scale, margin)
+    return np.array(trials, dtype=np.int64), np.array(epochs, dtype=float), z
+
+
+def _warp(values: Array, best: float, scale: float, margin: float) -> Array:
+    """Logarithm of the regret, so that failures far below do not hide what matters: the top."""
+    return np.asarray(-np.log((best - values) / scale + margin))
+
+
+def _margin(curves: Sequence[Curve], middle: float, scale: float) -> float:
+    """Return how far above the best value the warp has its pole.
+
+    A small margin stretches the top, but takes noise there for progress. Noise: from second differences of the better
+    curves, after epoch 2, where curves bend little.
+    """
+    better = [c.values[2:] for c in curves if len(c.values) > 4 and _peak(c) >= middle]
+    bends = np.concatenate([np.diff(values, 2) for values in better]) if better else np.zeros(0)
+    bends = np.abs(bends[np.isfinite(bends)])
+    least, unknown, most = MARGINS
+    if not len(bends):
+        return unknown
+    noise = float(np.median(bends)) / (0.6745 * 6**0.5)
+    return float(np.clip(NOISE_MARGIN * noise / scale, least, most))
+
+
+def _encode(x: Array, inactive: NDArray[np.bool_]) -> Array:
+    """Inactive (NaN): in the middle, with a column of its own that says so."""
+    return np.hstack([np.where(np.isnan(x), 0.5, x), np.isnan(x[:, inactive]).astype(float)])
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What may be chosen: x (n, d), trial (n,), negative if new, epochs done (n,); the first `random` are random."""
+
+    x: Array
+    trial: Indices
+    done: Array
+    random: int
+
+    def at(self, epochs: Array) -> _Points:
+        return _Points(self.x, np.log(epochs), self.trial)
+
+
+def _by_model(
+    curves: Sequence[Curve],
+    candidates: Array,
+    frozen: Sequence[int],
+    horizon: int,
+    may_start: bool,
+    rng: np.random.Generator,
+) -> Choice | None:
+    trials, epochs, z = _observations(curves, milestones(horizon), rng)
+    waiting = set(frozen)
+    offered = [i for i in dict.fromkeys(trials.tolist()) if i in waiting]  # the best of them first
+    if not len(z) or not (offered or may_start):
+        return Choice(start=0) if may_start else Choice(thaw=frozen[0])
+    z = (z - z.mean()) / max(float(z.std()), 1e-9)
+    x = np.array([c.x for c in curves], dtype=float)
+    fresh = np.asarray(candidates, dtype=float)[: None if may_start else 0]
+    inactive = np.isnan(x).any(0) | np.isnan(fresh).any(0)
+    x, fresh = _encode(x, inactive), _encode(fresh, inactive)
+    points = _Points(x[trials], np.log(epochs), trials)
+    process = _Process(points, z, _fit(points, z, rng)).believing(_pending(curves, x))
+    number = np.append(-1 - np.arange(len(fresh)), np.array(offered, dtype=np.int64))
+    done = np.append(np.zeros(len(fresh)), [float(len(curves[i].values)) for i in offered])
+    asked = _Asked(np.vstack([fresh, x[offered]]), number, done, len(fresh) // 2)
+    best = int(np.argmax(_promise(process, asked, float(z.max()), horizon, rng)))
+    return Choice(start=best) if best < len(fresh) else Choice(thaw=offered[best - len(fresh)])
+
+
+def _pending(curves: Sequence[Curve], x: Array) -> _Points:
+    running = [i for i, c in enumerate(curves) if c.state == "running" and c.until > len(c.values)]
+    until = np.log([float(curves[i].until) for i in running])
+    return _Points(x[running], until, np.array(running, dtype=np.int64))
+
+
+def _promise(process: _Process, asked: _Asked, best: float, horizon: int, rng: np.random.Generator) -> Array:
+    """Logarithm of the probability (n,) to pass a random threshold within a random number of epochs from now."""
+    threshold = _threshold(process, asked, best, horizon, rng)
+    ahead = np.exp(np.log(horizon) * rng.random() ** SHORTER)
+    mean, spread = process.predict(asked.at(np.minimum(asked.done + ahead, horizon)))
+    return np.asarray(log_ndtr((mean - threshold) / spread))
+
+
+def _threshold(process: _Process, asked: _Asked, best: float, horizon: int, rng: np.random.Generator) -> float:
+    low, high = STEPS_ABOVE
+    if rng.random() < 0.5 or not asked.random:
+        return float(best + 10 ** rng.uniform(low, high))
+    rows = slice(asked.random)
+    at_end = _Points(asked.x[rows], np.full(asked.random, np.log(horizon)), asked.trial[rows])
+    return max(_upper_quantile(*process.predict(at_end)), best + 10**low)
+
+
+def _upper_quantile(mean: Array, spread: Array) -> float:
+    """What a share TOP_SHARE of the mixture of these normal distributions lies above (by bisection)."""
+    low, high = float((mean - 5 * spread).min()), float((mean + 5 * spread).max())
+    for _ in range(30):
+        middle = (low + high) / 2
+        below = float(ndtr((middle - mean) / spread).mean())
+        low, high = (middle, high) if below < 1 - TOP_SHARE else (low, middle)
+    return high

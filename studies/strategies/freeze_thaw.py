@@ -1,0 +1,83 @@
+"""Freeze-thaw search: the default strategy. Trials pause at milestones; a free worker takes up what promises most."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from optuna.trial import FrozenTrial, TrialState
+
+from storage.claims import Choice, Start, Thaw
+from studies.space import Points, SearchSpace
+from studies.spec import derive_seed
+from studies.strategies import curve_search
+from studies.strategies.curve_search import Curve
+from studies.strategies.strategy import Strategy, Verdict, View, fixed_parameters, is_frozen, is_running, values_of
+
+
+class FreezeThaw(Strategy):
+    """Chooses between new configurations and frozen trials by what an epoch of each is expected to gain.
+
+    See `curve_search` for the model.
+    """
+
+    freezes = True
+    proposes = True
+
+    def ask(self, view: View) -> Choice | None:
+        space = view.space
+        if space is None or not space.size:
+            return Start() if view.trials_left else None
+        return self._choose(view, space)
+
+    def decide(self, view: View, trial: FrozenTrial) -> Verdict:
+        if view.space is None or not view.space.size or trial.last_step not in self._milestones(view):
+            return "go on"
+        choice = self._choose(view, view.space, pausing=trial)
+        return "go on" if choice == Thaw(trial.number) else "freeze"
+
+    def _milestones(self, view: View) -> Sequence[int]:
+        return curve_search.milestones(view.epochs)
+
+    def _choose(self, view: View, space: SearchSpace, pausing: FrozenTrial | None = None) -> Choice | None:
+        numbers, curves, points = self._curves(view, space, pausing)
+        if not view.trials_left and not any(curve.state == "frozen" for curve in curves):
+            return None
+        seed = derive_seed(self.spec.seed, "freeze_thaw", len(numbers), sum(len(curve.values) for curve in curves))
+        placed = [replace(curve, x=point) for curve, point in zip(curves, points, strict=True)]
+        candidates = curve_search.candidates(placed, space.size, seed=seed)
+        candidates, features = _untried(candidates, space.features(candidates), curves)
+        choice = curve_search.choose(curves, features, horizon=view.epochs, seed=seed, may_start=view.trials_left > 0)
+        if choice is None:
+            return None
+        if choice.start is not None:
+            if self.spec.sampler.name != "model":
+                return Start()
+            return Start(space.params_at(candidates[choice.start]), number=len(view.trials))
+        return Thaw(numbers[choice.thaw]) if choice.thaw is not None else None
+
+    def _curves(
+        self, view: View, space: SearchSpace, pausing: FrozenTrial | None
+    ) -> tuple[Sequence[int], list[Curve], Points]:
+        """Return the numbers, the curves and the points `(n, space.size)` of the trials that have parameters."""
+        trials = [(trial, params) for trial in view.trials if (params := trial.params or fixed_parameters(trial))]
+        points = space.points_of([params for _, params in trials])
+        features = space.features(points)
+        milestones = self._milestones(view)
+        curves = []
+        for (trial, _), x in zip(trials, features, strict=True):
+            # What failed, diverged or did not fit, is as bad as can be, however it began.
+            values = np.array([np.nan] if trial.state == TrialState.FAIL else values_of(trial))
+            paused = is_frozen(trial) or (pausing is not None and trial.number == pausing.number)
+            runs = not paused and is_running(trial)
+            until = next((at for at in milestones if at > len(values)), view.epochs) if runs else len(values)
+            curves.append(Curve(x, values, "frozen" if paused else "running" if runs else "ended", until))
+        return [trial.number for trial, _ in trials], curves, points
+
+
+def _untried(points: Points, features: Points, curves: Sequence[Curve]) -> tuple[Points, Points]:
+    """Return the candidates that no trial had yet; all of them where a small space has no other left."""
+    tried = {curve.x.tobytes() for curve in curves}
+    new = [place for place, row in enumerate(features) if row.tobytes() not in tried]
+    return (points[new], features[new]) if new else (points, features)

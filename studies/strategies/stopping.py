@@ -1,0 +1,55 @@
+"""Strategies that stop trials for good: Optuna's pruners."""
+
+from __future__ import annotations
+
+import optuna
+from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, SuccessiveHalvingPruner
+from optuna.trial import FrozenTrial
+
+from studies.spec import StudySpec
+from studies.strategies.strategy import Strategy, Verdict, View
+
+
+class Stopping(Strategy):
+    """Starts trials one after the other, and prunes what Optuna's pruner would.
+
+    Args:
+        spec: the study's.
+        pruner: its resource is the epoch, counted from 1.
+    """
+
+    def __init__(self, spec: StudySpec, pruner: BasePruner) -> None:
+        super().__init__(spec)
+        self._pruner = pruner
+
+    def decide(self, view: View, trial: FrozenTrial) -> Verdict:
+        return "prune" if self._pruner.prune(view.study, trial) else "go on"
+
+
+def successive_halving(spec: StudySpec) -> Strategy:
+    """Return asynchronous successive halving that stops (Li et al. 2020, section 3.1 of arXiv:1810.05934v5)."""
+    given = spec.strategy
+    return Stopping(
+        spec, SuccessiveHalvingPruner(min_resource=given.min_epochs, reduction_factor=given.reduction_factor)
+    )
+
+
+def hyperband(spec: StudySpec) -> Strategy:
+    """Return Hyperband (Li et al. 2018, arXiv:1603.06560), its brackets run side by side."""
+    given = spec.strategy
+    return Stopping(
+        spec,
+        HyperbandPruner(
+            min_resource=given.min_epochs, max_resource=spec.epochs, reduction_factor=given.reduction_factor
+        ),
+    )
+
+
+def median(spec: StudySpec) -> Strategy:
+    """Return the median stopping rule (Golovin et al. 2017, section 3.2.2 of Google Vizier)."""
+    return Stopping(spec, MedianPruner(n_warmup_steps=spec.strategy.min_epochs))
+
+
+def never(spec: StudySpec) -> Strategy:
+    """Return the strategy that trains every trial to its end."""
+    return Stopping(spec, optuna.pruners.NopPruner())

@@ -1,0 +1,109 @@
+"""The interface of a strategy.
+
+A strategy is asked what a free worker does next, and after each epoch whether the trial goes on. It keeps nothing: both
+answers are functions of the study, so any worker on any host can give them, and a restart changes nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from storage.claims import ENDS_KEY, FIXED_PARAMETERS_KEY
+from storage.claims import Choice as Choice
+from storage.claims import Start as Start
+from storage.claims import Thaw as Thaw
+from storage.rows import CLAIM_KEY, FROZEN_KEY
+from studies.space import SearchSpace
+from studies.spec import StudySpec
+
+Verdict = Literal["go on", "freeze", "prune"]
+
+
+@dataclass(frozen=True)
+class View:
+    """What a strategy sees of its study.
+
+    Attributes:
+        study: Optuna's own; read only.
+        trials: all of them by number, as Optuna has them; those in the queue without having been frozen will be
+            continued without asking.
+        space: what is searched; None where it was not recorded.
+        epochs: the most epochs of a trial.
+        trials_left: how many trials may still be started.
+        epochs_left: how many epochs may still be trained, what is set aside taken off; infinite without a bound.
+    """
+
+    study: optuna.Study
+    trials: Sequence[FrozenTrial]
+    space: SearchSpace | None
+    epochs: int
+    trials_left: int
+    epochs_left: float = math.inf
+
+    def frozen(self) -> list[FrozenTrial]:
+        """Return the trials that can be thawed."""
+        return [trial for trial in self.trials if is_frozen(trial)]
+
+
+class Strategy:
+    """Decides what is trained on, and for how long. Derive from it and override what should be otherwise.
+
+    Args:
+        spec: the study's.
+    """
+
+    # Whether `decide` may answer "freeze", and whether `ask` says the parameters of the trials that it starts.
+    freezes = False
+    proposes = False
+
+    def __init__(self, spec: StudySpec) -> None:
+        self.spec = spec
+
+    def ask(self, view: View) -> Choice | None:
+        """Return what a free worker does: start a trial, thaw a frozen one, or nothing for now.
+
+        Once all trials were started, nothing runs and the answer is still None, the study ends.
+        """
+        return Start() if view.trials_left else None
+
+    def decide(self, view: View, trial: FrozenTrial) -> Verdict:
+        """Return whether a running trial goes on, is frozen until it is thawed, or is pruned for good.
+
+        It is asked after each epoch but the last one.
+
+        Args:
+            view: the study, this epoch's report in it.
+            trial: the one that reported; `trial.intermediate_values` are its validation accuracies, by epoch from 1.
+        """
+        return "go on"
+
+
+def is_frozen(trial: FrozenTrial) -> bool:
+    """Return whether a trial waits until it is thawed."""
+    return trial.state == TrialState.WAITING and trial.system_attrs.get(FROZEN_KEY) is not None
+
+
+def is_running(trial: FrozenTrial) -> bool:
+    """Return whether a trial trains, or will be continued without asking."""
+    if trial.state == TrialState.WAITING:
+        return not is_frozen(trial)
+    held = trial.system_attrs.get(CLAIM_KEY)
+    return trial.state == TrialState.RUNNING and held is not None and held["id"] is not None and not held.get(ENDS_KEY)
+
+
+def values_of(trial: FrozenTrial) -> list[float]:
+    """Return the values after epochs 1, 2, and so on, as far as none is missing."""
+    values = trial.intermediate_values
+    return [values[epoch] for epoch in range(1, len(values) + 1) if epoch in values]
+
+
+def fixed_parameters(trial: FrozenTrial) -> dict[str, Any]:
+    """Return the parameters that a trial which was just started is to have."""
+    fixed: dict[str, Any] = trial.system_attrs.get(FIXED_PARAMETERS_KEY, {})
+    return fixed

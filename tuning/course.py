@@ -1,0 +1,205 @@
+"""The course of a study: what a free worker takes up, and after each epoch whether its trial goes on.
+
+The same code serves real training and studies on a virtual clock; it knows no Keras, no process and no clock.
+
+A study ends when its trials were all started and its epochs are spent, or when the strategy wants none of the frozen
+ones. Then the trial with the best value is trained to its end if it was frozen, since what is exported must be whole,
+and the other frozen ones become PRUNED.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+from optuna.samplers import RandomSampler
+from optuna.trial import FrozenTrial, TrialState
+
+from storage.claims import BUDGET_KEY, FIXED_PARAMETERS_KEY, Choice, Claim, Claims, Start, Thaw
+from studies import attributes
+from studies.space import SearchSpace
+from studies.spec import StudySpec, derive_seed
+from studies.strategies.samplers import make_sampler
+from studies.strategies.strategy import Strategy, Verdict, View, is_frozen, is_running
+
+# How often a worker chooses anew at once when others were quicker, before it waits a little.
+MAX_OVERTAKEN = 5
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A trial that was taken up.
+
+    Attributes:
+        claim: the right to run it.
+        ends: whether it was frozen, and is only to be recorded as PRUNED.
+    """
+
+    claim: Claim
+    ends: bool = False
+
+
+class Course:
+    """The course of one study, as one worker follows it.
+
+    Args:
+        study: Optuna's own.
+        spec: the study's.
+        strategy: decides.
+        claims: the study's.
+    """
+
+    def __init__(self, study: optuna.Study, spec: StudySpec, strategy: Strategy, claims: Claims) -> None:
+        self._study = study
+        self._spec = spec
+        self._strategy = strategy
+        self._claims = claims
+
+    def next(self) -> Taken | None:
+        """Take up what comes next; None when there is nothing to do now.
+
+        Raises:
+            TooManyFailures: the last trials all failed.
+            StudyDeleted: the study is gone.
+            StorageUnavailable: the database cannot be reached.
+        """
+        for _ in range(MAX_OVERTAKEN):
+            choice = self._choice(self._view())
+            claim = self._claims.next(choice)
+            if claim is not None:
+                # A trial that was put back goes before any choice.
+                ends = isinstance(choice, Thaw) and choice.ends and claim.number == choice.number
+                return Taken(claim, ends)
+            if choice is None:
+                break
+        return None
+
+    def _choice(self, view: View) -> Choice | None:
+        choice: Choice | None = None
+        if view.trials_left or view.epochs_left > 0:
+            choice = self._strategy.ask(view)
+        if isinstance(choice, Thaw) and view.epochs_left <= 0:
+            choice = Start() if view.trials_left else None
+        if choice is not None or any(is_running(trial) for trial in view.trials):
+            return choice
+        if view.trials_left:
+            return Start()
+        frozen = view.frozen()
+        best = incumbent(view.trials)
+        if best is not None and is_frozen(best):
+            return Thaw(best.number)
+        return Thaw(frozen[0].number, ends=True) if frozen else None
+
+    def trial(self, claim: Claim, attempt: int = 0) -> optuna.trial.Trial:
+        """Return a claimed trial, ready to suggest its parameters.
+
+        Args:
+            claim: the right to it.
+            attempt: how often its parameters were drawn before.
+        """
+        storage = self._study._storage
+        attrs = storage.get_study_user_attrs(self._study._study_id)
+        space = _space_of(attrs)
+        first = first_parameters(self._spec, space, attrs.get(attributes.FIRST, []), claim.number)
+        if first is not None and attempt == 0:
+            storage.set_trial_system_attr(claim.trial_id, FIXED_PARAMETERS_KEY, first)
+        if self._strategy.proposes and self._spec.sampler.name == "model":
+            seed = derive_seed(self._spec.seed, "sampler", claim.number, attempt)
+            sampler: optuna.samplers.BaseSampler = RandomSampler(seed=seed)
+        else:
+            sampler = make_sampler(self._spec, space, claim.number, attempt)
+        # A study of its own for each trial: `Study` remembers the trials that its last `ask` or `tell` saw, and no
+        # trial here passes through those.
+        study = optuna.load_study(study_name=self._study.study_name, storage=storage, sampler=sampler)
+        # The trial was created in a transaction of its own; Optuna's cache learns of it by reading.
+        study.get_trials(deepcopy=False)
+        sampler.before_trial(study, storage.get_trial(claim.trial_id))
+        return optuna.trial.Trial(study, claim.trial_id)
+
+    def epoch_ended(self, claim: Claim, epoch: int, value: float, *, last: bool = False) -> Verdict:
+        """Report a trial's epoch; return whether it goes on.
+
+        Args:
+            claim: the right to it.
+            epoch: counted from 1.
+            value: the validation accuracy after it. An epoch trained again overwrites its report.
+            last: whether the trial ends with this epoch whatever is decided.
+
+        Raises:
+            ClaimLost: the trial was given to another worker.
+        """
+        storage = self._study._storage
+        storage.set_trial_intermediate_value(claim.trial_id, epoch, value)
+        if last or epoch >= self._spec.epochs:
+            return "go on"
+        # Reports of a former claim that lie ahead are not yet this one's.
+        view = self._view(up_to=(claim.number, epoch))
+        trial = view.trials[claim.number]
+        return self._strategy.decide(view, trial) if view.epochs_left > 0 else self._out_of_budget(view, trial)
+
+    def _out_of_budget(self, view: View, trial: FrozenTrial) -> Verdict:
+        best = incumbent(view.trials) is trial
+        if not self._strategy.freezes:
+            return "go on" if best else "prune"
+        # While others run, each may be the best in its turn: the best of all is thawed when nothing runs any more.
+        alone = not any(is_running(other) for other in view.trials if other is not trial)
+        return "go on" if best and alone and not view.trials_left else "freeze"
+
+    def _view(self, up_to: tuple[int, int] | None = None) -> View:
+        attrs = self._study._storage.get_study_user_attrs(self._study._study_id)
+        trials = self._study.get_trials(deepcopy=False)
+        if up_to is not None:
+            number, epoch = up_to
+            trials[number] = known = copy(trials[number])
+            known.intermediate_values = {at: value for at, value in known.intermediate_values.items() if at <= epoch}
+        started = sum(trial.state != TrialState.FAIL for trial in trials)
+        trials_left = max(0, int(attrs.get(BUDGET_KEY, 0)) - started)
+        budget = attrs.get(attributes.BUDGET_EPOCHS)
+        epochs_left = math.inf
+        if budget is not None:
+            # Each trial yet to come trains an epoch, and the best one to its end.
+            epochs_left = budget - spent_epochs(trials) - trials_left - self._set_aside(trials)
+        return View(self._study, trials, _space_of(attrs), self._spec.epochs, trials_left, epochs_left)
+
+    def _set_aside(self, trials: Sequence[FrozenTrial]) -> int:
+        best = incumbent(trials)
+        over = best is None or best.state.is_finished()
+        return 0 if over or best is None else self._spec.epochs - len(best.intermediate_values)
+
+
+def incumbent(trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
+    """Return the trial that reported the best value, the earliest of equals; None before any report."""
+    best = [(max(trial.intermediate_values.values(), default=math.nan), trial) for trial in trials]
+    reported = [(value, trial) for value, trial in best if not math.isnan(value) and trial.state != TrialState.FAIL]
+    return max(reported, key=lambda one: (one[0], -one[1].number))[1] if reported else None
+
+
+def spent_epochs(trials: Sequence[FrozenTrial]) -> int:
+    """Return how many epochs the trials trained, as far as they reported."""
+    return sum(len(trial.intermediate_values) for trial in trials)
+
+
+def first_parameters(
+    spec: StudySpec, space: SearchSpace | None, known_good: Sequence[dict[str, Any]], number: int
+) -> dict[str, Any] | None:
+    """Return what a trial of this number is to have, if it is one of the first: the defaults, then what is known good.
+
+    Args:
+        spec: the study's.
+        space: what is searched.
+        known_good: configurations that the study records.
+        number: of the trial.
+    """
+    if space is None:
+        return None
+    first = ([space.defaults] if spec.sampler.default_first else []) + [space.fits(one) for one in known_good]
+    return first[number] if number < len(first) else None
+
+
+def _space_of(attrs: Mapping[str, Any]) -> SearchSpace | None:
+    document = attrs.get(attributes.SPACE)
+    return SearchSpace.stored(document) if document is not None else None

@@ -1,0 +1,123 @@
+"""Classes of the user's own, each from the file that this process was started with.
+
+A spec read from a database is data. It may choose between what is already here; nothing that it says is imported.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from storage.errors import BadInput
+from studies.spec import STRATEGIES
+from studies.strategies.strategy import Strategy
+
+Class = TypeVar("Class")
+
+
+@dataclass(frozen=True)
+class UserFile:
+    """A Python file of the user's with a class in it.
+
+    Attributes:
+        path: the file.
+        class_name: the class.
+    """
+
+    path: Path
+    class_name: str
+
+    @classmethod
+    def parse(cls, kind: str, text: str) -> UserFile:
+        """Return what `file.py:Class` means.
+
+        Args:
+            kind: what the class is, `model` or `strategy`.
+            text: as given.
+
+        Raises:
+            BadInput: it is of another form, or the file cannot be read.
+        """
+        path, _, class_name = text.rpartition(":")
+        if not path.endswith(".py") or not class_name.isidentifier():
+            raise BadInput(f"{kind} {text!r}: one of your own is given as file.py:Class.")
+        file = Path(path).expanduser().resolve()
+        if not file.is_file():
+            raise BadInput(f"{kind} {text!r}: there is no file {file}. Give the path of the file that has the class.")
+        return cls(file, class_name)
+
+    @property
+    def name(self) -> str:
+        """The name in a spec: it changes with the file's content, and says nothing of where the file lies."""
+        digest = hashlib.sha256(self.path.read_bytes()).hexdigest()
+        return f"{self.path.name}:{self.class_name}@{digest[:16]}"
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.class_name}"
+
+
+def parse_strategy(text: str) -> tuple[str, UserFile | None]:
+    """Return the spec's name for a strategy given on the command line, and the user's file if it is one.
+
+    Raises:
+        BadInput: the file cannot be read.
+    """
+    if ".py:" not in text:
+        return text, None
+    user_file = UserFile.parse("strategy", text)
+    return user_file.name, user_file
+
+
+def load_strategy(name: str, user_file: UserFile | None) -> type[Strategy] | None:
+    """Return the class of a user's strategy that a spec names, or None for one of the project's own.
+
+    Raises:
+        BadInput: it is not that of the file this process was started with.
+    """
+    return None if name in STRATEGIES else load_class("strategy", name, user_file, lambda: Strategy)
+
+
+def load_class(kind: str, name: str, user_file: UserFile | None, parent: Callable[[], type[Class]]) -> type[Class]:
+    """Return the class that a spec names.
+
+    Args:
+        kind: what it is, `model` or `strategy`.
+        name: the spec's, see `UserFile.name`.
+        user_file: the file that this process was started with.
+        parent: returns what the class must derive from; called once the file is known to be the right one.
+
+    Raises:
+        BadInput: it is not that of the file, or the file cannot be imported.
+    """
+    if user_file is None:
+        raise BadInput(
+            f"the study's {kind} is {name!r}, of a user's file. Start the worker with that file: --{kind} file.py:Class"
+        )
+    if user_file.name != name:
+        raise BadInput(
+            f"the study's {kind} is {name!r}, but this worker was started with {user_file.name!r}."
+            " Start it with the same file, unchanged."
+        )
+    module_name = f"user_{kind}_{user_file.path.stem}"
+    specification = importlib.util.spec_from_file_location(module_name, user_file.path)
+    if specification is None or specification.loader is None:
+        raise BadInput(f"{user_file.path} cannot be imported. Give a Python file.")
+    module = importlib.util.module_from_spec(specification)
+    sys.modules[module_name] = module
+    try:
+        specification.loader.exec_module(module)
+    except Exception as error:
+        raise BadInput(
+            f"{user_file.path} cannot be imported: {type(error).__name__}: {error}. Mend the file."
+        ) from error
+    found = getattr(module, user_file.class_name, None)
+    wanted_class = parent()
+    if not isinstance(found, type) or not issubclass(found, wanted_class):
+        wanted = f"{wanted_class.__module__}.{wanted_class.__name__}"
+        raise BadInput(f"{user_file}: must be a class derived from {wanted}, found {found!r}.")
+    return found
