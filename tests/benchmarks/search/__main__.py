@@ -1,0 +1,191 @@
+"""``make bench-search``: simulate what is missing, then print one table.
+
+Studies that were simulated before are kept under .bench/search, so that this can be stopped at any time and goes on
+where it was. ``--smoke`` takes a few tables and seeds, and ends within two minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+from storage.errors import BadInput
+from tests.benchmarks.search import draw, lcbench, summary
+from tests.benchmarks.search.contestants import OWN, PEERS, find_contestant, runnable, version_of
+from tests.benchmarks.search.play import play, prepare_process, quieten
+from tests.benchmarks.search.results import Key, Result, Results
+from tests.benchmarks.search.tables import ROOT, find_table, lcbench_names, synthetic_names
+
+RESULTS = ROOT / ".bench" / "search"
+LCBENCH = ROOT.parent / "shared" / "bench" / "lcbench"
+RECORDED = ROOT / "studies" / "recorded"  # tables that ship with the project
+
+SMOKE_LCBENCH = ("lcbench/fashion_mnist", "lcbench/higgs", "lcbench/segment")
+SMOKE_CONTESTANTS = ("random", "tpe_median", "asha")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be known.
+
+    Attributes:
+        tables, contestants, workers, seeds: of the studies, each with each.
+        budget_r: worker-epochs of a study, in R.
+        jobs: processes.
+        until_seen: studies end at the first value in the top 1%.
+    """
+
+    tables: tuple[str, ...]
+    contestants: tuple[str, ...]
+    workers: tuple[int, ...]
+    seeds: int
+    budget_r: int
+    jobs: int
+    until_seen: bool
+
+    def studies(self) -> list[Key]:
+        """Return every study, in an order in which all tables and contestants grow alike."""
+        grid = product(range(self.seeds), self.workers, self.tables, self.contestants)
+        return [Key(table, contestant, workers, seed) for seed, workers, table, contestant in grid]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return its exit status."""
+    quieten()
+    given = _parser().parse_args(arguments)
+    try:
+        plan = _plan(given)
+        found = simulate_missing(plan, Results(RESULTS))
+    except BadInput as error:
+        print(error, file=sys.stderr)
+        return error.exit_status
+    except KeyboardInterrupt:
+        print("Stopped. What was simulated is kept: the same command goes on.", file=sys.stderr)
+        return 130
+    tables = {name: find_table(name) for name in plan.tables}
+    print(summary.text(found, tables, plan.contestants, plan.workers, plan.budget_r, given.against))
+    if given.draw:
+        draw.save(given.draw, found, tables, plan.contestants, plan.workers, plan.budget_r)
+        print(f"drew {given.draw}", file=sys.stderr)
+    return 0
+
+
+def simulate_missing(plan: Plan, results: Results) -> list[Result]:
+    """Simulate the studies of a plan that have no usable result yet; return all its results."""
+    known = _known(plan, results)
+    missing = [key for key in plan.studies() if key not in known]
+    print(f"{len(known)} studies are known, {len(missing)} to simulate.", file=sys.stderr)
+    if missing:
+        spawn = multiprocessing.get_context("spawn")
+        pool = ProcessPoolExecutor(plan.jobs, spawn, initializer=prepare_process)
+        try:
+            _collect(pool, missing, plan, results, known)
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+    return [known[key] for key in plan.studies()]
+
+
+def _collect(
+    pool: ProcessPoolExecutor, missing: Sequence[Key], plan: Plan, results: Results, known: dict[Key, Result]
+) -> None:
+    futures = [pool.submit(play, key, plan.budget_r, plan.until_seen) for key in missing]
+    for count, future in enumerate(as_completed(futures), start=1):
+        result = future.result()
+        results.add(result)
+        known[result.key] = result
+        if sys.stderr.isatty() or count % 100 == 0 or count == len(missing):
+            print(f"{count} of {len(missing)}", end="\r" if sys.stderr.isatty() else "\n", file=sys.stderr)
+
+
+def _known(plan: Plan, results: Results) -> dict[Key, Result]:
+    known: dict[Key, Result] = {}
+    wanted = set(plan.studies())
+    for name, contestant in product(plan.tables, plan.contestants):
+        table = find_table(name)
+        version, budget = version_of(find_contestant(contestant), table), plan.budget_r * table.horizon
+        known |= {
+            key: result.within(budget)
+            for key, result in results.read(name, contestant).items()
+            if key in wanted and result.version == version and result.covers(budget, cut=plan.until_seen)
+        }
+    return known
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.search", description=__doc__)
+    parser.add_argument("--smoke", action="store_true", help="a few tables and seeds; ends within two minutes")
+    parser.add_argument("--tables", nargs="+", help="paths of .npz, or names; default: all that are here")
+    parser.add_argument("--contestants", nargs="+", help=f"default: all of {', '.join((*OWN, *PEERS))} that run here")
+    parser.add_argument("--workers", nargs="+", type=int, help="W; default: 1 4 8 32")
+    parser.add_argument("--seeds", type=int, help="studies of each kind; default: 10")
+    parser.add_argument("--budget", type=int, help="worker-epochs of a study, in R; default: 80")
+    parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1), help="processes; default: %(default)s")
+    parser.add_argument(
+        "--until-seen", action="store_true", help="end a study at its first value in the top 1%%: no regret, but faster"
+    )
+    parser.add_argument("--against", help="whose ratios to the others; default: the first contestant")
+    parser.add_argument("--draw", type=Path, metavar="PNG", help="draw regret against worker-epochs")
+    return parser
+
+
+def _plan(given: argparse.Namespace) -> Plan:
+    smoke = given.smoke
+    tables = tuple(given.tables or (_smoke_tables() if smoke else _all_tables()))
+    names = given.contestants or ((*OWN, *SMOKE_CONTESTANTS) if smoke else (*OWN, *PEERS))
+    contestants, reasons = runnable(dict.fromkeys(names))
+    for name, reason in reasons.items():
+        print(f"without {name}: {reason}", file=sys.stderr)
+    if not contestants:
+        raise BadInput(f"none of {', '.join(names)} can run here. Install what is missing, or name another one.")
+    against = given.against
+    if against and against not in contestants:
+        raise BadInput(f"--against {against} is not among the contestants: {', '.join(contestants)}.")
+    plan = Plan(
+        tables=tables,
+        contestants=tuple(contestants),
+        workers=tuple(given.workers or ((8,) if smoke else (1, 4, 8, 32))),
+        seeds=given.seeds if given.seeds is not None else (3 if smoke else 10),
+        budget_r=given.budget if given.budget is not None else (20 if smoke else 80),
+        jobs=given.jobs,
+        until_seen=given.until_seen,
+    )
+    for name, number in (("seeds", plan.seeds), ("budget", plan.budget_r), ("jobs", plan.jobs), *_named(plan.workers)):
+        if number < 1:
+            raise BadInput(f"--{name} is {number}. Give at least 1.")
+    for table in tables:
+        find_table(table)  # refuses what cannot be used before anything is simulated
+    return plan
+
+
+def _named(workers: Iterable[int]) -> list[tuple[str, int]]:
+    return [("workers", number) for number in workers]
+
+
+def _all_tables() -> list[str]:
+    return [*_lcbench(lcbench_names()), *_shipped(), *synthetic_names()]
+
+
+def _smoke_tables() -> list[str]:
+    return [*_lcbench(SMOKE_LCBENCH), *_shipped(), *synthetic_names()]
+
+
+def _shipped() -> list[str]:
+    return [os.path.relpath(path) for path in sorted(RECORDED.glob("*.npz"))]
+
+
+def _lcbench(names: Sequence[str]) -> Sequence[str]:
+    if lcbench.is_here(LCBENCH):
+        return names
+    print(f"without LCBench: it needs {LCBENCH} and onnxruntime", file=sys.stderr)
+    return ()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

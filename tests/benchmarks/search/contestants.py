@@ -1,0 +1,152 @@
+"""Who searches. A contestant is made anew for every study, from the space, R and the study's seed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from optuna.distributions import BaseDistribution
+
+from storage.errors import unknown_name
+from studies.spec import Sampler, StrategyChoice
+from tests.benchmarks.search import peers, syne_tune
+from tests.benchmarks.search.references import Promotion, RandomSearch
+from tests.benchmarks.search.tables import ROOT, Table
+from tuning.rehearsal import Rehearsal
+from tuning.simulation import Contestant
+
+# (space, R in epochs, the study's seed) -> a fresh contestant. One with a method `close()` is closed after its study.
+Factory = Callable[[Mapping[str, BaseDistribution], int, int], Contestant]
+
+# Results of another one are simulated again: for a change of what a simulation means.
+LABORATORY: Final = "1"
+
+
+def nothing() -> None:
+    """Nothing is missing."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A contestant that can be named.
+
+    Attributes:
+        factory: makes one for a study.
+        version: of its settings and code; results of another version are not used.
+        missing: returns why it cannot run here, or None.
+    """
+
+    factory: Factory
+    version: str
+    missing: Callable[[], str | None] = nothing
+
+
+def code_version(*files: str) -> str:
+    """Return a version that changes with the bytes of files, given relative to the repository's root."""
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update((ROOT / file).read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def source_files(folder: str) -> list[str]:
+    """Return the Python files of a folder, relative to the repository's root, for `code_version`."""
+    return sorted(str(Path(file).relative_to(ROOT)) for file in (ROOT / folder).glob("*.py"))
+
+
+def settings_version(settings: Mapping[str, object]) -> str:
+    """Return a version that changes with settings."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _own(strategy: str, sampler: Literal["model", "random"]) -> Entry:
+    return Entry(
+        lambda space, horizon, seed: Rehearsal(
+            space, horizon, seed, strategy=StrategyChoice(name=strategy), sampler=Sampler(name=sampler)
+        ),
+        code_version(*source_files("studies/strategies"), "studies/space.py", "tuning/course.py"),
+    )
+
+
+# The project's own strategies. The first one is what the ratios are of.
+OWN: Final[Mapping[str, Entry]] = {
+    "freeze_thaw": _own("freeze_thaw", "model"),
+    "promotion": _own("promotion", "random"),
+}
+
+
+def _optuna(name: str) -> Entry:
+    settings = peers.SETTINGS[name]
+    return Entry(
+        lambda space, horizon, seed: peers.OptunaSearch(space, horizon, seed, settings),
+        f"optuna {peers.version_of('optuna')} {settings_version(settings)}",
+        peers.torch_missing if settings["sampler"] == "gp" else nothing,
+    )
+
+
+def _asha() -> Entry:
+    settings = peers.SETTINGS["asha"]
+    factor, first = settings["reduction_factor"], settings["min_epochs"]
+    return Entry(
+        lambda space, horizon, seed: Promotion(space, horizon, seed, factor=factor, first=first),
+        settings_version(settings),
+    )
+
+
+def _keras_tuner() -> Entry:
+    settings = peers.SETTINGS["keras_tuner_hyperband"]
+    return Entry(
+        lambda space, horizon, seed: peers.KerasTunerHyperband(space, horizon, seed, factor=settings["factor"]),
+        f"keras-tuner {peers.version_of('keras-tuner')} {settings_version(settings)}",
+    )
+
+
+def _syne_tune(name: str) -> Entry:
+    settings = peers.SETTINGS[name]
+    return Entry(
+        lambda space, horizon, seed: syne_tune.SyneTune(space, horizon, seed, **settings),
+        settings_version(settings),  # its requirements are pinned
+        lambda: syne_tune.missing(settings["environment"]),
+    )
+
+
+PEERS: Final[Mapping[str, Entry]] = {
+    "random": Entry(lambda space, horizon, seed: RandomSearch(space, seed), "1"),
+    **{name: _optuna(name) for name in ("tpe_median", "tpe_hyperband", "tpe_halving", "gp_halving")},
+    "asha": _asha(),
+    "keras_tuner_hyperband": _keras_tuner(),
+    **{name: _syne_tune(name) for name in ("syne_tune_asha", "syne_tune_promotion", "syne_tune_mobster")},
+}
+
+
+def find_contestant(name: str) -> Entry:
+    """Return the contestant of a name.
+
+    Raises:
+        BadInput: there is none.
+    """
+    known = {**OWN, **PEERS}
+    if name not in known:
+        raise unknown_name("contestant", name, known)
+    return known[name]
+
+
+def version_of(entry: Entry, table: Table) -> str:
+    """Return what a result depends on besides its key."""
+    return f"{LABORATORY}/{table.fingerprint}/{entry.version}"
+
+
+def runnable(names: Iterable[str]) -> tuple[list[str], dict[str, str]]:
+    """Return the contestants that can run here, and why the others cannot.
+
+    Raises:
+        BadInput: one does not exist.
+    """
+    reasons = {name: find_contestant(name).missing() for name in names}
+    return [name for name, reason in reasons.items() if reason is None], {
+        name: reason for name, reason in reasons.items() if reason is not None
+    }

@@ -1,0 +1,102 @@
+"""Searches in a few lines, as peers and as what the laboratory itself is tested with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from optuna.distributions import BaseDistribution
+
+from studies.curve_tables import Scalar
+from tests.benchmarks.search.drawing import draw_configurations
+from tuning.simulation import Run
+
+
+class RandomSearch:
+    """Every configuration is drawn at random and trained to the end."""
+
+    def __init__(self, space: Mapping[str, BaseDistribution], seed: int) -> None:
+        self._space = space
+        self._random = np.random.default_rng([4, seed])
+        self._started = 0
+
+    def next(self) -> Run | None:
+        (params,) = draw_configurations(self._space, self._random, 1)
+        self._started += 1
+        return Run(self._started - 1, params, first_epoch=1)
+
+    def reported(self, trial: int, epoch: int, value: float) -> bool:
+        return True
+
+
+class Foresight(RandomSearch):
+    """An oracle that nothing real can beat by stopping alone: of random configurations it trains winners only.
+
+    Every other is stopped after its first epoch.
+
+    Args:
+        space: what to draw from.
+        seed: of the draws.
+        wins: whether a configuration is worth training.
+    """
+
+    def __init__(
+        self, space: Mapping[str, BaseDistribution], seed: int, wins: Callable[[Mapping[str, Scalar]], bool]
+    ) -> None:
+        super().__init__(space, seed)
+        self._wins = wins
+        self._winners: set[int] = set()
+
+    def next(self) -> Run | None:
+        run = super().next()
+        if run is not None and self._wins(run.params):
+            self._winners.add(run.trial)
+        return run
+
+    def reported(self, trial: int, epoch: int, value: float) -> bool:
+        return trial in self._winners
+
+
+class Promotion(RandomSearch):
+    """Asynchronous successive halving with promotion: Li et al., "Massively Parallel Hyperparameter Tuning" (2020).
+
+    Args:
+        space: what to draw from.
+        horizon: R.
+        seed: of the draws.
+        factor: eta; one in so many goes on from each rung.
+        first: epochs of the lowest rung.
+    """
+
+    def __init__(
+        self, space: Mapping[str, BaseDistribution], horizon: int, seed: int, *, factor: int = 3, first: int = 1
+    ) -> None:
+        super().__init__(space, seed)
+        self._factor = factor
+        count = max(0, math.ceil(math.log(horizon / first, factor) - 1e-9))
+        self._milestones = [first * factor**rung for rung in range(count)]
+        self._seen: list[dict[int, float]] = [{} for _ in self._milestones]
+        self._promoted: list[set[int]] = [set() for _ in self._milestones]
+        self._params: dict[int, Mapping[str, Scalar]] = {}
+
+    def next(self) -> Run | None:
+        for rung in reversed(range(len(self._milestones))):
+            if (trial := self._promotable(rung)) is not None:
+                self._promoted[rung].add(trial)
+                return Run(trial, self._params[trial], self._milestones[rung] + 1)
+        run = super().next()
+        if run is not None:
+            self._params[run.trial] = run.params
+        return run
+
+    def reported(self, trial: int, epoch: int, value: float) -> bool:
+        if epoch not in self._milestones:
+            return True
+        self._seen[self._milestones.index(epoch)][trial] = -math.inf if math.isnan(value) else value
+        return False
+
+    def _promotable(self, rung: int) -> int | None:
+        seen = self._seen[rung]
+        best = sorted(seen, key=seen.__getitem__, reverse=True)[: len(seen) // self._factor]
+        return next((trial for trial in best if trial not in self._promoted[rung] and seen[trial] > -math.inf), None)
