@@ -102,8 +102,8 @@ class Plan(Frozen):
         validation_images: how many images are held out of the training data, stratified.
         patience: epochs without a better validation accuracy after which a trial stops early.
         model: the hypermodel under this plan; None for the declared one.
-        budget_epochs: what all trials together train, where the strategy freezes; None for a third of what they would
-            train if each trained to its end.
+        budget_epochs: what all trials together train; None for no bound, or where the strategy needs one for a third of
+            what they would train if each trained to its end.
     """
 
     trials: Annotated[int, Field(ge=1)]

@@ -196,7 +196,10 @@ def first_parameters(
     """
     if space is None:
         return None
-    first = ([space.defaults] if spec.sampler.default_first else []) + [space.fits(one) for one in known_good]
+    first = [space.defaults] if spec.sampler.default_first else []
+    for configuration in map(space.fits, known_good):
+        if configuration not in first:
+            first.append(configuration)
     return first[number] if number < len(first) else None
 
 

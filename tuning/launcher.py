@@ -117,7 +117,7 @@ def tune(options: TuneOptions, home: Home, console: Console) -> int:
     budget_epochs = options.budget_epochs
     if budget_epochs is None and trials == before:
         budget_epochs = study.user_attrs.get(attributes.BUDGET_EPOCHS)
-    if budget_epochs is None and strategy.freezes:
+    if budget_epochs is None and (strategy.needs_budget or plan.budget_epochs is not None):
         budget_epochs = _budget_epochs(plan, spec, trials)
     claims.set_budget(trials)
     study.set_user_attr(attributes.BUDGET_EPOCHS, budget_epochs)

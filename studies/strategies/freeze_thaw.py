@@ -24,6 +24,7 @@ class FreezeThaw(Strategy):
 
     freezes = True
     proposes = True
+    needs_budget = True
 
     def ask(self, view: View) -> Choice | None:
         space = view.space

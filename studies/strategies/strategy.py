@@ -58,9 +58,11 @@ class Strategy:
         spec: the study's.
     """
 
-    # Whether `decide` may answer "freeze", and whether `ask` says the parameters of the trials that it starts.
+    # Whether `decide` may answer "freeze", whether `ask` says the parameters of the trials that it starts, and whether
+    # it goes on for as long as it is let.
     freezes = False
     proposes = False
+    needs_budget = False
 
     def __init__(self, spec: StudySpec) -> None:
         self.spec = spec
