@@ -45,7 +45,8 @@ class FreezeThaw(Strategy):
         numbers, curves, points = self._curves(view, space, pausing)
         if not view.trials_left and not any(curve.state == "frozen" for curve in curves):
             return None
-        seed = derive_seed(self.spec.seed, "freeze_thaw", len(numbers), sum(len(curve.values) for curve in curves))
+        # One for the study: what changes from choice to choice comes from the curves.
+        seed = derive_seed(self.spec.seed, "freeze_thaw")
         placed = [replace(curve, x=point) for curve, point in zip(curves, points, strict=True)]
         candidates = curve_search.candidates(placed, space.size, seed=seed)
         candidates, features = _untried(candidates, space.features(candidates), curves)

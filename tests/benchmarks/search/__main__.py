@@ -151,8 +151,8 @@ def _plan(given: argparse.Namespace) -> Plan:
         tables=tables,
         contestants=tuple(contestants),
         workers=tuple(given.workers or ((8,) if smoke else (1, 4, 8, 32))),
-        seeds=given.seeds if given.seeds is not None else (3 if smoke else 10),
-        budget_r=given.budget if given.budget is not None else (20 if smoke else 80),
+        seeds=given.seeds if given.seeds is not None else (2 if smoke else 10),
+        budget_r=given.budget if given.budget is not None else (10 if smoke else 80),
         jobs=given.jobs,
         until_seen=given.until_seen,
     )
