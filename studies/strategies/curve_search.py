@@ -7,7 +7,8 @@ decision: a short horizon asks for quick gains, a long one lets late bloomers be
 Rakotoarison et al. 2024, arXiv 2404.16795, section 4.2; freezing and thawing: Swersky et al. 2014, arXiv 1406.3896).
 Half of the thresholds lie a random step above the best value seen, half where the process itself expects its own top
 percent of random configurations. A share of the decisions follows asynchronous successive halving with promotion (Li
-et al. 2020, arXiv 1810.05934), whatever the model believes; so do all decisions while there are few trials.
+et al. 2020, arXiv 1810.05934), whatever the model believes: all while there are few trials, few then, and most once a
+study has gone on for so long (PATIENCE) that the model's own ways have evidently not led to the top.
 
 Everything is a pure function of the curves, the candidates and the seed: nothing is kept between calls.
 
@@ -32,13 +33,16 @@ Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
 FEW_TRIALS = 8  # below: successive halving on quasi-random starts, the model has nothing to say yet
-RULE_SHARE = 0.1  # share of the decisions that follow successive halving
+PATIENCE = 8.0  # full trainings' worth of epochs after which a study is no longer young
+RULE_SHARES = (0.1, 0.85)  # share of the decisions that follow successive halving: in a young study, and later
+RANDOM_STARTS = (0.3, 0.8)  # of the starts by that rule, quasi-random ones: likewise (else: the model's, if any)
+NOISY = 0.06  # so much noise, as a share of what the best is above the median, makes a study old at once
+HOPELESS = 0.05  # later: if nothing passes within the short horizon with this probability, ask for the full one
 REDUCTION = 3.0  # successive halving promotes the best 1 / REDUCTION of those that reached a milestone
 MAX_POINTS = 250  # points of the process: its Cholesky factor stays near 1 ms
 FIT_POINTS = 80  # points the hyperparameters are fitted on
-FIT_STEPS = 7  # steps of L-BFGS from the prior's mode
-MARGINS = (0.1, 0.3, 0.6)  # the warp's: least, without knowledge of the noise, most;
-NOISE_MARGIN = 8.0  # between them, in standard deviations of the noise
+FIT_STEPS = 7  # steps of L-BFGS from the prior's mode, in units of the prior's spread (else they hardly move)
+MARGIN = 0.3  # the warp's
 STEPS_ABOVE = (-2.0, 0.0)  # log10 of the random step above the best value, in standard deviations of all values
 SHORTER = 1.7  # 1: the random horizon is log-uniform; above: shorter ones more often (0.5 was clearly worse)
 TOP_SHARE = 0.01  # the other threshold: this share of random configurations passes it at the end
@@ -47,9 +51,13 @@ JITTER = 1e-6
 
 @dataclass(frozen=True)
 class Curve:
-    """One trial so far: x (d,) in [0, 1] or NaN, values (e,) after epochs 1..e (higher is better, NaN: diverged).
+    """One trial so far.
 
-    until: the milestone a running trial goes to; else len(values).
+    Attributes:
+        x: (d,) in [0, 1], or NaN.
+        values: (e,) after epochs 1..e, higher is better; NaN where it diverged.
+        state: `ended` also for a trial that was pruned or failed.
+        until: the milestone that a running trial goes to; else the length of `values`.
     """
 
     x: Array
@@ -76,8 +84,13 @@ def candidates(curves: Sequence[Curve], d: int, *, seed: int, size: int = 256) -
     """Return configurations (size, d) in [0, 1].
 
     Row 0 is the next of a quasi-random sequence, then come uniform ones, then (the second half, once there are
-    FEW_TRIALS) mutations of the trials with the best values. The caller snaps them to its space before they go to
-    `choose`, in this order, with the same seed.
+    FEW_TRIALS) mutations of the trials with the best values.
+
+    Args:
+        curves: the trials so far, their x in the same cube.
+        d: dimensions.
+        seed: the study's, the same at each call.
+        size: how many.
     """
     rng = _generator(curves, seed, 2)
     local = size // 2 if len(curves) >= FEW_TRIALS else 0
@@ -88,12 +101,24 @@ def candidates(curves: Sequence[Curve], d: int, *, seed: int, size: int = 256) -
 
 
 def choose(
-    curves: Sequence[Curve], candidates: Array, *, horizon: int, seed: int, may_start: bool = True
+    curves: Sequence[Curve],
+    candidates: Array,
+    *,
+    horizon: int,
+    seed: int,
+    may_start: bool = True,
+    log_costs: tuple[Array, Array] | None = None,
 ) -> Choice | None:
-    """What a free worker does next, to the next milestone; None: nothing may start and nothing is frozen.
+    """Return what a free worker does next, up to the next milestone; None: nothing may start, nothing is frozen.
 
-    candidates: (m, d) from `candidates`, snapped; horizon: epochs of one full trial; seed: the study's, the same at
-    each call. The first half of the candidates stands for random configurations.
+    Args:
+        curves: the trials so far.
+        candidates: (m, d) from `candidates`, snapped to the space; the first half stands for random configurations.
+        horizon: epochs of one full trial.
+        seed: the study's, the same at each call.
+        may_start: whether a trial may be started.
+        log_costs: logarithm of what an epoch costs, (m,) of each candidate and (n,) of each curve; None if all cost
+            alike. What costs twice as much must be twice as likely to pass.
     """
     frozen = [i for i, c in enumerate(curves) if c.state == "frozen" and len(c.values) < horizon]
     may_start = may_start and len(candidates) > 0
@@ -104,11 +129,15 @@ def choose(
             return Choice(start=0)
     rng = _generator(curves, seed, 3)
     few = len(curves) < FEW_TRIALS or sum(len(c.values) > 0 for c in curves) < FEW_TRIALS // 2
-    if few or rng.random() < RULE_SHARE:
-        ruled = _by_rule(curves, frozen, milestones(horizon), may_start and (few or rng.random() < 0.3))
+    late = sum(len(c.values) for c in curves) > PATIENCE * horizon or _noise(curves) > NOISY
+    hopeless = HOPELESS if late else 0.0
+    if few or rng.random() < RULE_SHARES[late]:
+        ruled = _by_rule(curves, frozen, milestones(horizon), may_start and (few or rng.random() < RANDOM_STARTS[late]))
         if ruled is not None:
             return ruled
-    return _by_model(curves, candidates, frozen, horizon, may_start, rng)
+        if late and may_start:
+            frozen, hopeless = [], 1.0  # a start, for the end of its training
+    return _by_model(curves, candidates, frozen, horizon, may_start, hopeless, log_costs, rng)
 
 
 def _generator(curves: Sequence[Curve], seed: int, purpose: int) -> np.random.Generator:
@@ -167,7 +196,7 @@ def _by_rule(curves: Sequence[Curve], frozen: Sequence[int], marks: Sequence[int
 
 @dataclass(frozen=True)
 class _Points:
-    """Where the process is known or asked: x (n, d), log epoch (n,), number of the trial (n,), negative if new."""
+    """Where the process is known or asked: x (n, d), log of epoch / horizon (n,), trial (n,), negative if new."""
 
     x: Array
     log_epoch: Array
@@ -186,22 +215,30 @@ class _Points:
 
 @dataclass(frozen=True)
 class _Hyper:
-    """Kernel: variances of (asymptote, parameters x time, trial, trial x time, time, noise), lengths of x and time."""
+    """The kernel's variances, lengths of x and time, and how fast trials diverge.
+
+    The variances are of asymptote, parameters x time, trial, trial x time, time, and noise; the first four grow as
+    (epoch / horizon)^(2 growth).
+    """
 
     lengths: Array
     variances: Array
     time: float
+    growth: float
 
     @staticmethod
     def unpack(logs: Array) -> _Hyper:
-        d = len(logs) - 7
-        return _Hyper(np.exp(logs[:d]), np.exp(2 * logs[d : d + 6]), float(np.exp(logs[d + 6])))
+        d = len(logs) - 8
+        return _Hyper(np.exp(logs[:d]), np.exp(2 * logs[d : d + 6]), float(np.exp(logs[d + 6])), float(logs[d + 7]))
 
 
 def _prior(d: int) -> tuple[Array, Array]:
-    """Mean and spread of the logs. Lengths grow with sqrt(d) (Hvarfner et al. 2024, arXiv 2402.02229)."""
-    mean = np.append(np.full(d, -0.3 + 0.5 * np.log(d)), [-0.2, -0.7, -1.2, -1.2, -0.7, -2.5, 0.4])
-    return mean, np.append(np.full(d, 0.8), [0.5, 0.5, 0.5, 0.5, 0.5, 0.7, 0.4])
+    """Return mean and spread of the logs, and of the growth itself.
+
+    Lengths grow with sqrt(d) (Hvarfner et al. 2024, arXiv 2402.02229).
+    """
+    mean = np.append(np.full(d, -0.3 + 0.5 * np.log(d)), [-0.2, -0.7, -1.2, -1.2, -0.7, -2.5, 0.4, 0.3])
+    return mean, np.append(np.full(d, 0.8), [0.5, 0.5, 0.5, 0.5, 0.5, 0.7, 0.4, 0.15])
 
 
 @dataclass(frozen=True)
@@ -214,11 +251,12 @@ class _Parts:
     rough: Array
     same: Array
     gap: Array
+    grown: Array
     total: Array
 
 
 def _kernel(a: _Points, b: _Points, hyper: _Hyper) -> _Parts:
-    """Matern 5/2 over x times (asymptote + time), a deviation per trial, and a curve common to all."""
+    """Matern 5/2 over x times (asymptote + time) and a deviation per trial, both growing, and a curve common to all."""
     left, right = a.x / hyper.lengths, b.x / hyper.lengths
     squared = (left * left).sum(1)[:, None] + (right * right).sum(1) - 2 * left @ right.T
     r = np.sqrt(5 * np.maximum(squared, 0))
@@ -228,8 +266,9 @@ def _kernel(a: _Points, b: _Points, hyper: _Hyper) -> _Parts:
     smooth, rough = np.exp(-0.5 * gap * gap), np.exp(-gap)
     same = (a.trial[:, None] == b.trial).astype(float)
     v = hyper.variances
-    total = matern * (v[0] + v[1] * smooth) + same * (v[2] + v[3] * rough) + v[4] * smooth
-    return _Parts(matern, slope, smooth, rough, same, gap, total)
+    grown = np.outer(np.exp(hyper.growth * a.log_epoch), np.exp(hyper.growth * b.log_epoch))
+    total = grown * (matern * (v[0] + v[1] * smooth) + same * (v[2] + v[3] * rough)) + v[4] * smooth
+    return _Parts(matern, slope, smooth, rough, same, gap, grown, total)
 
 
 def _negative_log_posterior(logs: Array, points: _Points, z: Array, mean: Array, spread: Array) -> tuple[float, Array]:
@@ -244,35 +283,35 @@ def _negative_log_posterior(logs: Array, points: _Points, z: Array, mean: Array,
     inverse = inverse + np.tril(inverse, -1).T
     weights = inverse @ z
     value = 0.5 * z @ weights + np.log(np.diag(factor)).sum() + 0.5 * (((logs - mean) / spread) ** 2).sum()
-    gradient = _gradient(0.5 * (inverse - np.outer(weights, weights)), points.x, parts, hyper)
+    gradient = _gradient(0.5 * (inverse - np.outer(weights, weights)), points, parts, hyper)
     return float(value), gradient + (logs - mean) / spread**2
 
 
-def _gradient(outer: Array, x: Array, parts: _Parts, hyper: _Hyper) -> Array:
+def _gradient(outer: Array, points: _Points, parts: _Parts, hyper: _Hyper) -> Array:
     """outer: the derivative with respect to the covariance. O(n^2 d): the differences of x are never formed."""
-    v = hyper.variances
-    pull = outer * (v[0] + v[1] * parts.smooth) * parts.matern_slope
+    x, v, grown = points.x, hyper.variances, outer * parts.grown
+    pull = grown * (v[0] + v[1] * parts.smooth) * parts.matern_slope
     lengths = 2 * (pull.sum(1) @ (x * x) - (x * (pull @ x)).sum(0)) / hyper.lengths**2
-    field, common, trial = outer * parts.matern, outer * parts.smooth, outer * parts.same
+    field, common, trial = grown * parts.matern, outer * parts.smooth, grown * parts.same
     field_time, trial_time, bent = field * parts.smooth, trial * parts.rough, parts.gap * parts.gap
     sums = [field.sum(), field_time.sum(), trial.sum(), trial_time.sum(), common.sum(), np.trace(outer)]
     time = ((v[1] * field_time + v[4] * common) * bent).sum() + v[3] * (trial_time * parts.gap).sum()
-    return np.concatenate([lengths, 2 * v * np.array(sums), [time]])
+    growing = (v[0] * field + v[1] * field_time + v[2] * trial + v[3] * trial_time).sum(1) @ points.log_epoch
+    return np.concatenate([lengths, 2 * v * np.array(sums), [time, 2 * growing]])
 
 
 def _fit(points: _Points, z: Array, rng: np.random.Generator) -> _Hyper:
     """The hyperparameters' mode a posteriori, roughly: few steps on a random subset are as good as many on all."""
     rows = np.sort(rng.permutation(len(z))[:FIT_POINTS])
     mean, spread = _prior(points.x.shape[1])
-    found = minimize(
-        _negative_log_posterior,
-        mean,
-        args=(points.take(rows), z[rows], mean, spread),
-        jac=True,
-        method="L-BFGS-B",
-        options={"maxiter": FIT_STEPS},
-    )
-    return _Hyper.unpack(np.asarray(found.x) if found.fun < 1e9 else mean)
+    some, values = points.take(rows), z[rows]
+
+    def objective(steps: Array) -> tuple[float, Array]:
+        value, gradient = _negative_log_posterior(mean + spread * steps, some, values, mean, spread)
+        return value, gradient * spread
+
+    found = minimize(objective, np.zeros_like(mean), jac=True, method="L-BFGS-B", options={"maxiter": FIT_STEPS})
+    return _Hyper.unpack(mean + spread * np.asarray(found.x) if found.fun < 1e9 else mean)
 
 
 class _Process:
@@ -289,8 +328,13 @@ class _Process:
         """Mean and standard deviation (n,), without noise."""
         cross = _kernel(asked, self._points, self._hyper).total
         half = solve_triangular(self._factor, cross.T, lower=True, check_finite=False)
-        variance = self._hyper.variances[:5].sum() - (half * half).sum(0)
+        v = self._hyper.variances
+        variance = v[:4].sum() * np.exp(2 * self._hyper.growth * asked.log_epoch) + v[4] - (half * half).sum(0)
         return cross @ self._weights, np.sqrt(np.maximum(variance, 1e-9))
+
+    def incumbent(self) -> float:
+        """The best mean where values are known: the best value itself may be but lucky."""
+        return float((self._z - (self._hyper.variances[5] + JITTER) * self._weights).max())
 
     def believing(self, pending: _Points) -> _Process:
         """As if pending points had come out as expected (kriging believer): the means stay, the spread shrinks."""
@@ -306,6 +350,7 @@ def _observations(
     """Return trial, epoch and warped value (all (n,)) at the milestones and latest epochs, at most MAX_POINTS.
 
     Trials go in whole, better ones first but not only: a frozen trial without its points would look like a new one.
+    What ended early has at the horizon the value it ended with: diverging trials often rise fast.
     """
     seen = [i for i, c in enumerate(curves) if len(c.values)]
     peaks = np.array([_peak(curves[i]) for i in seen])
@@ -314,42 +359,42 @@ def _observations(
         return np.zeros(0, dtype=np.int64), np.zeros(0), np.zeros(0)
     best, middle = float(finite.max()), float(np.median(finite))
     scale = best - middle or abs(best) or 1.0
-    margin = _margin(curves, middle, scale)
-    level = _warp(np.where(np.isfinite(peaks), peaks, finite.min()), best, scale, margin)
+    level = _warp(np.where(np.isfinite(peaks), peaks, finite.min()), best, scale)
     order = np.argsort(-(level / max(level.std(), 1e-9) + rng.random(len(seen))), kind="stable")
     trials: list[int] = []
     epochs: list[int] = []
     for k in order:
-        own = [m for m in marks if m < len(curves[seen[k]].values)] + [len(curves[seen[k]].values)]
+        curve = curves[seen[k]]
+        own = [m for m in marks if m < len(curve.values)] + [len(curve.values)]
+        own += [marks[-1]] if curve.state == "ended" and own[-1] < marks[-1] else []
         if len(trials) + len(own) > MAX_POINTS:
             break
         trials += [seen[k]] * len(own)
         epochs += own
-    values = np.array([curves[i].values[e - 1] for i, e in zip(trials, epochs, strict=True)], dtype=float)
+    pairs = zip(trials, epochs, strict=True)
+    values = np.array([curves[i].values[min(e, len(curves[i].values)) - 1] for i, e in pairs], dtype=float)
     low = np.min(values, initial=best, where=np.isfinite(values))  # diverged: as bad as the worst that is known
-    z = _warp(np.where(np.isfinite(values), values, low), best, scale, margin)
+    z = _warp(np.where(np.isfinite(values), values, low), best, scale)
     return np.array(trials, dtype=np.int64), np.array(epochs, dtype=float), z
 
 
-def _warp(values: Array, best: float, scale: float, margin: float) -> Array:
+def _warp(values: Array, best: float, scale: float) -> Array:
     """Logarithm of the regret, so that failures far below do not hide what matters: the top."""
-    return np.asarray(-np.log((best - values) / scale + margin))
+    return np.asarray(-np.log((best - values) / scale + MARGIN))
 
 
-def _margin(curves: Sequence[Curve], middle: float, scale: float) -> float:
-    """Return how far above the best value the warp has its pole.
-
-    A small margin stretches the top, but takes noise there for progress. Noise: from second differences of the better
-    curves, after epoch 2, where curves bend little.
-    """
-    better = [c.values[2:] for c in curves if len(c.values) > 4 and _peak(c) >= middle]
-    bends = np.concatenate([np.diff(values, 2) for values in better]) if better else np.zeros(0)
-    bends = np.abs(bends[np.isfinite(bends)])
-    least, unknown, most = MARGINS
-    if not len(bends):
-        return unknown
-    noise = float(np.median(bends)) / (0.6745 * 6**0.5)
-    return float(np.clip(NOISE_MARGIN * noise / scale, least, most))
+def _noise(curves: Sequence[Curve]) -> float:
+    """Of one value, from second differences of the better curves, after epoch 2, where curves bend little."""
+    peaks = np.array([_peak(c) for c in curves])
+    finite = peaks[np.isfinite(peaks)]
+    middle = float(np.median(finite)) if len(finite) else 0.0
+    bends = [
+        np.diff(c.values[2:], 2) for c, peak in zip(curves, peaks, strict=True) if len(c.values) > 4 and peak >= middle
+    ]
+    known = np.abs(np.concatenate(bends)) if bends else np.zeros(0)
+    known = known[np.isfinite(known)]
+    scale = float(finite.max()) - middle if len(finite) else 0.0
+    return float(np.median(known)) / (0.6745 * 6**0.5) / scale if len(known) and scale > 0 else 0.0
 
 
 def _encode(x: Array, inactive: NDArray[np.bool_]) -> Array:
@@ -366,8 +411,8 @@ class _Asked:
     done: Array
     random: int
 
-    def at(self, epochs: Array) -> _Points:
-        return _Points(self.x, np.log(epochs), self.trial)
+    def at(self, epochs: Array, horizon: int) -> _Points:
+        return _Points(self.x, np.log(np.minimum(epochs, horizon) / horizon), self.trial)
 
 
 def _by_model(
@@ -376,6 +421,8 @@ def _by_model(
     frozen: Sequence[int],
     horizon: int,
     may_start: bool,
+    hopeless: float,
+    log_costs: tuple[Array, Array] | None,
     rng: np.random.Generator,
 ) -> Choice | None:
     trials, epochs, z = _observations(curves, milestones(horizon), rng)
@@ -388,27 +435,40 @@ def _by_model(
     fresh = np.asarray(candidates, dtype=float)[: None if may_start else 0]
     inactive = np.isnan(x).any(0) | np.isnan(fresh).any(0)
     x, fresh = _encode(x, inactive), _encode(fresh, inactive)
-    points = _Points(x[trials], np.log(epochs), trials)
-    process = _Process(points, z, _fit(points, z, rng)).believing(_pending(curves, x))
+    points = _Points(x[trials], np.log(epochs / horizon), trials)
+    process = _Process(points, z, _fit(points, z, rng))
+    incumbent, process = process.incumbent(), process.believing(_pending(curves, x, horizon))
     number = np.append(-1 - np.arange(len(fresh)), np.array(offered, dtype=np.int64))
     done = np.append(np.zeros(len(fresh)), [float(len(curves[i].values)) for i in offered])
     asked = _Asked(np.vstack([fresh, x[offered]]), number, done, len(fresh) // 2)
-    best = int(np.argmax(_promise(process, asked, float(z.max()), horizon, rng)))
+    promise = _promise(process, asked, incumbent, horizon, hopeless, rng)
+    if log_costs is not None:
+        promise = promise - np.append(log_costs[0][: len(fresh)], log_costs[1][offered])
+    best = int(np.argmax(promise))
     return Choice(start=best) if best < len(fresh) else Choice(thaw=offered[best - len(fresh)])
 
 
-def _pending(curves: Sequence[Curve], x: Array) -> _Points:
+def _pending(curves: Sequence[Curve], x: Array, horizon: int) -> _Points:
     running = [i for i, c in enumerate(curves) if c.state == "running" and c.until > len(c.values)]
-    until = np.log([float(curves[i].until) for i in running])
+    until = np.log(np.array([float(curves[i].until) for i in running]) / horizon)
     return _Points(x[running], until, np.array(running, dtype=np.int64))
 
 
-def _promise(process: _Process, asked: _Asked, best: float, horizon: int, rng: np.random.Generator) -> Array:
-    """Logarithm of the probability (n,) to pass a random threshold within a random number of epochs from now."""
+def _promise(
+    process: _Process, asked: _Asked, best: float, horizon: int, hopeless: float, rng: np.random.Generator
+) -> Array:
+    """Return the logarithm of the probability (n,) to pass a random threshold within a random number of epochs.
+
+    By the end of the training instead, if all are below `hopeless`.
+    """
     threshold = _threshold(process, asked, best, horizon, rng)
     ahead = np.exp(np.log(horizon) * rng.random() ** SHORTER)
-    mean, spread = process.predict(asked.at(np.minimum(asked.done + ahead, horizon)))
-    return np.asarray(log_ndtr((mean - threshold) / spread))
+    mean, spread = process.predict(asked.at(asked.done + ahead, horizon))
+    promise = log_ndtr((mean - threshold) / spread)
+    if np.exp(promise.max()) < hopeless:
+        mean, spread = process.predict(asked.at(np.full(len(asked.done), float(horizon)), horizon))
+        promise = log_ndtr((mean - threshold) / spread)
+    return np.asarray(promise)
 
 
 def _threshold(process: _Process, asked: _Asked, best: float, horizon: int, rng: np.random.Generator) -> float:
@@ -416,7 +476,7 @@ def _threshold(process: _Process, asked: _Asked, best: float, horizon: int, rng:
     if rng.random() < 0.5 or not asked.random:
         return float(best + 10 ** rng.uniform(low, high))
     rows = slice(asked.random)
-    at_end = _Points(asked.x[rows], np.full(asked.random, np.log(horizon)), asked.trial[rows])
+    at_end = _Points(asked.x[rows], np.zeros(asked.random), asked.trial[rows])
     return max(_upper_quantile(*process.predict(at_end)), best + 10**low)
 
 

@@ -9,9 +9,11 @@ import numpy as np
 from optuna.trial import FrozenTrial, TrialState
 
 from storage.claims import Choice, Start, Thaw
+from studies import attributes
 from studies.space import Points, SearchSpace
 from studies.spec import derive_seed
 from studies.strategies import curve_search
+from studies.strategies.costs import expected_log_seconds
 from studies.strategies.curve_search import Curve
 from studies.strategies.strategy import Strategy, Verdict, View, fixed_parameters, is_frozen, is_running, values_of
 
@@ -50,7 +52,14 @@ class FreezeThaw(Strategy):
         placed = [replace(curve, x=point) for curve, point in zip(curves, points, strict=True)]
         candidates = curve_search.candidates(placed, space.size, seed=seed)
         candidates, features = _untried(candidates, space.features(candidates), curves)
-        choice = curve_search.choose(curves, features, horizon=view.epochs, seed=seed, may_start=view.trials_left > 0)
+        choice = curve_search.choose(
+            curves,
+            features,
+            horizon=view.epochs,
+            seed=seed,
+            may_start=view.trials_left > 0,
+            log_costs=self._log_costs(view, numbers, curves, features),
+        )
         if choice is None:
             return None
         if choice.start is not None:
@@ -58,6 +67,18 @@ class FreezeThaw(Strategy):
                 return Start()
             return Start(space.params_at(candidates[choice.start]), number=len(view.trials))
         return Thaw(numbers[choice.thaw]) if choice.thaw is not None else None
+
+    def _log_costs(
+        self, view: View, numbers: Sequence[int], curves: Sequence[Curve], features: Points
+    ) -> tuple[Points, Points] | None:
+        if self.spec.strategy.cost == "epochs":
+            return None
+        seconds = np.array([_seconds_per_epoch(view.trials[number]) for number in numbers])
+        known = np.isfinite(seconds)
+        of_trials = np.array([curve.x for curve in curves]).reshape(len(curves), features.shape[1])
+        of_candidates = expected_log_seconds(of_trials[known], seconds[known], features)
+        expected = expected_log_seconds(of_trials[known], seconds[known], of_trials)
+        return of_candidates, np.where(known, np.log(np.where(known, seconds, 1.0)), expected)
 
     def _curves(
         self, view: View, space: SearchSpace, pausing: FrozenTrial | None
@@ -76,6 +97,11 @@ class FreezeThaw(Strategy):
             until = next((at for at in milestones if at > len(values)), view.epochs) if runs else len(values)
             curves.append(Curve(x, values, "frozen" if paused else "running" if runs else "ended", until))
         return [trial.number for trial, _ in trials], curves, points
+
+
+def _seconds_per_epoch(trial: FrozenTrial) -> float:
+    seconds, epochs = trial.user_attrs.get(attributes.SECONDS), len(trial.intermediate_values)
+    return float(seconds) / epochs if seconds and epochs else np.nan
 
 
 def _untried(points: Points, features: Points, curves: Sequence[Curve]) -> tuple[Points, Points]:

@@ -164,7 +164,7 @@ def test_a_worker_that_sleeps_past_its_lease_finds_its_trial_gone_and_writes_not
 def test_a_worker_that_was_started_by_hand_goes_on_after_a_trial_that_hung(tmp_path: Path) -> None:
     command = command_line(tmp_path, more={"SLOW_HUNG": str(tmp_path / "hung")})
     spec = write_spec(tmp_path, epochs=2)
-    declare(spec, Home(command.home), trials=1, model="Hangs", trial_timeout_s=5.0)
+    declare(spec, Home(command.home), trials=1, model="Hangs", trial_timeout_s=12.0)
     command.run("worker", "--study", STUDY, "--storage", command.url, "--model", f"{MODELS}:Hangs")
     (trial,) = require_done(command, count=1, epochs=2)
     assert classes_given_up(trial) == ["timeout"]
