@@ -1,0 +1,120 @@
+"""Freeze-thaw search: whatever the curves are, a choice is valid, repeats, and follows what they show."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from studies.strategies.curve_search import Choice, Curve, candidates, choose, milestones
+
+
+@pytest.mark.parametrize(
+    ("horizon", "expected"),
+    [(1, (1,)), (2, (1, 2)), (3, (1, 2, 3)), (8, (1, 2, 4, 8)), (12, (1, 2, 4, 8, 12)), (51, (1, 2, 4, 8, 16, 32, 51))],
+)
+def test_trials_pause_at_powers_of_two_and_end_at_the_horizon(horizon: int, expected: tuple[int, ...]) -> None:
+    assert milestones(horizon) == expected
+
+
+@st.composite
+def studies(draw: st.DrawFn) -> tuple[list[Curve], int, int]:
+    """Curves of a study, its horizon and its dimensions: also empty, diverged, flat and with inactive parameters."""
+    horizon, d = draw(st.sampled_from([3, 12, 60])), draw(st.integers(1, 8))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    curves = []
+    for _ in range(draw(st.integers(0, 40))):
+        x = np.where(rng.random(d) < 0.15, np.nan, rng.random(d))
+        paused = [at for at in (0, *milestones(horizon)) if at <= horizon]
+        epochs = int(rng.choice(paused))
+        values = rng.choice([0.0, 0.5, 1.0]) + rng.random(epochs) * rng.choice([0.0, 1e-9, 1.0, 100.0])
+        if epochs and rng.random() < 0.1:
+            values[-1] = np.nan
+        state = rng.choice(["running", "frozen", "ended"]) if 0 < epochs < horizon else "ended" if epochs else "running"
+        until = next(at for at in milestones(horizon) if at > epochs) if state == "running" else epochs
+        curves.append(Curve(x, values, state, until))  # type: ignore[arg-type]
+    return curves, horizon, d
+
+
+@settings(max_examples=60, deadline=None)
+@given(studies(), st.integers(0, 2**32 - 1), st.booleans())
+def test_every_choice_is_one_that_can_be_made_and_repeats(
+    study: tuple[list[Curve], int, int], seed: int, may_start: bool
+) -> None:
+    curves, horizon, d = study
+    offered = candidates(curves, d, seed=seed, size=64)
+    assert offered.shape == (64, d)
+    assert ((offered >= 0) & (offered <= 1)).all()
+    choice = choose(curves, offered, horizon=horizon, seed=seed, may_start=may_start)
+    assert choice == choose(curves, offered, horizon=horizon, seed=seed, may_start=may_start)
+    frozen = [place for place, curve in enumerate(curves) if curve.state == "frozen"]
+    if choice is None:
+        assert not may_start
+        assert not frozen
+    elif choice.start is not None:
+        assert may_start
+        assert 0 <= choice.start < len(offered)
+    else:
+        assert choice.thaw in frozen
+
+
+def test_the_first_trials_are_spread_over_the_space() -> None:
+    curves: list[Curve] = []
+    for _ in range(8):
+        choice = choose(curves, offered := candidates(curves, 1, seed=3), horizon=9, seed=3)
+        assert choice == Choice(start=0)
+        curves.append(Curve(offered[0], np.array([]), "running", 1))
+    assert len(np.unique(np.floor(8 * np.array([curve.x[0] for curve in curves])))) >= 6
+
+
+def curve(place: float, values: list[float], state: str = "frozen") -> Curve:
+    return Curve(np.array([place]), np.array(values), state, len(values))  # type: ignore[arg-type]
+
+
+def thawed(curves: list[Curve], count: int = 40) -> np.ndarray:
+    """Return how often each curve is thawed, over many seeds, where nothing may start."""
+    chosen = [choose(curves, np.zeros((0, 1)), horizon=16, seed=seed, may_start=False) for seed in range(count)]
+    return np.bincount([choice.thaw for choice in chosen if choice and choice.thaw is not None], minlength=len(curves))
+
+
+def test_what_rises_above_all_others_is_thawed_rather_than_what_is_far_below() -> None:
+    curves = [curve(place / 16, [0.1 + 0.01 * place, 0.12 + 0.01 * place]) for place in range(15)]
+    curves.append(curve(15 / 16, [0.5, 0.6]))
+    counts = thawed(curves)
+    assert counts.argmax() == 15
+    assert counts[15] > 20
+
+
+def test_a_trial_that_costs_far_more_is_thawed_less_often() -> None:
+    curves = [curve(place / 16, [0.3, 0.4 + 0.001 * place]) for place in range(16)]
+    costly = 15
+    costs = np.where(np.arange(16) == costly, 9.0, 0.0)
+
+    def share(log_costs: tuple[np.ndarray, np.ndarray] | None) -> int:
+        choices = [
+            choose(curves, np.zeros((0, 1)), horizon=16, seed=seed, may_start=False, log_costs=log_costs)
+            for seed in range(40)
+        ]
+        return sum(choice == Choice(thaw=costly) for choice in choices)
+
+    assert share((np.zeros(0), costs)) < share(None)
+
+
+def test_new_configurations_are_drawn_where_trials_were_good_and_nothing_diverged() -> None:
+    rng = np.random.default_rng(0)
+    curves = []
+    for place in np.linspace(0.02, 0.98, 30):
+        good = 1 - abs(place - 0.3)
+        values = [np.nan] if place > 0.6 else [good - 0.2, good - 0.1, good - 0.05, good]
+        curves.append(Curve(np.array([place]), np.array(values), "ended", len(values)))
+    starts = []
+    for seed in range(30):
+        offered = rng.random((64, 1))
+        choice = choose([replace(one) for one in curves], offered, horizon=4, seed=seed)
+        assert choice is not None
+        assert choice.start is not None
+        starts.append(offered[choice.start, 0])
+    assert np.median(np.abs(np.array(starts) - 0.3)) < 0.15
