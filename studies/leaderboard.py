@@ -127,8 +127,9 @@ def status(study: optuna.Study, storage_url: str, home: Home) -> dict[str, Any]:
     """Return where a study stands, as `status --json` prints it.
 
     `rate_per_hour` is trials finished an hour while any ran, from the last `RATE_TRIALS`; `forecast_s` the seconds
-    until the budget is spent at that rate. Either is None where it cannot be told; a study that stands still has no
-    forecast. `disk_bytes` is what the study takes up under the home. The URL's password is hidden.
+    until the budget, of trials or of epochs, is spent at the present rate. Either is None where it cannot be told; a
+    study that stands still has no forecast. `disk_bytes` is what the study takes up under the home. The URL's password
+    is hidden.
     """
     trials = study.get_trials(deepcopy=False)
     count = Counter(trial.state for trial in trials)
@@ -154,7 +155,7 @@ def status(study: optuna.Study, storage_url: str, home: Home) -> dict[str, Any]:
         "epochs_trained": sum(len(trial.intermediate_values) for trial in trials),
         "best": {"number": best.number, "value": best.value, "params": best.params} if best is not None else None,
         "rate_per_hour": rate_per_hour,
-        "forecast_s": (budget - done) / rate_per_hour * 3600 if state == "running" and rate_per_hour else None,
+        "forecast_s": _forecast_s(study, trials, budget - done, rate_per_hour) if state == "running" else None,
         "disk_bytes": disk_use(study, home),
     }
 
@@ -206,6 +207,23 @@ def _rate_per_hour(trials: list[FrozenTrial]) -> float | None:
         busy_s += max(0.0, (ended - since).total_seconds())
         covered_until = ended if covered_until is None else max(ended, covered_until)
     return len(spans) / busy_s * 3600 if busy_s > 0 else None
+
+
+def _forecast_s(
+    study: optuna.Study, trials: list[FrozenTrial], trials_left: int, rate_per_hour: float | None
+) -> float | None:
+    """The seconds until the budget is spent: of epochs, where they are bounded, since frozen trials end all at once."""
+    budget_epochs = study.user_attrs.get(attributes.BUDGET_EPOCHS)
+    if budget_epochs is None:
+        return trials_left / rate_per_hour * 3600 if rate_per_hour else None
+    timed = [trial for trial in trials if attributes.SECONDS in trial.user_attrs and trial.intermediate_values]
+    if not timed:
+        return None
+    seconds = sum(float(trial.user_attrs[attributes.SECONDS]) for trial in timed)
+    epochs = sum(len(trial.intermediate_values) for trial in timed)
+    left = int(budget_epochs) - sum(len(trial.intermediate_values) for trial in trials)
+    running = sum(trial.state == TrialState.RUNNING for trial in trials)
+    return max(0, left) * seconds / epochs / max(1, running)
 
 
 def _utc(moment: datetime | None) -> datetime:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import optuna
 from optuna.study import StudyDirection
@@ -13,7 +13,7 @@ from storage.database import Database, check_storage, open_database
 from storage.errors import SpecMismatch
 from studies import attributes
 from studies.attributes import StudyData
-from studies.spec import StudySpec
+from studies.spec import Scalar, StudySpec
 
 
 def stored_spec(url: str, name: str) -> StudySpec | None:
@@ -46,7 +46,11 @@ def _spec_of(database: Database, study_id: int, name: str) -> StudySpec | None:
 
 
 def create_or_load(
-    database: Database, name: str, spec: StudySpec, describe: Callable[[], StudyData]
+    database: Database,
+    name: str,
+    spec: StudySpec,
+    describe: Callable[[], StudyData],
+    first: Sequence[Mapping[str, Scalar]] = (),
 ) -> tuple[optuna.Study, bool]:
     """Return the study of that name and whether this call made it.
 
@@ -55,6 +59,7 @@ def create_or_load(
         name: the study's.
         spec: what a new study records, and an old one must have.
         describe: called for what a new study records of its data.
+        first: configurations that a new study tries right after the defaults.
 
     Raises:
         SpecMismatch: it exists with another spec.
@@ -72,6 +77,7 @@ def create_or_load(
         database.set_study_user_attr(study_id, attributes.DATA, describe())
         database.set_study_user_attr(study_id, attributes.FINGERPRINT, spec.fingerprint)
         database.set_study_user_attr(study_id, attributes.UID, uuid.uuid4().hex)
+        database.set_study_user_attr(study_id, attributes.FIRST, [dict(one) for one in first])
         # Last: a study with a spec is whole.
         database.set_study_user_attr(study_id, attributes.SPEC, spec.model_dump(mode="json"))
     else:

@@ -106,10 +106,8 @@ def tune(options: TuneOptions, home: Home, console: Console) -> int:
     home.make(home.root)
     dataset = prepare(spec.dataset, home)
     database = open_database(url, create=True)
-    study, created = create_or_load(database, name, spec, lambda: describe(dataset, spec))
+    study, created = create_or_load(database, name, spec, lambda: describe(dataset, spec), first)
     study.set_user_attr(attributes.LIMITS, options.limits)
-    if created:
-        study.set_user_attr(attributes.FIRST, first)
     claims = Claims(database, study._study_id, owner="launcher")
     # Without a number, a study that exists keeps its own total, which may have been extended.
     before = study.user_attrs.get(BUDGET_KEY)

@@ -86,7 +86,7 @@ class Progress:
     # By trial: the epochs after which it was last seen frozen.
     _frozen: dict[int, int] = field(default_factory=dict)
     _started: float = 0.0
-    _finished_before: int = 0
+    _spent_before: int = 0
     _view: Live | None = None
 
     def start(self) -> None:
@@ -94,7 +94,7 @@ class Progress:
         trials = self.study.get_trials(deepcopy=False)
         self._told = {trial.number for trial in trials if trial.state.is_finished()}
         self._frozen = {trial.number: len(trial.intermediate_values) for trial in trials if is_frozen(trial)}
-        self._finished_before = sum(_counts(trial) for trial in trials)
+        _, self._spent_before, _ = self._spending(trials, sum(_counts(trial) for trial in trials), 0)
         self._started = self.clock()
         if self.live:
             self._view = Live(console=self.console, refresh_per_second=4, transient=True)
@@ -140,22 +140,34 @@ class Progress:
 
     def _headline(self, trials: list[FrozenTrial], done: int, budget: int) -> RenderableType:
         elapsed = self.clock() - self._started
-        fresh = done - self._finished_before
+        total, spent, unit = self._spending(trials, done, budget)
         pace = "rate not known yet"
-        if fresh > 0:
-            left = (budget - done) * elapsed / fresh
-            pace = f"{3600 * fresh / elapsed:.0f} trials/h, about {duration(left)} left"
-        pruned = sum(trial.state == TrialState.PRUNED for trial in trials)
-        failed = sum(trial.state == TrialState.FAIL for trial in trials)
-        frozen = sum(is_frozen(trial) for trial in trials)
+        if (fresh := spent - self._spent_before) > 0:
+            left = max(0, total - spent) * elapsed / fresh
+            pace = f"{3600 * fresh / elapsed:.0f} {unit}/h, about {duration(left)} left"
+        counted = {
+            "frozen": sum(is_frozen(trial) for trial in trials),
+            "pruned": sum(trial.state == TrialState.PRUNED for trial in trials),
+            "failed": sum(trial.state == TrialState.FAIL for trial in trials),
+        }
+        trials_words = (
+            f"{done}/{budget} trials" if unit == "trials" else f"{spent}/{total} epochs, {done}/{budget} trials"
+        )
         line = Table.grid(padding=(0, 2))
         line.add_row(
             Text(self.study.study_name, style="bold"),
-            ProgressBar(total=max(budget, 1), completed=min(done, budget), width=24),
-            f"{done}/{budget} trials, {frozen} frozen, {pruned} pruned, {failed} failed",
+            ProgressBar(total=max(total, 1), completed=min(spent, total), width=24),
+            ", ".join([trials_words, *(f"{number} {what}" for what, number in counted.items())]),
             f"{duration(elapsed)} so far, {pace}",
         )
         return line
+
+    def _spending(self, trials: list[FrozenTrial], done: int, budget: int) -> tuple[int, int, str]:
+        """Return what the study has to spend, what it has spent, and of what: epochs where they are bounded."""
+        epochs = self.study.user_attrs.get(attributes.BUDGET_EPOCHS)
+        if epochs is None:
+            return budget, done, "trials"
+        return int(epochs), sum(len(trial.intermediate_values) for trial in trials), "epochs"
 
     def _running(self, trials: list[FrozenTrial]) -> RenderableType:
         table = Table(box=None, padding=(0, 2), header_style="dim")

@@ -189,6 +189,17 @@ def test_the_rate_leaves_out_the_night_between_two_calls_and_counts_parallel_wor
     assert said["forecast_s"] == pytest.approx(6 / 120 * 3600)
 
 
+def test_a_budget_of_epochs_is_forecast_from_what_an_epoch_takes(study: optuna.Study) -> None:
+    study.set_user_attr("budget_epochs", 30)
+    study.add_trial(trial(state=TrialState.RUNNING))
+    assert status(study, "sqlite://", HOME)["forecast_s"] is None
+    pruned = trial(state=TrialState.PRUNED, curve=(0.1, 0.2, 0.3, 0.4))
+    pruned.set_user_attr("seconds", 20.0)
+    study.add_trial(pruned)
+    study.add_trial(trial(state=TrialState.RUNNING, curve=(0.1,)))
+    assert status(study, "sqlite://", HOME)["forecast_s"] == pytest.approx(25 * 5.0 / 2)
+
+
 def test_the_rate_does_not_jump_when_the_clocks_change(study: optuna.Study, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", "Europe/Berlin")
     time.tzset()

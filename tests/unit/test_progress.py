@@ -13,6 +13,7 @@ from rich.console import Console
 
 from storage.claims import BUDGET_KEY, FAILURE_KEY, REASON_KEY, WORKER_KEY
 from storage.rows import FROZEN_KEY
+from studies import attributes
 from tuning.progress import Progress, finished_line, parameters_in_words, value_in_words
 
 
@@ -172,6 +173,19 @@ def test_the_live_view_shows_where_the_study_stands(study: optuna.Study) -> None
     assert "trial 2  3/4    0.4321" in " ".join(text.split(" ")) or "0.4321" in text
     assert "best so far: trial 1, 0.7000" in text
     assert "trial   1 complete 0.7000" in shown.text.getvalue()
+
+
+def test_with_a_budget_of_epochs_the_pace_is_that_of_epochs(study: optuna.Study) -> None:
+    study.set_user_attr(attributes.BUDGET_EPOCHS, 40)
+    freeze(study, 0.5, 4)
+    shown = terminal()
+    progress = Progress(study, 4, shown.console, live=False, clock=shown)
+    progress.start()
+    freeze(study, 0.6, 6)
+    shown.now = 60.0
+    shown.console.print(progress._render(study.trials, None))
+    assert "10/40 epochs, 0/4 trials, 2 frozen" in shown.text.getvalue()
+    assert "360 epochs/h, about 5 min left" in shown.text.getvalue()
 
 
 def test_many_running_trials_do_not_flood_the_screen(study: optuna.Study) -> None:
