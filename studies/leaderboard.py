@@ -36,7 +36,7 @@ class Row(TypedDict):
     Attributes:
         number: the trial's.
         state: Optuna's word: `COMPLETE`, `PRUNED`, `RUNNING`, `WAITING` or `FAIL`.
-        value: the validation accuracy in 0..1; of a PRUNED trial the last one that it reported; else None.
+        value: the validation accuracy in 0..1; of a PRUNED or WAITING trial the last one that it reported; else None.
         params: the hyperparameters, by name.
         epochs: how many were trained.
         seconds: how long it took; None while it is not over.
@@ -162,7 +162,7 @@ def status(study: optuna.Study, storage_url: str, home: Home) -> dict[str, Any]:
 
 def _value(trial: FrozenTrial) -> float | None:
     value = trial.values[0] if trial.values else None
-    if value is None and trial.state == TrialState.PRUNED and trial.last_step is not None:
+    if value is None and trial.state in (TrialState.PRUNED, TrialState.WAITING) and trial.last_step is not None:
         value = trial.intermediate_values[trial.last_step]
     return value if value is not None and math.isfinite(value) else None
 
