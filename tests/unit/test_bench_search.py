@@ -339,6 +339,7 @@ def test_the_command_simulates_what_is_missing_and_prints_one_table(
         (("--contestants", "ashes"), "Did you mean 'asha'"),
         (("--workers", "0"), "--workers is 0"),
         (("--against", "tpe_median"), "--against tpe_median is not among the contestants"),
+        (("--until-seen", "--draw", "a.png"), "--draw shows regret"),
     ],
 )
 def test_what_cannot_be_used_is_refused_before_anything_is_simulated(
