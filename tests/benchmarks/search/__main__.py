@@ -145,7 +145,9 @@ def _plan(given: argparse.Namespace) -> Plan:
     if not contestants:
         raise BadInput(f"none of {', '.join(names)} can run here. Install what is missing, or name another one.")
     if given.draw and given.until_seen:
-        raise BadInput("--draw shows regret, and --until-seen ends studies before they have one. Leave one of them out.")
+        raise BadInput(
+            "--draw shows regret, and --until-seen ends studies before they have one. Leave one of them out."
+        )
     against = given.against
     if against and against not in contestants:
         raise BadInput(f"--against {against} is not among the contestants: {', '.join(contestants)}.")
