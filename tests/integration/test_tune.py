@@ -145,7 +145,9 @@ def test_the_same_trial_alone_gives_the_same_curve_again(tuned: CommandLine, com
     again = command.study("mnist_sample").trials[0]
     first = tuned.study("mnist_sample").trials[0]
     assert again.params == first.params
-    assert again.intermediate_values == first.intermediate_values
+    # Among others it may have been frozen for good; alone it is the best and trains to its end.
+    common = {epoch: again.intermediate_values[epoch] for epoch in first.intermediate_values}
+    assert common == first.intermediate_values != {}
 
 
 def test_four_workers_share_a_budget_of_six_exactly(command: CommandLine) -> None:
