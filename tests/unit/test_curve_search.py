@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -20,6 +21,9 @@ def test_trials_pause_at_powers_of_two_and_end_at_the_horizon(horizon: int, expe
     assert milestones(horizon) == expected
 
 
+STATES: tuple[Literal["running", "frozen", "ended"], ...] = ("running", "frozen", "ended")
+
+
 @st.composite
 def studies(draw: st.DrawFn) -> tuple[list[Curve], int, int]:
     """Curves of a study, its horizon and its dimensions: also empty, diverged, flat and with inactive parameters."""
@@ -33,9 +37,10 @@ def studies(draw: st.DrawFn) -> tuple[list[Curve], int, int]:
         values = rng.choice([0.0, 0.5, 1.0]) + rng.random(epochs) * rng.choice([0.0, 1e-9, 1.0, 100.0])
         if epochs and rng.random() < 0.1:
             values[-1] = np.nan
-        state = rng.choice(["running", "frozen", "ended"]) if 0 < epochs < horizon else "ended" if epochs else "running"
+        possible = STATES if 0 < epochs < horizon else STATES[2:] if epochs else STATES[:1]
+        state = possible[int(rng.integers(len(possible)))]
         until = next(at for at in milestones(horizon) if at > epochs) if state == "running" else epochs
-        curves.append(Curve(x, values, state, until))  # type: ignore[arg-type]
+        curves.append(Curve(x, values, state, until))
     return curves, horizon, d
 
 
@@ -70,8 +75,8 @@ def test_the_first_trials_are_spread_over_the_space() -> None:
     assert len(np.unique(np.floor(8 * np.array([curve.x[0] for curve in curves])))) >= 6
 
 
-def curve(place: float, values: list[float], state: str = "frozen") -> Curve:
-    return Curve(np.array([place]), np.array(values), state, len(values))  # type: ignore[arg-type]
+def curve(place: float, values: list[float]) -> Curve:
+    return Curve(np.array([place]), np.array(values), "frozen", len(values))
 
 
 def thawed(curves: list[Curve], count: int = 40) -> np.ndarray:
