@@ -27,7 +27,7 @@ from typing import Any, Literal, TypeVar
 from optuna.trial import TrialState
 
 from storage.errors import ClaimLost, TuningError
-from storage.rows import CLAIM_KEY, FROZEN_KEY, Counts, Ledger, Rows, TrialRow
+from storage.rows import BEGUN_KEY, CLAIM_KEY, FROZEN_KEY, WORKED_KEY, Counts, Ledger, Rows, TrialRow
 
 BEAT_S = 5.0
 LEASE_S = 45.0
@@ -153,12 +153,14 @@ class Claims:
         ledger: where the study is.
         study_id: the study's id there.
         owner: the name under which trials are claimed.
+        clock: seconds since 1970. It says when trials were worked on, to people; no lease hangs on it.
     """
 
-    def __init__(self, ledger: Ledger, study_id: int, owner: str) -> None:
+    def __init__(self, ledger: Ledger, study_id: int, owner: str, clock: Callable[[], float] = time.time) -> None:
         self._ledger = ledger
         self._study_id = study_id
         self.owner = owner
+        self._clock = clock
 
     def set_budget(self, trials: int) -> None:
         """Set the study's total of finished trials, and forgive the failures so far."""
@@ -236,14 +238,16 @@ class Claims:
         before = trial.claim or {}
         claim = Claim(trial.trial_id, trial.number, self.owner, before.get("count", 0) + 1, claim_id)
         rows.begin(trial.trial_id)
-        epochs = before.get("epochs", 0)
+        epochs, now = before.get("epochs", 0), round(self._clock(), 3)
         held = {"owner": claim.owner, "count": claim.count, "id": claim.id, "beat": 0, "from": epochs, "epochs": epochs}
-        rows.set_system_attr(claim.trial_id, CLAIM_KEY, {**held, ENDS_KEY: True} if ends else held)
+        held |= {"begun": now, "seen": now, **({ENDS_KEY: True} if ends else {})}
+        rows.set_system_attr(claim.trial_id, CLAIM_KEY, held)
         # A trial at its end stays frozen until that is recorded: given up before, it is not trained on.
         if trial.frozen is not None and not ends:
             rows.set_system_attr(claim.trial_id, FROZEN_KEY, None)
         if not ends:
             rows.set_user_attr(claim.trial_id, WORKER_KEY, claim.owner)
+            rows.set_study_system_attr(BEGUN_KEY, now)
         return claim
 
     def beat(self, claim: Claim) -> None:
@@ -252,7 +256,7 @@ class Claims:
         Raises:
             ClaimLost: the trial is no longer the owner's.
         """
-        self._writing(lambda rows: _beat(rows, claim))
+        self._writing(lambda rows: self._beat(rows, claim))
 
     def progressed(self, claim: Claim, epochs: int) -> None:
         """Record that a claim has moved its trial's checkpoint forward, to so many epochs.
@@ -260,7 +264,12 @@ class Claims:
         Raises:
             ClaimLost: the trial is no longer the owner's.
         """
-        self._writing(lambda rows: _beat(rows, claim, epochs=epochs))
+        self._writing(lambda rows: self._beat(rows, claim, epochs=epochs))
+
+    def _beat(self, rows: Rows, claim: Claim, **more: int) -> None:
+        held = _held(rows, claim)
+        shown = {"beat": held["beat"] + 1, "seen": round(self._clock(), 3), **more}
+        rows.set_system_attr(claim.trial_id, CLAIM_KEY, {**held, **shown})
 
     def forget_parameters(self, claim: Claim) -> None:
         """Remove the parameters of a claimed trial that has not begun to train, so that they are drawn again.
@@ -386,11 +395,6 @@ def _held(rows: Rows, claim: Claim) -> dict[str, Any]:
     return held
 
 
-def _beat(rows: Rows, claim: Claim, **more: int) -> None:
-    held = _held(rows, claim)
-    rows.set_system_attr(claim.trial_id, CLAIM_KEY, {**held, "beat": held["beat"] + 1, **more})
-
-
 def _put_back(rows: Rows, claim: Claim, reason: str, why: GivenUp) -> None:
     given_up = release(rows, claim.trial_id, reason, why)
     attempts = _in_a_row(given_up, why)
@@ -426,6 +430,10 @@ def release(rows: Rows, trial_id: int, reason: str, why: GivenUp) -> list[dict[s
         # The count and the progress stay, the id goes: no writer holds the trial now.
         nobody = {"owner": None, "count": held["count"], "id": None, "beat": 0, "from": epochs, "epochs": epochs}
         rows.set_system_attr(trial_id, CLAIM_KEY, nobody)
+    # Until it was last seen, not until now: whoever is given up may have been gone for a night.
+    if "begun" in held:
+        worked: list[list[float]] = [*(rows.system_attr(trial_id, WORKED_KEY) or []), [held["begun"], held["seen"]]]
+        rows.set_system_attr(trial_id, WORKED_KEY, worked)
     return given_up
 
 

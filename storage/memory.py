@@ -81,7 +81,12 @@ class MemoryRows:
             return None
 
     def begin(self, trial_id: int) -> None:
+        began = self._trial(trial_id).datetime_start
         self._storage.set_trial_state_values(trial_id, TrialState.RUNNING)
+        if began is not None:
+            trial = copy(self._trial(trial_id))
+            trial.datetime_start = began
+            self._storage._set_trial(trial_id, trial)
 
     def wait(self, trial_id: int) -> None:
         self._storage.set_trial_state_values(trial_id, TrialState.WAITING)
@@ -111,6 +116,9 @@ class MemoryRows:
 
     def study_system_attrs(self) -> Mapping[str, Any]:
         return self._storage.get_study_system_attrs(self._study_id)
+
+    def set_study_system_attr(self, key: str, value: Any) -> None:
+        self._storage.set_study_system_attr(self._study_id, key, value)
 
     def _trials(self) -> list[FrozenTrial]:
         try:

@@ -18,6 +18,10 @@ from sqlalchemy import Select, case, delete, func, orm, select
 CLAIM_KEY = "tuning:claim"
 # The epochs after which a trial was frozen; null once it was taken up again.
 FROZEN_KEY = "tuning:frozen"
+# When its former claims were begun and last seen alive, `[[begun, seen], ...]` in seconds since 1970.
+WORKED_KEY = "tuning:worked"
+# An attribute of a study: when a trial was last taken up, likewise.
+BEGUN_KEY = "tuning:begun"
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,7 @@ class Rows(Protocol):
         """Return a trial's state, which stays so until the transaction ends; None if it is gone."""
 
     def begin(self, trial_id: int) -> None:
-        """Make a trial RUNNING, from now."""
+        """Make a trial RUNNING; one that began before keeps its start, another starts now."""
 
     def wait(self, trial_id: int) -> None:
         """Make a trial WAITING."""
@@ -104,6 +108,9 @@ class Rows(Protocol):
 
     def study_system_attrs(self) -> Mapping[str, Any]:
         """Return the study's system attributes."""
+
+    def set_study_system_attr(self, key: str, value: Any) -> None:
+        """Set a system attribute of the study."""
 
 
 class Ledger(Protocol):
@@ -142,7 +149,9 @@ class SqlTrials:
 
     def begin(self, trial_id: int) -> None:
         trial = self._trial(trial_id)
-        trial.state, trial.datetime_start = TrialState.RUNNING, datetime.now()
+        trial.state = TrialState.RUNNING
+        if trial.datetime_start is None:
+            trial.datetime_start = datetime.now()
 
     def wait(self, trial_id: int) -> None:
         self._trial(trial_id).state = TrialState.WAITING
@@ -174,12 +183,7 @@ class SqlTrials:
         return _loaded(self._session.execute(query).scalar_one_or_none())
 
     def _set_attr(self, model: Any, trial_id: int, key: str, value: Any) -> None:
-        query = select(model).where(model.trial_id == trial_id, model.key == key)
-        row = self._session.execute(query).scalar_one_or_none()
-        if row is None:
-            self._session.add(model(trial_id=trial_id, key=key, value_json=json.dumps(value)))
-        else:
-            row.value_json = json.dumps(value)
+        _set_attr(self._session, model, {"trial_id": trial_id, "key": key}, value)
 
 
 class SqlRows(SqlTrials):
@@ -250,12 +254,23 @@ class SqlRows(SqlTrials):
     def study_system_attrs(self) -> Mapping[str, Any]:
         return self._study_attrs(models.StudySystemAttributeModel)
 
+    def set_study_system_attr(self, key: str, value: Any) -> None:
+        _set_attr(self._session, models.StudySystemAttributeModel, {"study_id": self._study_id, "key": key}, value)
+
     def _study_attrs(self, model: Any) -> Mapping[str, Any]:
         rows = self._session.execute(select(model.key, model.value_json).where(model.study_id == self._study_id))
         return {key: json.loads(stored) for key, stored in rows}
 
     def _trials(self, *columns: Any) -> Select[Any]:
         return select(*columns).where(models.TrialModel.study_id == self._study_id)
+
+
+def _set_attr(session: orm.Session, model: Any, name: Mapping[str, Any], value: Any) -> None:
+    row = session.execute(select(model).filter_by(**name)).scalar_one_or_none()
+    if row is None:
+        session.add(model(**name, value_json=json.dumps(value)))
+    else:
+        row.value_json = json.dumps(value)
 
 
 def _loaded(stored: str | None) -> Any:

@@ -13,6 +13,8 @@ LIMITS = "limits"
 UID = "uid"
 # How many epochs all trials together train; None without a bound.
 BUDGET_EPOCHS = "budget_epochs"
+# When its workers were let go the last time: `studies.times.Launched`.
+LAUNCHED = "launched"
 # What is searched, and configurations that are tried first.
 SPACE = "space"
 FIRST = "first"
@@ -26,6 +28,8 @@ PRECISION = "precision"
 THREADS = "threads"
 DEVICE = "device"
 WEIGHTS = "weights"
+# How often its training step was traced: 0 where its worker had a compiled model for it.
+TRACES = "traces"
 
 
 class Limits(TypedDict):
@@ -45,7 +49,7 @@ class Limits(TypedDict):
 
 
 DEFAULT_LIMITS = Limits(
-    checkpoint_interval_s=60.0, trial_timeout_s=None, trials_per_worker=100, memory_growth_bytes=4 * 2**30
+    checkpoint_interval_s=60.0, trial_timeout_s=None, trials_per_worker=1_000, memory_growth_bytes=4 * 2**30
 )
 
 

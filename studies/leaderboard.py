@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
 from datetime import UTC, datetime
@@ -16,16 +17,15 @@ from sqlalchemy.engine import make_url
 from storage.claims import BUDGET_KEY, GIVEN_UP_KEY, REASON_KEY, WORKER_KEY
 from storage.database import Database
 from storage.errors import BadInput, unknown_name
+from storage.rows import BEGUN_KEY
 from storage.settings import Home
 from studies import attributes
 from studies.disk_use import disk_use
 from studies.strategies.strategy import is_frozen
+from studies.times import epochs_forecast_s, rate_per_hour, seconds_of
 
 if TYPE_CHECKING:
     import pandas as pd
-
-RATE_TRIALS = 20
-"""The rate is that of so many trials, the last to finish: early ones tell little about how long later ones take."""
 
 _ORDER = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING, TrialState.WAITING, TrialState.FAIL)
 
@@ -70,21 +70,31 @@ def find_study(database: Database, name: str | None) -> optuna.Study:
     return optuna.load_study(study_name=name, storage=database)
 
 
-def _last_begun(database: Database) -> dict[str, tuple[datetime, int]]:
-    """When each study's last trial began, and the study's id: what orders studies without reading their trials."""
-    study, trial = models.StudyModel, models.TrialModel
+def _last_begun(database: Database) -> dict[str, tuple[float, int]]:
+    """When a trial of each study was last taken up, and the study's id: this orders studies without reading trials."""
+    study, trial, attribute = models.StudyModel, models.TrialModel, models.StudySystemAttributeModel
     query = (
-        sqlalchemy.select(study.study_name, sqlalchemy.func.max(trial._datetime_start_utc), study.study_id)
+        sqlalchemy.select(
+            study.study_name, study.study_id, sqlalchemy.func.max(trial._datetime_start_utc), attribute.value_json
+        )
         .outerjoin(trial, trial.study_id == study.study_id)
-        .group_by(study.study_id, study.study_name)
+        .outerjoin(attribute, (attribute.study_id == study.study_id) & (attribute.key == BEGUN_KEY))
+        .group_by(study.study_id, study.study_name, attribute.value_json)
     )
 
-    def attempt() -> dict[str, tuple[datetime, int]]:
+    def attempt() -> dict[str, tuple[float, int]]:
         with database.reading() as session:
-            return {name: (begun or datetime.min, number) for name, begun, number in session.execute(query)}
+            return {
+                name: (max(_seconds(started), json.loads(begun) if begun is not None else -math.inf), number)
+                for name, number, started, begun in session.execute(query)
+            }
 
-    result: dict[str, tuple[datetime, int]] = database.repeated(attempt)
+    result: dict[str, tuple[float, int]] = database.repeated(attempt)
     return result
+
+
+def _seconds(utc: datetime | None) -> float:
+    return utc.replace(tzinfo=UTC).timestamp() if utc is not None else -math.inf
 
 
 def best_trial(study: optuna.Study) -> FrozenTrial | None:
@@ -126,10 +136,10 @@ def as_table(rows: list[Row]) -> pd.DataFrame:
 def status(study: optuna.Study, storage_url: str, home: Home) -> dict[str, Any]:
     """Return where a study stands, as `status --json` prints it.
 
-    `rate_per_hour` is trials finished an hour while any ran, from the last `RATE_TRIALS`; `forecast_s` the seconds
-    until the budget, of trials or of epochs, is spent at the present rate. Either is None where it cannot be told; a
-    study that stands still has no forecast. `disk_bytes` is what the study takes up under the home. The URL's password
-    is hidden.
+    `rate_per_hour` is trials finished an hour while any ran, from the last `studies.times.RATE_TRIALS`; `forecast_s`
+    the seconds until the budget, of trials or of epochs, is spent at the present rate. Either is None where it cannot
+    be told; a study that stands still has no forecast. `disk_bytes` is what the study takes up under the home. The
+    URL's password is hidden.
     """
     trials = study.get_trials(deepcopy=False)
     count = Counter(trial.state for trial in trials)
@@ -137,7 +147,7 @@ def status(study: optuna.Study, storage_url: str, home: Home) -> dict[str, Any]:
     done = count[TrialState.COMPLETE] + count[TrialState.PRUNED]
     state = "done" if 0 < budget <= done else "running" if count[TrialState.RUNNING] else "stopped"
     frozen = sum(is_frozen(trial) for trial in trials)
-    rate_per_hour = _rate_per_hour(trials)
+    rate = rate_per_hour(trials)
     best = best_trial(study)
     return {
         "study": study.study_name,
@@ -154,8 +164,8 @@ def status(study: optuna.Study, storage_url: str, home: Home) -> dict[str, Any]:
         "budget": {"trials": budget, "done": done, "epochs": study.user_attrs.get(attributes.BUDGET_EPOCHS)},
         "epochs_trained": sum(len(trial.intermediate_values) for trial in trials),
         "best": {"number": best.number, "value": best.value, "params": best.params} if best is not None else None,
-        "rate_per_hour": rate_per_hour,
-        "forecast_s": _forecast_s(study, trials, budget - done, rate_per_hour) if state == "running" else None,
+        "rate_per_hour": rate,
+        "forecast_s": _forecast_s(study, trials, budget - done, rate) if state == "running" else None,
         "disk_bytes": disk_use(study, home),
     }
 
@@ -179,54 +189,22 @@ def _row(trial: FrozenTrial) -> Row:
         reason = f"frozen after epoch {trial.last_step}"
     elif trial.state == TrialState.WAITING and attrs.get(GIVEN_UP_KEY):
         reason = attrs[GIVEN_UP_KEY][-1]["reason"]
-    seconds = attrs.get("seconds")
-    if seconds is None and trial.duration is not None:
-        seconds = trial.duration.total_seconds()
     return Row(
         number=trial.number,
         state=trial.state.name,
         value=_value(trial),
         params=trial.params,
         epochs=int(attrs.get("epochs", len(trial.intermediate_values))),
-        seconds=seconds,
+        seconds=seconds_of(trial),
         worker=attrs.get(WORKER_KEY),
         reason=reason,
     )
 
 
-def _rate_per_hour(trials: list[FrozenTrial]) -> float | None:
-    """Trials finished per hour of the time in which at least one ran: nights between two calls do not count."""
-    spans = sorted(
-        (_utc(trial.datetime_complete), _utc(trial.datetime_start))
-        for trial in trials
-        if trial.state in (TrialState.COMPLETE, TrialState.PRUNED) and trial.datetime_start and trial.datetime_complete
-    )[-RATE_TRIALS:]
-    busy_s, covered_until = 0.0, None
-    for begun, ended in sorted((begun, ended) for ended, begun in spans):
-        since = begun if covered_until is None else max(begun, covered_until)
-        busy_s += max(0.0, (ended - since).total_seconds())
-        covered_until = ended if covered_until is None else max(ended, covered_until)
-    return len(spans) / busy_s * 3600 if busy_s > 0 else None
-
-
-def _forecast_s(
-    study: optuna.Study, trials: list[FrozenTrial], trials_left: int, rate_per_hour: float | None
-) -> float | None:
+def _forecast_s(study: optuna.Study, trials: list[FrozenTrial], trials_left: int, rate: float | None) -> float | None:
     """The seconds until the budget is spent: of epochs, where they are bounded, since frozen trials end all at once."""
     budget_epochs = study.user_attrs.get(attributes.BUDGET_EPOCHS)
     if budget_epochs is None:
-        return trials_left / rate_per_hour * 3600 if rate_per_hour else None
-    timed = [trial for trial in trials if attributes.SECONDS in trial.user_attrs and trial.intermediate_values]
-    if not timed:
-        return None
-    seconds = sum(float(trial.user_attrs[attributes.SECONDS]) for trial in timed)
-    epochs = sum(len(trial.intermediate_values) for trial in timed)
-    left = int(budget_epochs) - sum(len(trial.intermediate_values) for trial in trials)
-    running = sum(trial.state == TrialState.RUNNING for trial in trials)
-    return max(0, left) * seconds / epochs / max(1, running)
-
-
-def _utc(moment: datetime | None) -> datetime:
-    # The database holds naive UTC; a FrozenTrial has it as naive local time, which jumps when the clocks change.
-    assert moment is not None
-    return moment.astimezone(UTC)
+        return trials_left / rate * 3600 if rate else None
+    launched = study.user_attrs.get(attributes.LAUNCHED)
+    return epochs_forecast_s(trials, int(budget_epochs), launched) if launched is not None else None

@@ -6,7 +6,8 @@ And what tests of claims do with it, or with a ledger in memory.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -64,9 +65,11 @@ def second_connection(database: Database) -> Iterator[Database]:
         opened.engine.dispose()
 
 
-def new_study(ledger: Kept, *, budget: int = 3, name: str = "mnist", owner: str = "me") -> Claims:
+def new_study(
+    ledger: Kept, *, budget: int = 3, name: str = "mnist", owner: str = "me", clock: Callable[[], float] = time.time
+) -> Claims:
     """Create a study with a budget."""
-    claims = Claims(ledger, ledger.create_new_study([StudyDirection.MAXIMIZE], name), owner)
+    claims = Claims(ledger, ledger.create_new_study([StudyDirection.MAXIMIZE], name), owner, clock)
     claims.set_budget(budget)
     return claims
 

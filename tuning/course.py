@@ -68,15 +68,25 @@ class Course:
             StorageUnavailable: the database cannot be reached.
         """
         for _ in range(MAX_OVERTAKEN):
-            choice = self._choice(self._view())
+            view = self._view()
+            choice = self._choice(view)
             claim = self._claims.next(choice)
             if claim is not None:
                 # A trial that was put back goes before any choice.
-                ends = isinstance(choice, Thaw) and choice.ends and claim.number == choice.number
-                return Taken(claim, ends)
+                thawed = isinstance(choice, Thaw) and claim.number == choice.number
+                if choice == Thaw(claim.number, ends=True):
+                    return Taken(claim, ends=True)
+                if thawed and view.epochs_left > 0 and not self._room_for(claim):
+                    self._claims.put_back(claim, "another worker took the last epoch", "frozen")
+                    continue
+                return Taken(claim)
             if choice is None:
                 break
         return None
+
+    def _room_for(self, claim: Claim) -> bool:
+        """Return whether a trial that was just thawed may train an epoch, seen with all that others did meanwhile."""
+        return self._view(up_to=(claim.number, self._spec.epochs)).epochs_left > 0
 
     def _choice(self, view: View) -> Choice | None:
         choice: Choice | None = None
@@ -163,12 +173,24 @@ class Course:
         if budget is not None:
             # Each trial yet to come trains an epoch, and the best one to its end.
             epochs_left = budget - spent_epochs(trials) - trials_left - self._set_aside(trials)
+            epochs_left -= self._under_way(trials, besides=None if up_to is None else up_to[0])
         return View(self._study, trials, _space_of(attrs), self._spec.epochs, trials_left, epochs_left)
 
     def _set_aside(self, trials: Sequence[FrozenTrial]) -> int:
         best = incumbent(trials)
         over = best is None or best.state.is_finished()
         return 0 if over or best is None else self._spec.epochs - len(best.intermediate_values)
+
+    def _under_way(self, trials: Sequence[FrozenTrial], besides: int | None) -> int:
+        """Return how many epochs are being trained that nobody has reported or set aside yet.
+
+        Args:
+            trials: the study's.
+            besides: the number of the trial that it is decided of, which is between two epochs.
+        """
+        best = incumbent(trials)
+        others = [trial for trial in trials if is_running(trial) and trial is not best and trial.number != besides]
+        return sum(len(trial.intermediate_values) < self._spec.epochs for trial in others)
 
 
 def incumbent(trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
@@ -186,7 +208,7 @@ def spent_epochs(trials: Sequence[FrozenTrial]) -> int:
 def first_parameters(
     spec: StudySpec, space: SearchSpace | None, known_good: Sequence[dict[str, Any]], number: int
 ) -> dict[str, Any] | None:
-    """Return what a trial of this number is to have, if it is one of the first: the defaults, then what is known good.
+    """Return what a trial of this number is to have, if it is one of the first.
 
     Args:
         spec: the study's.
@@ -194,13 +216,28 @@ def first_parameters(
         known_good: configurations that the study records.
         number: of the trial.
     """
-    if space is None:
-        return None
+    first = first_configurations(spec, space, known_good) if space is not None else []
+    return first[number] if number < len(first) else None
+
+
+def first_configurations(
+    spec: StudySpec, space: SearchSpace, known_good: Sequence[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Return what is tried first, each once: the defaults where they come first, then what is known to be good."""
     first = [space.defaults] if spec.sampler.default_first else []
     for configuration in map(space.fits, known_good):
         if configuration not in first:
             first.append(configuration)
-    return first[number] if number < len(first) else None
+    return first
+
+
+def first_in_words(spec: StudySpec, space: SearchSpace, known_good: Sequence[dict[str, Any]]) -> str | None:
+    """Return what is tried first besides the defaults; None where that is nothing."""
+    known = len(first_configurations(spec, space, known_good)) - int(spec.sampler.default_first)
+    if not known:
+        return None
+    then = "the defaults, then " if spec.sampler.default_first else ""
+    return f"{then}{known} known configuration{'' if known == 1 else 's'}"
 
 
 def _space_of(attrs: Mapping[str, Any]) -> SearchSpace | None:

@@ -17,6 +17,7 @@ from rich.console import Console
 from sqlalchemy.engine import make_url
 
 from storage.claims import BUDGET_KEY, Claims, LeaseWatch, Standing
+from storage.compile_cache import drop_unsealed
 from storage.database import Database, open_database, sqlite_file
 from storage.errors import BadInput, StorageUnavailable
 from storage.settings import STORAGE_VARIABLE, Home
@@ -26,14 +27,20 @@ from studies.datasets.prepared import PreparedDataset, prepare
 from studies.datasets.registry import dataset_info
 from studies.declaration import Declaration, Overrides, PlanName, from_catalog, make_spec, read_declaration
 from studies.leaderboard import best_parameters, best_trial, find_study
+from studies.space import SearchSpace
 from studies.spec import Plan, StudySpec
 from studies.stored import create_or_load, stored_spec
 from studies.strategies.chosen import make_strategy
 from studies.strategies.promotion import rungs
 from studies.strategies.samplers import require_sampler
 from studies.study_data import describe
-from tuning.devices import Placement, find_gpus, place_workers, usable_cores
+from studies.times import Launched
+from tuning.compile_probe import probe_compile_cache
+from tuning.course import first_in_words, spent_epochs
+from tuning.devices import PerDevice, Placement, find_gpus, place_workers, usable_cores
 from tuning.hypermodels import parse_model
+from tuning.memory import free_bytes
+from tuning.packer import Packer, make_packer
 from tuning.progress import Progress, parameters_in_words, value_in_words
 from tuning.status import duration
 from tuning.user_files import load_strategy, parse_strategy
@@ -42,6 +49,10 @@ from tuning.workforce import GRACE_S, Workforce
 TICK_S = 0.5
 # How many of another study's best configurations are tried first.
 WARM_START_TRIALS = 4
+# A study of CIFAR-10 with 24 trials and 64 epochs, on 2026-11-20: so many epochs each time that a trial was thawed.
+EPOCHS_A_THAW = 3
+# The strategies that never freeze a trial: each is taken up once.
+NEVER_FREEZE = ("successive_halving", "hyperband", "median", "none")
 # How often leases are looked at.
 WATCH_S = 5.0
 
@@ -58,7 +69,7 @@ class TuneOptions:
     from_study: str | None = None
     timeout_s: float | None = None
     workers: int | None = None
-    workers_per_device: int | None = None
+    workers_per_device: PerDevice = None
     storage: str | None = None
     progress: bool = True
     overrides: Overrides = field(default_factory=Overrides)
@@ -119,10 +130,18 @@ def tune(options: TuneOptions, home: Home, console: Console) -> int:
         budget_epochs = _budget_epochs(plan, spec, trials)
     claims.set_budget(trials)
     study.set_user_attr(attributes.BUDGET_EPOCHS, budget_epochs)
-    _print_plan(console, study, spec, trials, budget_epochs, dataset, placements, database)
+    packs = options.workers_per_device == "auto"
+    _print_plan(console, study, spec, trials, budget_epochs, dataset, placements, packs, database)
     if claims.standing().done:
         console.print(f"nothing to do: {claims.standing().finished} of {trials} trials are finished")
         return 0
+    drop_unsealed(home)
+
+    def report(line: str) -> None:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    for placement in {placement.device.name: placement for placement in placements}.values():
+        probe_compile_cache(home, placement, os.environ, report)
     progress = Progress(study, spec.epochs, console, live=options.progress and console.is_terminal)
     workforce = Workforce(
         claims,
@@ -135,9 +154,20 @@ def tune(options: TuneOptions, home: Home, console: Console) -> int:
         # The URL may hold a password, and command lines are public.
         {"TUNING_HOME": str(home.root), STORAGE_VARIABLE: url},
         home.make(home.logs(name)),
-        report=lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True),
+        report,
     )
-    launcher = _Launcher(study, spec, claims, workforce, progress, console, options.timeout_s, options.storage)
+    packer = None
+    if packs:
+        packer = make_packer(
+            workforce,
+            gpus,
+            cores=usable_cores(),
+            workers=options.workers,
+            memory_bytes=free_bytes(),
+            environ=os.environ,
+            report=report,
+        )
+    launcher = _Launcher(study, spec, claims, workforce, packer, progress, console, options.timeout_s, options.storage)
     database.sleep = launcher.wait_for_database
     try:
         return launcher.run()
@@ -196,6 +226,7 @@ def _print_plan(
     budget_epochs: int | None,
     dataset: PreparedDataset,
     placements: list[Placement],
+    packs: bool,
     database: Database,
 ) -> None:
     data = study.user_attrs[attributes.DATA]
@@ -204,7 +235,6 @@ def _print_plan(
     strategy, sampler = spec.strategy, spec.sampler
     in_all = f", {budget_epochs} in all" if budget_epochs is not None else ""
     halves = strategy.name in ("promotion", "successive_halving", "hyperband")
-    first = int(sampler.default_first) + len(study.user_attrs.get(attributes.FIRST, []))
     rows = {
         "study": f"{study.study_name}, in {database.shown_url}",
         "data": f"{dataset.info.title}: {data['train']:,} training and {data['validation']:,} validation images",
@@ -215,10 +245,10 @@ def _print_plan(
         + (f", from epoch {strategy.min_epochs}" if halves or strategy.name == "median" else ""),
         "sampler": ("the strategy's own model" if sampler.name == "model" else sampler.name)
         + (f", {sampler.startup_trials} startup trials" if sampler.name == "tpe" else "")
-        + (", the defaults first" if sampler.default_first else "")
-        + (f", {first} known configurations first" if first > 1 else ""),
+        + (", the defaults first" if sampler.default_first else ""),
         "seed": str(spec.seed),
-        "workers": f"{len(placements)} on {', '.join(sorted(devices))}, {threads} thread(s) each",
+        "workers": f"{len(placements)} on {', '.join(sorted(devices))}, {threads} thread(s) each"
+        + (", to begin with" if packs else ""),
     }
     for name, words in rows.items():
         console.print(f"{name:<10}{words}", highlight=False, markup=False, soft_wrap=True)
@@ -231,6 +261,7 @@ class _Launcher:
         spec: StudySpec,
         claims: Claims,
         workforce: Workforce,
+        packer: Packer | None,
         progress: Progress,
         console: Console,
         timeout_s: float | None,
@@ -241,6 +272,7 @@ class _Launcher:
         self._spec = spec
         self._claims = claims
         self._workforce = workforce
+        self._packer = packer
         self._progress = progress
         self._console = console
         self._storage = storage
@@ -308,39 +340,65 @@ class _Launcher:
         self._print("preflight: walking the space, building the largest model ...")
         found = self._workforce.preflight(give_up=self._stopping)
         if found is not None:
-            self._print_preflight(found)
+            self._pack(self._claims.standing())
+            expected_s = self._print_preflight(found)
             self._workforce.go()
+            self._record_launch(expected_s)
 
-    def _print_preflight(self, found: dict[str, Any]) -> None:
+    def _pack(self, standing: Standing) -> None:
+        if self._packer is not None:
+            self._packer.adjust(standing.budget - standing.finished)
+
+    def _record_launch(self, expected_s: float) -> None:
+        """Record what `status` and the live view forecast from: when the workers were let go, and what is expected."""
+        spent = spent_epochs(self._study.get_trials(deepcopy=False))
+        _, epochs = self._work_left(self._claims.standing())
+        epoch_s = expected_s / epochs if epochs else None
+        self._study.set_user_attr(attributes.LAUNCHED, Launched(at=time.time(), epochs=spent, epoch_s=epoch_s))
+        self._progress.expected_epoch_s = epoch_s
+
+    def _print_preflight(self, found: dict[str, Any]) -> float:
+        """Print what the preflight found; return the seconds that the study is expected to take."""
         width = max((len(name) for name in found["parameters"]), default=0)
         for name, words in found["parameters"].items():
             first = found["defaults"].get(name)
             shown = f", first {value_in_words(first)}" if first is not None and self._spec.sampler.default_first else ""
             self._print(f"  {name:<{width}}  {words}{shown}")
         standing = self._claims.standing()
+        space = SearchSpace.stored(self._study.user_attrs[attributes.SPACE])
+        first = first_in_words(self._spec, space, self._study.user_attrs.get(attributes.FIRST, []))
+        if first is not None and not standing.started:
+            self._print(f"first: {first}")
         left = standing.budget - standing.finished
-        typical, most = (self._forecast_s(found[key], left) for key in ("default_cost", "largest_cost"))
+        typical, most = (self._forecast_s(found[key], standing) for key in ("default_cost", "largest_cost"))
         self._print(
             f"preflight took {duration(found['seconds'])}: {found['default_weights']:,} weights by default, at most"
             f" {found['largest_weights']:,}"
         )
         most_words = f", {duration(most)} if every trial had the largest model" if most > 1.1 * typical else ""
         self._print(f"forecast: {left} trials in about {duration(typical)}{most_words}")
+        return typical
 
-    def _forecast_s(self, cost: dict[str, float], trials: int) -> float:
+    def _forecast_s(self, cost: dict[str, float], standing: Standing) -> float:
         slots = self._workforce.slots
         # More threads than cores share the cores; the preflight measured with a core to itself.
         crowding = max(1.0, sum(slot.placement.threads for slot in slots) / usable_cores())
-        trial_s = crowding * (cost["start_s"] + cost["epoch_s"] * self._expected_epochs())
-        return trial_s * trials / min(len(slots), trials)
+        taken_up, epochs = self._work_left(standing)
+        return crowding * (cost["start_s"] * taken_up + cost["epoch_s"] * epochs) / max(1.0, min(len(slots), taken_up))
+
+    def _work_left(self, standing: Standing) -> tuple[float, float]:
+        """Return how often a trial is taken up from now on, and how many epochs are trained."""
+        trials = standing.budget - standing.finished
+        budget = self._study.user_attrs.get(attributes.BUDGET_EPOCHS)
+        if budget is None:
+            return trials, trials * self._expected_epochs()
+        spent = spent_epochs(self._study.get_trials(deepcopy=False))
+        epochs = max(0, min(budget - spent, trials * self._spec.epochs))
+        return times_taken_up(standing, epochs, freezes=self._spec.strategy.name not in NEVER_FREEZE), epochs
 
     def _expected_epochs(self) -> float:
-        """Return how many epochs a trial trains on average, by the budget or by the strategy's own arithmetic."""
-        attrs, epochs = self._study.user_attrs, float(self._spec.epochs)
-        budget = attrs.get(attributes.BUDGET_EPOCHS)
-        if budget is not None:
-            return min(epochs, float(budget) / float(attrs[BUDGET_KEY]))
-        strategy = self._spec.strategy
+        """Return how many epochs a trial trains on average, by the strategy's own arithmetic."""
+        epochs, strategy = float(self._spec.epochs), self._spec.strategy
         if strategy.name not in ("successive_halving", "hyperband"):
             return epochs
         expected, share, before = 0.0, 1.0, 0
@@ -364,6 +422,7 @@ class _Launcher:
             if standing.done and not standing.running:
                 return
             self._workforce.tend()
+            self._pack(standing)
             if self._clock() - self._watched >= WATCH_S:
                 self._watched = self._clock()
                 for claim in self._watch.put_back_expired():
@@ -395,6 +454,14 @@ class _Launcher:
             storage = f" STORAGE='{self._storage}'" if self._storage is not None else ""
             self._print(f"next: make export STUDY={self._study.study_name}{storage}")
         return 0
+
+
+def times_taken_up(standing: Standing, epochs: int, *, freezes: bool) -> float:
+    """Return how often a trial is begun or taken up again, more or less, until so many more epochs are trained."""
+    if not freezes:
+        return min(epochs, standing.budget - standing.finished)
+    new = min(epochs, standing.budget - standing.started)
+    return new + (epochs - new) / EPOCHS_A_THAW
 
 
 def _left_over(standing: Standing) -> str:

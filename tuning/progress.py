@@ -17,9 +17,11 @@ from rich.table import Table
 from rich.text import Text
 
 from storage.claims import BUDGET_KEY, FAILURE_KEY, REASON_KEY, WORKER_KEY
+from storage.rows import FROZEN_KEY
 from studies import attributes
 from studies.leaderboard import best_trial
-from studies.strategies.strategy import is_frozen
+from studies.strategies.strategy import is_frozen, is_running
+from studies.times import seconds_of, seconds_per_epoch
 from tuning.status import duration
 
 SHOWN_RUNNING = 16
@@ -38,7 +40,7 @@ def parameters_in_words(trial: FrozenTrial) -> str:
 def finished_line(trial: FrozenTrial, best: FrozenTrial | None) -> str:
     """Return one plain line about a finished trial."""
     epochs = len(trial.intermediate_values)
-    took = _seconds(trial)
+    took = seconds_of(trial) or 0.0
     head = f"trial {trial.number:>3} {trial.state.name.lower():<8}"
     if trial.state == TrialState.FAIL:
         failure = trial.user_attrs.get(FAILURE_KEY, "error")
@@ -53,21 +55,24 @@ def frozen_line(trial: FrozenTrial) -> str:
     """Return one plain line about a trial that was frozen."""
     epochs = len(trial.intermediate_values)
     value = trial.intermediate_values.get(epochs, math.nan)
-    effort = f"{epochs} epoch{'' if epochs == 1 else 's'}  {duration(_seconds(trial))}"
+    effort = f"{epochs} epoch{'' if epochs == 1 else 's'}  {duration(seconds_of(trial) or 0.0)}"
     return f"trial {trial.number:>3} frozen   {value:.4f}  {effort}  {parameters_in_words(trial)}"
 
 
-def _seconds(trial: FrozenTrial) -> float:
-    # Of all its claims together, where they were recorded.
-    recorded = trial.user_attrs.get(attributes.SECONDS)
-    if recorded is not None:
-        return float(recorded)
-    return trial.duration.total_seconds() if trial.duration is not None else 0.0
+def thawed_line(number: int, epochs: int) -> str:
+    """Return one plain line about a trial that goes on after so many epochs."""
+    return f"trial {number:>3} thawed   after epoch {epochs}"
+
+
+def ended_line(count: int, *, spent: bool) -> str:
+    """Return one plain line about frozen trials that were pruned, since the epochs are spent or nobody wanted them."""
+    trials = "trial" if count == 1 else "trials"
+    return f"{count} frozen {trials} pruned: {'the epochs are spent' if spent else 'none was worth another epoch'}"
 
 
 @dataclass
 class Progress:
-    """Shows a study while it runs: a live view on a terminal, else one line for each finished trial.
+    """Shows a study while it runs: a live view on a terminal, else a line when a trial is frozen, thawed or over.
 
     Args:
         study: read anew at each `update`.
@@ -75,6 +80,7 @@ class Progress:
         console: where it is shown.
         live: whether to draw the live view.
         clock: monotonic seconds.
+        expected_epoch_s: how long all workers together are expected to take for an epoch, before it is seen.
     """
 
     study: optuna.Study
@@ -82,9 +88,12 @@ class Progress:
     console: Console
     live: bool
     clock: Callable[[], float] = time.monotonic
+    expected_epoch_s: float | None = None
     _told: set[int] = field(default_factory=set)
-    # By trial: the epochs after which it was last seen frozen.
+    # By trial: the epochs after which it is frozen, as far as was told.
     _frozen: dict[int, int] = field(default_factory=dict)
+    # Frozen trials that were pruned, and not told of yet.
+    _ended: int = 0
     _started: float = 0.0
     _spent_before: int = 0
     _view: Live | None = None
@@ -107,24 +116,54 @@ class Progress:
         for trial in sorted(trials, key=lambda t: (t.datetime_complete is None, t.datetime_complete, t.number)):
             if trial.state.is_finished() and trial.number not in self._told:
                 self._told.add(trial.number)
-                self.console.print(finished_line(trial, best), highlight=False, soft_wrap=True, markup=False)
-        self._tell_frozen(trials)
+                self._tell_finished(trial, best)
+        for trial in filter(is_frozen, trials):
+            self._tell_frozen(trial)
+        for trial in filter(is_running, trials):
+            self._tell_thawed(trial)
+        if not any(map(_is_cold, trials)):
+            self._tell_ended(trials)
         if self._view is not None:
             self._view.update(self._render(trials, best))
 
-    def _tell_frozen(self, trials: list[FrozenTrial]) -> None:
-        for trial in filter(is_frozen, trials):
-            epochs = len(trial.intermediate_values)
-            if self._frozen.get(trial.number) != epochs:
-                self._frozen[trial.number] = epochs
-                # The live view shows their count.
-                if self._view is None:
-                    self.console.print(frozen_line(trial), highlight=False, soft_wrap=True, markup=False)
+    def _tell_finished(self, trial: FrozenTrial, best: FrozenTrial | None) -> None:
+        if trial.state == TrialState.PRUNED and trial.system_attrs.get(FROZEN_KEY) is not None:
+            # They end all at once: one line says so when the last one has.
+            self._tell_frozen(trial)
+            self._ended += 1
+            return
+        self._tell_thawed(trial)
+        self._print(finished_line(trial, best))
+
+    def _tell_frozen(self, trial: FrozenTrial) -> None:
+        epochs = len(trial.intermediate_values)
+        if self._frozen.get(trial.number) == epochs:
+            return
+        self._tell_thawed(trial)
+        self._frozen[trial.number] = epochs
+        # The live view shows their count.
+        if self._view is None:
+            self._print(frozen_line(trial))
+
+    def _tell_thawed(self, trial: FrozenTrial) -> None:
+        epochs = self._frozen.pop(trial.number, None)
+        if epochs is not None and self._view is None:
+            self._print(thawed_line(trial.number, epochs))
+
+    def _tell_ended(self, trials: list[FrozenTrial]) -> None:
+        if self._ended:
+            total, spent, unit = self._spending(trials, 0, 0)
+            self._print(ended_line(self._ended, spent=unit == "epochs" and spent >= total))
+            self._ended = 0
+
+    def _print(self, line: str) -> None:
+        self.console.print(line, highlight=False, soft_wrap=True, markup=False)
 
     def stop(self) -> None:
         """Show what is new for the last time, and leave the terminal as it was."""
         try:
             self.update()
+            self._tell_ended(self.study.get_trials(deepcopy=False))
         finally:
             if self._view is not None:
                 self._view.stop()
@@ -141,10 +180,13 @@ class Progress:
     def _headline(self, trials: list[FrozenTrial], done: int, budget: int) -> RenderableType:
         elapsed = self.clock() - self._started
         total, spent, unit = self._spending(trials, done, budget)
-        pace = "rate not known yet"
-        if (fresh := spent - self._spent_before) > 0:
-            left = max(0, total - spent) * elapsed / fresh
-            pace = f"{3600 * fresh / elapsed:.0f} {unit}/h, about {duration(left)} left"
+        fresh, running, expected_s = spent - self._spent_before, 0, None
+        if unit == "epochs":
+            running, expected_s = sum(map(is_running, trials)), self.expected_epoch_s
+        each_s = seconds_per_epoch(fresh, elapsed, running, None)
+        words = [f"{3600 / each_s:.0f} {unit}/h"] if each_s is not None else []
+        if (each_s := each_s or expected_s) is not None:
+            words.append(f"about {duration(max(0, total - spent) * each_s)} left")
         counted = {
             "frozen": sum(is_frozen(trial) for trial in trials),
             "pruned": sum(trial.state == TrialState.PRUNED for trial in trials),
@@ -158,7 +200,7 @@ class Progress:
             Text(self.study.study_name, style="bold"),
             ProgressBar(total=max(total, 1), completed=min(spent, total), width=24),
             ", ".join([trials_words, *(f"{number} {what}" for what, number in counted.items())]),
-            f"{duration(elapsed)} so far, {pace}",
+            f"{duration(elapsed)} so far, {', '.join(words) or 'rate not known yet'}",
         )
         return line
 
@@ -181,6 +223,11 @@ class Progress:
         if len(running) > SHOWN_RUNNING:
             table.add_row(f"and {len(running) - SHOWN_RUNNING} more", "", "", "")
         return table
+
+
+def _is_cold(trial: FrozenTrial) -> bool:
+    """Return whether a trial is frozen, or being ended as such."""
+    return is_frozen(trial) or (trial.state == TrialState.RUNNING and trial.system_attrs.get(FROZEN_KEY) is not None)
 
 
 def _counts(trial: FrozenTrial) -> int:

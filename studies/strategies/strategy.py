@@ -36,7 +36,8 @@ class View:
         space: what is searched; None where it was not recorded.
         epochs: the most epochs of a trial.
         trials_left: how many trials may still be started.
-        epochs_left: how many epochs may still be trained, what is set aside taken off; infinite without a bound.
+        epochs_left: how many epochs may still be trained, what is set aside or under way taken off; infinite without a
+            bound.
     """
 
     study: optuna.Study

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import tempfile
+import time
 import uuid
 import warnings
 from collections.abc import Iterator
@@ -20,10 +21,12 @@ from optuna.testing.pytest_storages import StorageTestCase
 from optuna.trial import TrialState
 
 from storage.artifacts import Artifacts
-from storage.claims import BEAT_S, LEASE_S, Claims, LeaseWatch
+from storage.claims import BEAT_S, LEASE_S, Claims, LeaseWatch, Thaw
 from storage.database import Database, open_database
 from storage.errors import ClaimLost
-from tests.databases import fresh_database, new_study, second_connection
+from studies.leaderboard import find_study
+from studies.times import rate_per_hour
+from tests.databases import claimed, fresh_database, new_study, second_connection
 from tests.processes import in_processes, run_trials
 
 
@@ -150,6 +153,41 @@ def test_a_trial_goes_from_worker_to_worker_and_the_first_one_is_shut_out(databa
     assert (trial.value, trial.intermediate_values) == (0.75, {1: 0.25})
     assert "epochs" not in trial.user_attrs
     assert first.standing().done
+
+
+def test_trials_that_are_frozen_and_ended_at_once_do_not_raise_the_rate(database: Database) -> None:
+    now = [time.time() - 3600]
+    claims = new_study(database, budget=12, clock=lambda: now[0])
+    began = []
+    for _ in range(12):
+        claim = claimed(claims)
+        began.append(database.get_trial(claim.trial_id).datetime_start)
+        now[0] += 60
+        claims.progressed(claim, 1)
+        assert claims.put_back(claim, "frozen after epoch 1", "frozen")
+    # Ended much later, by another, which sees what is stored.
+    now[0] = time.time()
+    with second_connection(database) as other:
+        ending = Claims(other, claims._study_id, "another", lambda: now[0])
+        for number in range(12):
+            claim = claimed(ending, Thaw(number, ends=True))
+            other.set_trial_state_values(claim.trial_id, TrialState.PRUNED, [0.5])
+    found = database.get_all_trials(claims._study_id)
+    assert [trial.datetime_start for trial in found] == began
+    assert rate_per_hour(found) == pytest.approx(60, rel=0.05)
+
+
+def test_a_study_that_is_continued_was_tuned_last_though_none_of_its_trials_is_new(database: Database) -> None:
+    now = [time.time() + 3600]
+    old, new = (new_study(database, name=name, clock=lambda: now[0]) for name in ("old", "new"))
+    begun = claimed(old)
+    now[0] += 1
+    claimed(new)
+    assert find_study(database, None).study_name == "new"
+    old.put_back(begun, "interrupted")
+    now[0] += 1
+    assert claimed(old, None).number == 0
+    assert find_study(database, None).study_name == "old"
 
 
 def write(file: Path) -> None:

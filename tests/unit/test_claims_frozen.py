@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -16,8 +17,9 @@ from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState
 
 from storage.claims import GIVEN_UP_KEY, MAX_RETRIES, WORKER_KEY, Choice, Claim, Claims, GivenUp, Start, Thaw
-from storage.rows import CLAIM_KEY, FROZEN_KEY
+from storage.rows import CLAIM_KEY, FROZEN_KEY, WORKED_KEY
 from studies.strategies.strategy import fixed_parameters, is_frozen, is_running
+from studies.times import moment, spans
 from tests.databases import Kept, claimed, finish, fresh_database, fresh_ledger, new_study, second_connection, trials
 
 
@@ -171,6 +173,49 @@ def test_to_freeze_is_not_to_give_up(ledger: Kept) -> None:
     assert GIVEN_UP_KEY not in trials(ledger)[0].user_attrs
 
 
+def test_a_trial_that_is_taken_up_again_or_ended_began_when_it_first_began(ledger: Kept) -> None:
+    claims = new_study(ledger)
+    first = claimed(claims)
+    began = trials(ledger)[0].datetime_start
+    assert began is not None
+    freeze(claims, first)
+    claims.put_back(claimed(claims, Thaw(0)), "asked to stop")
+    freeze(claims, claimed(claims), epochs=2)
+    finish(ledger, claimed(claims, Thaw(0, ends=True)), TrialState.PRUNED)
+    (trial,) = trials(ledger)
+    assert trial.datetime_start == began
+    assert trial.datetime_complete is not None
+
+
+def test_it_is_known_when_a_trial_was_worked_on(ledger: Kept) -> None:
+    now = [1_000.0]
+    claims = new_study(ledger, clock=lambda: now[0])
+
+    def pass_s(seconds: float) -> None:
+        now[0] += seconds
+
+    first = claimed(claims)
+    pass_s(30)
+    freeze(claims, first)
+    pass_s(100)
+    lost = claimed(claims, Thaw(0))
+    pass_s(7)
+    claims.beat(lost)
+    pass_s(8 * 3600)  # a power cut, and a night
+    claims.put_back(lost, "silent", "lost")
+    frozen_again = claimed(claims)
+    pass_s(5)
+    freeze(claims, frozen_again, epochs=2)
+    pass_s(50)
+    ending = claimed(claims, Thaw(0, ends=True))
+    worked = [[1000, 1030], [1130, 1137], [1137 + 8 * 3600, 1142 + 8 * 3600]]
+    assert trials(ledger)[0].system_attrs[WORKED_KEY] == worked
+    finish(ledger, ending, TrialState.PRUNED)
+    (trial,) = trials(ledger)
+    assert trial.datetime_complete is not None
+    assert spans(trial) == [*map(tuple, worked), (now[0], moment(trial.datetime_complete))]
+
+
 @pytest.mark.parametrize("why", ["lost", "timeout", "error"])
 def test_what_was_trained_until_a_trial_was_frozen_starts_its_count_of_failures_anew(
     ledger: Kept, why: GivenUp
@@ -257,7 +302,8 @@ class Told:
 
     def __init__(self, ledger: Kept) -> None:
         self._ledger = ledger
-        self._claims = new_study(ledger, budget=3)
+        ticks = itertools.count(1_000)
+        self._claims = new_study(ledger, budget=3, clock=lambda: float(next(ticks)))
         self._held: list[Claim] = []
 
     def next(self, choice: Choice | None) -> Any:

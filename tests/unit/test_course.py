@@ -23,9 +23,9 @@ from studies.curve_tables import Scalar
 from studies.space import Parameter, SearchSpace
 from studies.spec import STRATEGIES, Sampler, StrategyChoice, StudySpec
 from studies.strategies.chosen import make_strategy
-from studies.strategies.strategy import Strategy, View, is_frozen
-from tests.databases import Kept, fresh_ledger
-from tuning.course import Course, first_parameters, incumbent, spent_epochs
+from studies.strategies.strategy import Strategy, Verdict, View, is_frozen
+from tests.databases import Kept, claimed, fresh_ledger
+from tuning.course import Course, Taken, _space_of, first_in_words, first_parameters, incumbent, spent_epochs
 from tuning.rehearsal import Rehearsal
 from tuning.simulation import Record, Recording, Run, simulate
 from tuning.user_files import load_strategy, parse_strategy
@@ -200,6 +200,117 @@ def test_a_budget_of_epochs_is_kept_but_for_what_runs_and_the_end_of_the_best_tr
     # taken up again goes on while it is the best, which several may be in turn.
     to_their_end = 1 if strategy in FREEZING else workers
     assert len(seen.told) <= max(budget_epochs, trials) + workers + to_their_end * (R - 1)
+
+
+class Restless(Strategy):
+    """Trains on whatever there is until it is stopped, and freezes and thaws by the roll of a die."""
+
+    freezes = True
+
+    def ask(self, view: View) -> Start | Thaw | None:
+        frozen = view.frozen()
+        if view.trials_left and (not frozen or self._roll(view) < 0.5):
+            return Start()
+        return Thaw(frozen[int(self._roll(view) * len(frozen))].number) if frozen else None
+
+    def decide(self, view: View, trial: FrozenTrial) -> Verdict:
+        return "freeze" if self._roll(view) < 0.4 else "go on"
+
+    def _roll(self, view: View) -> float:
+        return float(np.random.default_rng([self.spec.seed, spent_epochs(view.trials)]).random())
+
+
+class Uneven(Hill):
+    """Epochs take one to nine units of time, and values go up and down; the first trial may be the best at once."""
+
+    def __init__(self, seed: int, *, first_is_best: bool) -> None:
+        super().__init__()
+        self._random = np.random.default_rng(seed)
+        self._first_is_best = first_is_best
+
+    def curve_of(self, trial: int, params: Mapping[str, Scalar]) -> Recording:
+        values = self._random.permutation(super().curve_of(trial, params).values)
+        seconds = self._random.integers(1, 10, R).astype(float)
+        if self._first_is_best and trial == 0:
+            values, seconds[0] = values + 1, 0.5
+        return Recording(values, seconds)
+
+
+def uneven(
+    strategy: str, *, trials: int, budget_epochs: int, workers: int, seed: int, first_is_best: bool = False
+) -> Seen:
+    users = Restless if strategy == "restless" else None
+    seen = Seen(
+        "mine.py:Restless@0123456789abcdef" if users else strategy, trials=trials, budget_epochs=budget_epochs,
+        workers=workers, seed=seed, sampler="random", curves=Uneven(seed, first_is_best=first_is_best), users=users,
+    )  # fmt: skip
+    require_done(seen, trials)
+    return seen
+
+
+schedules = given(
+    strategy=st.sampled_from(["restless", "promotion"]),
+    trials=st.integers(1, 10),
+    budget_epochs=st.integers(1, 60),
+    workers=st.integers(1, 6),
+    seed=st.integers(0, 999),
+)
+
+
+@settings(max_examples=60)
+@schedules
+def test_a_budget_of_epochs_is_kept_to_the_epoch_where_the_best_trial_is_known(
+    strategy: str, trials: int, budget_epochs: int, workers: int, seed: int
+) -> None:
+    seen = uneven(
+        strategy, trials=trials, budget_epochs=budget_epochs, workers=workers, seed=seed, first_is_best=True
+    )  # fmt: skip
+    # At least an epoch each, and the best one to its end.
+    most = min(max(budget_epochs, trials + R - 1), trials * R)
+    assert len(seen.told) <= most
+    # Who wants more is not stopped one short, however many work.
+    assert len(seen.told) == most or strategy != "restless"
+
+
+@settings(max_examples=60)
+@schedules
+def test_beyond_a_budget_of_epochs_only_the_best_trial_is_trained(
+    strategy: str, trials: int, budget_epochs: int, workers: int, seed: int
+) -> None:
+    seen = uneven(strategy, trials=trials, budget_epochs=budget_epochs, workers=workers, seed=seed)
+    best = incumbent(seen.trials)
+    assert best is not None
+    within = max(budget_epochs, trials)
+    assert {trial for trial, _, _ in seen.told[within:]} <= {best.number}
+    assert len(seen.told) >= min(within, trials * R) or strategy != "restless"
+
+
+def test_of_two_workers_that_thaw_at_the_same_moment_only_one_gets_the_last_epoch() -> None:
+    course, claims, storage = one_course("promotion", default_first=False)
+    for number in range(4):
+        claim = claimed(claims)
+        storage.set_trial_intermediate_value(claim.trial_id, 1, 0.1 * number)
+        claims.progressed(claim, 1)
+        claims.put_back(claim, "frozen after epoch 1", "frozen")
+    claims.set_budget(4)
+    # Four are spent, and the best one's end is set aside.
+    storage.set_study_user_attr(claims._study_id, attributes.BUDGET_EPOCHS, 4 + R - 1 + 1)
+    other = Course(course._study, course._spec, course._strategy, Claims(storage, claims._study_id, "another"))
+    choose = course._choice
+    others: list[Taken | None] = []
+
+    def slowly(view: View) -> Start | Thaw | None:
+        choice = choose(view)
+        if not others:
+            others.append(other.next())
+            return Thaw(0)
+        return choice
+
+    course._choice = slowly  # type: ignore[method-assign]
+    other._choice = lambda view: Thaw(1)  # type: ignore[method-assign]
+    assert course.next() is None
+    assert [taken.claim.number for taken in others if taken is not None] == [1]
+    assert [is_frozen(storage.get_trial(trial_id)) for trial_id in range(4)] == [True, False, True, True]
 
 
 class Leapfrog(Hill):
@@ -418,6 +529,22 @@ def test_the_defaults_come_first_and_then_what_is_known_to_be_good(strategy: str
 def test_without_the_defaults_what_is_known_to_be_good_comes_first() -> None:
     course, _, _ = one_course(default_first=False, first=KNOWN_GOOD)
     assert taken(course) == pytest.approx(KNOWN_GOOD[0])
+
+
+def test_a_known_configuration_that_is_the_defaults_is_neither_tried_nor_counted_twice() -> None:
+    known = [{"learning_rate": 0.01, "layers": 2, "optimizer": "adam"}, *KNOWN_GOOD, KNOWN_GOOD[0]]
+    course, _, storage = one_course(first=known)
+    spec, space = course._spec, _space_of(storage.get_study_user_attrs(0))
+    assert space is not None
+    assert first_in_words(spec, space, known) == "the defaults, then 2 known configurations"
+    assert first_in_words(spec, space, known[:2]) == "the defaults, then 1 known configuration"
+    assert first_in_words(spec, space, known[:1]) is None
+    tried = [taken(course) for _ in range(3)]
+    assert tried[0] == known[0]
+    assert tried[1] == pytest.approx(KNOWN_GOOD[0])
+    assert tried[2]["layers"] == 3
+    without = spec.model_copy(update={"sampler": Sampler(default_first=False)})
+    assert first_in_words(without, space, known) == "3 known configurations"
 
 
 def test_a_known_configuration_that_leaves_something_out_has_it_drawn() -> None:

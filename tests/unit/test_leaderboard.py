@@ -20,6 +20,7 @@ from storage.errors import BadInput
 from storage.settings import Home
 from studies import attributes
 from studies.leaderboard import as_table, best_parameters, best_trial, find_study, leaderboard, status
+from studies.times import Launched, moment
 from tests.databases import claimed, new_study
 from tuning.status import duration, show_status, show_trials
 
@@ -189,15 +190,18 @@ def test_the_rate_leaves_out_the_night_between_two_calls_and_counts_parallel_wor
     assert said["forecast_s"] == pytest.approx(6 / 120 * 3600)
 
 
-def test_a_budget_of_epochs_is_forecast_from_what_an_epoch_takes(study: optuna.Study) -> None:
+def test_a_budget_of_epochs_is_forecast_at_the_pace_so_far(study: optuna.Study) -> None:
+    def forecast_s() -> Any:
+        return status(study, "sqlite://", HOME)["forecast_s"]
+
     study.set_user_attr("budget_epochs", 30)
     study.add_trial(trial(state=TrialState.RUNNING))
-    assert status(study, "sqlite://", HOME)["forecast_s"] is None
-    pruned = trial(state=TrialState.PRUNED, curve=(0.1, 0.2, 0.3, 0.4))
-    pruned.set_user_attr("seconds", 20.0)
-    study.add_trial(pruned)
+    assert forecast_s() is None, "nobody said when the workers were let go"
+    study.set_user_attr(attributes.LAUNCHED, Launched(at=moment(NOON), epochs=0, epoch_s=8.0))
+    assert forecast_s() == pytest.approx(30 * 8)
+    study.add_trial(trial(state=TrialState.PRUNED, curve=(0.1, 0.2, 0.3, 0.4)))
     study.add_trial(trial(state=TrialState.RUNNING, curve=(0.1,)))
-    assert status(study, "sqlite://", HOME)["forecast_s"] == pytest.approx(25 * 5.0 / 2)
+    assert forecast_s() == pytest.approx(25 * 60 / (5 + 2 / 2))
 
 
 def test_the_rate_does_not_jump_when_the_clocks_change(study: optuna.Study, monkeypatch: pytest.MonkeyPatch) -> None:

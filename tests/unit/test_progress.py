@@ -11,8 +11,8 @@ from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState, create_trial
 from rich.console import Console
 
-from storage.claims import BUDGET_KEY, FAILURE_KEY, REASON_KEY, WORKER_KEY
-from storage.rows import FROZEN_KEY
+from storage.claims import BUDGET_KEY, ENDS_KEY, FAILURE_KEY, REASON_KEY, WORKER_KEY
+from storage.rows import CLAIM_KEY, FROZEN_KEY
 from studies import attributes
 from tuning.progress import Progress, finished_line, parameters_in_words, value_in_words
 
@@ -110,7 +110,15 @@ def freeze(study: optuna.Study, value: float, epochs: int) -> optuna.Trial:
 def mark(study: optuna.Study, trial: optuna.Trial, epochs: int | None) -> None:
     """Let a trial be frozen after so many epochs, or run again."""
     study._storage.set_trial_system_attr(trial._trial_id, FROZEN_KEY, epochs)
+    study._storage.set_trial_system_attr(trial._trial_id, CLAIM_KEY, {"id": "mine" if epochs is None else None})
     study._storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING if epochs is None else TrialState.WAITING)
+
+
+def end(study: optuna.Study, trial: optuna.Trial) -> None:
+    """Record a frozen trial as over, in the two steps that it takes."""
+    study._storage.set_trial_system_attr(trial._trial_id, CLAIM_KEY, {"id": "mine", ENDS_KEY: True})
+    study._storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
+    study._storage.set_trial_state_values(trial._trial_id, TrialState.PRUNED, [0.5])
 
 
 def test_without_a_terminal_a_frozen_trial_is_told_once_for_each_time_that_it_was_frozen(study: optuna.Study) -> None:
@@ -130,8 +138,91 @@ def test_without_a_terminal_a_frozen_trial_is_told_once_for_each_time_that_it_wa
     lines = shown.text.getvalue().splitlines()
     assert [line.split("  learning_rate")[0] for line in lines] == [
         "trial   1 frozen   0.2500  1 epoch  0 s",
+        "trial   1 thawed   after epoch 1",
         "trial   1 frozen   0.5000  2 epochs  0 s",
     ]
+
+
+@pytest.mark.parametrize("ends", ["frozen", "complete"])
+def test_a_trial_that_was_thawed_between_two_looks_is_told_to_have_been(study: optuna.Study, ends: str) -> None:
+    trial = freeze(study, 0.25, 4)
+    shown = terminal()
+    progress = Progress(study, 9, shown.console, live=False, clock=shown)
+    progress.start()
+    mark(study, trial, None)
+    trial.report(0.5, 5)
+    if ends == "frozen":
+        mark(study, trial, 5)
+    else:
+        study._storage.set_trial_state_values(trial._trial_id, TrialState.COMPLETE, [0.5])
+    for _ in range(2):
+        progress.update()
+    lines = shown.text.getvalue().splitlines()
+    assert [line.split(" 0.5")[0].strip() for line in lines] == [
+        "trial   0 thawed   after epoch 4",
+        f"trial   0 {ends}",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("budget_epochs", "why"),
+    [(5, "the epochs are spent"), (6, "none was worth another epoch"), (None, "none was worth another epoch")],
+)
+@pytest.mark.parametrize("live", [False, True])
+def test_frozen_trials_that_end_are_told_in_one_line_when_the_last_one_has(
+    study: optuna.Study, live: bool, budget_epochs: int | None, why: str
+) -> None:
+    study.set_user_attr(attributes.BUDGET_EPOCHS, budget_epochs)
+    before = freeze(study, 0.1, 2)
+    shown = terminal()
+    progress = Progress(study, 4, shown.console, live=False, clock=shown)
+    progress.start()
+    cold = [before, *(freeze(study, 0.25, 1) for _ in range(3))]
+    progress.live = live
+    progress.update()
+    for trial in cold:
+        end(study, trial)
+        progress.update()
+    progress.stop()
+    lines = shown.text.getvalue().splitlines()
+    assert [line.split()[2] for line in lines[:-1]] == ["frozen"] * 3
+    assert lines[-1] == f"4 frozen trials pruned: {why}"
+
+
+def test_what_was_ended_until_a_study_was_interrupted_is_told_too(study: optuna.Study) -> None:
+    one, _ = freeze(study, 0.1, 1), freeze(study, 0.1, 1)
+    shown = terminal()
+    progress = Progress(study, 4, shown.console, live=False, clock=shown)
+    progress.start()
+    end(study, one)
+    progress.update()
+    assert shown.text.getvalue() == ""
+    progress.stop()
+    assert shown.text.getvalue() == "1 frozen trial pruned: none was worth another epoch\n"
+
+
+def test_a_trial_that_was_frozen_and_ended_between_two_looks_is_told_as_both(study: optuna.Study) -> None:
+    shown = terminal()
+    progress = Progress(study, 4, shown.console, live=False, clock=shown)
+    progress.start()
+    end(study, freeze(study, 0.25, 1))
+    progress.update()
+    assert [line.split("  learning_rate")[0] for line in shown.text.getvalue().splitlines()] == [
+        "trial   0 frozen   0.2500  1 epoch  0 s",
+        "1 frozen trial pruned: none was worth another epoch",
+    ]
+
+
+def test_a_trial_that_is_pruned_while_it_runs_has_a_line_of_its_own(study: optuna.Study) -> None:
+    trial = freeze(study, 0.1, 1)
+    shown = terminal()
+    progress = Progress(study, 4, shown.console, live=False, clock=shown)
+    progress.start()
+    mark(study, trial, None)
+    trial.report(0.05, 2)
+    study._storage.set_trial_state_values(trial._trial_id, TrialState.PRUNED, [0.05])
+    progress.stop()
+    assert [line.split()[2] for line in shown.text.getvalue().splitlines()] == ["thawed", "pruned"]
 
 
 def test_the_live_view_counts_the_frozen_trials_instead_of_telling_them(study: optuna.Study) -> None:
@@ -186,6 +277,24 @@ def test_with_a_budget_of_epochs_the_pace_is_that_of_epochs(study: optuna.Study)
     shown.console.print(progress._render(study.trials, None))
     assert "10/40 epochs, 0/4 trials, 2 frozen" in shown.text.getvalue()
     assert "360 epochs/h, about 5 min left" in shown.text.getvalue()
+
+
+def test_before_each_worker_trained_an_epoch_the_forecast_is_what_was_expected(study: optuna.Study) -> None:
+    study.set_user_attr(attributes.BUDGET_EPOCHS, 20)
+    shown = terminal()
+    progress = Progress(study, 4, shown.console, live=False, clock=shown)
+    progress.start()
+    progress.expected_epoch_s = 15.0
+    one, other = freeze(study, 0.6, 1), freeze(study, 0.6, 0)
+    mark(study, one, None)
+    mark(study, other, None)
+    shown.now = 60.0
+    shown.console.print(progress._render(study.trials, None))
+    assert "60 s so far, about 5 min left" in shown.text.getvalue()
+    other.report(0.5, 1)
+    # Two epochs and two halves in a minute.
+    shown.console.print(progress._render(study.trials, None))
+    assert "180 epochs/h, about 6 min left" in shown.text.getvalue()
 
 
 def test_many_running_trials_do_not_flood_the_screen(study: optuna.Study) -> None:
