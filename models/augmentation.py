@@ -24,7 +24,6 @@ MAX_CUTOUT = 0.5
 _DRAWS = 6  # vertical shift, horizontal shift, rotation, mirror, cutout row, cutout column
 
 
-@keras.saving.register_keras_serializable(package="models")
 class RandomAugmentation(keras.layers.Layer):
     """Shift, rotate, mirror and cut out pictures, each picture differently, while training only.
 
@@ -33,26 +32,26 @@ class RandomAugmentation(keras.layers.Layer):
     normalised, and is clipped at the border.
 
     Args:
-        strength: scales every change between 0 (none at all) and 1.
         flips: whether a mirrored picture is still of its class; mirrors half of them.
         fill: one pixel value per channel for the square that is cut out.
 
-    Raises:
-        ValueError: if `strength` is outside 0..1.
+    Attributes:
+        strength: a variable that scales every change between 0 (none at all, but mirroring) and 1.
     """
 
-    def __init__(self, strength: float, *, flips: bool, fill: tuple[float, ...], **kwargs: Any) -> None:
+    def __init__(self, *, flips: bool, fill: tuple[float, ...], **kwargs: Any) -> None:
         # Raw pixels are integers: casting them to the compute type here would only cost memory.
         super().__init__(autocast=False, **kwargs)
-        if not 0.0 <= strength <= 1.0:
-            raise ValueError(f"`0 <= strength <= 1` must hold, but got ({strength=}).")
-        self.strength = strength
         self.flips = flips
         self.fill = tuple(fill)
         self.seed_generator = keras.random.SeedGenerator()
+        self.strength = self.add_weight(
+            shape=(), initializer="ones", dtype="float32", trainable=False, autocast=False, name="strength"
+        )
+        self.built = True
 
     def call(self, images: Any, training: bool | None = False) -> Any:
-        if not training or self.strength == 0.0:
+        if not training:
             return images
         batch = ops.shape(images)[0]
         draws = ops.split(
@@ -71,10 +70,11 @@ class RandomAugmentation(keras.layers.Layer):
         columns = np.arange(width, dtype="float32")[None, None, :] - (width - 1) / 2
         if self.flips:
             columns = ops.where(mirror > 0.0, -1.0, 1.0) * columns
-        cosine = ops.cos(angle * (self.strength * MAX_ROTATION))
-        sine = ops.sin(angle * (self.strength * MAX_ROTATION))
-        shift_rows = ops.round(vertical * (self.strength * MAX_SHIFT * height)) + (height - 1) / 2
-        shift_columns = ops.round(horizontal * (self.strength * MAX_SHIFT * width)) + (width - 1) / 2
+        strength = ops.convert_to_tensor(self.strength)
+        cosine = ops.cos(angle * (strength * MAX_ROTATION))
+        sine = ops.sin(angle * (strength * MAX_ROTATION))
+        shift_rows = ops.round(vertical * (strength * MAX_SHIFT * height)) + (height - 1) / 2
+        shift_columns = ops.round(horizontal * (strength * MAX_SHIFT * width)) + (width - 1) / 2
         source_rows = _nearest(cosine * rows - sine * columns + shift_rows, height)
         source_columns = _nearest(sine * rows + cosine * columns + shift_columns, width)
         batch = ops.shape(images)[0]
@@ -86,7 +86,7 @@ class RandomAugmentation(keras.layers.Layer):
         height, width = images.shape[1:3]
         rows = np.linspace(-1.0, 1.0, height, dtype="float32")[None, :, None]
         columns = np.linspace(-1.0, 1.0, width, dtype="float32")[None, None, :]
-        half_side = self.strength * MAX_CUTOUT  # the picture's side is 2 in these coordinates
+        half_side = ops.convert_to_tensor(self.strength) * MAX_CUTOUT  # the picture's side is 2 in these coordinates
         inside = ops.logical_and(ops.abs(rows - row) < half_side, ops.abs(columns - column) < half_side)
         fill = ops.cast(ops.convert_to_tensor(np.round(self.fill), dtype="float32"), images.dtype)
         return ops.where(ops.expand_dims(inside, -1), fill, images)
@@ -96,7 +96,7 @@ class RandomAugmentation(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         config: dict[str, Any] = super().get_config()
-        return {**config, "strength": self.strength, "flips": self.flips, "fill": self.fill}
+        return {**config, "flips": self.flips, "fill": self.fill}
 
 
 def _nearest(positions: Any, size: int) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -12,8 +13,11 @@ import keras_tuner
 from keras import layers
 
 from models.augmentation import RandomAugmentation
-from models.recipe import Recipe, declare_recipe, make_optimizer
-from models.training import FitResult, LabelledImages, Training, TrainingModel
+from models.compiled import CompiledModels, TrainingModel, seed_generators, signature_of
+from models.feeding import LabelledImages
+from models.optimizers import make_optimizer
+from models.recipe import Recipe, declare_recipe
+from models.training import FitResult, Training
 from models.training_state import Checkpointing, Resume, StateKeeper, TrainingState
 
 
@@ -46,6 +50,7 @@ class ImageClassifier(keras_tuner.HyperModel, abc.ABC):
         epochs: how long a training is at most; the cosine schedule ends there.
         train_images: how many pictures an epoch shows, which gives the schedule its steps.
         patience: epochs without a better validation accuracy after which a training ends.
+        models: the process's compiled models, which trainings of one signature share; by default this one's own.
 
     Raises:
         ValueError: if `epochs`, `train_images` or `patience` is below 1, or `inputs` contradicts itself.
@@ -53,7 +58,16 @@ class ImageClassifier(keras_tuner.HyperModel, abc.ABC):
 
     defaults: ClassVar[Recipe]
 
-    def __init__(self, inputs: Inputs, *, extended: bool, epochs: int, train_images: int, patience: int = 3) -> None:
+    def __init__(
+        self,
+        inputs: Inputs,
+        *,
+        extended: bool,
+        epochs: int,
+        train_images: int,
+        patience: int = 3,
+        models: CompiledModels | None = None,
+    ) -> None:
         super().__init__()
         if min(epochs, train_images, patience) < 1:
             raise ValueError(
@@ -70,6 +84,7 @@ class ImageClassifier(keras_tuner.HyperModel, abc.ABC):
         self.epochs = epochs
         self.train_images = train_images
         self.patience = patience
+        self.models = models if models is not None else CompiledModels(kept=0)
 
     @abc.abstractmethod
     def backbone(self, hp: Any, x: Any) -> Any:
@@ -86,30 +101,55 @@ class ImageClassifier(keras_tuner.HyperModel, abc.ABC):
         """An integer hyperparameter of the extended space; the default, undeclared, in the core space."""
         return int(hp.Int(name, low, high, step=step, default=default)) if self.extended else default
 
-    def build(self, hp: Any) -> keras.Model:
-        """The compiled model for training: raw pixels `(batch, height, width, channels)` to logits."""
+    def build(self, hp: Any) -> TrainingModel:
+        """The compiled model for training: raw pixels `(batch, height, width, channels)` to logits.
+
+        Its weights, dropout and augmentation follow `seed_generators` (or `keras.utils.set_random_seed`), called
+        before. With `models` it may have served another training before, and serves the next one of its signature: it
+        is this one's until then.
+        """
         recipe = self.recipe(hp)
-        network = self._network(hp, recipe)
-        pixels = keras.Input(self.inputs.shape, dtype="uint8", name="pixels")
-        x = pixels
-        if recipe.augmentation > 0.0:
-            x = RandomAugmentation(recipe.augmentation, flips=self.inputs.flips, fill=self.inputs.mean)(x)
-        model = TrainingModel(pixels, network(x), network=network, label_smoothing=recipe.label_smoothing)
+        sketch = self.sketch(hp)
+        signature = signature_of(sketch, recipe) if sketch is not None else None
+        # From here on the same random numbers follow, whether the model is new or not.
+        seed = random.randrange(2**31)
+        if signature is None:
+            # Layers that are not Keras's may draw from the backend's own generator.
+            keras.utils.set_random_seed(seed)
+        model = self.models.take(signature, lambda: self._compiled(hp, recipe))
         batch_size = min(recipe.batch_size, self.train_images)
-        model.compile(
-            optimizer=make_optimizer(recipe, steps=self.epochs * (self.train_images // batch_size)),
-            # Weighted, because the pictures that fill up the last validation batch have weight 0.
-            weighted_metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
-        )
+        steps = self.epochs * (self.train_images // batch_size)
+        model.begin(sketch if signature is not None else None, recipe, steps=steps, seed=seed)
+        seed_generators(seed)
         return model
+
+    def sketch(self, hp: Any) -> keras.Model | None:
+        """Pixels to logits without weights, as `hp` describes it; None if a layer cannot be made without them.
+
+        Its variables cost nothing, and each has as its value what its initializer draws.
+        """
+        recipe = self.recipe(hp)
+        before = random.getstate()
+        try:
+            with keras.StatelessScope(initialize_variables=False):
+                return self._network(hp, recipe)
+        except Exception:  # what is wrong in itself raises again when it is built with weights
+            random.setstate(before)
+            return None
+
+    def _compiled(self, hp: Any, recipe: Recipe) -> TrainingModel:
+        augmentation = None
+        if recipe.augmentation > 0.0:
+            augmentation = RandomAugmentation(flips=self.inputs.flips, fill=self.inputs.mean)
+        return TrainingModel(self._network(hp, recipe), make_optimizer(recipe), augmentation)
 
     def _network(self, hp: Any, recipe: Recipe) -> keras.Model:
         pixels = keras.Input(self.inputs.shape, name="pixels")
         x = layers.Normalization(
-            mean=self.inputs.mean, variance=tuple(std**2 for std in self.inputs.std), name="normalization"
+            mean=self.inputs.mean, variance=tuple(std**2 for std in self.inputs.std), name="pixel_normalization"
         )(pixels)
         x = self.backbone(hp, x)
-        x = layers.Dropout(recipe.dropout, name="dropout")(x)
+        x = layers.Dropout(recipe.dropout, name="head_dropout")(x)
         # Softmax over half-precision logits would lose digits, whatever the backbone computes in.
         logits = layers.Dense(self.inputs.classes, dtype="float32", name="logits")(x)
         return keras.Model(pixels, logits, name="network")
@@ -117,7 +157,7 @@ class ImageClassifier(keras_tuner.HyperModel, abc.ABC):
     def training(
         self,
         hp: Any,
-        model: keras.Model,
+        model: TrainingModel,
         training: LabelledImages,
         validation: LabelledImages,
         *,
@@ -141,7 +181,7 @@ class ImageClassifier(keras_tuner.HyperModel, abc.ABC):
     def fit(
         self,
         hp: Any,
-        model: keras.Model,
+        model: TrainingModel,
         training: LabelledImages,
         validation: LabelledImages,
         *,
@@ -176,12 +216,10 @@ class ImageClassifier(keras_tuner.HyperModel, abc.ABC):
         curves = {name: [*before.get(name, []), *result.history.get(name, [])] for name in {**before, **result.history}}
         return replace(result, history=curves)
 
-    def classifier(self, model: keras.Model) -> keras.Model:
+    def classifier(self, model: TrainingModel) -> keras.Model:
         """Raw pixels `(batch, height, width, channels)` to float32 probabilities `(batch, classes)`.
 
-        Shares the weights of the training model and has stock Keras layers only: saved as `.keras`, it loads where
-        this project is unknown.
+        Shares the weights of the training model, until that serves another training, and has stock Keras layers only:
+        saved as `.keras`, it loads where this project is unknown.
         """
-        network = model.network
-        probabilities = layers.Softmax(dtype="float32", name="probabilities")(network.output)
-        return keras.Model(network.input, probabilities, name="classifier")
+        return model.classifier()

@@ -1,18 +1,14 @@
-"""The hyperparameters that every image classifier shares, and the optimizer they describe."""
+"""The hyperparameters that every image classifier shares."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
-import keras
-
 Optimizer = Literal["sgd", "adam", "adamw"]
 Schedule = Literal["constant", "cosine"]
 
 BATCH_SIZES = (32, 64, 128, 256)
-WARM_UP = 0.15
-"""Share of all steps over which the learning rate of the cosine schedule rises to its peak."""
 
 
 @dataclass(frozen=True)
@@ -63,33 +59,4 @@ def _declare_extended(hp: Any, core: Recipe, defaults: Recipe) -> Recipe:
         label_smoothing=hp.Float("label_smoothing", 0.0, 0.2, default=defaults.label_smoothing),
         augmentation=hp.Float("augmentation", 0.0, 1.0, default=defaults.augmentation),
         schedule=cast(Schedule, hp.Choice("schedule", ["constant", "cosine"], default=defaults.schedule)),
-    )
-
-
-def make_optimizer(recipe: Recipe, *, steps: int) -> keras.optimizers.Optimizer:
-    """The optimizer of a recipe for a training of `steps` steps in all."""
-    rate = _learning_rate(recipe, steps)
-    if recipe.optimizer == "adam":
-        return keras.optimizers.Adam(rate)
-    if recipe.optimizer == "adamw":
-        optimizer = keras.optimizers.AdamW(rate, weight_decay=recipe.weight_decay)
-    else:
-        optimizer = keras.optimizers.SGD(
-            rate, momentum=recipe.momentum, nesterov=True, weight_decay=recipe.weight_decay
-        )
-    # Shrinking biases and the scales of batch normalisation regularises nothing (arXiv:1812.01187, section 3.1).
-    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-    return optimizer
-
-
-def _learning_rate(recipe: Recipe, steps: int) -> float | keras.optimizers.schedules.LearningRateSchedule:
-    """Cosine decay to zero after a linear warm-up (SGDR, arXiv:1608.03983, without restarts)."""
-    if recipe.schedule == "constant":
-        return recipe.learning_rate
-    warm_up = max(1, round(WARM_UP * steps))
-    return keras.optimizers.schedules.CosineDecay(
-        initial_learning_rate=recipe.learning_rate / 10,
-        warmup_target=recipe.learning_rate,
-        warmup_steps=warm_up,
-        decay_steps=max(1, steps - warm_up),
     )

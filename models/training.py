@@ -1,8 +1,9 @@
-"""Training a classifier: the order of its batches, its loss, when it stops, and which epoch's weights it keeps."""
+"""Training a classifier: when it stops, and which epoch's weights it keeps."""
 
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -10,13 +11,13 @@ from typing import Any, Literal
 import keras
 import numpy as np
 import numpy.typing as npt
-from keras import ops
+
+from models.compiled import TrainingModel
+from models.feeding import LabelledImages, Pace, ValidationBatches, epoch_order
 
 Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
 PRECISIONS: tuple[Precision, ...] = ("float32", "mixed_bfloat16", "mixed_float16")
 
-STEPS_PER_LOSS_CHECK = 16
-"""Reading a loss waits for the device, so it is looked at once in so many steps."""
 VALIDATION_BATCH_SIZE = 500
 
 
@@ -25,7 +26,7 @@ class NonFiniteLoss(Exception):
 
     Attributes:
         epoch: the epoch it was seen in, from 0.
-        step: the step of the epoch after which it was seen, from 0. It may be up to `STEPS_PER_LOSS_CHECK` steps late.
+        step: the step of the epoch after which it was seen, from 0: the last of its call.
     """
 
     def __init__(self, epoch: int, step: int) -> None:
@@ -35,29 +36,6 @@ class NonFiniteLoss(Exception):
 
     def __str__(self) -> str:
         return f"the loss was not finite in epoch {self.epoch} at step {self.step}"
-
-
-@dataclass(frozen=True)
-class LabelledImages:
-    """Some pictures of a data set.
-
-    Attributes:
-        images: `(n, height, width, channels)` uint8, memory-mapped if you like; only the batch at hand is read.
-        labels: `(n,)` class numbers from 0.
-        indices: `(m,)` int64, the rows that belong.
-    """
-
-    images: npt.NDArray[np.uint8]
-    labels: npt.NDArray[np.integer[Any]]
-    indices: npt.NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def batch(self, positions: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32]]:
-        """Pictures `(len(positions), ...)` and labels at these positions of `indices`, copied into memory."""
-        rows = self.indices[positions]
-        return np.asarray(self.images)[rows], np.asarray(self.labels)[rows].astype(np.int32)
 
 
 @dataclass(frozen=True)
@@ -89,124 +67,6 @@ def set_precision(kind: str) -> None:
     keras.config.set_dtype_policy(kind)
 
 
-def epoch_order(seed: int, epoch: int, count: int) -> npt.NDArray[np.int64]:
-    """The order `(count,)` of an epoch's training pictures: a function of these three numbers and nothing else."""
-    return np.random.default_rng([seed, epoch]).permutation(count)
-
-
-def _reader_threads() -> int:
-    """How many threads read batches.
-
-    From two on, Keras reads them itself; with one, on TensorFlow, tf.data does, which tunes itself meanwhile. That
-    tuning shares the pool of inter-op threads: in a worker that has a single one it cost a fifth of the training time,
-    and closing a sequence then waited for seconds. Other backends have no tf.data, and there Keras's threads would
-    hand what is left over from the dry run that `fit` begins with to the first epoch: its order would not be ours.
-    """
-    return 2 if keras.backend.backend() == "tensorflow" else 1
-
-
-class TrainingBatches(keras.utils.PyDataset):
-    """The batches of one epoch, in the order of `epoch`, which `FollowEpoch` sets before Keras asks for the first.
-
-    Every batch is full, so that nothing is traced twice; what is left over at the end of an epoch is not seen in that
-    epoch.
-    """
-
-    def __init__(self, data: LabelledImages, *, batch_size: int, seed: int, epoch: int = 0) -> None:
-        super().__init__(workers=_reader_threads())
-        self.data = data
-        self.batch_size = min(batch_size, len(data))
-        self.seed = seed
-        self.epoch = epoch
-
-    @property
-    def epoch(self) -> int:
-        """The epoch whose batches these are, from 0."""
-        return self._epoch
-
-    @epoch.setter
-    def epoch(self, epoch: int) -> None:
-        self._epoch = epoch
-        self._order = epoch_order(self.seed, epoch, len(self.data))
-
-    @property
-    def num_batches(self) -> int:
-        return len(self.data) // self.batch_size
-
-    def __getitem__(self, index: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32]]:
-        start = index * self.batch_size
-        return self.data.batch(self._order[start : start + self.batch_size])
-
-
-class FollowEpoch(keras.callbacks.Callback):
-    """Set the epoch of the batches. Keras's own `PyDataset.on_epoch_begin` counts a dry run that fit may begin with."""
-
-    def __init__(self, batches: TrainingBatches) -> None:
-        super().__init__()
-        self.batches = batches
-
-    def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
-        self.batches.epoch = epoch
-
-
-class ValidationBatches(keras.utils.PyDataset):
-    """Every picture once, in batches of one size: the last is filled up with pictures of weight 0.
-
-    Keras divides a batch's loss by its length, filling included, so the real pictures weigh slightly more than 1: the
-    mean over the batches is then the mean over the pictures, for the loss as for the accuracy.
-    """
-
-    def __init__(self, data: LabelledImages, *, batch_size: int = VALIDATION_BATCH_SIZE) -> None:
-        super().__init__(workers=_reader_threads())
-        self.data = data
-        # As even as the count of batches allows, so that little is filled up.
-        self._count = math.ceil(len(data) / batch_size)
-        self.batch_size = math.ceil(len(data) / self._count)
-
-    @property
-    def num_batches(self) -> int:
-        return self._count
-
-    def __getitem__(self, index: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32], npt.NDArray[np.float32]]:
-        positions = np.arange(index * self.batch_size, (index + 1) * self.batch_size)
-        real = positions < len(self.data)
-        weight = self._count * self.batch_size / len(self.data)
-        images, labels = self.data.batch(np.where(real, positions, 0))
-        return images, labels, np.where(real, weight, 0.0).astype(np.float32)
-
-
-class TrainingModel(keras.Model):
-    """Raw pixels to logits `(batch, classes)`, compiled; label smoothing acts while training only.
-
-    Attributes:
-        network: the model without augmentation, which shares all its weights.
-        label_smoothing: the share of a target spread evenly over all classes (arXiv:1512.00567, section 7).
-    """
-
-    def __init__(self, inputs: Any, outputs: Any, *, network: keras.Model, label_smoothing: float) -> None:
-        super().__init__(inputs=inputs, outputs=outputs, name="training")
-        self.network = network
-        self.label_smoothing = label_smoothing
-
-    def compute_loss(
-        self,
-        x: Any = None,
-        y: Any = None,
-        y_pred: Any = None,
-        sample_weight: Any = None,
-        training: bool = True,
-    ) -> Any:
-        """The mean cross-entropy of the batch in nats."""
-        log_probabilities = ops.log_softmax(y_pred, axis=-1)
-        targets = ops.one_hot(y, y_pred.shape[-1], dtype="float32")
-        if training and self.label_smoothing > 0.0:
-            targets = targets * (1.0 - self.label_smoothing) + self.label_smoothing / y_pred.shape[-1]
-        losses = -ops.sum(targets * log_probabilities, axis=-1)
-        if sample_weight is not None:
-            losses = losses * sample_weight
-        return ops.mean(losses)
-
-
 class StopOnNonFiniteLoss(keras.callbacks.Callback):
     """Raise `NonFiniteLoss`. Keras reports the mean over the epoch so far, so one bad step shows until the end."""
 
@@ -220,8 +80,7 @@ class StopOnNonFiniteLoss(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         self._step = batch
-        if batch % STEPS_PER_LOSS_CHECK == 0:
-            self._check(logs)
+        self._check(logs)
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         self._check(logs)
@@ -259,7 +118,7 @@ class Training:
 
     def __init__(
         self,
-        model: keras.Model,
+        model: TrainingModel,
         training: LabelledImages,
         validation: LabelledImages,
         *,
@@ -277,37 +136,92 @@ class Training:
         self.model = model
         self.epochs = epochs
         self.initial_epoch = initial_epoch
-        self.batches = TrainingBatches(training, batch_size=batch_size, seed=seed, epoch=initial_epoch)
-        self.validation_batches = ValidationBatches(validation)
         self.early_stopping = keras.callbacks.EarlyStopping(
             monitor="val_accuracy", mode="max", patience=patience, restore_best_weights=True
         )
         self.plateau = (
             keras.callbacks.ReduceLROnPlateau(monitor="val_loss", factor=0.3, patience=2) if reduce_on_plateau else None
         )
+        self._training, self._validation = training, validation
+        # Every batch is full; what is left over at the end of an epoch is not seen in that epoch.
+        self._batch_size = min(batch_size, len(training))
+        self._steps = len(training) // self._batch_size
+        self._judged = ValidationBatches(len(validation), VALIDATION_BATCH_SIZE)
+        self._pace, self._judging_pace = Pace(training.feed.most), Pace(validation.feed.most)
+        self._seed = seed
 
     def run(self, callbacks: Sequence[keras.callbacks.Callback] = ()) -> FitResult:
         """Train, and leave the weights of the best epoch in the model.
 
-        The callbacks come last in every event, so that one that raises (to prune) cuts no other short.
+        The callbacks come last in every event, so that one that raises (to prune) cuts no other short. They hear of a
+        batch's end after each call of several steps, with the number of the last one.
 
         Raises:
             NonFiniteLoss: if the loss is no longer a finite number.
         """
-        own = [FollowEpoch(self.batches), StopOnNonFiniteLoss(), RecordLearningRate(), self.early_stopping]
+        own = [StopOnNonFiniteLoss(), RecordLearningRate(), self.early_stopping]
         if self.plateau is not None:
             own.append(self.plateau)
-        history = self.model.fit(
-            self.batches,
-            validation_data=self.validation_batches,
-            epochs=self.epochs,
-            initial_epoch=self.initial_epoch,
-            callbacks=[*own, *callbacks],
-            shuffle=False,  # the batches are in their order already
-            verbose=0,
+        every = keras.callbacks.CallbackList(
+            [*own, *callbacks], add_history=True, model=self.model, epochs=self.epochs, steps=self._steps, verbose=0
         )
+        self.model.stop_training = False
+        every.on_train_begin()
+        logs: dict[str, float] = {}
+        for epoch in range(self.initial_epoch, self.epochs):
+            every.on_epoch_begin(epoch)
+            logs = self._train(epoch, every)
+            logs |= {f"val_{name}": value for name, value in self._judge(every).items()}
+            every.on_epoch_end(epoch, logs)
+            if self.model.stop_training:
+                break
+        every.on_train_end(logs)
         return FitResult(
-            history={name: [float(value) for value in values] for name, values in history.history.items()},
+            history={name: [float(value) for value in values] for name, values in self.model.history.history.items()},
             best_epoch=int(self.early_stopping.best_epoch),
             value=float(self.early_stopping.best),
         )
+
+    def _train(self, epoch: int, callbacks: keras.callbacks.CallbackList) -> dict[str, float]:
+        order, size = epoch_order(self._seed, epoch, len(self._training)), self._batch_size
+        self.model.reset_metrics()
+        logs: dict[str, float] = {}
+        for part in self._pace.parts(self._steps):
+            began = time.monotonic()
+            callbacks.on_train_batch_begin(part.start)
+            positions = order[part.start * size : part.stop * size]
+            fed = self._training.feed.take(self._filled(positions, self._training.feed.most * size))
+            self.model.steps.train(fed, len(part), size)
+            logs = _numbers(self.model)
+            self._pace.took(len(part), time.monotonic() - began)
+            callbacks.on_train_batch_end(part.stop - 1, logs)
+        return logs
+
+    def _judge(self, callbacks: keras.callbacks.CallbackList) -> dict[str, float]:
+        judged, size = self._judged, self._judged.batch_size
+        positions, weights = judged.positions, judged.weights
+        self.model.reset_metrics()
+        callbacks.on_test_begin()
+        logs: dict[str, float] = {}
+        for part in self._judging_pace.parts(judged.steps):
+            began = time.monotonic()
+            callbacks.on_test_batch_begin(part.start)
+            rows = slice(part.start * size, part.stop * size)
+            most = self._validation.feed.most * size
+            fed = self._validation.feed.take(self._filled(positions[rows], most))
+            self.model.steps.test(fed, self._filled(weights[rows], most), len(part), size)
+            logs = _numbers(self.model)
+            self._judging_pace.took(len(part), time.monotonic() - began)
+            callbacks.on_test_batch_end(part.stop - 1, logs)
+        callbacks.on_test_end(logs)
+        return logs
+
+    def _filled(self, values: npt.NDArray[Any], length: int) -> npt.NDArray[Any]:
+        """Fill up with zeros where another length would be compiled anew; the steps do not get so far."""
+        missing = length - len(values) if self.model.steps.fixed_shapes else 0
+        return np.append(values, np.zeros(missing, values.dtype))
+
+
+def _numbers(model: TrainingModel) -> dict[str, float]:
+    """Return the metrics so far; waits for the device."""
+    return {name: float(value) for name, value in model.get_metrics_result().items()}

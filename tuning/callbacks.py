@@ -12,6 +12,7 @@ import optuna
 
 from models.training_state import TrainingState
 from storage.checkpoints import TrialCheckpoints
+from storage.errors import ClaimLost, StorageUnavailable
 from studies.strategies.strategy import Verdict
 
 logger = logging.getLogger(__name__)
@@ -38,6 +39,7 @@ class ReportToTrial(keras.callbacks.Callback):
             returns whether the trial goes on.
         keeper: keeps the checkpoint of a trial that is frozen.
         stop: set when the worker was asked to stop.
+        began: called after the first step.
         history: the curves of the epochs before, of a trial that is continued.
         clock: monotonic seconds.
     """
@@ -48,6 +50,7 @@ class ReportToTrial(keras.callbacks.Callback):
         keeper: CheckpointKeeper,
         *,
         stop: threading.Event,
+        began: Callable[[], None],
         history: Mapping[str, list[float]] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -56,6 +59,7 @@ class ReportToTrial(keras.callbacks.Callback):
         self._keeper = keeper
         self._stop = stop
         self._clock = clock
+        self._began: Callable[[], None] | None = began
         self._asked: float | None = None
         self._epoch_began = clock()
         self._epoch_s: float | None = None
@@ -65,7 +69,10 @@ class ReportToTrial(keras.callbacks.Callback):
         self._epoch_began = self._clock()
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
-        """Notice a request to stop within a step, and drop the epoch if its end is too far away."""
+        """Notice a request to stop within some steps, and drop the epoch if its end is too far away."""
+        if self._began is not None:
+            self._began()
+            self._began = None
         self._heed_stop(batch)
 
     def on_test_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
@@ -142,6 +149,7 @@ class CheckpointKeeper:
         self._clock = clock
         self._kept = clock()
         self._freezing = False
+        self._writer: threading.Thread | None = None
 
     def freeze(self) -> None:
         """Keep the state of the epoch that just ended, and pause the trial there."""
@@ -153,25 +161,46 @@ class CheckpointKeeper:
         return epochs < self._epochs and wanted
 
     def keep(self, state: TrainingState) -> None:
-        """Write a checkpoint. One that cannot be written costs only what it would have saved.
+        """Write a checkpoint, beside the training if that goes on. One that cannot be written costs only its use.
 
         Raises:
             Frozen: the strategy pauses the trial; without a checkpoint it goes on instead.
             Interrupted: the worker was asked to stop, and now is the time.
             ClaimLost: the trial was given to another worker.
         """
+        self.settle()
+        self._kept = self._clock()
+        if not self._freezing and not self._stop.is_set():
+            self._writer = threading.Thread(target=self._write_beside, args=(state,), daemon=True)
+            self._writer.start()
+            return
+        written = self._write(state)
+        if written and self._freezing:
+            raise Frozen(f"frozen after epoch {state.epochs}")
+        self._freezing = False
+        if self._stop.is_set():
+            raise Interrupted
+
+    def settle(self) -> None:
+        """Wait for the checkpoint that is being written, if one is."""
+        if self._writer is not None:
+            self._writer.join()
+            self._writer = None
+
+    def _write_beside(self, state: TrainingState) -> None:
+        try:
+            self._write(state)
+        except (ClaimLost, StorageUnavailable) as error:  # the training meets the same at its next report
+            logger.warning("after epoch %d: %s", state.epochs, error)
+
+    def _write(self, state: TrainingState) -> bool:
         try:
             self._checkpoints.save(claim=self._claim, epochs=state.epochs, content=state.to_bytes())
         except OSError as error:
             logger.warning("no checkpoint after epoch %d: %s", state.epochs, error)
-        else:
-            self._moved(state.epochs)
-            if self._freezing:
-                raise Frozen(f"frozen after epoch {state.epochs}")
-        self._freezing = False
-        self._kept = self._clock()
-        if self._stop.is_set():
-            raise Interrupted
+            return False
+        self._moved(state.epochs)
+        return True
 
 
 def state_of(checkpoints: TrialCheckpoints) -> TrainingState | None:

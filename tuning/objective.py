@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import logging
 import math
@@ -18,7 +17,9 @@ import optuna
 from optuna.trial import TrialState
 
 from models.classifier import ImageClassifier, Inputs
-from models.training import FitResult, LabelledImages, NonFiniteLoss
+from models.compiled import CompiledModels, TrainingModel, seed_generators
+from models.feeding import LabelledImages
+from models.training import FitResult, NonFiniteLoss
 from models.training_state import TrainingState
 from storage.artifacts import Artifacts
 from storage.checkpoints import TrialCheckpoints, remove_checkpoints_of
@@ -31,6 +32,7 @@ from tuning.callbacks import CheckpointKeeper, Frozen, Interrupted, ReportToTria
 from tuning.course import Course, Taken
 from tuning.failures import ERROR, failure_of
 from tuning.hyperparameters import TrialHyperParameters
+from tuning.pace import TellPace
 from tuning.report import draw_learning_curve
 
 logger = logging.getLogger(__name__)
@@ -89,12 +91,15 @@ class Objective:
         spec: the study's spec.
         hypermodel: what the spec names.
         data: mapped once.
+        models: this process's compiled models, which trials of one signature share.
         claims: the study's; told of the progress of each trial.
         artifacts: where files are kept.
         checkpoints: the folder of the study's checkpoints.
         limits: what the study's workers keep to.
         place: where this process trains.
         stop: set when the worker was asked to stop.
+        crowded: set while others share the device.
+        tell: takes events for the launcher.
         clock: monotonic seconds.
     """
 
@@ -105,12 +110,15 @@ class Objective:
         spec: StudySpec,
         hypermodel: type[ImageClassifier],
         data: TrainingData,
+        models: CompiledModels,
         claims: Claims,
         artifacts: Artifacts,
         checkpoints: Path,
         limits: Limits,
         place: Place,
         stop: threading.Event,
+        crowded: threading.Event,
+        tell: Callable[..., None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._study = study
@@ -118,12 +126,15 @@ class Objective:
         self._spec = spec
         self._hypermodel = hypermodel
         self._data = data
+        self._models = models
         self._claims = claims
         self._artifacts = artifacts
         self._checkpoints = checkpoints
         self._limits = limits
         self._place = place
         self._stop = stop
+        self._crowded = crowded
+        self._tell = tell
         self._clock = clock
 
     def run(self, taken: Taken) -> str | None:
@@ -150,9 +161,7 @@ class Objective:
             self._claims.put_back(claim, str(frozen), "frozen")
             return None
         finally:
-            # What one trial leaves behind would otherwise grow the worker by its whole graph.
-            keras.utils.clear_session()
-            gc.collect()
+            self._models.tidy()
         # Not `Study.tell`, which answers a lost claim with an error of its own: the fenced write answers `ClaimLost`.
         self._study._storage.set_trial_state_values(claim.trial_id, state, None if value is None else [value])
         # Last: a trial that is over needs no checkpoint, one whose end was not recorded does.
@@ -168,7 +177,7 @@ class Objective:
 
     def _end(self, claim: Claim, checkpoints: TrialCheckpoints) -> tuple[TrialState, float | None, str | None]:
         """Return how a frozen trial ends that is not wanted any more; keep its curve."""
-        trial = self._course.trial(claim)
+        trial = optuna.trial.Trial(self._study, claim.trial_id)  # it suggests nothing: no sampler
         values = list(trial.storage.get_trial(claim.trial_id).intermediate_values.values())
         # Frozen on another machine, its checkpoint is not here, but what it reported is.
         state = state_of(checkpoints)
@@ -184,7 +193,7 @@ class Objective:
         except Exception as error:
             failure, reason = (DIVERGED, str(error)) if isinstance(error, NonFiniteLoss) else failure_of(error)
             logger.exception("trial %d: %s", claim.number, failure)
-            if failure == ERROR:
+            if failure == ERROR or (failure == OUT_OF_MEMORY and self._crowded.is_set()):
                 raise TrialError(reason) from error
             # What the parameters themselves bring about would come again: no second attempt.
             trial.set_user_attr(FAILURE_KEY, failure)
@@ -195,9 +204,10 @@ class Objective:
         self, trial: optuna.trial.Trial, claim: Claim, checkpoints: TrialCheckpoints
     ) -> tuple[TrialState, float | None]:
         seed = derive_seed(self._spec.seed, "trial", trial.number)
-        keras.utils.set_random_seed(seed)
-        hypermodel = make_classifier(self._hypermodel, self._spec, self._data)
+        seed_generators(seed)
+        hypermodel = make_classifier(self._hypermodel, self._spec, self._data, self._models)
         trial, hp, model = self._build(trial, claim, hypermodel)
+        traces = model.steps.traces
         resume = state_of(checkpoints)
         self._record_place(trial, model, resume)
         keeper = CheckpointKeeper(
@@ -213,30 +223,34 @@ class Objective:
             lambda epoch, value, last: self._course.epoch_ended(claim, epoch, value, last=last),
             keeper,
             stop=self._stop,
+            began=lambda: logger.info("trial %d: first step", trial.number),
             history=resume.history if resume is not None else None,
             clock=self._clock,
         )
         started = self._clock()
         training, validation = self._data.training, self._data.validation
+        pace = TellPace(self._tell, images=len(training), batch_size=hp.values.get("batch_size", 32))
         try:
             result = hypermodel.fit(
-                hp, model, training, validation, seed=seed, callbacks=[report], resume=resume, keeper=keeper
+                hp, model, training, validation, seed=seed, callbacks=[pace, report], resume=resume, keeper=keeper
             )
         except Frozen:
-            self._record_effort(trial, report, started)
+            self._record_effort(trial, report, started, model.steps.traces - traces)
             raise
         except optuna.TrialPruned:
             self._keep_curve(trial, report.history, best_epoch=None)
-            self._record_effort(trial, report, started)
+            self._record_effort(trial, report, started, model.steps.traces - traces)
             return TrialState.PRUNED, report.history["val_accuracy"][-1]
+        finally:
+            keeper.settle()
         self._keep_model(trial, hypermodel.classifier(model), result)
         self._keep_curve(trial, report.history, best_epoch=result.best_epoch)
-        self._record_effort(trial, report, started)
+        self._record_effort(trial, report, started, model.steps.traces - traces)
         return TrialState.COMPLETE, result.value
 
     def _build(
         self, trial: optuna.trial.Trial, claim: Claim, hypermodel: ImageClassifier
-    ) -> tuple[optuna.trial.Trial, TrialHyperParameters, keras.Model]:
+    ) -> tuple[optuna.trial.Trial, TrialHyperParameters, TrainingModel]:
         """Build the model of the trial's parameters, drawn again while they are known to be too large.
 
         TPE does not learn from FAIL: left alone, it goes on to propose what ran out of memory.
@@ -249,16 +263,16 @@ class Objective:
                 break
             logger.info("trial %d: drawn again, as large as trial %d, which ran out", claim.number, too_large)
             self._claims.forget_parameters(claim)
-            keras.utils.set_random_seed(derive_seed(self._spec.seed, "trial", claim.number))
+            seed_generators(derive_seed(self._spec.seed, "trial", claim.number))
             trial = self._course.trial(claim, attempt)
         return trial, hp, model
 
-    def _record_place(self, trial: optuna.trial.Trial, model: keras.Model, resume: TrainingState | None) -> None:
+    def _record_place(self, trial: optuna.trial.Trial, model: TrainingModel, resume: TrainingState | None) -> None:
         recorded = {
             attributes.DEVICE: self._place.device,
             attributes.PRECISION: self._place.precision,
             attributes.THREADS: self._place.threads,
-            attributes.WEIGHTS: int(model.count_params()),
+            attributes.WEIGHTS: model.weight_count,
         }
         before = trial.user_attrs.get(attributes.THREADS)
         if resume is not None and before != self._place.threads:
@@ -298,14 +312,15 @@ class Objective:
                 " Make room and give the same command again."
             ) from error
 
-    def _record_effort(self, trial: optuna.trial.Trial, report: ReportToTrial, started: float) -> None:
+    def _record_effort(self, trial: optuna.trial.Trial, report: ReportToTrial, started: float, traces: int) -> None:
         before = float(trial.user_attrs.get(attributes.SECONDS, 0.0))
+        trial.set_user_attr(attributes.TRACES, int(trial.user_attrs.get(attributes.TRACES, 0)) + traces)
         trial.set_user_attr(attributes.EPOCHS, len(report.history.get("val_accuracy", [])))
         trial.set_user_attr(attributes.SECONDS, round(before + self._clock() - started, 3))
 
 
 def ran_out_with(
-    trials: Sequence[optuna.trial.FrozenTrial], device: str, values: Mapping[str, Any], model: keras.Model
+    trials: Sequence[optuna.trial.FrozenTrial], device: str, values: Mapping[str, Any], model: TrainingModel
 ) -> int | None:
     """Return the number of a trial that ran out of memory on this kind of device with no more than is proposed now.
 
@@ -319,19 +334,22 @@ def ran_out_with(
         if trial.user_attrs.get(FAILURE_KEY) != OUT_OF_MEMORY or trial.user_attrs.get(attributes.DEVICE) != device:
             continue
         batch_size, weights = trial.params.get("batch_size", 0), trial.user_attrs.get(attributes.WEIGHTS, math.inf)
-        if values.get("batch_size", 0) >= batch_size and model.count_params() >= weights:
+        if values.get("batch_size", 0) >= batch_size and model.weight_count >= weights:
             return trial.number
     return None
 
 
-def make_classifier(hypermodel: type[ImageClassifier], spec: StudySpec, data: TrainingData) -> ImageClassifier:
-    """Return a spec's hypermodel for its data."""
+def make_classifier(
+    hypermodel: type[ImageClassifier], spec: StudySpec, data: TrainingData, models: CompiledModels
+) -> ImageClassifier:
+    """Return a spec's hypermodel for its data, whose trainings share compiled models."""
     return hypermodel(
         data.inputs,
         extended=spec.space == "extended",
         epochs=spec.epochs,
         train_images=len(data.training),
         patience=spec.patience,
+        models=models,
     )
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any
 
 import keras
 import numpy as np
 
 from models.classifier import ImageClassifier
-from models.training import VALIDATION_BATCH_SIZE, LabelledImages
+from models.compiled import CompiledModels, seed_generators
+from models.feeding import LabelledImages
+from models.training import VALIDATION_BATCH_SIZE
 from storage.errors import BadInput, unknown_name
 from studies.space import SearchSpace
 from studies.spec import StudySpec, derive_seed
@@ -73,9 +76,17 @@ def preflight(
     hypermodel: type[ImageClassifier],
     spec: StudySpec,
     data: TrainingData,
+    models: CompiledModels,
     clock: Callable[[], float] = time.monotonic,
 ) -> Preflight:
     """Walk the space at its extremes, build the models there, and time steps of the default and the largest.
+
+    Args:
+        hypermodel: the study's.
+        spec: the study's.
+        data: the study's.
+        models: keeps what is compiled here for the first trials.
+        clock: monotonic seconds.
 
     Raises:
         BadInput: the space cannot be walked, a model cannot be built or trained; the message names the values.
@@ -92,7 +103,7 @@ def preflight(
         space.update(hp.active)
         if weights > largest_weights or (weights == largest_weights and _batch(hp) > _batch(largest)):
             largest, largest_weights = hp, weights
-    default_cost = _cost(hypermodel, spec, data, default, clock)
+    default_cost = _cost(hypermodel, spec, data, models, default, clock)
     alike = parameters_of(largest) == parameters_of(default)
     return Preflight(
         space=search_space(space),
@@ -101,7 +112,7 @@ def preflight(
         default_weights=default_weights,
         largest_weights=largest_weights,
         default_cost=default_cost,
-        largest_cost=default_cost if alike else _cost(hypermodel, spec, data, largest, clock),
+        largest_cost=default_cost if alike else _cost(hypermodel, spec, data, models, largest, clock),
         seconds=clock() - started,
     )
 
@@ -142,15 +153,14 @@ def _require_known_parameters(hypermodel: type[ImageClassifier], spec: StudySpec
 
 
 def _build(hypermodel: type[ImageClassifier], spec: StudySpec, data: TrainingData, hp: RangedHyperParameters) -> int:
+    classifier = make_classifier(hypermodel, spec, data, CompiledModels(kept=0))
     try:
-        model = make_classifier(hypermodel, spec, data).build(hp)
+        network = classifier.sketch(hp) or classifier.build(hp).network
     except BadInput:
         raise
     except Exception as error:
         raise BadInput(_cannot("built", hp, error)) from error
-    weights = int(model.count_params())
-    keras.utils.clear_session()
-    return weights
+    return int(network.count_params())
 
 
 def _cannot(what: str, hp: RangedHyperParameters, error: Exception) -> str:
@@ -160,17 +170,19 @@ def _cannot(what: str, hp: RangedHyperParameters, error: Exception) -> str:
 
 
 class _StepClock(keras.callbacks.Callback):
+    """Notes when steps were done: how many of the epoch's, at which second."""
+
     def __init__(self, clock: Callable[[], float]) -> None:
         super().__init__()
         self._clock = clock
-        self.steps: list[float] = []
-        self.tests: list[float] = []
+        self.steps: list[tuple[int, float]] = []
+        self.tests: list[tuple[int, float]] = []
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
-        self.steps.append(self._clock())
+        self.steps.append((batch + 1, self._clock()))
 
     def on_test_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
-        self.tests.append(self._clock())
+        self.tests.append((batch + 1, self._clock()))
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         self.model.stop_training = True
@@ -180,12 +192,13 @@ def _cost(
     hypermodel: type[ImageClassifier],
     spec: StudySpec,
     data: TrainingData,
+    models: CompiledModels,
     hp: RangedHyperParameters,
     clock: Callable[[], float],
 ) -> Cost:
     """Time a few steps of the study's own training on its own data."""
-    classifier = make_classifier(hypermodel, spec, data)
-    keras.utils.set_random_seed(derive_seed(spec.seed, "preflight"))
+    classifier = make_classifier(hypermodel, spec, data, models)
+    seed_generators(derive_seed(spec.seed, "preflight"))
     batch_size = min(int(_batch(hp)) or 32, len(data.training))
     part = _first(data.training, (1 + TIMED_STEPS) * batch_size)
     validation = _first(data.validation, 2 * VALIDATION_BATCH_SIZE)
@@ -196,21 +209,22 @@ def _cost(
         classifier.fit(hp, model, part, validation, seed=0, callbacks=[times])
     except Exception as error:
         raise BadInput(_cannot("trained", hp, error)) from error
-    finally:
-        keras.utils.clear_session()
-    step_s = _typical(np.diff(times.steps))
+    step_s = _typical(times.steps)
     # With a single batch of validation there is nothing to take a difference of: a third of a step's cost per image,
     # which is what the forward pass takes of it.
-    test_s = _typical(np.diff(times.tests)) / min(VALIDATION_BATCH_SIZE, len(validation)) or step_s / batch_size / 3
-    traced = (times.tests[0] - times.steps[-1]) if times.tests else 0.0
+    test_s = _typical(times.tests) / min(VALIDATION_BATCH_SIZE, len(validation)) or step_s / batch_size / 3
+    (_, first), (_, last) = times.steps[0], times.steps[-1]
+    traced = times.tests[0][1] - last
     return Cost(
-        start_s=times.steps[0] - started + traced,
+        start_s=first - started + traced,
         epoch_s=step_s * len(data.training) / batch_size + test_s * len(data.validation),
     )
 
 
-def _typical(differences: np.ndarray[Any, Any]) -> float:
-    return float(np.median(differences)) if len(differences) else 0.0
+def _typical(times: Sequence[tuple[int, float]]) -> float:
+    """Return the seconds of a step, the first call left out, which traced."""
+    pace = [(b - a) / (n - m) for (m, a), (n, b) in pairwise(times)]
+    return float(np.median(pace)) if pace else 0.0
 
 
 def _first(images: LabelledImages, count: int) -> LabelledImages:

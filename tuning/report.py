@@ -9,7 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -39,7 +39,9 @@ def draw_learning_curve(history: Mapping[str, Sequence[float]], best_epoch: int 
     Raises:
         OSError: the file cannot be written.
     """
-    figure = _figure(7.0, 6.0)
+    # Margins that are known beforehand: a layout that measures its texts draws twice, and every trial has this picture.
+    figure = _figure(7.0, 6.0, layout=None)
+    figure.subplots_adjust(left=0.11, right=0.89, top=0.93, bottom=0.08, hspace=0.15)
     above, below = figure.subplots(2, 1, sharex=True)
     figure.suptitle(title, fontsize=11, parse_math=False)
     _draw_pair(above, history, "accuracy", best_epoch)
@@ -134,11 +136,11 @@ def _square_root() -> PowerNorm:
     return PowerNorm(0.5, vmin=0.0, vmax=1.0)
 
 
-def _figure(width_in: float, height_in: float) -> Figure:
+def _figure(width_in: float, height_in: float, layout: Literal["constrained"] | None = "constrained") -> Figure:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width_in, height_in), layout="constrained", dpi=DPI)
+    figure = Figure(figsize=(width_in, height_in), layout=layout, dpi=DPI)
     FigureCanvasAgg(figure)
     return figure
 

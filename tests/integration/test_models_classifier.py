@@ -17,8 +17,9 @@ from models.classifier import ImageClassifier, Inputs
 from models.cnn import CNN
 from models.deep_cnn import DeepCNN
 from models.evaluation import evaluate
+from models.feeding import LabelledImages
 from models.resnet import ResNet
-from models.training import LabelledImages, set_precision
+from models.training import set_precision
 
 pytestmark = [
     pytest.mark.keras,
@@ -92,7 +93,7 @@ def test_the_classifier_takes_raw_pixels_and_normalises_them() -> None:
     classifier = hypermodel()
     model = classifier.classifier(classifier.build(hyperparameters()))
     pixels = np.asarray(toy().images[:4])
-    normalisation = keras.Model(model.input, model.get_layer("normalization").output)
+    normalisation = keras.Model(model.input, model.get_layer("pixel_normalization").output)
     np.testing.assert_allclose(
         keras.ops.convert_to_numpy(normalisation(pixels.astype("float32"))), (pixels - 110.0) / 60.0, atol=1e-5
     )
@@ -120,7 +121,7 @@ def test_a_saved_classifier_loads_where_the_project_is_unknown(kind: type[ImageC
 
 def test_augmentation_acts_in_training_only() -> None:
     keras.utils.set_random_seed(0)
-    layer = RandomAugmentation(1.0, flips=True, fill=(9.0, 9.0, 9.0))
+    layer = RandomAugmentation(flips=True, fill=(9.0, 9.0, 9.0))
     pixels = np.asarray(toy().images[:8])
     still = keras.ops.convert_to_numpy(layer(pixels, training=False))
     first = keras.ops.convert_to_numpy(layer(pixels, training=True))
@@ -132,7 +133,8 @@ def test_augmentation_acts_in_training_only() -> None:
 
 def test_augmentation_of_strength_zero_does_nothing() -> None:
     pixels = np.asarray(toy().images[:8])
-    layer = RandomAugmentation(0.0, flips=True, fill=(9.0, 9.0, 9.0))
+    layer = RandomAugmentation(flips=False, fill=(9.0, 9.0, 9.0))
+    layer.strength.assign(0.0)
     np.testing.assert_array_equal(keras.ops.convert_to_numpy(layer(pixels, training=True)), pixels)
 
 
@@ -140,7 +142,8 @@ def test_augmentation_of_strength_zero_does_nothing() -> None:
 def test_only_pictures_that_may_be_mirrored_are(flips: bool) -> None:
     keras.utils.set_random_seed(0)
     # So weak that nothing but a mirror image is left of the changes.
-    layer = RandomAugmentation(1e-6, flips=flips, fill=(0.0,))
+    layer = RandomAugmentation(flips=flips, fill=(0.0,))
+    layer.strength.assign(1e-6)
     ramp = np.broadcast_to(np.arange(8, dtype=np.uint8)[None, None, :, None], (64, 8, 8, 1))
     out = keras.ops.convert_to_numpy(layer(ramp, training=True))
     mirrored = [np.array_equal(picture, ramp[0, :, ::-1]) for picture in out]

@@ -12,7 +12,8 @@ import pytest
 from models.classifier import Inputs
 from models.cnn import CNN
 from models.evaluation import evaluate
-from models.training import FitResult, LabelledImages, NonFiniteLoss, TrainingBatches, ValidationBatches, epoch_order
+from models.feeding import Fed, FromHost, LabelledImages, Pace, ValidationBatches, epoch_order
+from models.training import FitResult, NonFiniteLoss
 
 pytestmark = [
     pytest.mark.keras,
@@ -47,45 +48,46 @@ def test_the_order_is_a_function_of_seed_and_epoch() -> None:
     assert (epoch_order(3, 5, 50) != epoch_order(4, 5, 50)).any()
 
 
-def test_batches_are_full_and_follow_the_order_of_their_epoch() -> None:
-    data = toy(70)
-    batches = TrainingBatches(data, batch_size=16, seed=7)
-    batches.epoch = 2
-    assert len([batches[index] for index in range(batches.num_batches)]) == 4
-    images, labels = batches[1]
-    rows = epoch_order(7, 2, 70)[16:32]
+def test_fit_sees_the_full_batches_of_each_epoch_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    data, seen = toy(70), list[Any]()
+    read = FromHost.take
+
+    def record(self: FromHost, positions: Any) -> Fed:
+        fed = read(self, positions)
+        seen.append(fed)
+        return fed
+
+    monkeypatch.setattr(FromHost, "take", record)
+    train(epochs=3, seed=7)
+    trained = [fed for fed in seen if len(fed.rows) % 16 == 0]
+    images = np.concatenate([fed.images[fed.rows] for fed in trained])
+    labels = np.concatenate([fed.labels[fed.rows] for fed in trained])
+    rows = np.concatenate([epoch_order(7, epoch, 70)[:64] for epoch in range(3)])
     np.testing.assert_array_equal(images, data.images[rows])
     np.testing.assert_array_equal(labels, data.labels[rows])
 
 
 def test_a_set_smaller_than_a_batch_is_one_batch() -> None:
-    batches = TrainingBatches(toy(5), batch_size=16, seed=0)
-    assert batches.num_batches == 1
-    assert len(batches[0][0]) == 5
+    _, _, result = train(epochs=1, batch_size=128)
+    assert len(result.history["loss"]) == 1
 
 
-def test_fit_sees_the_batches_of_each_epoch_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[tuple[int, int]] = []
-    read = TrainingBatches.__getitem__
-
-    def record(self: TrainingBatches, index: int) -> Any:
-        seen.append((self.epoch, index))
-        return read(self, index)
-
-    monkeypatch.setattr(TrainingBatches, "__getitem__", record)
-    train(epochs=3)
-    # What comes before is Keras looking at the shapes, in the first epoch.
-    expected = [(epoch, index) for epoch in range(3) for index in range(4)]
-    assert sorted(seen[-12:]) == expected
+def test_a_call_grows_with_the_speed_of_its_steps_and_ends_with_the_epoch() -> None:
+    pace = Pace(most=16)
+    lengths = []
+    for part in pace.parts(50):
+        lengths.append(len(part))
+        pace.took(len(part), 0.001 * len(part))
+    assert lengths == [1, 4, 16, 16, 13]
+    pace.took(16, 60.0)
+    assert pace.steps == 1, "a worker hears its launcher between slow steps"
 
 
 def test_validation_weighs_each_picture_once() -> None:
-    batches = ValidationBatches(toy(23), batch_size=10)
-    parts = [batches[index] for index in range(batches.num_batches)]
-    assert {len(images) for images, _, _ in parts} == {8}
-    weights = np.concatenate([weight for _, _, weight in parts])
-    assert np.count_nonzero(weights) == 23
-    assert weights.mean() == pytest.approx(1.0)
+    batches = ValidationBatches(23, at_most=10)
+    assert (batches.steps, batches.batch_size) == (3, 8)
+    assert sorted(batches.positions[batches.weights > 0]) == list(range(23))
+    assert batches.weights.mean() == pytest.approx(1.0)
 
 
 def test_the_same_seed_gives_the_same_training_and_another_seed_another() -> None:

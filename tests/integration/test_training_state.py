@@ -24,7 +24,7 @@ from pathlib import Path
 import keras, keras_tuner, numpy as np
 from models.classifier import Inputs
 from models.cnn import CNN
-from models.training import LabelledImages
+from models.feeding import LabelledImages
 from models.training_state import TrainingState
 
 values, stop_at, resume, out = json.loads(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]), Path(sys.argv[4])

@@ -96,8 +96,12 @@ def test_the_output_names_every_default_the_forecast_and_one_line_for_each_trial
         assert f"\n  {name}" in output
     assert "forecast: 5 trials in about" in output
     lines = [line.split() for line in output.splitlines() if line.startswith("trial ")]
-    assert sorted(int(line[1]) for line in lines if line[2] != "frozen") == [0, 1, 2, 3, 4]
-    assert {line[2] for line in lines} <= {"complete", "pruned", "frozen"}
+    assert {line[2] for line in lines} <= {"complete", "pruned", "frozen", "thawed"}
+    over = [int(line[1]) for line in lines if line[2] in ("complete", "pruned")]
+    # What was frozen to the end is told in one line.
+    ended = re.search(r"^(\d+) frozen trials? pruned: ", output, re.MULTILINE)
+    assert len(over) == len(set(over)) == 5 - (int(ended[1]) if ended else 0)
+    assert {int(line[1]) for line in lines} == {0, 1, 2, 3, 4}
 
 
 def test_the_same_command_again_trains_nothing_and_a_larger_total_extends_the_study(

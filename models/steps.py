@@ -1,0 +1,196 @@
+"""The steps of a model on a backend, several in one call, so that Python is out of the step. Knows the backends.
+
+`fit` of Keras returns to Python after each step, which costs a small network on a CPU about as much as a third of the
+step and on a GPU more than the step. Here a loop in the graph runs Keras's own `train_step`, so the arithmetic is
+Keras's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from models.feeding import Fed
+
+
+class Steps(Protocol):
+    """Runs steps of one compiled model.
+
+    Attributes:
+        traces: how often a training step was traced.
+        fixed_shapes: whether calls with other numbers of pictures would be compiled anew.
+    """
+
+    traces: int
+    fixed_shapes: bool
+
+    def train(self, fed: Fed, steps: int, batch_size: int) -> None:
+        """Change the model by `steps` training steps on the batches of `fed`; its metrics go on."""
+
+    def test(self, fed: Fed, weights: npt.NDArray[np.float32], steps: int, batch_size: int) -> None:
+        """Update the model's metrics by `steps` batches of `fed`, whose pictures have these weights."""
+
+
+def steps_of(model: keras.Model) -> Steps:
+    """Return the steps of a compiled model on the backend in use.
+
+    Raises:
+        NotImplementedError: the backend is neither TensorFlow nor JAX.
+    """
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        return TensorFlowSteps(model)
+    if backend == "jax":
+        return JaxSteps(model)
+    raise NotImplementedError(f"KERAS_BACKEND={backend}: models train on tensorflow or jax. Set one of these.")
+
+
+def on_accelerator() -> bool:
+    """Return whether the framework of this process trains on something else than the CPU."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow
+
+        return bool(tensorflow.config.list_logical_devices("GPU"))
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return str(jax.default_backend()) != "cpu"
+    return False
+
+
+class TensorFlowSteps:
+    """Steps as a `tf.while_loop`; without XLA one trace serves all batch sizes."""
+
+    def __init__(self, model: Any) -> None:
+        import tensorflow
+
+        self._tf = tensorflow
+        self.traces = 0
+        self.fixed_shapes = self._compiled = bool(model.jit_compile)
+        # XLA wants constant shapes: there each batch size has a function of its own.
+        self._functions: dict[tuple[str, int], Callable[..., None]] = {}
+        self._model = model
+
+    def train(self, fed: Fed, steps: int, batch_size: int) -> None:
+        self._run("train", fed, np.zeros(0, np.float32), steps, batch_size)
+
+    def test(self, fed: Fed, weights: npt.NDArray[np.float32], steps: int, batch_size: int) -> None:
+        self._run("test", fed, weights, steps, batch_size)
+
+    def _run(self, kind: str, fed: Fed, weights: npt.NDArray[np.float32], steps: int, batch_size: int) -> None:
+        key = kind, batch_size if self._compiled else 0
+        if key not in self._functions:
+            self._functions[key] = self._function(kind, batch_size if self._compiled else None, fed)
+        size = self._tf.constant(batch_size)
+        self._functions[key](fed.images, fed.labels, weights, fed.rows, self._tf.constant(steps), size)
+
+    def _function(self, kind: str, batch_size: int | None, fed: Fed) -> Callable[..., None]:
+        tf, model = self._tf, self._model
+
+        def run(images: Any, labels: Any, weights: Any, rows: Any, steps: Any, size: Any) -> None:
+            self.traces += kind == "train"
+            size = batch_size or size
+
+            def step(number: Any) -> Any:
+                at = tf.slice(rows, [number * size], [size])
+                data = tf.gather(images, at), tf.gather(labels, at)
+                if kind == "train":
+                    model.train_step(data)
+                else:
+                    model.test_step((*data, tf.slice(weights, [number * size], [size])))
+                return number + 1
+
+            tf.while_loop(lambda number: number < steps, step, [tf.constant(0)], parallel_iterations=1)
+
+        spec, number = tf.TensorSpec, tf.TensorSpec([], tf.int32)
+        given = [spec([None, *fed.images.shape[1:]], tf.uint8), spec([None], tf.int32), spec([None], tf.float32)]
+        compiled = True if self._compiled else None
+        signature = [*given, spec([None], tf.int32), number, number]
+        function: Callable[..., None] = tf.function(
+            run, input_signature=signature, autograph=False, jit_compile=compiled
+        )
+        return function
+
+
+class JaxSteps:
+    """Steps as a `jax.lax.fori_loop` over the model's state; XLA compiles one for each batch size.
+
+    On a CPU XLA runs the body of a loop in one thread and without its fast convolutions: there Python is the loop.
+    """
+
+    fixed_shapes = True
+
+    def __init__(self, model: Any) -> None:
+        import jax
+
+        self.traces = 0
+        self._model = model
+        self._loops = on_accelerator()
+        self._train = jax.jit(self._training, static_argnames="batch_size", donate_argnums=0)
+        self._test = jax.jit(self._testing, static_argnames="batch_size")
+
+    def train(self, fed: Fed, steps: int, batch_size: int) -> None:
+        model = self._model
+        places = (model.trainable_variables, model.non_trainable_variables, model.optimizer.variables)
+        given = (fed.images, fed.labels, fed.rows)
+        self._run(self._train, (*places, model.metrics_variables), given, steps, batch_size)
+
+    def test(self, fed: Fed, weights: npt.NDArray[np.float32], steps: int, batch_size: int) -> None:
+        model = self._model
+        places = (model.trainable_variables, model.non_trainable_variables, model.metrics_variables)
+        self._run(self._test, places, (fed.images, fed.labels, fed.rows, weights), steps, batch_size)
+
+    def _run(
+        self,
+        function: Callable[..., Any],
+        places: tuple[list[Any], ...],
+        given: tuple[Any, ...],
+        steps: int,
+        batch_size: int,
+    ) -> None:
+        state = tuple([variable.value for variable in variables] for variables in places)
+        calls = [(0, steps)] if self._loops else [(number, number + 1) for number in range(steps)]
+        for first, end in calls:
+            state = function(state, *given, first, end, batch_size=batch_size)
+        for variables, values in zip(places, state, strict=True):
+            for variable, value in zip(variables, values, strict=True):
+                variable.assign(value)
+
+    def _training(
+        self, state: Any, images: Any, labels: Any, rows: Any, first: Any, end: Any, *, batch_size: int
+    ) -> Any:
+        self.traces += 1
+
+        def step(number: Any, state: Any) -> Any:
+            at = _slice(rows, number, batch_size)
+            _, places = self._model.train_step(state, (images[at], labels[at]))
+            return tuple(list(values) for values in places)
+
+        return self._repeat(step, first, end, state)
+
+    def _testing(
+        self, state: Any, images: Any, labels: Any, rows: Any, weights: Any, first: Any, end: Any, *, batch_size: int
+    ) -> Any:
+        def step(number: Any, state: Any) -> Any:
+            at = _slice(rows, number, batch_size)
+            data = (images[at], labels[at], _slice(weights, number, batch_size))
+            _, places = self._model.test_step(state, data)
+            return tuple(list(values) for values in places)
+
+        return self._repeat(step, first, end, state)
+
+    def _repeat(self, step: Callable[[Any, Any], Any], first: Any, end: Any, state: Any) -> Any:
+        import jax
+
+        return jax.lax.fori_loop(first, end, step, state) if self._loops else step(first, state)
+
+
+def _slice(values: Any, number: Any, size: int) -> Any:
+    import jax
+
+    return jax.lax.dynamic_slice(values, (number * size,), (size,))
