@@ -34,8 +34,18 @@ GRACE_S = 3600.0
 """No younger file is ever freed: a worker writes an artifact's bytes before its row."""
 SCRATCH_GRACE_S = 24 * 3600.0
 """Nor a younger scratch folder: preparing a data set may take its time."""
+COMPILED_GRACE_S = 30 * 24 * 3600.0
+"""Nor a younger compiled program: it saves the next study compiling it again."""
 
-Kind = Literal["artifacts", "checkpoints", "damaged checkpoints", "logs", "unfinished files", "scratch folders"]
+Kind = Literal[
+    "artifacts",
+    "checkpoints",
+    "damaged checkpoints",
+    "logs",
+    "unfinished files",
+    "scratch folders",
+    "compiled programs",
+]
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 # What `storage.files.replacing` and `studies.datasets.scratch` call what they are still writing.
@@ -131,6 +141,7 @@ def find_leftovers(
         (found.doubtful if found.strangers else found.free).extend(orphans)
         found.free += _unfinished_files(listed, folders, now)
         found.free += _scratch_folders(home, now)
+        found.free += _compiled(home, now)
     return found
 
 
@@ -232,6 +243,12 @@ def _scratch_folders(home: Home, now: float) -> Iterator[Leftover]:
         for folder in sorted(_entries(parent)):
             if _SCRATCH.fullmatch(folder.name) and folder.is_dir():
                 yield from _old_enough(folder, "scratch folders", SCRATCH_GRACE_S, now)
+
+
+def _compiled(home: Home, now: float) -> Iterator[Leftover]:
+    for file in sorted(home.compiled("").parent.rglob("*")):
+        if file.is_file():
+            yield from _old_enough(file, "compiled programs", COMPILED_GRACE_S, now)
 
 
 def _old_enough(path: Path, kind: Kind, grace_s: float, now: float) -> list[Leftover]:

@@ -64,6 +64,10 @@ class Home:
         """The folder of the pictures that `explore` draws of a data set."""
         return self.root / "explore" / dataset
 
+    def compiled(self, reader: str) -> Path:
+        """The folder of programs that XLA compiled; `reader` says who can use them."""
+        return self.root / "compiled" / _folder_name(reader)
+
     def logs(self, study: str) -> Path:
         """The folder of a study's worker logs."""
         return self.root / "logs" / _folder_name(study)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from storage.database import Database
     from storage.settings import Home
+    from tuning.devices import PerDevice
 
 app = typer.Typer(
     name="tuning",
@@ -107,7 +108,9 @@ def tune(
     budget_epochs: Annotated[int | None, typer.Option(help="What all trials together train, at most.")] = None,
     timeout: Annotated[str | None, typer.Option(help="End in time: 90s, 30m, 2h.")] = None,
     workers: Annotated[str, typer.Option(help="How many processes, or auto.")] = "auto",
-    workers_per_device: Annotated[int | None, typer.Option(help="How many processes on each GPU.")] = None,
+    workers_per_device: Annotated[
+        str | None, typer.Option(help="How many processes on each GPU, or auto. [default: 1]")
+    ] = None,
     model: Annotated[str | None, typer.Option(help="cnn, deep_cnn, resnet, or file.py:Class.")] = None,
     space: Annotated[str | None, typer.Option(help="core or extended.")] = None,
     strategy: Annotated[
@@ -138,8 +141,8 @@ def tune(
         budget_epochs=budget_epochs,
         from_study=from_study,
         timeout_s=_duration("timeout", timeout),
-        workers=_workers(workers),
-        workers_per_device=workers_per_device,
+        workers=_whole("workers", workers),
+        workers_per_device=_per_device(workers_per_device),
         storage=storage,
         progress=progress,
         limits={
@@ -165,13 +168,20 @@ def _duration(flag: str, text: str | None) -> float | None:
         raise BadInput(f"--{flag} {text}: must be a positive duration such as 90s, 30m or 2h.") from None
 
 
-def _workers(text: str) -> int | None:
+def _whole(flag: str, text: str) -> int | None:
     if text == "auto":
         return None
     try:
         return int(text)
     except ValueError:
-        raise BadInput(f"--workers {text}: must be auto or a whole number, at least 1.") from None
+        raise BadInput(f"--{flag} {text}: must be auto or a whole number, at least 1.") from None
+
+
+def _per_device(text: str | None) -> PerDevice:
+    if text is None:
+        return None
+    number = _whole("workers-per-device", text)
+    return "auto" if number is None else number
 
 
 @app.command()

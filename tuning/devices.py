@@ -13,9 +13,14 @@ from typing import Any, Literal
 from storage.errors import BadInput
 
 DeviceKind = Literal["cpu", "gpu"]
+# How many workers share a device; `auto` starts with one, and `tuning.packer` has more where that is faster.
+PerDevice = int | Literal["auto"] | None
 
 # The name of the cores as a device.
 CPU = "CPU"
+CORES = "cpu"
+# The CPU threads of a worker that may get others beside it on its GPU, which does the work.
+THREADS_ON_GPU = 4
 
 
 @dataclass(frozen=True)
@@ -139,30 +144,34 @@ def _device(handle: Any, capability: tuple[int, int]) -> Device:
 
 
 def place_workers(
-    gpus: list[Device], cores: int, *, workers: int | None, per_device: int | None, environ: Mapping[str, str]
+    gpus: list[Device], cores: int, *, workers: int | None, per_device: PerDevice, environ: Mapping[str, str]
 ) -> list[Placement]:
-    """Return where each worker of this machine runs.
+    """Return where each worker of this machine runs, or with `auto` each of those that are started first.
 
     Args:
         gpus: the devices; without any, workers share the cores.
         cores: usable CPU cores.
         workers: how many in all; None for one on each GPU, or one on each core.
-        per_device: how many on each GPU; 1 by default.
+        per_device: how many on each GPU; 1 by default. With `auto`, one on each GPU or one in all on the cores.
         environ: the environment that the workers inherit.
 
     Raises:
         BadInput: a number is below 1, or the two contradict each other.
     """
     for flag, number in (("--workers", workers), ("--workers-per-device", per_device)):
-        if number is not None and number < 1:
+        if isinstance(number, int) and number < 1:
             raise BadInput(f"{flag} {number}: must be at least 1. Leave it out for one worker on each device.")
+    if per_device == "auto":
+        if not gpus:
+            return [place_worker(cores_as_device(), max(1, cores // (workers or cores)), environ)]
+        threads = max(1, min(THREADS_ON_GPU, cores // len(gpus)))
+        return [place_worker(gpu, threads, environ) for gpu in gpus[:workers]]
     if not gpus:
         if per_device is not None:
             raise BadInput(f"--workers-per-device {per_device}: there is no GPU here. Use --workers instead.")
         count = workers or cores
         threads = max(1, cores // count)
-        device = Device("cpu", "cpu", CPU)
-        return [Placement(device, threads, cpu_environment(threads, environ)) for _ in range(count)]
+        return [place_worker(cores_as_device(), threads, environ) for _ in range(count)]
     count = workers or len(gpus) * (per_device or 1)
     if per_device is not None and count > len(gpus) * per_device:
         raise BadInput(
@@ -171,7 +180,19 @@ def place_workers(
         )
     threads = max(1, cores // count)
     chosen = [gpus[number % len(gpus)] for number in range(count)]
-    return [Placement(device, threads, _gpu_environment(device, threads, environ)) for device in chosen]
+    return [place_worker(device, threads, environ) for device in chosen]
+
+
+def cores_as_device() -> Device:
+    """Return the cores of the machine as a device."""
+    return Device("cpu", CORES, CPU)
+
+
+def place_worker(device: Device, threads: int, environ: Mapping[str, str]) -> Placement:
+    """Return the placement of one worker on a device."""
+    if device.kind == "cpu":
+        return Placement(device, threads, cpu_environment(threads, environ))
+    return Placement(device, threads, _gpu_environment(device, threads, environ))
 
 
 def cpu_environment(threads: int, environ: Mapping[str, str]) -> dict[str, str]:

@@ -12,12 +12,14 @@ def failure_of(error: Exception) -> tuple[str, str]:
     """Return the class of a failure and its reason in one line.
 
     Out of memory is told by the frameworks' names for it: TensorFlow's `ResourceExhaustedError`, JAX's
-    `RESOURCE_EXHAUSTED`, Python's `MemoryError`.
+    `RESOURCE_EXHAUSTED`, Python's `MemoryError`. TensorFlow calls a full disk by the same name, which no parameters
+    bring about.
     """
     first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
     reason = f"{type(error).__name__}: {first}"[:500] if first else type(error).__name__
     text = f"{type(error).__name__} {error}".lower()
     marks = ("resourceexhausted", "resource_exhausted", "out of memory", "memoryerror")
-    if isinstance(error, MemoryError) or any(mark in text for mark in marks):
+    full_disk = "no space left on device" in text
+    if isinstance(error, MemoryError) or (not full_disk and any(mark in text for mark in marks)):
         return OUT_OF_MEMORY, reason
     return ERROR, reason

@@ -2,8 +2,9 @@
 
 Imported without Keras; Keras comes in once the process is known to have a study to work on.
 
-A worker that a launcher started talks with it in lines: JSON events on standard output, `go` on standard input once
-the preflight is over. The end of standard input means that the launcher is gone, however it went, and the worker ends.
+A worker that a launcher started talks with it in lines: JSON events on standard output; on standard input `go` once the
+preflight is over, `leave` when it is to end after its trial, and `crowded` or `alone` when it gets or loses company on
+its device. The end of standard input means that the launcher is gone, however it went, and the worker ends.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import optuna
 
 from storage.artifacts import Artifacts
 from storage.claims import OUT_OF_MEMORY, Claim, Claims, LeaseWatch, owner_name
+from storage.compile_cache import cache_environment, seal_compiled
 from storage.database import open_database
 from storage.errors import BadInput, ClaimLost, StorageUnavailable, TuningError
 from storage.settings import STORAGE_VARIABLE, Home
@@ -36,6 +38,7 @@ from studies.strategies.chosen import make_strategy
 from studies.strategies.samplers import require_room
 from tuning.course import Course, Taken
 from tuning.devices import CPU, cpu_environment
+from tuning.failures import failure_of
 from tuning.heartbeat import Heartbeat
 from tuning.hypermodels import load_hypermodel
 from tuning.user_files import UserFile, load_strategy
@@ -141,6 +144,9 @@ class _Launcher:
         self._ready = ready
         self._go = threading.Event()
         self._output: IO[str] | None = None
+        # Set when this worker is to end after its trial, and while others share its device.
+        self.leaving = threading.Event()
+        self.crowded = threading.Event()
         if not supervised:
             self._go.set()
             return
@@ -151,8 +157,16 @@ class _Launcher:
 
     def _listen(self) -> None:
         for line in sys.stdin:
-            if line.strip() == "go":
-                self._go.set()
+            match line.strip():
+                case "go":
+                    self._go.set()
+                case "leave":
+                    self.leaving.set()
+                    self._go.set()
+                case "crowded":
+                    self.crowded.set()
+                case "alone":
+                    self.crowded.clear()
         # End of file: the launcher is gone.
         self._stop.set()
         self._go.set()
@@ -215,13 +229,13 @@ class _Worker:
         if self._options.claim is not None:
             self._database.fence(self._options.claim.trial_id, self._options.claim.id)
             self._run_trial(objective, Taken(self._options.claim))
-            if self._stop.is_set():
+            if self._stop.is_set() or self._launcher.leaving.is_set():
                 return 0
             # The threads were that trial's.
             self._start_again(self._options.own_threads or self._options.threads, claim=None)
         began_bytes = resident_bytes()
         trials_run = 0
-        while not self._stop.is_set():
+        while not self._stop.is_set() and not self._launcher.leaving.is_set():
             grown_bytes = resident_bytes() - began_bytes
             if trials_run >= self._limits["trials_per_worker"] or grown_bytes > self._limits["memory_growth_bytes"]:
                 logger.info("renewed after %d trials, grown by %.0f MB", trials_run, grown_bytes / 1e6)
@@ -247,18 +261,25 @@ class _Worker:
         return RENEWED
 
     def _prepare(self) -> Objective:
+        gpu = self._options.device if self._options.device != CPU else None
+        self._options.home.make(self._options.home.root)
+        # Frameworks read it when they are imported.
+        os.environ.update(cache_environment(self._options.home, gpu, os.environ))
+        from models.compiled import CompiledModels
         from models.training import set_precision
         from tuning.objective import Objective, Place
+        from tuning.pace import peaks
         from tuning.preflight import preflight
 
         options, spec = self._options, self._spec
         hypermodel = load_hypermodel(spec.model, options.user_file)
         set_precision(options.precision)
-        data = open_training_data(self._study, spec, options.home)
+        data, models = open_training_data(self._study, spec, options.home), CompiledModels()
         if options.preflight:
-            found = preflight(hypermodel, spec, data)
+            found = preflight(hypermodel, spec, data, models)
             require_room(spec, found.space, self._claims.standing().budget)
             self._study.set_user_attr(attributes.SPACE, found.space.document())
+            self._launcher.tell("memory", **peaks())
             self._launcher.tell("preflight", **found.document())
         home = options.home
         checkpoints = home.checkpoints(self._study.study_name, self._study.user_attrs.get(attributes.UID, ""))
@@ -268,6 +289,7 @@ class _Worker:
             spec,
             hypermodel,
             data,
+            models,
             self._claims,
             Artifacts(home.make(home.artifacts)),
             # Made at once: to `gc` it says that this home serves the study.
@@ -275,6 +297,8 @@ class _Worker:
             self._limits,
             Place(options.device, options.precision, options.threads),
             self._stop,
+            self._launcher.crowded,
+            self._launcher.tell,
         )
 
     def _run_trial(self, objective: Objective, taken: Taken) -> str | None:
@@ -293,6 +317,10 @@ class _Worker:
                 return None
             except TrialError as error:
                 self._claims.put_back(claim, error.reason, "error")
+                if isinstance(error.__cause__, Exception) and failure_of(error.__cause__)[0] == OUT_OF_MEMORY:
+                    # Perhaps for want of what its neighbours have: the launcher makes room.
+                    self._launcher.tell("out_of_memory", number=claim.number)
+                    return OUT_OF_MEMORY
                 return None
             except ClaimLost as error:
                 logger.warning("%s; dropped", error)
@@ -305,6 +333,9 @@ class _Worker:
             finally:
                 self._database.unfence(claim.trial_id)
         logger.info("trial %d: over%s", claim.number, f", failed: {failure}" if failure else "")
+        seal_compiled(self._options.home)
+        if failure == OUT_OF_MEMORY:
+            self._launcher.tell("out_of_memory", number=claim.number)
         self._launcher.tell("finished", number=claim.number)
         return failure
 
@@ -356,7 +387,7 @@ def open_training_data(study: optuna.Study, spec: StudySpec, home: Home) -> Trai
         BadInput: the data cannot be had, or are not those that the study records.
     """
     from models.classifier import Inputs
-    from models.training import LabelledImages
+    from models.feeding import LabelledImages
     from studies.datasets.prepared import prepare
     from studies.study_data import recorded_split
     from tuning.objective import TrainingData

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +45,9 @@ class Slot:
         start_after: when the next worker may start, monotonic seconds.
         why: why the last worker here died.
         listener: reads what the worker says, until its end.
+        leaving: whether the worker was asked to leave after its trial.
+        moves_to: where the one after it runs; None for the same placement, or where none follows.
+        closing: whether the place goes with the worker that is leaving.
     """
 
     number: int
@@ -57,6 +61,9 @@ class Slot:
     crash: str | None = None
     why: str = ""
     listener: threading.Thread | None = None
+    leaving: bool = False
+    moves_to: Placement | None = None
+    closing: bool = False
 
     @property
     def alive(self) -> bool:
@@ -99,12 +106,48 @@ class Workforce:
         self._clock = clock
         self._events: queue.Queue[tuple[Slot, dict[str, Any]]] = queue.Queue()
         self._gone = False
-        self.slots = [Slot(n, place, logs / f"worker-{n}.log") for n, place in enumerate(placements)]
+        self._logs = logs
+        # Bounded, for where nobody asks.
+        self._told: deque[tuple[Slot, dict[str, Any]]] = deque(maxlen=1000)
+        self.slots: list[Slot] = []
+        for placement in placements:
+            self.add(placement)
 
     def start(self) -> None:
         """Start all workers; the first one makes the preflight, and none asks for a trial before `go`."""
         for slot in self.slots:
             self._start(slot, preflight=slot.number == 0)
+
+    def add(self, placement: Placement) -> None:
+        """Make a place for one worker more, which `tend` starts."""
+        number = min(set(range(len(self.slots) + 1)) - {slot.number for slot in self.slots})
+        self.slots.append(Slot(number, placement, self._logs / f"worker-{number}.log"))
+
+    def dismiss(self, slot: Slot) -> None:
+        """Give up a place: its worker leaves after its present trial."""
+        if slot.process is None:
+            self.slots.remove(slot)
+            return
+        slot.closing = True
+        self._ask_to_leave(slot)
+
+    def move(self, slot: Slot, placement: Placement) -> None:
+        """Have the worker of a place make way, after its present trial, for one that runs elsewhere."""
+        if slot.process is None:
+            slot.placement = placement
+            return
+        slot.moves_to = placement
+        self._ask_to_leave(slot)
+
+    def _ask_to_leave(self, slot: Slot) -> None:
+        slot.leaving = True
+        self.say(slot, "leave")
+
+    def told(self) -> list[tuple[Slot, dict[str, Any]]]:
+        """Return what the workers said of their pace and memory since the last call, and which ended."""
+        told = list(self._told)
+        self._told.clear()
+        return told
 
     def _start(self, slot: Slot, *, preflight: bool = False) -> None:
         place = slot.placement
@@ -148,8 +191,13 @@ class Workforce:
             match event["event"]:
                 case "started":
                     slot.owner = event["owner"]
+                    if slot.leaving:  # it became another program in the meantime, which may not have heard it
+                        self.say(slot, "leave")
+                    self._told.append((slot, event))
                 case "finished":
                     slot.deaths = 0
+                case "pace" | "memory" | "out_of_memory":
+                    self._told.append((slot, event))
                 case "error":
                     slot.error = (event["message"], event["exit_status"])
                 case "crashed":
@@ -197,9 +245,14 @@ class Workforce:
             self._say_go(slot)
 
     def _say_go(self, slot: Slot) -> None:
-        assert slot.process is not None and slot.process.stdin is not None
+        self.say(slot, "go")
+
+    def say(self, slot: Slot, line: str) -> None:
+        """Tell the worker of a place something, if there is one."""
+        if slot.process is None or slot.process.stdin is None:
+            return
         with contextlib.suppress(BrokenPipeError):  # it died since, which `tend` will see
-            slot.process.stdin.write("go\n")
+            slot.process.stdin.write(f"{line}\n")
             slot.process.stdin.flush()
 
     def tend(self) -> None:
@@ -209,7 +262,7 @@ class Workforce:
             TuningError: a worker said that the study cannot go on, or no place is left.
         """
         self._hear()
-        for slot in self.slots:
+        for slot in list(self.slots):
             if slot.process is None:
                 if not slot.given_up and self._clock() >= slot.start_after:
                     self._start(slot)
@@ -228,9 +281,12 @@ class Workforce:
             # What ended it is the study's, and would end the next one, too.
             self._raise_refusal(slot)
         self._close(slot)
+        self._told.append((slot, {"event": "ended"}))
+        asked = slot.leaving
+        self._make_way(slot)
         if status in (0, RENEWED):
-            # 0: it saw the budget spent; should a trial come back, somebody must be there for it.
-            slot.start_after = self._clock() + (RESTART_S if status == 0 else 0.0)
+            # 0, unasked: it saw the budget spent; should a trial come back, somebody must be there for it.
+            slot.start_after = self._clock() + (RESTART_S if status == 0 and not asked else 0.0)
             return
         slot.why = _death(status) + (f": {slot.crash}" if slot.crash else "")
         moved = slot.owner is not None and self._claims.moved(slot.owner)
@@ -242,7 +298,15 @@ class Workforce:
         then = f"the next starts in {pause_s:g} s"
         if slot.given_up:
             then = f"after {slot.deaths} in a row none is started on this {slot.placement.device.name} any more"
+        if slot.closing:
+            then = "it was about to leave"
         self._report(f"worker {slot.number} {slot.why}{trial}; {then}. Its log is {slot.log}")
+
+    def _make_way(self, slot: Slot) -> None:
+        if slot.closing:
+            self.slots.remove(slot)
+        slot.placement = slot.moves_to or slot.placement
+        slot.leaving, slot.moves_to = False, None
 
     def _raise_refusal(self, slot: Slot) -> None:
         if slot.error is None:

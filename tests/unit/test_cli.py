@@ -66,6 +66,7 @@ def refused(capsys: pytest.CaptureFixture[str], arguments: list[str], status: in
         ([*TUNE, "--workers", "some"], "--workers some: must be auto or a whole number"),
         ([*TUNE, "--workers-per-device", "0"], "--workers-per-device 0: must be at least 1"),
         ([*TUNE, "--workers-per-device", "2"], "--workers-per-device 2: there is no GPU here"),
+        ([*TUNE, "--workers-per-device", "some"], "--workers-per-device some: must be auto or a whole number"),
         ([*TUNE, "--timeout", "soon"], "--timeout soon: must be a positive duration such as 90s"),
         ([*TUNE, "--timeout", "0"], "--timeout 0: must be a positive duration"),
         ([*TUNE, "--storage", "studies.db"], "storage 'studies.db' cannot be opened"),

@@ -10,7 +10,7 @@ import pynvml
 import pytest
 
 from storage.errors import BadInput
-from tuning.devices import Device, find_gpus, place_workers, usable_cores
+from tuning.devices import Device, PerDevice, find_gpus, place_workers, usable_cores
 
 
 @dataclass
@@ -150,10 +150,16 @@ def gpus(count: int) -> list[Device]:
         (2, 8, 3, None, [("GPU-0", 2), ("GPU-1", 2), ("GPU-0", 2)]),
         (2, 8, 3, 2, [("GPU-0", 2), ("GPU-1", 2), ("GPU-0", 2)]),
         (4, 2, None, None, [("GPU-0", 1), ("GPU-1", 1), ("GPU-2", 1), ("GPU-3", 1)]),
+        # With `auto`, those that are started first.
+        (0, 4, None, "auto", [("cpu", 1)]),
+        (0, 4, 2, "auto", [("cpu", 2)]),
+        (1, 16, None, "auto", [("GPU-0", 4)]),
+        (2, 6, None, "auto", [("GPU-0", 3), ("GPU-1", 3)]),
+        (2, 6, 1, "auto", [("GPU-0", 3)]),
     ],
 )
 def test_workers_are_spread_over_devices_and_share_the_cores(
-    count: int, cores: int, workers: int | None, per_device: int | None, placed: list[tuple[str, int]]
+    count: int, cores: int, workers: int | None, per_device: PerDevice, placed: list[tuple[str, int]]
 ) -> None:
     placements = place_workers(gpus(count), cores, workers=workers, per_device=per_device, environ={})
     assert [(place.device.id, place.threads) for place in placements] == placed
@@ -165,11 +171,12 @@ def test_workers_are_spread_over_devices_and_share_the_cores(
         (0, 0, None, "--workers 0: must be at least 1"),
         (1, -2, None, "--workers -2: must be at least 1"),
         (1, None, 0, "--workers-per-device 0: must be at least 1"),
+        (0, 0, "auto", "--workers 0: must be at least 1"),
         (0, None, 2, "--workers-per-device 2: there is no GPU here. Use --workers"),
         (2, 5, 2, "--workers 5: 2 GPUs with --workers-per-device 2 hold 4. Give fewer"),
     ],
 )
-def test_what_cannot_be_placed_is_refused(count: int, workers: int | None, per_device: int | None, says: str) -> None:
+def test_what_cannot_be_placed_is_refused(count: int, workers: int | None, per_device: PerDevice, says: str) -> None:
     with pytest.raises(BadInput, match=says):
         place_workers(gpus(count), 4, workers=workers, per_device=per_device, environ={})
 

@@ -13,7 +13,7 @@ import pytest
 from storage.artifacts import Artifacts
 from storage.backup import back_up
 from storage.database import Database
-from storage.leftovers import GRACE_S, SCRATCH_GRACE_S, Leftovers, find_leftovers, free
+from storage.leftovers import COMPILED_GRACE_S, GRACE_S, SCRATCH_GRACE_S, Leftovers, find_leftovers, free
 from storage.restoration import restore
 from storage.settings import Home
 from tests.databases import fresh_database, new_study
@@ -80,6 +80,7 @@ def make_what_stays(home: Home) -> set[Path]:
         put(home.export("mnist") / "model.keras"),
         put(home.logs("mnist") / "worker-0.log"),
         put(home.root / "explore" / "mnist" / "samples.png"),
+        put(home.compiled("jax") / "jit_f-0123-cache"),
     }
 
 
@@ -109,6 +110,18 @@ def test_nothing_young_is_freed(database: Database, mine: Home) -> None:
     age(mine.root, GRACE_S + 60)
     kinds = {leftover.kind for leftover in found(mine, database).free}
     assert kinds == {"artifacts", "checkpoints", "damaged checkpoints", "unfinished files"}
+
+
+def test_a_program_compiled_a_month_ago_is_freed_and_its_folder_stays(database: Database, mine: Home) -> None:
+    old = put(mine.compiled("tensorflow-2.21.0-H200") / "xla_compile_cache__1__2__GPU.pb")
+    autotuned = put(mine.compiled("jax") / "xla_gpu_per_fusion_autotune_cache_dir" / "one.textproto")
+    age(mine.root, COMPILED_GRACE_S + 60)
+    young = put(mine.compiled("jax") / "jit_f-0123-cache")
+    of_kind = [leftover for leftover in found(mine, database).free if leftover.kind == "compiled programs"]
+    assert {leftover.path for leftover in of_kind} == {old, autotuned}
+    free(of_kind)
+    assert not old.exists()
+    assert young.exists()
 
 
 def test_a_folder_is_as_young_as_the_youngest_file_in_it(database: Database, mine: Home) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,10 @@ import pytest
 from storage.claims import Claims, GivenUp
 from storage.errors import BadInput, StorageUnavailable, TuningError
 from tests.databases import fresh_database, new_study
-from tuning.devices import CPU, Device, Placement
-from tuning.workforce import MAX_DEATHS, Slot, Workforce
+from tuning.devices import CPU, Device, Placement, place_workers
+from tuning.packer import Packer, make_packer
+from tuning.packing import EPOCHS_IN_ALL
+from tuning.workforce import MAX_DEATHS, RENEWED, Slot, Workforce
 
 PLACE = Placement(Device("cpu", "cpu", CPU), 1, {})
 # Longer than any pause before a worker is replaced.
@@ -35,15 +38,17 @@ class Clock:
 class Acted(Workforce):
     """A workforce whose workers are scripts: each started worker runs the next one."""
 
-    def __init__(self, claims: Claims, logs: Path, *scripts: str) -> None:
+    def __init__(self, claims: Claims, logs: Path, *scripts: str, places: Sequence[Placement] = (PLACE,)) -> None:
         self.reports: list[str] = []
         self.clock = Clock()
-        super().__init__(claims, [PLACE], [], {}, logs, self.reports.append, self.clock)
+        super().__init__(claims, list(places), [], {}, logs, self.reports.append, self.clock)
         self.scripts = list(scripts)
         self.preflights: list[bool] = []
+        self.placed: list[tuple[int, Placement]] = []
 
     def _start(self, slot: Slot, *, preflight: bool = False) -> None:
         self.preflights.append(preflight)
+        self.placed.append((slot.number, slot.placement))
         slot.owner, slot.error, slot.crash = None, None, None
         slot.process = subprocess.Popen(
             [sys.executable, "-c", self.scripts.pop(0)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -78,8 +83,8 @@ def act(claims: Claims, tmp_path: Path) -> Iterator[Act]:
     """Make a workforce of scripts, and end what is left of it."""
     made: list[Acted] = []
 
-    def make(*scripts: str) -> Acted:
-        made.append(Acted(claims, tmp_path, *scripts))
+    def make(*scripts: str, places: Sequence[Placement] = (PLACE,)) -> Acted:
+        made.append(Acted(claims, tmp_path, *scripts, places=places))
         return made[-1]
 
     yield make
@@ -174,6 +179,236 @@ def test_the_last_words_of_a_worker_are_heard_however_late_they_are_read(act: Ac
         slot.process.wait()
         with pytest.raises(TuningError, match="no room"):
             workforce.tend()
+
+
+# --- Coming and leaving ---
+
+# Does what it is told in lines, repeats each as an event, and leaves when it is asked to, after its trial.
+OBEDIENT = """
+import json, os, sys
+print(json.dumps({"event": "started", "owner": str(os.getpid())}), flush=True)
+for line in sys.stdin:
+    word, _, rest = line.strip().partition(" ")
+    if word == "tell":
+        print(rest, flush=True)
+    elif word == "end":
+        os._exit(int(rest))
+    elif word != "go":
+        print(json.dumps({"event": "note", "message": word}), flush=True)
+    if word == "leave":
+        os._exit(0)
+"""
+# One whose trial lasts longer than the test.
+BUSY = """
+import sys
+print('{"event": "started", "owner": "busy"}', flush=True)
+for line in sys.stdin: print('{"event": "note", "message": "%s"}' % line.strip(), flush=True)
+"""
+
+
+def tend_until(workforce: Acted, reached: Callable[[], bool], packer: Packer | None = None) -> None:
+    until = time.monotonic() + 20
+    while not reached():
+        assert time.monotonic() < until, (workforce.reports, workforce.slots)
+        workforce.tend()
+        if packer is not None:
+            packer.adjust(trials_left=100)
+        time.sleep(0.005)
+
+
+def alive(workforce: Acted) -> list[int]:
+    return [slot.number for slot in workforce.slots if slot.alive]
+
+
+def test_a_worker_that_is_added_starts_and_one_that_is_dismissed_leaves_and_is_not_replaced(act: Act) -> None:
+    workforce = act(OBEDIENT, OBEDIENT, OBEDIENT)
+    workforce.start()
+    workforce.add(PLACE)
+    tend_until(workforce, lambda: alive(workforce) == [0, 1])
+    first, second = workforce.slots
+    workforce.dismiss(first)
+    tend_until(workforce, lambda: workforce.slots == [second])
+    assert workforce.reports == ["leave"]
+    # Its number, and with it its log, is free again.
+    workforce.add(PLACE)
+    tend_until(workforce, lambda: alive(workforce) == [1, 0])
+    assert workforce.scripts == []
+
+
+def test_a_dismissed_worker_goes_on_with_its_trial(act: Act) -> None:
+    workforce = act(BUSY, OBEDIENT)
+    workforce.start()
+    workforce.add(PLACE)
+    tend_until(workforce, lambda: alive(workforce) == [0, 1])
+    workforce.dismiss(workforce.slots[0])
+    tend_until(workforce, lambda: "leave" in workforce.reports)
+    assert alive(workforce) == [0, 1]
+
+
+def test_a_place_without_a_process_is_given_up_at_once(act: Act) -> None:
+    workforce = act(OBEDIENT)
+    workforce.start()
+    workforce.add(PLACE)
+    workforce.dismiss(workforce.slots[1])
+    assert [slot.number for slot in workforce.slots] == [0]
+
+
+def test_a_worker_that_dies_before_it_could_leave_loses_nothing_and_is_not_replaced(act: Act, claims: Claims) -> None:
+    workforce = act(BUSY, OBEDIENT)
+    workforce.start()
+    workforce.add(PLACE)
+    tend_until(workforce, lambda: workforce.slots[0].owner == "busy" and alive(workforce) == [0, 1])
+    mine = Claims(claims._ledger, claims._study_id, "busy")
+    assert mine.next() is not None
+    first, second = workforce.slots
+    workforce.dismiss(first)
+    assert first.process is not None
+    first.process.kill()
+    tend_until(workforce, lambda: workforce.slots == [second])
+    assert "was killed by signal 9; trial 0 is taken from it; it was about to leave" in workforce.reports[-1]
+    assert claims.standing().waiting == 1
+
+
+@pytest.mark.parametrize("script", [OBEDIENT, KILLED, f"raise SystemExit({RENEWED})"])
+def test_a_worker_that_is_to_move_is_followed_by_one_in_the_new_placement(act: Act, script: str) -> None:
+    workforce = act(script, OBEDIENT)
+    workforce.start()
+    (slot,) = workforce.slots
+    other = Placement(PLACE.device, 2, {})
+    workforce.move(slot, other)
+    tend_until(workforce, lambda: len(workforce.placed) == 2 or workforce.skip_pauses())
+    assert workforce.placed == [(0, PLACE), (0, other)]
+    assert not slot.leaving
+
+
+def test_a_worker_that_became_another_program_is_asked_to_leave_again(act: Act) -> None:
+    workforce = act(BUSY, OBEDIENT)
+    workforce.start()
+    (slot,) = workforce.slots
+    tend_until(workforce, lambda: slot.owner == "busy")
+    workforce.dismiss(slot)
+    workforce._events.put((slot, {"event": "started", "owner": "busy"}))
+    tend_until(workforce, lambda: workforce.reports == ["leave", "leave"])
+
+
+# --- Packing ---
+
+
+class Packed:
+    """A workforce on simulated GPUs, whose workers say what the test has them say."""
+
+    def __init__(self, act: Act, *, gpus: int = 1, cores: int = 16, workers: int | None = None) -> None:
+        self.devices = [Device("gpu", f"GPU-{number}", "H200", 100 * 10**9, (9, 0)) for number in range(gpus)]
+        places = place_workers(self.devices, cores, workers=workers, per_device="auto", environ={})
+        self.workforce = act(*[OBEDIENT] * 12, places=places)
+        self.packer = make_packer(
+            self.workforce,
+            self.devices,
+            cores=cores,
+            workers=workers,
+            memory_bytes=10**12,
+            environ={},
+            report=self.workforce.reports.append,
+        )
+        self.workforce.start()
+        self.now = 0.0
+
+    def until(self, reached: Callable[[], bool]) -> None:
+        tend_until(self.workforce, reached, self.packer)
+
+    def all_there(self, count: int) -> None:
+        self.until(lambda: len(alive(self.workforce)) == count == len(self.workforce.slots))
+
+    def say(self, slot: Slot, event: str, **more: object) -> None:
+        self.workforce.say(slot, "tell " + json.dumps({"event": event, **more}))
+
+    def train(self, images_per_s: float, peak_bytes: int = 10**9) -> None:
+        """Let each worker tell of enough epochs, until there are others."""
+        slots = list(self.workforce.slots)
+        for _ in range(EPOCHS_IN_ALL + 2):
+            for slot in slots:
+                pace = {"signature": "a", "images_per_s": images_per_s, "began": self.now, "seconds": 1.0, "warm": True}
+                self.say(slot, "pace", **pace, peak_bytes=peak_bytes, resident_bytes=1)
+                self.say(slot, "note", message=f"at {self.now}")
+            # One worker's epochs are not heard before the other's.
+            self.until(lambda: self.workforce.reports.count(f"at {self.now}") == len(slots))
+            self.now += 1.0
+            self.packer.adjust(trials_left=100)
+            if self.workforce.slots != slots or any(slot.leaving for slot in slots):
+                return
+
+    @property
+    def lines(self) -> list[str]:
+        return [line for line in self.workforce.reports if line.startswith(("GPU", "CPU"))]
+
+
+def test_a_gpu_gets_workers_while_that_is_faster_and_then_one_fewer(act: Act) -> None:
+    packed = Packed(act)
+    packed.all_there(1)
+    packed.train(100.0)
+    packed.all_there(2)
+    packed.train(90.0)
+    packed.all_there(3)
+    packed.train(60.0)
+    packed.all_there(2)
+    assert packed.lines == [
+        "GPU 0: 2 workers train 1.8 times as fast as 1 (peak memory 2.0 of 100 GB)",
+        "GPU 0: 3 workers train 1.00 times as fast as 2: back to 2",
+    ]
+    # The one that left was the last that came.
+    assert packed.workforce.reports.count("leave") == 1
+    assert [slot.number for slot in packed.workforce.slots] == [0, 1]
+
+
+def test_a_trial_that_finds_no_memory_sends_neighbours_away_and_who_stays_is_told(act: Act) -> None:
+    packed = Packed(act)
+    packed.all_there(1)
+    packed.train(100.0)
+    packed.all_there(2)
+    packed.until(lambda: packed.workforce.reports.count("crowded") >= 2)
+    packed.say(packed.workforce.slots[0], "out_of_memory", number=7)
+    packed.all_there(1)
+    packed.until(lambda: "alone" in packed.workforce.reports)
+    assert packed.lines == ["GPU 0: a trial of 2 workers found no memory: back to 1"]
+
+
+def test_each_gpu_is_packed_by_itself_within_the_number_of_workers(act: Act) -> None:
+    packed = Packed(act, gpus=2, workers=3)
+    packed.all_there(2)
+    packed.train(100.0)
+    packed.all_there(3)
+    packed.train(100.0)
+    assert [slot.placement.device.id for slot in packed.workforce.slots] == ["GPU-0", "GPU-1", "GPU-0"]
+    assert packed.lines == ["GPU 0: 2 workers train 2.0 times as fast as 1 (peak memory 2.0 of 100 GB)"]
+
+
+def test_no_worker_is_started_for_whom_no_trial_is_left(act: Act) -> None:
+    packed = Packed(act)
+    packed.all_there(1)
+    packed.packer._packings["GPU-0"].workers = 4
+    packed.packer.adjust(trials_left=2)
+    assert len(packed.workforce.slots) == 2
+
+
+def test_the_cores_get_their_workers_once_the_preflight_has_told_of_their_memory(act: Act) -> None:
+    places = place_workers([], 8, workers=None, per_device="auto", environ={})
+    workforce = act(*[OBEDIENT] * 5, places=places)
+    packer = make_packer(
+        workforce, [], cores=8, workers=None, memory_bytes=600, environ={}, report=workforce.reports.append
+    )
+    workforce.start()
+    workforce.say(workforce.slots[0], 'tell {"event": "memory", "peak_bytes": 100, "resident_bytes": 100}')
+    workforce.say(workforce.slots[0], 'tell {"event": "preflight", "seconds": 1}')
+    assert workforce.preflight(give_up=lambda: False) is not None
+    packer.adjust(trials_left=100)
+    workforce.go()
+    tend_until(workforce, lambda: alive(workforce) == [0, 1, 2, 3] and len(workforce.placed) == 5, packer)
+    # The one that made the preflight had a single thread.
+    assert [place.threads for _, place in workforce.placed] == [1, 2, 2, 2, 2]
+    assert workforce.reports.count("leave") == 1
+    workforce.say(workforce.slots[3], 'tell {"event": "memory", "peak_bytes": 150, "resident_bytes": 150}')
+    tend_until(workforce, lambda: alive(workforce) == [0, 1, 2] == [slot.number for slot in workforce.slots], packer)
+    assert len(workforce.placed) == 5
 
 
 # --- The end ---

@@ -1,0 +1,59 @@
+"""How much memory there is, and how much a process takes of it."""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+from pathlib import Path
+
+_CGROUPS = Path("/sys/fs/cgroup")
+
+
+def free_bytes(proc: Path = Path("/proc"), cgroups: Path = _CGROUPS) -> int:
+    """Return how much memory is free to new processes: the machine's, or less where a container's limit says so.
+
+    Where the system does not say what is free (macOS), it is all that the machine has.
+    """
+    free = _line(proc / "meminfo", "MemAvailable")
+    if free is None:
+        free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for limit, used, stat, cache in (
+        ("memory.max", "memory.current", "memory.stat", "inactive_file"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat", "total_inactive_file"),
+    ):
+        try:
+            # Pages of files that nobody uses are given back as soon as they are wanted.
+            taken = int((cgroups / used).read_text()) - (_number(cgroups / stat, cache) or 0)
+            free = min(free, int((cgroups / limit).read_text()) - taken)
+        except (OSError, ValueError):  # another version of cgroups; or "max": no limit
+            continue
+    return max(0, free)
+
+
+def own_peak_bytes(proc: Path = Path("/proc")) -> int:
+    """Return the most memory that this process has taken, as far as known without the files that it maps.
+
+    Those, the framework's libraries and the data, are in memory once for all workers.
+    """
+    status = proc / "self" / "status"
+    peak, files = _line(status, "VmHWM"), _line(status, "RssFile")
+    if peak is None:
+        usage = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return usage if sys.platform == "darwin" else usage * 1024
+    return max(0, peak - (files or 0))
+
+
+def _line(file: Path, name: str) -> int | None:
+    """Return a value of a file of `name: number kB` lines, in bytes."""
+    kilobytes = _number(file, f"{name}:")
+    return None if kilobytes is None else kilobytes * 1024
+
+
+def _number(file: Path, name: str) -> int | None:
+    try:
+        lines = file.read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return None
+    found = (line.split() for line in lines)
+    return next((int(words[1]) for words in found if len(words) > 1 and words[0] == name), None)
