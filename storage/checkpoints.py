@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 # The newest may be torn by a power cut that the disk did not survive as promised; the one before it is whole.
 KEPT = 2
 
+# Of the file and of the state in it; what has another is set aside, and its trial begins anew.
 FORMAT = 2
 _SUFFIX = ".checkpoint"
 _NAME = re.compile(r"claim-(\d+)-epochs-(\d+)\.checkpoint")
