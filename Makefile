@@ -204,6 +204,31 @@ bench-peers: .bench/syne-asha/.ready .bench/syne-mobster/.ready  ## set up the p
 	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement $<
 	@touch $@
 
+.PHONY: bench-overhead
+bench-overhead: $(READY_DEV)  ## the wall time of 24 trials, against the peers and a bound: [SMOKE=1 REPEATS= CONTESTANTS= THREADS=]
+	@exec .venv/bin/python -m tests.benchmarks.throughput.overhead $(call switch,--smoke,SMOKE) \
+	  $(call flag,--repeats,REPEATS) $(if $(value CONTESTANTS),--contestants $(CONTESTANTS)) \
+	  $(call flag,--threads,THREADS)
+
+.PHONY: bench-memory
+bench-memory: $(READY_DEV)  ## traces and growth of a worker over 200 trials, and its first step: [SMOKE=1 TRIALS= REPEATS=]
+	@exec .venv/bin/python -m tests.benchmarks.throughput.memory $(call switch,--smoke,SMOKE) \
+	  $(call flag,--trials,TRIALS) $(call flag,--repeats,REPEATS)
+
+.PHONY: bench-gpu
+bench-gpu: $(READY_DEV)  ## images per second of one trial and of several at once: [SMOKE=1 REPEATS= MODELS= AT_ONCE=]
+	@exec .venv/bin/python -m tests.benchmarks.throughput.gpu $(call switch,--smoke,SMOKE) \
+	  $(call flag,--repeats,REPEATS) $(if $(value MODELS),--models $(MODELS)) \
+	  $(if $(value AT_ONCE),--at-once $(AT_ONCE))
+
+# What was run is kept under .bench/training, so that the table can be printed again.
+.PHONY: bench-training
+bench-training: $(READY_DEV)  ## the search against the field in real training: [SMOKE=1 DATASETS= EPOCHS= BUDGET= SEED= DRAW= ...]
+	@exec .venv/bin/python -m tests.benchmarks.training $(call switch,--smoke,SMOKE) \
+	  $(if $(value DATASETS),--datasets $(DATASETS)) $(if $(value CONTESTANTS),--contestants $(CONTESTANTS)) \
+	  $(call flag,--epochs,EPOCHS) $(call flag,--budget,BUDGET) $(call flag,--workers,WORKERS) \
+	  $(call flag,--threads,THREADS) $(call flag,--seed,SEED) $(call switch,--again,AGAIN) $(call flag,--draw,DRAW)
+
 .PHONY: lint
 lint: $(READY_DEV)  ## style, types, and who may import whom
 	@.venv/bin/ruff check
@@ -224,4 +249,4 @@ clean:  ## remove .venv and caches; studies and data stay
 .PHONY: help
 help:  ## this list
 	@echo 'make TARGET [VARIABLE=value ...], for example: make tune DATASET=mnist TRIALS=20'
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' Makefile

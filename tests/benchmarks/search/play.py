@@ -77,6 +77,8 @@ def play(key: Key, budget_r: int, until_seen: bool = False) -> Result:
         contestant = entry.factory(table.space, table.horizon, key.seed)
         if (close := getattr(contestant, "close", None)) is not None:
             stack.callback(close)
+        if table.rows is not None and (limit := getattr(contestant, "limit_trials", None)) is not None:
+            limit(table.rows)  # who pauses trials would else start rows again that wait
         timed = Timed(contestant, time.perf_counter)
         record = simulate(timed, table.curves(key.seed), workers=key.workers, budget=budget, enough=enough)
     return result_of(key, version_of(entry, table), budget, record, timed.thinking_s, enough)

@@ -79,12 +79,20 @@ class Promotion(RandomSearch):
         self._seen: list[dict[int, float]] = [{} for _ in self._milestones]
         self._promoted: list[set[int]] = [set() for _ in self._milestones]
         self._params: dict[int, Mapping[str, Scalar]] = {}
+        self._limit = math.inf
+
+    def limit_trials(self, trials: int) -> None:
+        """Start at most so many; then the best that wait go on, the furthest first, however few of their rung do."""
+        self._limit = trials
 
     def next(self) -> Run | None:
-        for rung in reversed(range(len(self._milestones))):
-            if (trial := self._promotable(rung)) is not None:
-                self._promoted[rung].add(trial)
-                return Run(trial, self._params[trial], self._milestones[rung] + 1)
+        for share in (self._factor, 1) if self._started >= self._limit else (self._factor,):
+            for rung in reversed(range(len(self._milestones))):
+                if (trial := self._promotable(rung, share)) is not None:
+                    self._promoted[rung].add(trial)
+                    return Run(trial, self._params[trial], self._milestones[rung] + 1)
+        if self._started >= self._limit:
+            return None
         run = super().next()
         if run is not None:
             self._params[run.trial] = run.params
@@ -96,7 +104,7 @@ class Promotion(RandomSearch):
         self._seen[self._milestones.index(epoch)][trial] = -math.inf if math.isnan(value) else value
         return False
 
-    def _promotable(self, rung: int) -> int | None:
+    def _promotable(self, rung: int, factor: int) -> int | None:
         seen = self._seen[rung]
-        best = sorted(seen, key=seen.__getitem__, reverse=True)[: len(seen) // self._factor]
+        best = sorted(seen, key=seen.__getitem__, reverse=True)[: len(seen) // factor]
         return next((trial for trial in best if trial not in self._promoted[rung] and seen[trial] > -math.inf), None)

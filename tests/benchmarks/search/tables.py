@@ -35,6 +35,7 @@ class Table:
             where training gave no value.
         curves: the source of one study, by the study's seed.
         fingerprint: of all of the above.
+        rows: how many configurations there are; None: any.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Table:
     finals: np.ndarray
     curves: Callable[[int], Curves]
     fingerprint: str
+    rows: int | None = None
 
     def threshold(self, share: float) -> float:
         """Return the value that the best `share` of the random configurations reach in the end; of one at least."""
@@ -105,7 +107,8 @@ def recorded_table(path: Path) -> Table:
         horizon=table.horizon,
         finals=table.finals,
         curves=lambda seed: RecordedCurves(table),
-        fingerprint=fingerprint,
+        fingerprint=f"{fingerprint}-{len(table.X)} rows",
+        rows=len(table.X),
     )
 
 
