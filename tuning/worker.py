@@ -277,6 +277,7 @@ class _Worker:
         data, models = open_training_data(self._study, spec, options.home), CompiledModels()
         if options.preflight:
             found = preflight(hypermodel, spec, data, models)
+            logger.info("preflight took %.3f s", found.seconds)
             require_room(spec, found.space, self._claims.standing().budget)
             self._study.set_user_attr(attributes.SPACE, found.space.document())
             self._launcher.tell("memory", **peaks())
