@@ -64,8 +64,14 @@ class Rehearsal:
         self._horizon = horizon
         self._claims = Claims(storage, study_id, owner_name())
         self._claims.set_budget(trials)
-        self._course = Course(self.study, spec, make_strategy(spec, users), self._claims)
+        self._strategy = make_strategy(spec, users)
+        self._course = Course(self.study, spec, self._strategy, self._claims)
         self._held: dict[int, Claim] = {}
+
+    def limit_trials(self, trials: int) -> None:
+        """Start at most so many trials, where the strategy goes on with them for as long as it is let."""
+        if self._strategy.needs_budget:
+            self._claims.set_budget(trials)
 
     def next(self) -> Run | None:
         """Return what a free worker trains; None when there is nothing now."""

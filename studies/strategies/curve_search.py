@@ -2,15 +2,17 @@
 
 Trials run to milestones, a geometric grid of epochs. Whenever a worker is free, one Gaussian process over (parameters,
 logarithm of the epoch), fitted to the curves so far of all trials, says whether a new configuration or the
-continuation of a frozen trial is the most likely to pass a threshold within a horizon, both drawn at random for each
-decision: a short horizon asks for quick gains, a long one lets late bloomers be found (the acquisition of ifBO,
-Rakotoarison et al. 2024, arXiv 2404.16795, section 4.2; freezing and thawing: Swersky et al. 2014, arXiv 1406.3896).
+continuation of a frozen trial is expected to gain the most above a threshold within a horizon, both drawn at random for
+each decision: a short horizon asks for quick gains, a long one lets late bloomers be found (after the acquisition of
+ifBO, Rakotoarison et al. 2024, arXiv 2404.16795, section 4.2, which takes the probability to pass, as is done here late
+in a study; freezing and thawing: Swersky et al. 2014, arXiv 1406.3896).
 Half of the thresholds lie a random step above the best value seen, half where the process itself expects its own top
 percent of random configurations. A share of the decisions follows asynchronous successive halving with promotion (Li
 et al. 2020, arXiv 1810.05934), whatever the model believes: all while there are few trials, few then, and most once a
 study has gone on for so long (PATIENCE) that the model's own ways have evidently not led to the top.
 
-Everything is a pure function of the curves, the candidates and the seed: nothing is kept between calls.
+Everything is a pure function of the curves, the candidates and the seed: nothing is kept between calls. SciPy is
+imported where the model is first asked: half a second that the launcher and the first trial need not wait for.
 
 How to encode parameters: one column each in [0, 1] (logarithmic ones by their logarithm, integers and ordered choices
 by their position), NaN where a conditional parameter is inactive. An unordered choice takes one column per option (0
@@ -25,16 +27,13 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import lapack, solve_triangular
-from scipy.optimize import minimize
-from scipy.special import log_ndtr, ndtr
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
 FEW_TRIALS = 8  # below: successive halving on quasi-random starts, the model has nothing to say yet
 PATIENCE = 8.0  # full trainings' worth of epochs after which a study is no longer young
-RULE_SHARES = (0.1, 0.85)  # share of the decisions that follow successive halving: in a young study, and later
+RULE_SHARES = (0.05, 0.85)  # share of the decisions that follow successive halving: in a young study, and later
 RANDOM_STARTS = (0.3, 0.8)  # of the starts by that rule, quasi-random ones: likewise (else: the model's, if any)
 NOISY = 0.06  # so much noise, as a share of what the best is above the median, makes a study old at once
 HOPELESS = 0.05  # later: if nothing passes within the short horizon with this probability, ask for the full one
@@ -44,8 +43,9 @@ FIT_POINTS = 80  # points the hyperparameters are fitted on
 FIT_STEPS = 7  # steps of L-BFGS from the prior's mode, in units of the prior's spread (else they hardly move)
 MARGIN = 0.3  # the warp's
 STEPS_ABOVE = (-2.0, 0.0)  # log10 of the random step above the best value, in standard deviations of all values
-SHORTER = 1.7  # 1: the random horizon is log-uniform; above: shorter ones more often (0.5 was clearly worse)
+SHORTER = 2.2  # 1: the random horizon is log-uniform; above: shorter ones more often (0.5 was clearly worse)
 TOP_SHARE = 0.01  # the other threshold: this share of random configurations passes it at the end
+FAR = -5.0  # standard deviations below a threshold, where the expected gain is taken from its tail
 JITTER = 1e-6
 
 
@@ -80,7 +80,7 @@ def milestones(horizon: int, step: float = 2.0) -> tuple[int, ...]:
     return (*(int(m) for m in np.unique(powers) if m < horizon), horizon)
 
 
-def candidates(curves: Sequence[Curve], d: int, *, seed: int, size: int = 256) -> Array:
+def candidates(curves: Sequence[Curve], d: int, *, seed: int, size: int = 512) -> Array:
     """Return configurations (size, d) in [0, 1].
 
     Row 0 is the next of a quasi-random sequence, then come uniform ones, then (the second half, once there are
@@ -107,9 +107,10 @@ def choose(
     horizon: int,
     seed: int,
     may_start: bool = True,
+    may_thaw: bool = True,
     log_costs: tuple[Array, Array] | None = None,
 ) -> Choice | None:
-    """Return what a free worker does next, up to the next milestone; None: nothing may start, nothing is frozen.
+    """Return what a free worker does next, up to the next milestone; None: nothing may start, nothing may be thawed.
 
     Args:
         curves: the trials so far.
@@ -117,10 +118,11 @@ def choose(
         horizon: epochs of one full trial.
         seed: the study's, the same at each call.
         may_start: whether a trial may be started.
+        may_thaw: whether a frozen one may go on.
         log_costs: logarithm of what an epoch costs, (m,) of each candidate and (n,) of each curve; None if all cost
-            alike. What costs twice as much must be twice as likely to pass.
+            alike. What costs twice as much must promise twice as much.
     """
-    frozen = [i for i, c in enumerate(curves) if c.state == "frozen" and len(c.values) < horizon]
+    frozen = [i for i, c in enumerate(curves) if may_thaw and c.state == "frozen" and len(c.values) < horizon]
     may_start = may_start and len(candidates) > 0
     if not frozen:
         if not may_start:
@@ -237,7 +239,7 @@ def _prior(d: int) -> tuple[Array, Array]:
 
     Lengths grow with sqrt(d) (Hvarfner et al. 2024, arXiv 2402.02229).
     """
-    mean = np.append(np.full(d, -0.3 + 0.5 * np.log(d)), [-0.2, -0.7, -1.2, -1.2, -0.7, -2.5, 0.4, 0.3])
+    mean = np.append(np.full(d, -0.3 + 0.5 * np.log(d)), [-0.2, -0.2, -1.2, -1.2, -0.7, -2.5, 0.1, 0.15])
     return mean, np.append(np.full(d, 0.8), [0.5, 0.5, 0.5, 0.5, 0.5, 0.7, 0.4, 0.15])
 
 
@@ -273,6 +275,8 @@ def _kernel(a: _Points, b: _Points, hyper: _Hyper) -> _Parts:
 
 def _negative_log_posterior(logs: Array, points: _Points, z: Array, mean: Array, spread: Array) -> tuple[float, Array]:
     """And its gradient with respect to the logs (Rasmussen & Williams 2006, equations 5.8 and 5.9)."""
+    from scipy.linalg import lapack
+
     hyper = _Hyper.unpack(logs)
     parts = _kernel(points, points, hyper)
     covariance = parts.total + (hyper.variances[5] + JITTER) * np.eye(len(z))
@@ -302,6 +306,8 @@ def _gradient(outer: Array, points: _Points, parts: _Parts, hyper: _Hyper) -> Ar
 
 def _fit(points: _Points, z: Array, rng: np.random.Generator) -> _Hyper:
     """The hyperparameters' mode a posteriori, roughly: few steps on a random subset are as good as many on all."""
+    from scipy.optimize import minimize
+
     rows = np.sort(rng.permutation(len(z))[:FIT_POINTS])
     mean, spread = _prior(points.x.shape[1])
     some, values = points.take(rows), z[rows]
@@ -314,6 +320,12 @@ def _fit(points: _Points, z: Array, rng: np.random.Generator) -> _Hyper:
     return _Hyper.unpack(mean + spread * np.asarray(found.x) if found.fun < 1e9 else mean)
 
 
+def _solve(factor: Array, right: Array, *, transposed: bool = False) -> Array:
+    from scipy.linalg import solve_triangular
+
+    return np.asarray(solve_triangular(factor, right, lower=True, trans=int(transposed), check_finite=False))
+
+
 class _Process:
     """The posterior of one Gaussian process."""
 
@@ -321,13 +333,13 @@ class _Process:
         self._points, self._z, self._hyper = points, z, hyper
         covariance = _kernel(points, points, hyper).total
         self._factor = np.linalg.cholesky(covariance + (hyper.variances[5] + JITTER) * np.eye(len(z)))
-        half = solve_triangular(self._factor, z, lower=True, check_finite=False)
-        self._weights = solve_triangular(self._factor, half, lower=True, trans=1, check_finite=False)
+        half = _solve(self._factor, z)
+        self._weights = _solve(self._factor, half, transposed=True)
 
     def predict(self, asked: _Points) -> tuple[Array, Array]:
         """Mean and standard deviation (n,), without noise."""
         cross = _kernel(asked, self._points, self._hyper).total
-        half = solve_triangular(self._factor, cross.T, lower=True, check_finite=False)
+        half = _solve(self._factor, cross.T)
         v = self._hyper.variances
         variance = v[:4].sum() * np.exp(2 * self._hyper.growth * asked.log_epoch) + v[4] - (half * half).sum(0)
         return cross @ self._weights, np.sqrt(np.maximum(variance, 1e-9))
@@ -457,18 +469,34 @@ def _pending(curves: Sequence[Curve], x: Array, horizon: int) -> _Points:
 def _promise(
     process: _Process, asked: _Asked, best: float, horizon: int, hopeless: float, rng: np.random.Generator
 ) -> Array:
-    """Return the logarithm of the probability (n,) to pass a random threshold within a random number of epochs.
+    """Return the logarithm of the expected gain (n,) above a random threshold within a random number of epochs.
 
-    By the end of the training instead, if all are below `hopeless`.
+    If `hopeless` is not 0, of the probability to pass it, and by the end of the training if all are below `hopeless`.
     """
+    from scipy.special import log_ndtr
+
     threshold = _threshold(process, asked, best, horizon, rng)
     ahead = np.exp(np.log(horizon) * rng.random() ** SHORTER)
     mean, spread = process.predict(asked.at(asked.done + ahead, horizon))
+    if not hopeless:
+        return _log_gain(mean, spread, threshold)
     promise = log_ndtr((mean - threshold) / spread)
     if np.exp(promise.max()) < hopeless:
         mean, spread = process.predict(asked.at(np.full(len(asked.done), float(horizon)), horizon))
         promise = log_ndtr((mean - threshold) / spread)
     return np.asarray(promise)
+
+
+def _log_gain(mean: Array, spread: Array, threshold: float) -> Array:
+    """Logarithm of the expected improvement, E max(0, y - threshold), also where that is too small for a number."""
+    from scipy.special import ndtr
+
+    u = (mean - threshold) / spread
+    near = np.maximum(u, FAR)
+    density = np.exp(-0.5 * near * near) / np.sqrt(2 * np.pi)
+    # Far below: the first term of the asymptotic series of the same.
+    tail = -0.5 * u * u - 0.5 * np.log(2 * np.pi) - 2 * np.log(np.maximum(-u, 1.0))
+    return np.asarray(np.log(spread) + np.where(u > FAR, np.log(near * ndtr(near) + density), tail))
 
 
 def _threshold(process: _Process, asked: _Asked, best: float, horizon: int, rng: np.random.Generator) -> float:
@@ -482,6 +510,8 @@ def _threshold(process: _Process, asked: _Asked, best: float, horizon: int, rng:
 
 def _upper_quantile(mean: Array, spread: Array) -> float:
     """What a share TOP_SHARE of the mixture of these normal distributions lies above (by bisection)."""
+    from scipy.special import ndtr
+
     low, high = float((mean - 5 * spread).min()), float((mean + 5 * spread).max())
     for _ in range(30):
         middle = (low + high) / 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -16,6 +17,9 @@ from studies.strategies import curve_search
 from studies.strategies.costs import expected_log_seconds
 from studies.strategies.curve_search import Curve
 from studies.strategies.strategy import Strategy, Verdict, View, fixed_parameters, is_frozen, is_running, values_of
+
+# All trials are started before this share of the epochs is spent: the last ones, too, need some to show their worth.
+STARTED_BY = 2 / 3
 
 
 class FreezeThaw(Strategy):
@@ -58,6 +62,7 @@ class FreezeThaw(Strategy):
             horizon=view.epochs,
             seed=seed,
             may_start=view.trials_left > 0,
+            may_thaw=not _starts_lag(view),
             log_costs=self._log_costs(view, numbers, curves, features),
         )
         if choice is None:
@@ -97,6 +102,16 @@ class FreezeThaw(Strategy):
             until = next((at for at in milestones if at > len(values)), view.epochs) if runs else len(values)
             curves.append(Curve(x, values, "frozen" if paused else "running" if runs else "ended", until))
         return [trial.number for trial, _ in trials], curves, points
+
+
+def _starts_lag(view: View) -> bool:
+    """Return whether fewer trials were started than are due by now, which is when a small budget must not thaw."""
+    if not view.trials_left or math.isinf(view.epochs_left):
+        return False
+    started = sum(trial.state != TrialState.FAIL for trial in view.trials)
+    spent = sum(len(trial.intermediate_values) for trial in view.trials)
+    budget = spent + max(view.epochs_left, 0.0) + view.trials_left
+    return started / (started + view.trials_left) < spent / (STARTED_BY * budget)
 
 
 def _seconds_per_epoch(trial: FrozenTrial) -> float:

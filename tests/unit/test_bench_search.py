@@ -260,6 +260,19 @@ def test_a_recorded_table_is_searched_by_its_nearest_rows(tmp_path: Path) -> Non
     assert sorted(record.value[record.epoch == 12].tolist()) == pytest.approx(sorted((-rows[:, 0]).tolist()))
 
 
+@pytest.mark.parametrize("contestant", ["freeze_thaw", "asha"])
+def test_who_pauses_trials_starts_each_row_of_a_recorded_table_once(contestant: str, tmp_path: Path) -> None:
+    quieten()
+    rows = np.linspace(0, 1, 9)[:, None]
+    # The best one in the end looks like the worst for long.
+    curves = np.hstack([rows * np.linspace(0.5, 1, 11), 1 - rows])
+    CurveTable(("x",), rows, curves, True).save(tmp_path / "t.npz")
+    table = recorded_table(tmp_path / "t.npz")
+    result = play(Key(str(tmp_path / "t.npz"), contestant, 4, 0), 20)
+    assert result.trials == table.rows == 9
+    assert result.epochs_to(table.threshold(0.01)) <= 9 * 12
+
+
 def test_the_seconds_of_a_recorded_table_drive_the_clock(tmp_path: Path) -> None:
     rows, seconds = np.array([[1.0], [2.0]]), np.array([[2.0, 2.0], [5.0, 5.0]])
     CurveTable(("x",), rows, np.ones((2, 2)), True, seconds).save(tmp_path / "t.npz")

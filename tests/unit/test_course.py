@@ -376,6 +376,22 @@ def test_without_a_budget_of_epochs_a_strategy_that_freezes_ends_by_itself(strat
     assert best.state == TrialState.COMPLETE
 
 
+@pytest.mark.parametrize("workers", [1, 4])
+@pytest.mark.parametrize(("trials", "budget_epochs"), [(24, 64), (12, 40)])
+def test_with_few_epochs_the_default_strategy_leaves_some_to_the_trials_that_start_last(
+    trials: int, budget_epochs: int, workers: int
+) -> None:
+    last_ones = []
+    for seed in range(4):
+        seen = Seen("freeze_thaw", trials=trials, budget_epochs=budget_epochs, workers=workers, seed=seed)
+        require_done(seen, trials)
+        numbers = [trial for trial, _, _ in seen.told]
+        # Two thirds of the budget; the end of the best one is set aside, and what runs at a time is known later.
+        assert max(numbers.index(trial) for trial in range(trials)) <= 0.75 * budget_epochs + workers
+        last_ones += [numbers.count(trial) for trial in range(trials - trials // 3, trials)]
+    assert max(last_ones) > 2
+
+
 # --- A study that is extended ---
 
 

@@ -66,6 +66,17 @@ def test_every_choice_is_one_that_can_be_made_and_repeats(
         assert choice.thaw in frozen
 
 
+@settings(max_examples=30, deadline=None)
+@given(studies(), st.integers(0, 2**32 - 1))
+def test_where_nothing_may_be_thawed_a_trial_is_started(study: tuple[list[Curve], int, int], seed: int) -> None:
+    curves, horizon, d = study
+    offered = candidates(curves, d, seed=seed, size=64)
+    choice = choose(curves, offered, horizon=horizon, seed=seed, may_thaw=False)
+    assert choice is not None
+    assert choice.start is not None
+    assert choose(curves, offered, horizon=horizon, seed=seed, may_start=False, may_thaw=False) is None
+
+
 def test_the_first_trials_are_spread_over_the_space() -> None:
     curves: list[Curve] = []
     for _ in range(8):
