@@ -16,7 +16,7 @@ import json
 import random
 import re
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -177,14 +177,15 @@ def signature_of(network: keras.Model, recipe: Recipe) -> str | None:
     A layer that is not Keras's own may hide anything in its graph: such a network is compiled for each trial.
 
     Args:
-        network: pixels to logits.
+        network: pixels to logits, a sketch: its layers are named by their place, since Keras numbers names on.
         recipe: how it is trained.
     """
     if not all(_is_stock(layer) for layer in network.layers):
         return None
-    names = {layer.name: f"#{number}" for number, layer in enumerate(network.layers)}
+    for number, layer in enumerate(network.layers):
+        layer.name = f"layer_{number}"
     document = [
-        _without_values(keras.saving.serialize_keras_object(network), names),
+        _without_rates(keras.saving.serialize_keras_object(network)),
         str(keras.config.dtype_policy().name),
         recipe.optimizer,
         recipe.augmentation > 0.0,
@@ -192,15 +193,13 @@ def signature_of(network: keras.Model, recipe: Recipe) -> str | None:
     return hashlib.sha256(json.dumps(document, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _without_values(node: Any, names: Mapping[str, str]) -> Any:
-    """Name layers by their place, and leave out the dropout rates, which are values."""
+def _without_rates(node: Any) -> Any:
+    """Leave out the dropout rates, which are values."""
     if isinstance(node, dict):
         if node.get("class_name") == "Dropout" and node["config"]["rate"] > 0.0:
             node = {**node, "config": {**node["config"], "rate": "a value"}}
-        return {key: _without_values(value, names) for key, value in node.items()}
-    if isinstance(node, (list, tuple)):
-        return [_without_values(value, names) for value in node]
-    return names.get(node, node) if isinstance(node, str) else node
+        return {key: _without_rates(value) for key, value in node.items()}
+    return [_without_rates(value) for value in node] if isinstance(node, (list, tuple)) else node
 
 
 def _is_stock(layer: Any) -> bool:

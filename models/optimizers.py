@@ -8,6 +8,7 @@ on every backend.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -31,6 +32,9 @@ class _Tuned:
     _learning_rate: Any
     _iterations: Any
     weight_decay: Any
+    add_variable: Callable[..., Any]
+    assign_sub: Callable[..., None]
+    _use_weight_decay: Callable[[Any], bool]
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -38,7 +42,7 @@ class _Tuned:
         self.decay_steps = self._number("decay_steps")
 
     def _number(self, name: str) -> keras.Variable:
-        return self.add_variable(shape=(), dtype="float32", name=name)  # type: ignore[attr-defined]
+        return self.add_variable(shape=(), dtype="float32", name=name)
 
     def set_values(self, recipe: Recipe, steps: int) -> None:
         """Take over a recipe's values for a training of `steps` steps in all."""
@@ -66,8 +70,8 @@ class _Tuned:
             return
         shrinkage = self._get_current_learning_rate() * self.weight_decay
         for variable in variables:
-            if self._use_weight_decay(variable):  # type: ignore[attr-defined]
-                self.assign_sub(variable, variable * ops.cast(shrinkage, variable.dtype))  # type: ignore[attr-defined]
+            if self._use_weight_decay(variable):
+                self.assign_sub(variable, variable * ops.cast(shrinkage, variable.dtype))
 
 
 class Adam(_Tuned, keras.optimizers.Adam):

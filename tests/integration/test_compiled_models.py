@@ -233,6 +233,22 @@ class Regularized(CNN):
         return layers.Dense(8, kernel_regularizer=keras.regularizers.L2(hp.Float("l2", 1e-6, 1.0)))(layers.Flatten()(x))
 
 
+class NamedByValue(CNN):
+    """A user's model whose layer is named after what it computes."""
+
+    def backbone(self, hp: Any, x: Any) -> Any:
+        kind = hp.Choice("activation", ["tanh", "relu"])
+        return layers.Dense(8, activation=kind, name=kind)(layers.Flatten()(x))
+
+
+def test_a_layer_named_after_its_activation_is_not_taken_for_one_with_another() -> None:
+    models = CompiledModels()
+    one, first = train(models, NamedByValue, activation="tanh")
+    other, second = train(models, NamedByValue, activation="relu")
+    assert other is not one
+    assert first.history["loss"] != second.history["loss"]
+
+
 def test_a_layer_that_is_not_keras_own_is_compiled_for_each_trial() -> None:
     models = CompiledModels()
     one, first = train(models, Baked, factor=0.5)
