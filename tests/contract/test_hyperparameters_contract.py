@@ -326,7 +326,7 @@ def test_kerastuner_still_registers_everything_through_one_private_method() -> N
 
     asked: list[str] = []
 
-    class Noting(keras_tuner.HyperParameters):  # type: ignore[misc]  # untyped
+    class Noting(keras_tuner.HyperParameters):
         def _register(self, hyperparameter: Any, overwrite: bool = False) -> Any:
             asked.append(hyperparameter.name)
             return super()._register(hyperparameter, overwrite)

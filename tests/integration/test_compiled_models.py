@@ -203,7 +203,7 @@ def test_only_so_many_models_are_kept() -> None:
     assert train(models, optimizer="sgd")[0] is not one
 
 
-class Doubled(layers.Layer):  # type: ignore[misc]
+class Doubled(layers.Layer):
     """A layer whose configuration does not say by how much it multiplies."""
 
     def __init__(self, factor: float = 1.0) -> None:

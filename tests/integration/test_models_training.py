@@ -150,7 +150,7 @@ def test_callbacks_given_come_last_and_may_raise() -> None:
     class Pruned(Exception):
         pass
 
-    class Prune(keras.callbacks.Callback):  # type: ignore[misc]
+    class Prune(keras.callbacks.Callback):
         def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
             assert logs is not None and {"val_accuracy", "learning_rate"} <= logs.keys()
             raise Pruned

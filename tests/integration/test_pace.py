@@ -25,7 +25,7 @@ def told_of_a_training(*, epochs: int, traces: list[int] | None = None) -> list[
     def tell(event: str, **more: Any) -> None:
         told.append({"event": event, **more})
 
-    class Traced(keras.callbacks.Callback):  # type: ignore[misc]
+    class Traced(keras.callbacks.Callback):
         """Counts traces as the project's own models do: the number after each epoch."""
 
         def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:

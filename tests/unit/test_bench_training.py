@@ -16,6 +16,7 @@ import pytest
 
 from storage.errors import BadInput, TuningError
 from studies.declaration import Overrides, make_spec, read_declaration
+from tests.benchmarks.lines import append_line
 from tests.benchmarks.throughput.processes import Programs
 from tests.benchmarks.training import __main__ as bench
 from tests.benchmarks.training import contestants, draw, outcomes, summary
@@ -310,3 +311,12 @@ def test_what_cannot_be_used_is_refused(
 ) -> None:
     assert run(monkeypatch, tmp_path, lambda plan, folder: A_PEER, *arguments) == (2, [])
     assert arguments[1] in capsys.readouterr().err
+
+
+def test_a_line_after_a_torn_one_stands_by_itself(tmp_path: Path) -> None:
+    file = tmp_path / "made" / "results.jsonl"
+    append_line(file, {"number": 1})
+    with file.open("a") as stream:
+        stream.write('{"number": ')  # killed here
+    append_line(file, {"number": 2})
+    assert file.read_text().splitlines() == ['{"number": 1}', '{"number": ', '{"number": 2}']

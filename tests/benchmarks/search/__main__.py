@@ -17,6 +17,7 @@ from itertools import product
 from pathlib import Path
 
 from storage.errors import BadInput
+from tests.benchmarks.command import exit_status
 from tests.benchmarks.search import draw, lcbench, summary
 from tests.benchmarks.search.contestants import OWN, PEERS, find_contestant, runnable, version_of
 from tests.benchmarks.search.play import play, prepare_process, quieten
@@ -60,15 +61,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit status."""
     quieten()
     given = _parser().parse_args(arguments)
-    try:
-        plan = _plan(given)
-        found = simulate_missing(plan, Results(RESULTS))
-    except BadInput as error:
-        print(error, file=sys.stderr)
-        return error.exit_status
-    except KeyboardInterrupt:
-        print("Stopped. What was simulated is kept: the same command goes on.", file=sys.stderr)
-        return 130
+    return exit_status(lambda: _compare(given), stopped="What was simulated is kept: the same command goes on.")
+
+
+def _compare(given: argparse.Namespace) -> int:
+    plan = _plan(given)
+    found = simulate_missing(plan, Results(RESULTS))
     tables = {name: find_table(name) for name in plan.tables}
     print(summary.text(found, tables, plan.contestants, plan.workers, plan.budget_r, given.against))
     if given.draw:

@@ -124,7 +124,7 @@ class KerasTunerHyperband:
     def __init__(self, space: Mapping[str, BaseDistribution], horizon: int, seed: int, *, factor: int) -> None:
         import keras_tuner  # imports Keras, which takes seconds
 
-        class Oracle(keras_tuner.oracles.HyperbandOracle):  # type: ignore[misc]
+        class Oracle(keras_tuner.oracles.HyperbandOracle):
             """Writes nothing: it would write all that it knows at every trial."""
 
             def save(self) -> None: ...

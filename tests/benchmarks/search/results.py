@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tests.benchmarks.lines import append_line
 from tuning.simulation import Record
 
 
@@ -101,13 +102,7 @@ class Results:
 
     def add(self, result: Result) -> None:
         """Append a line."""
-        file = self._file(result.key)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        line = json.dumps(asdict(result) | {"key": result.key._asdict()})
-        with file.open("a+b") as stream:
-            if stream.tell() and not _ends_a_line(file):
-                stream.write(b"\n")  # the torn line of a process that was killed stays alone
-            stream.write(line.encode() + b"\n")
+        append_line(self._file(result.key), asdict(result) | {"key": result.key._asdict()})
 
     def read(self, table: str, contestant: str) -> dict[Key, Result]:
         """Return the last line of each study of a table by a contestant."""
@@ -116,12 +111,6 @@ class Results:
 
     def _file(self, key: Key) -> Path:
         return self._folder / re.sub(r"[^\w.-]+", "-", key.table).strip("-.") / f"{key.contestant}.jsonl"
-
-
-def _ends_a_line(file: Path) -> bool:
-    with file.open("rb") as stream:
-        stream.seek(-1, 2)
-        return stream.read(1) == b"\n"
 
 
 def _lines(file: Path) -> Iterator[Result]:

@@ -23,11 +23,12 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from storage.errors import BadInput, TuningError
+from storage.errors import BadInput
 from storage.settings import Home
 from studies.datasets.prepared import open_prepared
 from studies.datasets.registry import dataset_info
 from studies.datasets.splits import channel_statistics
+from tests.benchmarks.command import exit_status
 from tests.benchmarks.throughput.data import KEPT, scratch
 from tests.benchmarks.throughput.measures import mean, median, shown, table, training_flops
 from tests.benchmarks.throughput.processes import module, programs
@@ -126,23 +127,20 @@ class Figures:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit status."""
     given = _parser().parse_args(arguments)
-    try:
-        gpus = find_gpus()[:1]
-        cases = [_sized(case, gpus, smoke=given.smoke) for case in _cases(given.models)]
-        repeats = given.repeats if given.repeats is not None else (1 if given.smoke else 3)
-        counts = given.at_once or ([2] if given.smoke else [2, 4, 8] if gpus else [usable_cores()])
-        if min(repeats, *counts) < 1:
-            raise BadInput(f"--repeats {repeats} --at-once {' '.join(map(str, counts))}: give at least 1.")
-        if not gpus:
-            print("no GPU here: measured small, on the cores", file=sys.stderr)
-        rates = _matrix_rates(gpus)
-        figures = [_measure(case, gpus, counts, repeats) for case in cases]
-    except TuningError as error:
-        print(error, file=sys.stderr)
-        return error.exit_status
-    except KeyboardInterrupt:
-        print("Stopped. Nothing was kept.", file=sys.stderr)
-        return 130
+    return exit_status(lambda: _compare(given), stopped="Nothing was kept.")
+
+
+def _compare(given: argparse.Namespace) -> int:
+    gpus = find_gpus()[:1]
+    cases = [_sized(case, gpus, smoke=given.smoke) for case in _cases(given.models)]
+    repeats = given.repeats if given.repeats is not None else (1 if given.smoke else 3)
+    counts = given.at_once or ([2] if given.smoke else [2, 4, 8] if gpus else [usable_cores()])
+    if min(repeats, *counts) < 1:
+        raise BadInput(f"--repeats {repeats} --at-once {' '.join(map(str, counts))}: give at least 1.")
+    if not gpus:
+        print("no GPU here: measured small, on the cores", file=sys.stderr)
+    rates = _matrix_rates(gpus)
+    figures = [_measure(case, gpus, counts, repeats) for case in cases]
     print(report(figures, rates, _placements(gpus, 1)[0].device))
     return 0
 

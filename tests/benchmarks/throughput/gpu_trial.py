@@ -35,7 +35,7 @@ MODELS: Mapping[str, type[ImageClassifier]] = {"cnn": CNN, "resnet": ResNet}
 SEED = 0
 
 
-class EpochClock(keras.callbacks.Callback):  # type: ignore[misc]  # keras has no types
+class EpochClock(keras.callbacks.Callback):
     """Takes the time of each epoch after the first, and keeps the validation accuracies."""
 
     def __init__(self) -> None:

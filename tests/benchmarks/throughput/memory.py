@@ -27,6 +27,7 @@ import psutil
 from storage.errors import BadInput, TuningError
 from storage.settings import Home
 from studies import attributes
+from tests.benchmarks.command import exit_status
 from tests.benchmarks.throughput import parsing
 from tests.benchmarks.throughput.configurations import SIGNATURES, draw_in_rounds
 from tests.benchmarks.throughput.data import Plan, make_home, make_task, prepared, scratch, write_spec
@@ -91,21 +92,18 @@ class FirstStep:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit status."""
     given = _parser().parse_args(arguments)
+    return exit_status(lambda: _compare(given), stopped="Nothing was kept.")
+
+
+def _compare(given: argparse.Namespace) -> int:
     trials = given.trials if given.trials is not None else (24 if given.smoke else 200)
     repeats = given.repeats if given.repeats is not None else (1 if given.smoke else 3)
-    try:
-        if min(trials, repeats) < 1:
-            raise BadInput(f"--trials {trials} --repeats {repeats}: give at least 1.")
-        prepared("mnist_sample")
-        print(f"{trials} trials in one worker ...", file=sys.stderr)
-        many = run_trials(_plan(trials))
-        first = [_first_step(number) for number in range(1, repeats + 1)]
-    except TuningError as error:
-        print(error, file=sys.stderr)
-        return error.exit_status
-    except KeyboardInterrupt:
-        print("Stopped. Nothing was kept.", file=sys.stderr)
-        return 130
+    if min(trials, repeats) < 1:
+        raise BadInput(f"--trials {trials} --repeats {repeats}: give at least 1.")
+    prepared("mnist_sample")
+    print(f"{trials} trials in one worker ...", file=sys.stderr)
+    many = run_trials(_plan(trials))
+    first = [_first_step(number) for number in range(1, repeats + 1)]
     print(report(many, first))
     return 0
 

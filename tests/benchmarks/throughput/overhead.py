@@ -20,6 +20,7 @@ from typing import Final
 import optuna
 
 from storage.errors import BadInput, TuningError
+from tests.benchmarks.command import exit_status
 from tests.benchmarks.throughput.configurations import draw_configurations
 from tests.benchmarks.throughput.contestants import CONTESTANTS, PEERS, Outcome
 from tests.benchmarks.throughput.data import Plan, prepared, scratch
@@ -72,24 +73,21 @@ class Measured:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit status."""
     given = _parser().parse_args(arguments)
-    try:
-        plan = SMOKE if given.smoke else FULL
-        repeats = given.repeats if given.repeats is not None else (1 if given.smoke else 3)
-        if min(repeats, given.workers) < 1:
-            raise BadInput(f"--repeats {repeats} --workers {given.workers}: give at least 1.")
-        contestants = _contestants(given.contestants)
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        os.environ["KERAS_BACKEND"] = "tensorflow"  # the bound's values are no constants there only
-        _take_cores(given.workers)
-        prepared(plan.dataset)
-        threads = _threads(contestants, given)
-        measured = measure(plan, contestants, given.workers, repeats, threads)
-    except TuningError as error:
-        print(error, file=sys.stderr)
-        return error.exit_status
-    except KeyboardInterrupt:
-        print("Stopped. Nothing was kept.", file=sys.stderr)
-        return 130
+    return exit_status(lambda: _compare(given), stopped="Nothing was kept.")
+
+
+def _compare(given: argparse.Namespace) -> int:
+    plan = SMOKE if given.smoke else FULL
+    repeats = given.repeats if given.repeats is not None else (1 if given.smoke else 3)
+    if min(repeats, given.workers) < 1:
+        raise BadInput(f"--repeats {repeats} --workers {given.workers}: give at least 1.")
+    contestants = _contestants(given.contestants)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    os.environ["KERAS_BACKEND"] = "tensorflow"  # the bound's values are no constants there only
+    _take_cores(given.workers)
+    prepared(plan.dataset)
+    threads = _threads(contestants, given)
+    measured = measure(plan, contestants, given.workers, repeats, threads)
     print(report(measured, plan, given.workers, threads))
     return 0 if measured.is_complete else 1
 

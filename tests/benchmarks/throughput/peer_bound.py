@@ -26,7 +26,7 @@ VALIDATION_BATCH_SIZE = 500
 READERS = 2
 
 
-class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # keras has no types
+class Batches(keras.utils.PyDataset):
     """Batches read by threads, the fastest way to feed ``fit`` on a CPU; training ones full and in random order."""
 
     def __init__(self, part: Part, batch_size: int, *, shuffled: bool) -> None:
@@ -51,7 +51,7 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # keras has no type
         return self._images[rows], self._labels[rows]
 
 
-class Dropout(layers.Layer):  # type: ignore[misc]  # likewise
+class Dropout(layers.Layer):
     """Dropout whose rate is a value, so that another one needs no other graph."""
 
     def __init__(self) -> None:
@@ -68,7 +68,7 @@ class Dropout(layers.Layer):  # type: ignore[misc]  # likewise
         return inputs * kept / (1.0 - self.rate)
 
 
-class Scaled(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]  # likewise
+class Scaled(keras.optimizers.schedules.LearningRateSchedule):
     """A schedule whose peak is a value, likewise."""
 
     def __init__(self, steps: int) -> None:

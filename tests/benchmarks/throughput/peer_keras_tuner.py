@@ -24,7 +24,7 @@ from tests.benchmarks.throughput.peer_network import compiled
 from tests.benchmarks.throughput.task import Folder, Task
 
 
-class TunedNetwork(keras_tuner.HyperModel):  # type: ignore[misc]  # keras_tuner has no types
+class TunedNetwork(keras_tuner.HyperModel):
     """The network, with its batch size tuned in `fit`.
 
     Args:
@@ -52,7 +52,7 @@ class TunedNetwork(keras_tuner.HyperModel):  # type: ignore[misc]  # keras_tuner
         return model.fit(*args, batch_size=hp.get("batch_size"), **kwargs)
 
 
-class ListOracle(keras_tuner.Oracle):  # type: ignore[misc]  # likewise
+class ListOracle(keras_tuner.Oracle):
     """Hands out the configurations of a task, one after the other."""
 
     def __init__(self, task: Task) -> None:

@@ -54,7 +54,7 @@ class Listed(optuna.samplers.BaseSampler):
         return self._configurations[trial.number][param_name]
 
 
-class Pruning(keras.callbacks.Callback):  # type: ignore[misc]  # keras has no types
+class Pruning(keras.callbacks.Callback):
     """Reports each epoch to a trial, and asks whether to prune it."""
 
     def __init__(self, trial: optuna.Trial, monitor: str) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from storage.errors import BadInput, TuningError, unknown_name
+from tests.benchmarks.command import exit_status
 from tests.benchmarks.throughput.data import ROOT, prepared, scratch
 from tests.benchmarks.training import draw, summary
 from tests.benchmarks.training.contestants import CONTESTANTS
@@ -32,17 +33,14 @@ SMOKE: Final = plan_of(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit status."""
     given = _parser().parse_args(arguments)
-    try:
-        plans, names = _plans(given), _contestants(given.contestants)
-        for plan in plans:
-            prepared(plan.dataset)
-        found = run_missing(plans, names, Results(RESULTS), again=given.again or given.smoke)
-    except TuningError as error:
-        print(error, file=sys.stderr)
-        return error.exit_status
-    except KeyboardInterrupt:
-        print("Stopped. What ran to its end is kept: the same command goes on.", file=sys.stderr)
-        return 130
+    return exit_status(lambda: _compare(given), stopped="What ran to its end is kept: the same command goes on.")
+
+
+def _compare(given: argparse.Namespace) -> int:
+    plans, names = _plans(given), _contestants(given.contestants)
+    for plan in plans:
+        prepared(plan.dataset)
+    found = run_missing(plans, names, Results(RESULTS), again=given.again or given.smoke)
     print(summary.text(found))
     if given.draw:
         draw.save(given.draw, found)

@@ -32,7 +32,7 @@ ITERATIONS = 1_000
 FACTOR = 3
 
 
-class Reporting(keras.callbacks.Callback):  # type: ignore[misc]  # keras has no types
+class Reporting(keras.callbacks.Callback):
     """Appends each epoch's validation accuracy to a file that all workers share.
 
     Args:
@@ -50,7 +50,7 @@ class Reporting(keras.callbacks.Callback):  # type: ignore[misc]  # keras has no
             stream.write(f"{logs['val_accuracy']!r}\n".encode())
 
 
-class PlainTraining(keras_tuner.HyperModel):  # type: ignore[misc]  # likewise
+class PlainTraining(keras_tuner.HyperModel):
     """A hypermodel of the project, trained by Keras's own `fit`.
 
     Args:

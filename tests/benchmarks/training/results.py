@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from tests.benchmarks.lines import append_line
 from tests.benchmarks.training.outcomes import Outcome, Point
 from tests.benchmarks.training.plan import Plan
 
@@ -46,10 +47,7 @@ class Results:
 
     def add(self, result: Result) -> None:
         """Append a line."""
-        file = self._file(result.plan.dataset, result.contestant)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with file.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(asdict(result)) + "\n")
+        append_line(self._file(result.plan.dataset, result.contestant), asdict(result))
 
     def find(self, contestant: str, plan: Plan) -> Result | None:
         """Return the last run of a contestant with the same plan, None if there is none."""
