@@ -12,9 +12,9 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from storage.compile_cache import FAILS, WORKS, tensorflow_flags, tensorflow_folder
 from storage.files import replacing
 from storage.settings import Home
+from tuning.compile_cache import FAILS, WORKS, tensorflow_flags, tensorflow_folder
 from tuning.devices import Placement
 
 TIMEOUT_S = 300.0

@@ -17,7 +17,6 @@ from rich.console import Console
 from sqlalchemy.engine import make_url
 
 from storage.claims import BUDGET_KEY, Claims, LeaseWatch, Standing
-from storage.compile_cache import drop_unsealed
 from storage.database import Database, open_database, sqlite_file
 from storage.errors import BadInput, StorageUnavailable
 from storage.settings import STORAGE_VARIABLE, Home
@@ -35,6 +34,7 @@ from studies.strategies.promotion import rungs
 from studies.strategies.samplers import require_sampler
 from studies.study_data import describe
 from studies.times import Launched
+from tuning.compile_cache import drop_unsealed
 from tuning.compile_probe import probe_compile_cache
 from tuning.course import first_in_words, spent_epochs
 from tuning.devices import PerDevice, Placement, find_gpus, place_workers, usable_cores

@@ -28,7 +28,6 @@ import optuna
 
 from storage.artifacts import Artifacts
 from storage.claims import OUT_OF_MEMORY, Claim, Claims, LeaseWatch, owner_name
-from storage.compile_cache import cache_environment, seal_compiled
 from storage.database import open_database
 from storage.errors import BadInput, ClaimLost, StorageUnavailable, TuningError
 from storage.settings import STORAGE_VARIABLE, Home
@@ -38,6 +37,7 @@ from studies.leaderboard import find_study
 from studies.spec import StudySpec
 from studies.strategies.chosen import make_strategy
 from studies.strategies.samplers import require_room
+from tuning.compile_cache import cache_environment, seal_compiled
 from tuning.course import Course, Taken
 from tuning.devices import CPU, cpu_environment
 from tuning.failures import failure_of

@@ -10,9 +10,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from storage.compile_cache import FAILS, WORKS, cache_environment
 from storage.settings import Home
 from tuning import compile_probe
+from tuning.compile_cache import FAILS, WORKS, cache_environment
 from tuning.compile_probe import probe_compile_cache, why_not_kept
 from tuning.devices import Device, place_worker
 

@@ -12,7 +12,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from storage.compile_cache import (
+from storage.settings import Home
+from tuning.compile_cache import (
     FAILS,
     MIN_FREE_BYTES,
     SETTLED_S,
@@ -21,7 +22,6 @@ from storage.compile_cache import (
     drop_unsealed,
     seal_compiled,
 )
-from storage.settings import Home
 
 
 @pytest.fixture
