@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import mimetypes
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -80,12 +81,21 @@ class Artifacts:
             ClaimLost: the trial was given to another worker.
             OSError: the file cannot be written; nothing is left of it.
         """
-        # A name of its own for each call: two workers that both believe to own the trial never write the same file.
-        # Without a suffix, because the dashboard serves nothing else.
-        artifact_id = str(uuid.uuid4())
-        target = self.folder / artifact_id
-        with replacing(target, suffix=Path(filename).suffix) as beside:
+        artifact_id = _new_id()
+        with replacing(self.folder / artifact_id, suffix=Path(filename).suffix) as beside:
             write(beside)
+        return self._record(storage, trial_id, role, filename, artifact_id)
+
+    @contextmanager
+    def writing(self, storage: BaseStorage, trial_id: int, role: str, filename: str) -> Iterator[Path]:
+        """Yield the path to write to; the end of the block, in whatever thread, does the rest of `put`."""
+        artifact_id = _new_id()
+        with replacing(self.folder / artifact_id, suffix=Path(filename).suffix) as beside:
+            yield beside
+        self._record(storage, trial_id, role, filename, artifact_id)
+
+    def _record(self, storage: BaseStorage, trial_id: int, role: str, filename: str, artifact_id: str) -> Artifact:
+        target = self.folder / artifact_id
         artifact = Artifact(artifact_id, role, filename, sha256_of(target), target.stat().st_size)
         mimetype, encoding = mimetypes.guess_type(filename)
         shown = {
@@ -144,3 +154,9 @@ class Artifacts:
                 freed += file.stat().st_size
                 file.unlink()
         return freed
+
+
+def _new_id() -> str:
+    # For each call: two workers that both believe to own a trial never write the same file. Without a suffix, because
+    # the dashboard serves nothing else.
+    return str(uuid.uuid4())

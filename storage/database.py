@@ -7,6 +7,9 @@ databases the same calls are ordinary transactions with row locks.
 
 A trial that this process has claimed is fenced: each write to it first checks, in the same transaction, that the claim
 is still this process's. A process that was paused past its lease therefore writes nothing when it wakes up.
+
+A trial whose training is over is not recorded as such before its files are in place. The process that trained it need
+not wait for them: it announces the result, and sees the trial as ended from then on, alone.
 """
 
 from __future__ import annotations
@@ -19,6 +22,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
 from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -28,7 +33,7 @@ import optuna
 import sqlalchemy
 from optuna.storages import RDBStorage
 from optuna.storages._rdb import models
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import event, orm
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import (
@@ -102,6 +107,19 @@ def _trial_write(method: Method) -> Method:
     return cast(Method, call)
 
 
+@dataclass(frozen=True)
+class Result:
+    """How a trial's training ended: its last state, and the value that it has then, if any."""
+
+    state: TrialState
+    value: float | None
+
+    @property
+    def values(self) -> list[float] | None:
+        """The value as Optuna takes it."""
+        return None if self.value is None else [self.value]
+
+
 class Database(RDBStorage):
     """Optuna's relational storage, made safe for many processes. Open it with `open_database`."""
 
@@ -111,6 +129,7 @@ class Database(RDBStorage):
     def __init__(self, url: str) -> None:
         self._writing = threading.local()
         self._fences: dict[int, str] = {}
+        self._announced: dict[int, Result] = {}
         self._away_since: float | None = None
         self._sqlite = make_url(url).get_backend_name() == "sqlite"
         engine_kwargs: dict[str, Any] = {"pool_pre_ping": True}
@@ -213,6 +232,25 @@ class Database(RDBStorage):
     def unfence(self, trial_id: int) -> None:
         """Forget the claim on a trial."""
         self._fences.pop(trial_id, None)
+
+    def announce(self, trial_id: int, result: Result) -> None:
+        """Show a trial with its result to this process, before it is recorded.
+
+        Whatever reads trials sees it so; `Study.best_trial` alone, which the database answers, does not.
+        """
+        self._announced[trial_id] = result
+
+    def withdraw(self, trial_id: int) -> None:
+        """Show a trial as it is recorded again. Who read it meanwhile may remember the result: Optuna's cache does."""
+        self._announced.pop(trial_id, None)
+
+    def _build_frozen_trial_from_trial_model(self, trial: models.TrialModel) -> FrozenTrial:
+        # Each of Optuna's reading methods comes through here.
+        found = super()._build_frozen_trial_from_trial_model(trial)
+        result = self._announced.get(found._trial_id)
+        if result is not None and not found.state.is_finished():
+            found.state, found.values, found.datetime_complete = result.state, result.values, datetime.now()
+        return found
 
     def require_claim(self, trial_id: int) -> None:
         """Check a fenced trial's claim in this thread's transaction, which the following write then joins.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from models.training_state import TrainingState
 from storage.artifacts import Artifacts
 from storage.checkpoints import TrialCheckpoints, remove_checkpoints_of
 from storage.claims import DIVERGED, FAILURE_KEY, OUT_OF_MEMORY, REASON_KEY, Claim, Claims
+from storage.database import Result
 from storage.errors import ClaimLost, StorageUnavailable
 from studies import attributes
 from studies.attributes import Limits
@@ -82,6 +84,21 @@ class Place:
     threads: int
 
 
+@dataclass(frozen=True)
+class Ending:
+    """How a trial ended, which is to be recorded still.
+
+    Attributes:
+        result: its last state and value.
+        failure: the class of its failure, or None if it did not fail.
+        keep: puts its files in place and adds what is said of them. It needs neither the model nor this thread.
+    """
+
+    result: Result
+    failure: str | None = None
+    keep: Callable[[], None] = lambda: None
+
+
 class Objective:
     """Runs the trials of one study in this process, one after the other.
 
@@ -137,13 +154,13 @@ class Objective:
         self._tell = tell
         self._clock = clock
 
-    def run(self, taken: Taken) -> str | None:
-        """Run a claimed trial to its end, from its checkpoint if it has one, and record how it ended.
+    def run(self, taken: Taken) -> Ending | None:
+        """Run a claimed trial to its end, from its checkpoint if it has one; `record` does the rest.
 
-        A trial that is frozen on the way, or taken up to be ended, is recorded as such.
+        A trial that is frozen on the way is recorded as such at once, and one taken up to be ended is not trained.
 
         Returns:
-            The class of its failure, or None if it did not fail.
+            How it ended; None if it was frozen.
 
         Raises:
             Interrupted: the worker was asked to stop; nothing was decided, the caller puts the trial back.
@@ -152,22 +169,33 @@ class Objective:
             StorageUnavailable: the database or the disk could not be reached, or has no room; likewise.
         """
         claim = taken.claim
-        checkpoints = TrialCheckpoints(
-            self._checkpoints / str(claim.number), fingerprint=self._spec.fingerprint, trial=claim.number
-        )
+        checkpoints = self._checkpoints_of(claim)
         try:
-            state, value, failure = self._end(claim, checkpoints) if taken.ends else self._attempt(claim, checkpoints)
+            return self._end(claim, checkpoints) if taken.ends else self._attempt(claim, checkpoints)
         except Frozen as frozen:
             self._claims.put_back(claim, str(frozen), "frozen")
             return None
         finally:
             self._models.tidy()
+
+    def record(self, claim: Claim, ending: Ending) -> None:
+        """Keep what a trial made, then record how it ended; in any thread.
+
+        Raises:
+            ClaimLost: the trial was given to another worker; nothing was written since.
+            StorageUnavailable: the database or the disk could not be reached, or has no room; the caller puts the trial
+                back.
+        """
+        ending.keep()
         # Not `Study.tell`, which answers a lost claim with an error of its own: the fenced write answers `ClaimLost`.
-        self._study._storage.set_trial_state_values(claim.trial_id, state, None if value is None else [value])
+        self._study._storage.set_trial_state_values(claim.trial_id, ending.result.state, ending.result.values)
         # Last: a trial that is over needs no checkpoint, one whose end was not recorded does.
-        checkpoints.remove()
+        self._checkpoints_of(claim).remove()
         self.tidy()
-        return failure
+
+    def _checkpoints_of(self, claim: Claim) -> TrialCheckpoints:
+        folder = self._checkpoints / str(claim.number)
+        return TrialCheckpoints(folder, fingerprint=self._spec.fingerprint, trial=claim.number)
 
     def tidy(self) -> None:
         """Remove what killed workers left: half-written artifacts, and checkpoints of trials that are over."""
@@ -175,19 +203,20 @@ class Objective:
         trials = self._study.get_trials(deepcopy=False)
         remove_checkpoints_of(self._checkpoints, {trial.number for trial in trials if trial.state.is_finished()})
 
-    def _end(self, claim: Claim, checkpoints: TrialCheckpoints) -> tuple[TrialState, float | None, str | None]:
+    def _end(self, claim: Claim, checkpoints: TrialCheckpoints) -> Ending:
         """Return how a frozen trial ends that is not wanted any more; keep its curve."""
         trial = optuna.trial.Trial(self._study, claim.trial_id)  # it suggests nothing: no sampler
         values = list(trial.storage.get_trial(claim.trial_id).intermediate_values.values())
         # Frozen on another machine, its checkpoint is not here, but what it reported is.
         state = state_of(checkpoints)
-        self._keep_curve(trial, state.history if state is not None else {"val_accuracy": values}, best_epoch=None)
-        return TrialState.PRUNED, values[-1] if values else None, None
+        history = state.history if state is not None else {"val_accuracy": values}
+        result = Result(TrialState.PRUNED, values[-1] if values else None)
+        return Ending(result, keep=lambda: self._keep_curve(trial, history, best_epoch=None))
 
-    def _attempt(self, claim: Claim, checkpoints: TrialCheckpoints) -> tuple[TrialState, float | None, str | None]:
+    def _attempt(self, claim: Claim, checkpoints: TrialCheckpoints) -> Ending:
         trial = self._course.trial(claim)
         try:
-            return *self._train(trial, claim, checkpoints), None
+            return self._train(trial, claim, checkpoints)
         except (Frozen, Interrupted, ClaimLost, StorageUnavailable):
             raise
         except Exception as error:
@@ -198,11 +227,9 @@ class Objective:
             # What the parameters themselves bring about would come again: no second attempt.
             trial.set_user_attr(FAILURE_KEY, failure)
             trial.set_user_attr(REASON_KEY, reason)
-            return TrialState.FAIL, None, failure
+            return Ending(Result(TrialState.FAIL, None), failure)
 
-    def _train(
-        self, trial: optuna.trial.Trial, claim: Claim, checkpoints: TrialCheckpoints
-    ) -> tuple[TrialState, float | None]:
+    def _train(self, trial: optuna.trial.Trial, claim: Claim, checkpoints: TrialCheckpoints) -> Ending:
         seed = derive_seed(self._spec.seed, "trial", trial.number)
         seed_generators(seed)
         hypermodel = make_classifier(self._hypermodel, self._spec, self._data, self._models)
@@ -238,15 +265,19 @@ class Objective:
             self._record_effort(trial, report, started, model.steps.traces - traces)
             raise
         except optuna.TrialPruned:
-            self._keep_curve(trial, report.history, best_epoch=None)
             self._record_effort(trial, report, started, model.steps.traces - traces)
-            return TrialState.PRUNED, report.history["val_accuracy"][-1]
+            pruned = Result(TrialState.PRUNED, report.history["val_accuracy"][-1])
+            return Ending(pruned, keep=lambda: self._keep_curve(trial, report.history, best_epoch=None))
         finally:
             keeper.settle()
-        self._keep_model(trial, hypermodel.classifier(model), result)
-        self._keep_curve(trial, report.history, best_epoch=result.best_epoch)
         self._record_effort(trial, report, started, model.steps.traces - traces)
-        return TrialState.COMPLETE, result.value
+        keep_model = self._save_model(trial, hypermodel.classifier(model), result)
+
+        def keep() -> None:
+            keep_model()
+            self._keep_curve(trial, report.history, best_epoch=result.best_epoch)
+
+        return Ending(Result(TrialState.COMPLETE, result.value), keep=keep)
 
     def _build(
         self, trial: optuna.trial.Trial, claim: Claim, hypermodel: ImageClassifier
@@ -282,10 +313,20 @@ class Objective:
         for key, value in recorded.items():
             trial.set_user_attr(key, value)
 
-    def _keep_model(self, trial: optuna.trial.Trial, classifier: keras.Model, result: FitResult) -> None:
-        self._keep(trial, "model", "model.keras", lambda file: classifier.save(file))
-        trial.set_user_attr(attributes.BEST_EPOCH, result.best_epoch + 1)
-        trial.set_user_attr(attributes.VALIDATION_LOSS, result.history["val_loss"][result.best_epoch])
+    def _save_model(self, trial: optuna.trial.Trial, classifier: keras.Model, result: FitResult) -> Callable[[], None]:
+        """Save the model now, since its weights are the next trial's as well; return what does the rest."""
+        with self._on_disk(trial, "model.keras"), contextlib.ExitStack() as held:
+            file = held.enter_context(self._artifacts.writing(trial.storage, trial._trial_id, "model", "model.keras"))
+            classifier.save(file)
+            unfinished = held.pop_all()
+
+        def keep() -> None:
+            with self._on_disk(trial, "model.keras"):
+                unfinished.close()
+            trial.set_user_attr(attributes.BEST_EPOCH, result.best_epoch + 1)
+            trial.set_user_attr(attributes.VALIDATION_LOSS, result.history["val_loss"][result.best_epoch])
+
+        return keep
 
     def _keep_curve(
         self, trial: optuna.trial.Trial, history: Mapping[str, list[float]], best_epoch: int | None
@@ -302,8 +343,13 @@ class Objective:
         )
 
     def _keep(self, trial: optuna.trial.Trial, role: str, filename: str, write: Callable[[Path], None]) -> None:
-        try:
+        with self._on_disk(trial, filename):
             self._artifacts.put(trial.storage, trial._trial_id, role, filename, write)
+
+    @contextlib.contextmanager
+    def _on_disk(self, trial: optuna.trial.Trial, filename: str) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             # The trial is not at fault, and its result must not be lost: it waits for a disk that takes it.
             why, folder = error.strerror or error, self._artifacts.folder

@@ -40,6 +40,7 @@ from studies.strategies.samplers import require_room
 from tuning.compile_cache import cache_environment, seal_compiled
 from tuning.course import Course, Taken
 from tuning.devices import CPU, cpu_environment
+from tuning.endings import Endings
 from tuning.failures import failure_of
 from tuning.heartbeat import Heartbeat
 from tuning.hypermodels import load_hypermodel
@@ -215,6 +216,7 @@ class _Worker:
         self._heartbeat = Heartbeat(
             self._claims, timeout_s=self._limits["trial_timeout_s"], timed_out=self._give_up_hung
         )
+        self._endings = Endings(self._database, self._claims, self._over)
 
     def run(self, ready: threading.Event) -> int:
         """Run trials until none is left; return the exit status."""
@@ -228,27 +230,39 @@ class _Worker:
             objective.tidy()
         self._launcher.wait_for_go()
         ready.set()
+        try:
+            status = self._run_trials(objective)
+        finally:
+            self._endings.settle()
+        return self._renew() if status == RENEWED else status
+
+    def _run_trials(self, objective: Objective) -> int:
         if self._options.claim is not None:
             self._database.fence(self._options.claim.trial_id, self._options.claim.id)
             self._run_trial(objective, Taken(self._options.claim))
             if self._stop.is_set() or self._launcher.leaving.is_set():
                 return 0
             # The threads were that trial's.
+            self._endings.settle()
             self._start_again(self._options.own_threads or self._options.threads, claim=None)
         began_bytes = resident_bytes()
         trials_run = 0
         while not self._stop.is_set() and not self._launcher.leaving.is_set():
             grown_bytes = resident_bytes() - began_bytes
-            if trials_run >= self._limits["trials_per_worker"] or grown_bytes > self._limits["memory_growth_bytes"]:
+            grown = trials_run >= self._limits["trials_per_worker"] or grown_bytes > self._limits["memory_growth_bytes"]
+            if grown or self._endings.mistaken:
                 logger.info("renewed after %d trials, grown by %.0f MB", trials_run, grown_bytes / 1e6)
-                return self._renew()
+                return RENEWED
             taken = self._course.next()
             if taken is not None:
                 if not taken.ends:
                     self._continue_with_its_threads(taken.claim)
                 trials_run += 1
                 if self._run_trial(objective, taken) == OUT_OF_MEMORY:
-                    return self._renew()
+                    return RENEWED
+            elif self._endings.pending:
+                # To the others that trial still runs: what comes next may wait for its end.
+                self._endings.settle()
             elif self._claims.standing().done:
                 return 0
             else:
@@ -306,16 +320,21 @@ class _Worker:
         )
 
     def _run_trial(self, objective: Objective, taken: Taken) -> str | None:
-        """Run a claimed trial and record how it ended; return the class of its failure, if it failed."""
+        """Run a claimed trial; return the class of its failure, if it failed.
+
+        How it ended is recorded beside what comes next, a failure at once.
+        """
         from tuning.callbacks import Interrupted
         from tuning.objective import TrialError
 
         claim = taken.claim
         logger.info("trial %d: claim %d", claim.number, claim.count)
-        failure: str | None = None
-        with self._heartbeat.of(claim):
+        with contextlib.ExitStack() as held:
+            held.callback(self._database.unfence, claim.trial_id)
+            held.enter_context(self._heartbeat.of(claim))
             try:
-                failure = objective.run(taken)
+                ending = objective.run(taken)
+                self._endings.settle()
             except Interrupted:
                 self._claims.put_back(claim, "interrupted")
                 return None
@@ -334,14 +353,22 @@ class _Worker:
                 with contextlib.suppress(StorageUnavailable):
                     self._claims.put_back(claim, str(error))
                 raise
-            finally:
-                self._database.unfence(claim.trial_id)
-        logger.info("trial %d: over%s", claim.number, f", failed: {failure}" if failure else "")
+            if ending is not None:
+                self._endings.submit(claim, ending.result, lambda: objective.record(claim, ending), held.pop_all())
         seal_compiled(self._options.home)
-        if failure == OUT_OF_MEMORY:
+        if ending is None:
+            self._over(claim)
+            return None
+        if ending.failure is not None:
+            self._endings.settle()
+            logger.info("trial %d failed: %s", claim.number, ending.failure)
+        if ending.failure == OUT_OF_MEMORY:
             self._launcher.tell("out_of_memory", number=claim.number)
+        return ending.failure
+
+    def _over(self, claim: Claim) -> None:
+        logger.info("trial %d: over", claim.number)
         self._launcher.tell("finished", number=claim.number)
-        return failure
 
     def _give_up_hung(self, claim: Claim) -> None:
         timeout = f"trial {claim.number} took longer than its time limit of {self._limits['trial_timeout_s']:g} s"
@@ -363,6 +390,7 @@ class _Worker:
         threads = trial.user_attrs.get(attributes.THREADS)
         begun = claim.count > 1 and trial.user_attrs.get(attributes.DEVICE) == self._options.device == CPU
         if begun and threads is not None and threads != self._options.threads:
+            self._endings.settle()
             self._start_again(threads, claim=claim)
 
     def _start_again(self, threads: int, *, claim: Claim | None) -> NoReturn:

@@ -79,8 +79,27 @@ def test_a_worker_that_is_killed_at_any_point_costs_no_result_and_no_trial_runs_
     assert finished.stderr.count("was killed by signal 9") == len(POINTS)
     complete = require_done(command, count=2, epochs=EPOCHS)
     assert results(complete) == results(undisturbed), "bit for bit what it is without the kills"
-    # The first kill came before the trial, the last after it was COMPLETE.
-    assert [classes_given_up(trial) for trial in complete] == [["lost"] * (len(POINTS) - 2), []]
+    # The first kill came before the trial, the last after it was COMPLETE. While its files are written and its end is
+    # recorded the next trial may have begun.
+    first, second = (classes_given_up(trial) for trial in complete)
+    assert first == ["lost"] * (len(POINTS) - 2)
+    assert second in (["lost"] * times for times in range(4))
+
+
+def test_a_trial_s_files_are_written_while_the_next_one_trains_and_a_kill_then_costs_neither(
+    undisturbed: list[FrozenTrial], tmp_path: Path
+) -> None:
+    slow_disk = Fault("storage.artifacts:sha256_of", "sleep:4")
+    kill = Fault("storage.database:Database.set_trial_state_values", "kill")
+    faults = Faults(tmp_path / "faults", slow_disk, kill, constants=QUICK)
+    command = command_line(tmp_path, faults)
+    command.run(*tune(write_spec(tmp_path, epochs=EPOCHS), trials=2, workers=1))
+    assert faults.happened() == [1, 1]
+    complete = require_done(command, count=2, epochs=EPOCHS)
+    assert results(complete) == results(undisturbed), "the second was chosen as if the first had been recorded"
+    assert [classes_given_up(trial) for trial in complete] == [["lost"], ["lost"]]
+    logs = command.logs()
+    assert logs.index("trial 1: first step") < logs.index("trial 0: over")
 
 
 @pytest.mark.skipif(usable_cores() < 2, reason="one worker and two have the same number of threads here")

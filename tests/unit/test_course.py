@@ -17,6 +17,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from storage.claims import FIXED_PARAMETERS_KEY, Claim, Claims, Start, Thaw
+from storage.database import Database, Result
 from storage.memory import Memory
 from studies import attributes
 from studies.curve_tables import Scalar
@@ -464,6 +465,56 @@ def test_a_study_decides_the_same_in_memory_and_in_a_database(strategy: str, wor
         assert kept.told == in_memory.told
         assert [trial.state for trial in kept.trials] == [trial.state for trial in in_memory.trials]
         assert [trial.values for trial in kept.trials] == [trial.values for trial in in_memory.trials]
+
+
+class RecordsLate(Seen):
+    """Its trials' ends are announced, and recorded when the next trial ends or nothing else is to be had."""
+
+    def __init__(self, strategy: str, *, storage: Database, sampler: str) -> None:
+        self._storage = storage
+        self._unrecorded: list[Callable[[], object]] = []
+        self.announced = 0
+        super().__init__(strategy, storage=storage, sampler=sampler)
+
+    def go_on(self) -> None:
+        self.rehearsal._finish = self._finish_late  # type: ignore[method-assign]
+        super().go_on()
+
+    def _finish_late(self, claim: Claim, state: TrialState) -> bool:
+        self._record()
+        values = list(self._storage.get_trial(claim.trial_id).intermediate_values.values())
+        result = Result(state, max(values) if state == TrialState.COMPLETE else values[-1])
+        self._storage.announce(claim.trial_id, result)
+        self._unrecorded.append(
+            lambda: self._storage.set_trial_state_values(claim.trial_id, result.state, result.values)
+        )
+        self.announced += 1
+        return False
+
+    def _record(self) -> bool:
+        waited = bool(self._unrecorded)
+        while self._unrecorded:
+            self._unrecorded.pop()()
+        return waited
+
+    def next(self) -> Run | None:
+        taken = super().next()
+        return super().next() if taken is None and self._record() else taken
+
+
+@pytest.mark.parametrize(
+    ("strategy", "sampler"),
+    [("freeze_thaw", "model"), ("promotion", "tpe"), ("median", "tpe"), ("hyperband", "random"), ("none", "tpe")],
+)
+def test_a_study_decides_the_same_however_late_the_end_of_a_trial_is_recorded(
+    strategy: str, sampler: str, tmp_path: Path
+) -> None:
+    with fresh_ledger("sqlite", tmp_path) as database:
+        assert isinstance(database, Database)
+        late = RecordsLate(strategy, storage=database, sampler=sampler)
+        at_once = Seen(strategy, sampler=sampler)
+        assert late.announced and late.told == at_once.told
+        assert [trial.state for trial in late.trials] == [trial.state for trial in at_once.trials]
 
 
 # --- Diverged and early-stopped trials ---
