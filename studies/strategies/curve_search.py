@@ -4,12 +4,17 @@ Trials run to milestones, a geometric grid of epochs. Whenever a worker is free,
 logarithm of the epoch), fitted to the curves so far of all trials, says whether a new configuration or the
 continuation of a frozen trial is expected to gain the most above a threshold within a horizon, both drawn at random for
 each decision: a short horizon asks for quick gains, a long one lets late bloomers be found (after the acquisition of
-ifBO, Rakotoarison et al. 2024, arXiv 2404.16795, section 4.2, which takes the probability to pass, as is done here late
-in a study; freezing and thawing: Swersky et al. 2014, arXiv 1406.3896).
+ifBO, Rakotoarison et al. 2024, arXiv 2404.16795, section 4.2, which takes the probability to pass; freezing and
+thawing: Swersky et al. 2014, arXiv 1406.3896).
 Half of the thresholds lie a random step above the best value seen, half where the process itself expects its own top
 percent of random configurations. A share of the decisions follows asynchronous successive halving with promotion (Li
-et al. 2020, arXiv 1810.05934), whatever the model believes: all while there are few trials, few then, and most once a
-study has gone on for so long (PATIENCE) that the model's own ways have evidently not led to the top.
+et al. 2020, arXiv 1810.05934), whatever the model believes: all while there are few trials, few then, and more where
+values are noisy.
+
+A study that has gone on for long (PATIENCE) may be one whose early values mislead, which none but long trainings tell.
+From then on, while trials may be started, one in a few is started for what it is expected to be worth at its end, and
+goes there at once, whatever it shows on the way; a share of the other decisions thaws what promises most at its end.
+(Not where values are noisy: there successive halving was as fast.)
 
 Everything is a pure function of the curves, the candidates and the seed: nothing is kept between calls. SciPy is
 imported where the model is first asked: half a second that the launcher and the first trial need not wait for.
@@ -32,11 +37,13 @@ Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
 FEW_TRIALS = 8  # below: successive halving on quasi-random starts, the model has nothing to say yet
-PATIENCE = 8.0  # full trainings' worth of epochs after which a study is no longer young
-RULE_SHARES = (0.05, 0.85)  # share of the decisions that follow successive halving: in a young study, and later
+NOISY = 0.06  # so much noise, as a share of what the best is above the median, misleads the model
+RULE_SHARES = (0.05, 0.85)  # share of the decisions that follow successive halving: usually, and where it is noisy
 RANDOM_STARTS = (0.3, 0.8)  # of the starts by that rule, quasi-random ones: likewise (else: the model's, if any)
-NOISY = 0.06  # so much noise, as a share of what the best is above the median, makes a study old at once
-HOPELESS = 0.05  # later: if nothing passes within the short horizon with this probability, ask for the full one
+PATIENCE = 6.0  # full trainings' worth of epochs after which a study is no longer young
+DEEP_EVERY = 4  # later: one in so many trials is trained to its end at once
+DEEP_LATEST = 8  # if it is among so many latest ones: what started in the young study waits as ever
+DEEP_SHARE = 0.4  # of the other decisions: the frozen trial that promises most at the end of its training goes on
 REDUCTION = 3.0  # successive halving promotes the best 1 / REDUCTION of those that reached a milestone
 MAX_POINTS = 250  # points of the process: its Cholesky factor stays near 1 ms
 FIT_POINTS = 80  # points the hyperparameters are fitted on
@@ -131,15 +138,29 @@ def choose(
             return Choice(start=0)
     rng = _generator(curves, seed, 3)
     few = len(curves) < FEW_TRIALS or sum(len(c.values) > 0 for c in curves) < FEW_TRIALS // 2
-    late = sum(len(c.values) for c in curves) > PATIENCE * horizon or _noise(curves) > NOISY
-    hopeless = HOPELESS if late else 0.0
-    if few or rng.random() < RULE_SHARES[late]:
-        ruled = _by_rule(curves, frozen, milestones(horizon), may_start and (few or rng.random() < RANDOM_STARTS[late]))
+    noisy = _noise(curves) > NOISY
+    # Once nothing may start, what epochs are left go to what earned them.
+    late = may_start and not (few or noisy) and sum(len(c.values) for c in curves) > PATIENCE * horizon
+
+    def by_model(frozen: Sequence[int], may_start: bool, *, at_end: bool = False) -> Choice | None:
+        return _by_model(curves, candidates, frozen, horizon, may_start, at_end, log_costs, rng)
+
+    if late:
+        deep = [i for i in frozen if i % DEEP_EVERY == 0 and i >= len(curves) - DEEP_LATEST]
+        if deep:
+            return Choice(thaw=deep[0])
+        if len(curves) % DEEP_EVERY == 0:
+            return by_model([], True, at_end=True)
+    if few or rng.random() < RULE_SHARES[noisy]:
+        starts = may_start and (few or rng.random() < RANDOM_STARTS[noisy])
+        ruled = _by_rule(curves, frozen, milestones(horizon), starts)
         if ruled is not None:
             return ruled
-        if late and may_start:
-            frozen, hopeless = [], 1.0  # a start, for the end of its training
-    return _by_model(curves, candidates, frozen, horizon, may_start, hopeless, log_costs, rng)
+        if noisy and may_start:
+            return by_model([], True, at_end=True)
+    if late and frozen and rng.random() < DEEP_SHARE:
+        return by_model(frozen, False, at_end=True)
+    return by_model(frozen, may_start)
 
 
 def _generator(curves: Sequence[Curve], seed: int, purpose: int) -> np.random.Generator:
@@ -433,7 +454,7 @@ def _by_model(
     frozen: Sequence[int],
     horizon: int,
     may_start: bool,
-    hopeless: float,
+    at_end: bool,
     log_costs: tuple[Array, Array] | None,
     rng: np.random.Generator,
 ) -> Choice | None:
@@ -453,7 +474,7 @@ def _by_model(
     number = np.append(-1 - np.arange(len(fresh)), np.array(offered, dtype=np.int64))
     done = np.append(np.zeros(len(fresh)), [float(len(curves[i].values)) for i in offered])
     asked = _Asked(np.vstack([fresh, x[offered]]), number, done, len(fresh) // 2)
-    promise = _promise(process, asked, incumbent, horizon, hopeless, rng)
+    promise = _promise(process, asked, incumbent, horizon, at_end, rng)
     if log_costs is not None:
         promise = promise - np.append(log_costs[0][: len(fresh)], log_costs[1][offered])
     best = int(np.argmax(promise))
@@ -467,24 +488,17 @@ def _pending(curves: Sequence[Curve], x: Array, horizon: int) -> _Points:
 
 
 def _promise(
-    process: _Process, asked: _Asked, best: float, horizon: int, hopeless: float, rng: np.random.Generator
+    process: _Process, asked: _Asked, best: float, horizon: int, at_end: bool, rng: np.random.Generator
 ) -> Array:
     """Return the logarithm of the expected gain (n,) above a random threshold within a random number of epochs.
 
-    If `hopeless` is not 0, of the probability to pass it, and by the end of the training if all are below `hopeless`.
+    If `at_end`, above the best, by the end of the training.
     """
-    from scipy.special import log_ndtr
-
+    if at_end:
+        return _log_gain(*process.predict(asked.at(np.full(len(asked.done), float(horizon)), horizon)), best)
     threshold = _threshold(process, asked, best, horizon, rng)
     ahead = np.exp(np.log(horizon) * rng.random() ** SHORTER)
-    mean, spread = process.predict(asked.at(asked.done + ahead, horizon))
-    if not hopeless:
-        return _log_gain(mean, spread, threshold)
-    promise = log_ndtr((mean - threshold) / spread)
-    if np.exp(promise.max()) < hopeless:
-        mean, spread = process.predict(asked.at(np.full(len(asked.done), float(horizon)), horizon))
-        promise = log_ndtr((mean - threshold) / spread)
-    return np.asarray(promise)
+    return _log_gain(*process.predict(asked.at(asked.done + ahead, horizon)), threshold)
 
 
 def _log_gain(mean: Array, spread: Array, threshold: float) -> Array:

@@ -122,7 +122,7 @@ def test_a_trial_that_costs_far_more_is_thawed_less_often() -> None:
 def test_new_configurations_are_drawn_where_trials_were_good_and_nothing_diverged() -> None:
     rng = np.random.default_rng(0)
     curves = []
-    for place in np.linspace(0.02, 0.98, 30):
+    for place in np.linspace(0.02, 0.98, 17):
         good = 1 - abs(place - 0.3)
         values = [np.nan] if place > 0.6 else [good - 0.2, good - 0.1, good - 0.05, good]
         curves.append(Curve(np.array([place]), np.array(values), "ended", len(values)))
@@ -134,3 +134,31 @@ def test_new_configurations_are_drawn_where_trials_were_good_and_nothing_diverge
         assert choice.start is not None
         starts.append(offered[choice.start, 0])
     assert np.median(np.abs(np.array(starts) - 0.3)) < 0.15
+
+
+def old_study(count: int) -> list[Curve]:
+    """Return so many trials, most of them trained to the end of 16 epochs; the last one waits, the worst of all."""
+    ended = [Curve(np.array([place / 16]), np.linspace(0.1, 0.5 + place / 64, 16), "ended", 16) for place in range(9)]
+    waiting = [curve(0.5 + place / 32, [0.2]) for place in range(9, count - 1)]
+    return [*ended, *waiting, curve(0.01, [0.01])]
+
+
+def test_in_an_old_study_one_trial_in_four_goes_on_however_bad_it_looks() -> None:
+    def went_on(curves: list[Curve]) -> int:
+        choices = [choose(curves, np.full((8, 1), 0.4), horizon=16, seed=seed) for seed in range(20)]
+        return choices.count(Choice(thaw=len(curves) - 1))
+
+    assert went_on(old_study(13)) == 20
+    assert went_on(old_study(14)) < 5, "another one must earn it"
+    assert thawed(old_study(13))[12] < 5, "so must all of them where nothing may start"
+    young = [curve(0.5 + place / 32, [0.2]) for place in range(12)] + [curve(0.01, [0.01])]
+    assert went_on(young) < 5, "so must it in a young study"
+
+
+def test_in_an_old_study_the_trial_with_such_a_number_is_started_whatever_waits() -> None:
+    ended = old_study(10)[:9]
+    trials = [*ended, *ended[:4], *(curve(0.9, [0.6]) for _ in range(3))]
+    for seed in range(10):
+        choice = choose(trials, np.full((8, 1), 0.4), horizon=16, seed=seed)
+        assert choice is not None
+        assert choice.start is not None
