@@ -8,13 +8,12 @@ ifBO, Rakotoarison et al. 2024, arXiv 2404.16795, section 4.2, which takes the p
 thawing: Swersky et al. 2014, arXiv 1406.3896).
 Half of the thresholds lie a random step above the best value seen, half where the process itself expects its own top
 percent of random configurations. A share of the decisions follows asynchronous successive halving with promotion (Li
-et al. 2020, arXiv 1810.05934), whatever the model believes: all while there are few trials, few then, and more where
-values are noisy.
+et al. 2020, arXiv 1810.05934), whatever the model believes: all while there are few trials and where values are noisy,
+else few.
 
 A study that has gone on for long (PATIENCE) may be one whose early values mislead, which none but long trainings tell.
 From then on, while trials may be started, one in a few is started for what it is expected to be worth at its end, and
 goes there at once, whatever it shows on the way; a share of the other decisions thaws what promises most at its end.
-(Not where values are noisy: there successive halving was as fast.)
 
 Everything is a pure function of the curves, the candidates and the seed: nothing is kept between calls. SciPy is
 imported where the model is first asked: half a second that the launcher and the first trial need not wait for.
@@ -38,8 +37,8 @@ Indices = NDArray[np.int64]
 
 FEW_TRIALS = 8  # below: successive halving on quasi-random starts, the model has nothing to say yet
 NOISY = 0.06  # so much noise, as a share of what the best is above the median, misleads the model
-RULE_SHARES = (0.05, 0.85)  # share of the decisions that follow successive halving: usually, and where it is noisy
-RANDOM_STARTS = (0.3, 0.8)  # of the starts by that rule, quasi-random ones: likewise (else: the model's, if any)
+RULE_SHARE = 0.05  # share of the decisions that follow successive halving where it is not
+RANDOM_STARTS = (0.3, 0.8)  # of the starts by that rule, quasi-random ones: usually, and where it is noisy
 PATIENCE = 6.0  # full trainings' worth of epochs after which a study is no longer young
 DEEP_EVERY = 4  # later: one in so many trials is trained to its end at once
 DEEP_LATEST = 8  # if it is among so many latest ones: what started in the young study waits as ever
@@ -151,7 +150,7 @@ def choose(
             return Choice(thaw=deep[0])
         if len(curves) % DEEP_EVERY == 0:
             return by_model([], True, at_end=True)
-    if few or rng.random() < RULE_SHARES[noisy]:
+    if few or noisy or rng.random() < RULE_SHARE:
         starts = may_start and (few or rng.random() < RANDOM_STARTS[noisy])
         ruled = _by_rule(curves, frozen, milestones(horizon), starts)
         if ruled is not None:
