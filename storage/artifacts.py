@@ -88,7 +88,12 @@ class Artifacts:
 
     @contextmanager
     def writing(self, storage: BaseStorage, trial_id: int, role: str, filename: str) -> Iterator[Path]:
-        """Yield the path to write to; the end of the block, in whatever thread, does the rest of `put`."""
+        """Yield the path to write to; the end of the block, in whatever thread, does the rest of `put`.
+
+        Raises:
+            ClaimLost: the trial was given to another worker.
+            OSError: the file cannot be written; nothing is left of it.
+        """
         artifact_id = _new_id()
         with replacing(self.folder / artifact_id, suffix=Path(filename).suffix) as beside:
             yield beside

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -28,7 +29,7 @@ class Endings:
         ended: called from the thread with each claim whose trial's end is recorded.
 
     Attributes:
-        mistaken: whether a trial that this process takes for ended was not recorded so. Another process reads anew.
+        mistaken: set when a trial that this process takes for ended was not recorded so. Another process reads anew.
     """
 
     def __init__(self, database: Database, claims: Claims, ended: Callable[[Claim], None]) -> None:
@@ -37,7 +38,7 @@ class Endings:
         self._ended = ended
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="ending")
         self._recording: Future[None] | None = None
-        self.mistaken = False
+        self.mistaken = threading.Event()
 
     def submit(
         self, claim: Claim, result: Result, record: Callable[[], None], held: AbstractContextManager[object]
@@ -70,23 +71,25 @@ class Endings:
             recording.result()
 
     def _record(self, claim: Claim, record: Callable[[], None], held: AbstractContextManager[object]) -> None:
-        with held:
-            try:
-                record()
-            except ClaimLost as error:
-                logger.warning("%s; dropped", error)
-                self.mistaken = True
-            except StorageUnavailable as error:
-                self.mistaken = True
-                # It cannot be said to the database, perhaps; then the lease says it.
-                with contextlib.suppress(StorageUnavailable):
-                    self._claims.put_back(claim, str(error))
-                raise
-            except Exception as error:
-                logger.exception("trial %d: its files were not written", claim.number)
-                self.mistaken = True
-                self._claims.put_back(claim, f"{type(error).__name__}: {error}", "error")
-            else:
-                self._ended(claim)
-            finally:
-                self._database.withdraw(claim.trial_id)
+        try:
+            # Left before the trial is put back: whoever takes it up then, this process too, has a fence of its own.
+            with held:
+                try:
+                    record()
+                except Exception:
+                    self.mistaken.set()
+                    raise
+                finally:
+                    self._database.withdraw(claim.trial_id)
+        except ClaimLost as error:
+            logger.warning("%s; dropped", error)
+        except StorageUnavailable as error:
+            # It cannot be said to the database, perhaps; then the lease says it.
+            with contextlib.suppress(StorageUnavailable):
+                self._claims.put_back(claim, str(error))
+            raise
+        except Exception as error:
+            logger.exception("trial %d: its files were not written", claim.number)
+            self._claims.put_back(claim, f"{type(error).__name__}: {error}", "error")
+        else:
+            self._ended(claim)

@@ -250,11 +250,14 @@ class _Worker:
         while not self._stop.is_set() and not self._launcher.leaving.is_set():
             grown_bytes = resident_bytes() - began_bytes
             grown = trials_run >= self._limits["trials_per_worker"] or grown_bytes > self._limits["memory_growth_bytes"]
-            if grown or self._endings.mistaken:
+            if grown or self._endings.mistaken.is_set():
                 logger.info("renewed after %d trials, grown by %.0f MB", trials_run, grown_bytes / 1e6)
                 return RENEWED
             taken = self._course.next()
-            if taken is not None:
+            if taken is not None and self._endings.mistaken.is_set():
+                # Perhaps just the trial whose end was not recorded, which this process remembers as over.
+                self._claims.put_back(taken.claim, "interrupted")
+            elif taken is not None:
                 if not taken.ends:
                     self._continue_with_its_threads(taken.claim)
                 trials_run += 1

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import optuna
 import pytest
 from optuna.trial import TrialState
 
-from storage.claims import Claims
+from storage.claims import Claim, Claims, GivenUp
 from storage.database import Database, Result
 from storage.errors import ClaimLost, StorageUnavailable
 from tests.databases import claimed, fresh_database, new_study, second_connection, trials
@@ -73,7 +73,7 @@ def test_this_process_sees_the_trial_as_over_and_the_others_as_running_until_it_
         assert [claim for claim, _ in seen.study_claims.running()] == [seen.claim]
         seen.settle()
         assert seen.state(other) == seen.state() == TrialState.COMPLETE
-    assert (seen.told, seen.held, seen.endings.pending, seen.endings.mistaken) == ([0], False, False, False)
+    assert (seen.told, seen.held, seen.endings.pending, seen.endings.mistaken.is_set()) == ([0], False, False, False)
 
 
 def test_the_next_trial_is_had_meanwhile_and_the_budget_counts_the_one_before(seen: Seen) -> None:
@@ -101,7 +101,7 @@ def test_a_disk_without_room_puts_the_trial_back_and_says_so(seen: Seen) -> None
     with pytest.raises(StorageUnavailable, match="no room"):
         seen.settle()
     assert seen.state() == TrialState.WAITING
-    assert not seen.held and not seen.told and seen.endings.mistaken
+    assert not seen.held and not seen.told and seen.endings.mistaken.is_set()
     assert claimed(seen.study_claims).number == 0
 
 
@@ -124,8 +124,28 @@ def test_a_trial_that_another_worker_has_by_now_is_left_to_it(seen: Seen) -> Non
 
     seen.submit(taken_away)
     seen.settle()
-    assert seen.endings.mistaken and not seen.told
+    assert seen.endings.mistaken.is_set() and not seen.told
     assert seen.state() == TrialState.WAITING
+
+
+@pytest.mark.parametrize("error", [StorageUnavailable("no room"), ValueError("no such font")])
+def test_a_trial_is_put_back_when_nothing_of_its_claim_is_held_any_more(
+    seen: Seen, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held, put_back = [], seen.study_claims.put_back
+
+    def note(claim: Claim, reason: str, why: GivenUp = "interrupted") -> bool:
+        held.append((seen.held, seen.endings.mistaken.is_set(), seen.state()))
+        return put_back(claim, reason, why)
+
+    def failing() -> None:
+        raise error
+
+    monkeypatch.setattr(seen.study_claims, "put_back", note)
+    seen.submit(failing)
+    with suppress(StorageUnavailable):
+        seen.settle()
+    assert held == [(False, True, TrialState.RUNNING)]
 
 
 def test_any_other_error_costs_the_trial_one_of_its_attempts(seen: Seen) -> None:
@@ -135,7 +155,7 @@ def test_any_other_error_costs_the_trial_one_of_its_attempts(seen: Seen) -> None
     seen.submit(broken)
     seen.settle()
     trial = trials(seen.database)[0]
-    assert trial.state == TrialState.WAITING and seen.endings.mistaken
+    assert trial.state == TrialState.WAITING and seen.endings.mistaken.is_set()
     (given_up,) = trial.user_attrs["given_up"]
     assert (given_up["class"], given_up["reason"]) == ("error", "ValueError: no such font")
 
@@ -163,4 +183,4 @@ def test_a_claim_that_was_lost_is_not_recorded(seen: Seen) -> None:
 
     seen.submit(lost)
     seen.settle()
-    assert seen.state() == TrialState.RUNNING and seen.endings.mistaken
+    assert seen.state() == TrialState.RUNNING and seen.endings.mistaken.is_set()
