@@ -36,7 +36,7 @@ Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
 FEW_TRIALS = 8  # below: successive halving on quasi-random starts, the model has nothing to say yet
-NOISY = 0.06  # so much noise, as a share of what the best is above the median, misleads the model
+NOISY = 0.03  # so much noise, as a share of what the best is above the median, misleads the model
 RULE_SHARE = 0.05  # share of the decisions that follow successive halving where it is not
 RANDOM_STARTS = (0.3, 0.8)  # of the starts by that rule, quasi-random ones: usually, and where it is noisy
 PATIENCE = 6.0  # full trainings' worth of epochs after which a study is no longer young
@@ -44,11 +44,12 @@ DEEP_EVERY = 4  # later: one in so many trials is trained to its end at once
 DEEP_LATEST = 8  # if it is among so many latest ones: what started in the young study waits as ever
 DEEP_SHARE = 0.4  # of the other decisions: the frozen trial that promises most at the end of its training goes on
 REDUCTION = 3.0  # successive halving promotes the best 1 / REDUCTION of those that reached a milestone
+CANDIDATES = 1536  # 512 needed a fifth more epochs, 4,096 as many
 MAX_POINTS = 250  # points of the process: its Cholesky factor stays near 1 ms
-FIT_POINTS = 80  # points the hyperparameters are fitted on
+FIT_POINTS = (80, 200)  # points the hyperparameters are fitted on: usually, and where the end of a training is asked
 FIT_STEPS = 7  # steps of L-BFGS from the prior's mode, in units of the prior's spread (else they hardly move)
 MARGIN = 0.3  # the warp's
-STEPS_ABOVE = (-2.0, 0.0)  # log10 of the random step above the best value, in standard deviations of all values
+STEPS_ABOVE = (-1.5, 0.3)  # log10 of the random step above the best value, in standard deviations of all values
 SHORTER = 2.2  # 1: the random horizon is log-uniform; above: shorter ones more often (0.5 was clearly worse)
 TOP_SHARE = 0.01  # the other threshold: this share of random configurations passes it at the end
 FAR = -5.0  # standard deviations below a threshold, where the expected gain is taken from its tail
@@ -86,7 +87,7 @@ def milestones(horizon: int, step: float = 2.0) -> tuple[int, ...]:
     return (*(int(m) for m in np.unique(powers) if m < horizon), horizon)
 
 
-def candidates(curves: Sequence[Curve], d: int, *, seed: int, size: int = 512) -> Array:
+def candidates(curves: Sequence[Curve], d: int, *, seed: int, size: int = CANDIDATES) -> Array:
     """Return configurations (size, d) in [0, 1].
 
     Row 0 is the next of a quasi-random sequence, then come uniform ones, then (the second half, once there are
@@ -155,8 +156,8 @@ def choose(
         ruled = _by_rule(curves, frozen, milestones(horizon), starts)
         if ruled is not None:
             return ruled
-        if noisy and may_start:
-            return by_model([], True, at_end=True)
+        if noisy:
+            return by_model([], True, at_end=True) if may_start else Choice(thaw=_furthest(curves, frozen))
     if late and frozen and rng.random() < DEEP_SHARE:
         return by_model(frozen, False, at_end=True)
     return by_model(frozen, may_start)
@@ -216,6 +217,12 @@ def _by_rule(curves: Sequence[Curve], frozen: Sequence[int], marks: Sequence[int
     return Choice(start=0) if may_start else None
 
 
+def _furthest(curves: Sequence[Curve], frozen: Sequence[int]) -> int:
+    """Of the frozen trials that went the furthest the best one."""
+    lasts = {i: float(curves[i].values[-1]) if len(curves[i].values) else -np.inf for i in frozen}
+    return max(frozen, key=lambda i: (len(curves[i].values), -np.inf if np.isnan(lasts[i]) else lasts[i], -i))
+
+
 @dataclass(frozen=True)
 class _Points:
     """Where the process is known or asked: x (n, d), log of epoch / horizon (n,), trial (n,), negative if new."""
@@ -265,32 +272,56 @@ def _prior(d: int) -> tuple[Array, Array]:
 
 @dataclass(frozen=True)
 class _Parts:
-    """The kernel between two sets of points, in the pieces that the gradient needs again."""
+    """The kernel between points a (n,) and b (m,), with the pieces that the gradient needs again.
 
+    What depends on epochs alone is kept as tables between the few epochs that occur: k of a's and l of b's.
+
+    Attributes:
+        r: scaled distances (n, m).
+        decay: exp(-r).
+        matern: over the parameters (n, m).
+        epochs: the epochs' logarithms, (k,) and (l,).
+        places: where each point's epoch is among them, (n,) and (m,).
+        gap, smooth, rough, grown: (k, l).
+        same: the pairs of points of one trial, their rows and columns.
+        total: (n, m).
+    """
+
+    r: Array
+    decay: Array
     matern: Array
-    matern_slope: Array
+    epochs: tuple[Array, Array]
+    places: tuple[Indices, Indices]
+    gap: Array
     smooth: Array
     rough: Array
-    same: Array
-    gap: Array
     grown: Array
+    same: tuple[Indices, Indices]
     total: Array
+
+
+def _spread(table: Array, places: tuple[Indices, Indices]) -> Array:
+    """Return a table between epochs (k, l) as one between points (n, m)."""
+    return table[:, places[1]][places[0]]
 
 
 def _kernel(a: _Points, b: _Points, hyper: _Hyper) -> _Parts:
     """Matern 5/2 over x times (asymptote + time) and a deviation per trial, both growing, and a curve common to all."""
     left, right = a.x / hyper.lengths, b.x / hyper.lengths
-    squared = (left * left).sum(1)[:, None] + (right * right).sum(1) - 2 * left @ right.T
-    r = np.sqrt(5 * np.maximum(squared, 0))
+    r = (left * left).sum(1)[:, None] + (right * right).sum(1) - 2 * left @ right.T
+    r = np.sqrt(5 * np.maximum(r, 0))
     decay = np.exp(-r)
-    matern, slope = (1 + r + r * r / 3) * decay, (5 / 3) * (1 + r) * decay
-    gap = np.abs(a.log_epoch[:, None] - b.log_epoch) / hyper.time
+    matern = (1 + r + r * r / 3) * decay
+    (ours, our), (theirs, their) = (np.unique(points.log_epoch, return_inverse=True) for points in (a, b))
+    gap = np.abs(ours[:, None] - theirs) / hyper.time
     smooth, rough = np.exp(-0.5 * gap * gap), np.exp(-gap)
-    same = (a.trial[:, None] == b.trial).astype(float)
+    grown = np.outer(np.exp(hyper.growth * ours), np.exp(hyper.growth * theirs))
     v = hyper.variances
-    grown = np.outer(np.exp(hyper.growth * a.log_epoch), np.exp(hyper.growth * b.log_epoch))
-    total = grown * (matern * (v[0] + v[1] * smooth) + same * (v[2] + v[3] * rough)) + v[4] * smooth
-    return _Parts(matern, slope, smooth, rough, same, gap, grown, total)
+    total = matern * _spread(grown * (v[0] + v[1] * smooth), (our, their))
+    total += _spread(v[4] * smooth, (our, their))
+    rows, columns = np.nonzero(a.trial[:, None] == b.trial)
+    total[rows, columns] += (grown * (v[2] + v[3] * rough))[our[rows], their[columns]]
+    return _Parts(r, decay, matern, (ours, theirs), (our, their), gap, smooth, rough, grown, (rows, columns), total)
 
 
 def _negative_log_posterior(logs: Array, points: _Points, z: Array, mean: Array, spread: Array) -> tuple[float, Array]:
@@ -313,22 +344,30 @@ def _negative_log_posterior(logs: Array, points: _Points, z: Array, mean: Array,
 
 def _gradient(outer: Array, points: _Points, parts: _Parts, hyper: _Hyper) -> Array:
     """outer: the derivative with respect to the covariance. O(n^2 d): the differences of x are never formed."""
-    x, v, grown = points.x, hyper.variances, outer * parts.grown
-    pull = grown * (v[0] + v[1] * parts.smooth) * parts.matern_slope
+    x, v, smooth, rough, grown = points.x, hyper.variances, parts.smooth, parts.rough, parts.grown
+    slope = (5 / 3) * (1 + parts.r) * parts.decay
+    pull = outer * slope * _spread(grown * (v[0] + v[1] * smooth), parts.places)
     lengths = 2 * (pull.sum(1) @ (x * x) - (x * (pull @ x)).sum(0)) / hyper.lengths**2
-    field, common, trial = grown * parts.matern, outer * parts.smooth, grown * parts.same
-    field_time, trial_time, bent = field * parts.smooth, trial * parts.rough, parts.gap * parts.gap
+    # All else depends on the epochs alone: sums over the points of each pair of epochs (k, k) are enough.
+    log_epochs, (places, _) = parts.epochs[0], parts.places
+    chosen = np.equal.outer(np.arange(len(log_epochs)), places).astype(float)
+    field, common = grown * (chosen @ (outer * parts.matern) @ chosen.T), smooth * (chosen @ outer @ chosen.T)
+    rows, columns = parts.same
+    trial = np.zeros_like(grown)
+    np.add.at(trial, (places[rows], places[columns]), outer[parts.same])
+    trial *= grown
+    field_time, trial_time, bent = field * smooth, trial * rough, parts.gap * parts.gap
     sums = [field.sum(), field_time.sum(), trial.sum(), trial_time.sum(), common.sum(), np.trace(outer)]
     time = ((v[1] * field_time + v[4] * common) * bent).sum() + v[3] * (trial_time * parts.gap).sum()
-    growing = (v[0] * field + v[1] * field_time + v[2] * trial + v[3] * trial_time).sum(1) @ points.log_epoch
+    growing = (v[0] * field + v[1] * field_time + v[2] * trial + v[3] * trial_time).sum(1) @ log_epochs
     return np.concatenate([lengths, 2 * v * np.array(sums), [time, 2 * growing]])
 
 
-def _fit(points: _Points, z: Array, rng: np.random.Generator) -> _Hyper:
-    """The hyperparameters' mode a posteriori, roughly: few steps on a random subset are as good as many on all."""
+def _fit(points: _Points, z: Array, size: int, rng: np.random.Generator) -> _Hyper:
+    """The hyperparameters' mode a posteriori, roughly: from few steps on a random subset of so many points."""
     from scipy.optimize import minimize
 
-    rows = np.sort(rng.permutation(len(z))[:FIT_POINTS])
+    rows = np.sort(rng.permutation(len(z))[:size])
     mean, spread = _prior(points.x.shape[1])
     some, values = points.take(rows), z[rows]
 
@@ -468,7 +507,7 @@ def _by_model(
     inactive = np.isnan(x).any(0) | np.isnan(fresh).any(0)
     x, fresh = _encode(x, inactive), _encode(fresh, inactive)
     points = _Points(x[trials], np.log(epochs / horizon), trials)
-    process = _Process(points, z, _fit(points, z, rng))
+    process = _Process(points, z, _fit(points, z, FIT_POINTS[at_end], rng))
     incumbent, process = process.incumbent(), process.believing(_pending(curves, x, horizon))
     number = np.append(-1 - np.arange(len(fresh)), np.array(offered, dtype=np.int64))
     done = np.append(np.zeros(len(fresh)), [float(len(curves[i].values)) for i in offered])

@@ -136,7 +136,9 @@ def test_a_study_survives_its_launcher_then_everything_and_a_database_that_is_lo
     for process in [*command.workers(), psutil.Process(launcher.pid)]:
         process.kill()
     launcher.communicate()
-    assert [trial.state for trial in trials(command)] == [TrialState.RUNNING] * 2, "nobody could put them back"
+    # One of them may have been trained to its end: then its files were being written, and another had been started.
+    left = trials(command)
+    assert {trial.state for trial in left} == {TrialState.RUNNING}, "nobody could put them back"
 
     launcher = command.start(*arguments)
     wait_until(lambda: len(running(command, epochs=2)) == 4 or len(trials(command)) == 4)
@@ -148,7 +150,9 @@ def test_a_study_survives_its_launcher_then_everything_and_a_database_that_is_lo
     ended(launcher, command)
     complete = require_done(command, count=4, epochs=8)
     # Neither the lock nor the absence took a trial from anyone.
-    assert [classes_given_up(trial) for trial in complete] == [["interrupted", "lost"]] * 2 + [[]] * 2
+    lost = len(left) - 2
+    expected = [["interrupted", "lost"]] * 2 + [["lost"]] * lost + [[]] * (2 - lost)
+    assert [classes_given_up(trial) for trial in complete] == expected
 
 
 def test_a_worker_that_sleeps_past_its_lease_finds_its_trial_gone_and_writes_nothing(tmp_path: Path) -> None:

@@ -162,3 +162,16 @@ def test_in_an_old_study_the_trial_with_such_a_number_is_started_whatever_waits(
         choice = choose(trials, np.full((8, 1), 0.4), horizon=16, seed=seed)
         assert choice is not None
         assert choice.start is not None
+
+
+def test_where_values_are_noisy_and_nothing_may_start_the_best_of_the_furthest_goes_on() -> None:
+    rng = np.random.default_rng(1)
+
+    def noisy(level: float, epochs: int) -> Curve:
+        return curve(rng.random(), [*(level + 0.1 * rng.standard_normal(epochs - 1)), level])
+
+    better, worse = noisy(0.5, 8), noisy(0.4, 8)
+    # Too few reached their milestones for one of them to be the best third: halving alone would let all of them wait.
+    trials = [*(noisy(0.9, 2) for _ in range(2)), worse, better, *(noisy(0.1, 1) for _ in range(8))]
+    trials += [replace(noisy(1.0, 16), state="ended") for _ in range(4)]
+    assert thawed(trials)[3] == 40
