@@ -157,6 +157,7 @@ def choose(
         if ruled is not None:
             return ruled
         if noisy:
+            # Where nothing is promoted: another start, or what is nearest to its end.
             return by_model([], True, at_end=True) if may_start else Choice(thaw=_furthest(curves, frozen))
     if late and frozen and rng.random() < DEEP_SHARE:
         return by_model(frozen, False, at_end=True)
@@ -219,8 +220,13 @@ def _by_rule(curves: Sequence[Curve], frozen: Sequence[int], marks: Sequence[int
 
 def _furthest(curves: Sequence[Curve], frozen: Sequence[int]) -> int:
     """Of the frozen trials that went the furthest the best one."""
-    lasts = {i: float(curves[i].values[-1]) if len(curves[i].values) else -np.inf for i in frozen}
-    return max(frozen, key=lambda i: (len(curves[i].values), -np.inf if np.isnan(lasts[i]) else lasts[i], -i))
+
+    def standing(i: int) -> tuple[int, float, int]:
+        values = curves[i].values
+        known = len(values) > 0 and np.isfinite(values[-1])
+        return len(values), float(values[-1]) if known else -np.inf, -i
+
+    return max(frozen, key=standing)
 
 
 @dataclass(frozen=True)
@@ -280,7 +286,7 @@ class _Parts:
         r: scaled distances (n, m).
         decay: exp(-r).
         matern: over the parameters (n, m).
-        epochs: the epochs' logarithms, (k,) and (l,).
+        log_epochs: log of epoch / horizon, (k,) and (l,).
         places: where each point's epoch is among them, (n,) and (m,).
         gap, smooth, rough, grown: (k, l).
         same: the pairs of points of one trial, their rows and columns.
@@ -290,7 +296,7 @@ class _Parts:
     r: Array
     decay: Array
     matern: Array
-    epochs: tuple[Array, Array]
+    log_epochs: tuple[Array, Array]
     places: tuple[Indices, Indices]
     gap: Array
     smooth: Array
@@ -308,20 +314,22 @@ def _spread(table: Array, places: tuple[Indices, Indices]) -> Array:
 def _kernel(a: _Points, b: _Points, hyper: _Hyper) -> _Parts:
     """Matern 5/2 over x times (asymptote + time) and a deviation per trial, both growing, and a curve common to all."""
     left, right = a.x / hyper.lengths, b.x / hyper.lengths
-    r = (left * left).sum(1)[:, None] + (right * right).sum(1) - 2 * left @ right.T
-    r = np.sqrt(5 * np.maximum(r, 0))
+    squared = (left * left).sum(1)[:, None] + (right * right).sum(1) - 2 * left @ right.T
+    r = np.sqrt(5 * np.maximum(squared, 0))
     decay = np.exp(-r)
     matern = (1 + r + r * r / 3) * decay
-    (ours, our), (theirs, their) = (np.unique(points.log_epoch, return_inverse=True) for points in (a, b))
-    gap = np.abs(ours[:, None] - theirs) / hyper.time
+    a_epochs, a_places = np.unique(a.log_epoch, return_inverse=True)
+    b_epochs, b_places = np.unique(b.log_epoch, return_inverse=True)
+    log_epochs, places = (a_epochs, b_epochs), (a_places, b_places)
+    gap = np.abs(a_epochs[:, None] - b_epochs) / hyper.time
     smooth, rough = np.exp(-0.5 * gap * gap), np.exp(-gap)
-    grown = np.outer(np.exp(hyper.growth * ours), np.exp(hyper.growth * theirs))
+    grown = np.outer(np.exp(hyper.growth * a_epochs), np.exp(hyper.growth * b_epochs))
     v = hyper.variances
-    total = matern * _spread(grown * (v[0] + v[1] * smooth), (our, their))
-    total += _spread(v[4] * smooth, (our, their))
+    total = matern * _spread(grown * (v[0] + v[1] * smooth), places)
+    total += _spread(v[4] * smooth, places)
     rows, columns = np.nonzero(a.trial[:, None] == b.trial)
-    total[rows, columns] += (grown * (v[2] + v[3] * rough))[our[rows], their[columns]]
-    return _Parts(r, decay, matern, (ours, theirs), (our, their), gap, smooth, rough, grown, (rows, columns), total)
+    total[rows, columns] += (grown * (v[2] + v[3] * rough))[a_places[rows], b_places[columns]]
+    return _Parts(r, decay, matern, log_epochs, places, gap, smooth, rough, grown, (rows, columns), total)
 
 
 def _negative_log_posterior(logs: Array, points: _Points, z: Array, mean: Array, spread: Array) -> tuple[float, Array]:
@@ -349,9 +357,9 @@ def _gradient(outer: Array, points: _Points, parts: _Parts, hyper: _Hyper) -> Ar
     pull = outer * slope * _spread(grown * (v[0] + v[1] * smooth), parts.places)
     lengths = 2 * (pull.sum(1) @ (x * x) - (x * (pull @ x)).sum(0)) / hyper.lengths**2
     # All else depends on the epochs alone: sums over the points of each pair of epochs (k, k) are enough.
-    log_epochs, (places, _) = parts.epochs[0], parts.places
-    chosen = np.equal.outer(np.arange(len(log_epochs)), places).astype(float)
-    field, common = grown * (chosen @ (outer * parts.matern) @ chosen.T), smooth * (chosen @ outer @ chosen.T)
+    log_epochs, places = parts.log_epochs[0], parts.places[0]
+    one_hot = np.equal.outer(np.arange(len(log_epochs)), places).astype(float)
+    field, common = grown * (one_hot @ (outer * parts.matern) @ one_hot.T), smooth * (one_hot @ outer @ one_hot.T)
     rows, columns = parts.same
     trial = np.zeros_like(grown)
     np.add.at(trial, (places[rows], places[columns]), outer[parts.same])

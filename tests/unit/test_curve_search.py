@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import approx_fprime
 
+from studies.strategies import curve_search
 from studies.strategies.curve_search import Choice, Curve, candidates, choose, milestones
 
 
@@ -175,3 +177,19 @@ def test_where_values_are_noisy_and_nothing_may_start_the_best_of_the_furthest_g
     trials = [*(noisy(0.9, 2) for _ in range(2)), worse, better, *(noisy(0.1, 1) for _ in range(8))]
     trials += [replace(noisy(1.0, 16), state="ended") for _ in range(4)]
     assert thawed(trials)[3] == 40
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_gradient_of_the_fit_is_that_of_finite_differences(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    n, d = 25, 3
+    points = curve_search._Points(rng.random((n, d)), np.log(rng.choice([1, 2, 4, 9], n) / 9), rng.integers(0, 9, n))
+    z = rng.standard_normal(n)
+    mean, spread = curve_search._prior(d)
+    logs = mean + 0.5 * spread * rng.standard_normal(len(mean))
+
+    def posterior(at: np.ndarray) -> tuple[float, np.ndarray]:
+        return curve_search._negative_log_posterior(at, points, z, mean, spread)
+
+    expected = approx_fprime(logs, lambda at: posterior(at)[0], 1e-6)
+    assert posterior(logs)[1] == pytest.approx(expected, rel=1e-3, abs=1e-3 * np.abs(expected).max())
