@@ -46,8 +46,9 @@ DEEP_SHARE = 0.4  # of the other decisions: the frozen trial that promises most 
 REDUCTION = 3.0  # successive halving promotes the best 1 / REDUCTION of those that reached a milestone
 CANDIDATES = 1536  # 512 needed a fifth more epochs, 4,096 as many
 MAX_POINTS = 250  # points of the process: its Cholesky factor stays near 1 ms
-FIT_POINTS = (80, 200)  # points the hyperparameters are fitted on: usually, and where the end of a training is asked
-FIT_STEPS = 7  # steps of L-BFGS from the prior's mode, in units of the prior's spread (else they hardly move)
+FIT_POINTS = 80  # points the hyperparameters are fitted on
+FIT_STEPS = 20  # steps of L-BFGS from the prior's mode, in units of the prior's spread; after 7 it is still far off
+FIT_BOUND = 6.0  # spreads from the mode that it may go: a first step can be a wild one
 MARGIN = 0.3  # the warp's
 STEPS_ABOVE = (-1.5, 0.3)  # log10 of the random step above the best value, in standard deviations of all values
 SHORTER = 2.2  # 1: the random horizon is log-uniform; above: shorter ones more often (0.5 was clearly worse)
@@ -371,11 +372,11 @@ def _gradient(outer: Array, points: _Points, parts: _Parts, hyper: _Hyper) -> Ar
     return np.concatenate([lengths, 2 * v * np.array(sums), [time, 2 * growing]])
 
 
-def _fit(points: _Points, z: Array, size: int, rng: np.random.Generator) -> _Hyper:
-    """The hyperparameters' mode a posteriori, roughly: from few steps on a random subset of so many points."""
+def _fit(points: _Points, z: Array, rng: np.random.Generator) -> _Hyper:
+    """The hyperparameters' mode a posteriori, roughly: from few steps on a random subset of the points."""
     from scipy.optimize import minimize
 
-    rows = np.sort(rng.permutation(len(z))[:size])
+    rows = np.sort(rng.permutation(len(z))[:FIT_POINTS])
     mean, spread = _prior(points.x.shape[1])
     some, values = points.take(rows), z[rows]
 
@@ -383,7 +384,9 @@ def _fit(points: _Points, z: Array, size: int, rng: np.random.Generator) -> _Hyp
         value, gradient = _negative_log_posterior(mean + spread * steps, some, values, mean, spread)
         return value, gradient * spread
 
-    found = minimize(objective, np.zeros_like(mean), jac=True, method="L-BFGS-B", options={"maxiter": FIT_STEPS})
+    bounds = [(-FIT_BOUND, FIT_BOUND)] * len(mean)
+    options = {"maxiter": FIT_STEPS}
+    found = minimize(objective, np.zeros_like(mean), jac=True, method="L-BFGS-B", bounds=bounds, options=options)
     return _Hyper.unpack(mean + spread * np.asarray(found.x) if found.fun < 1e9 else mean)
 
 
@@ -515,7 +518,7 @@ def _by_model(
     inactive = np.isnan(x).any(0) | np.isnan(fresh).any(0)
     x, fresh = _encode(x, inactive), _encode(fresh, inactive)
     points = _Points(x[trials], np.log(epochs / horizon), trials)
-    process = _Process(points, z, _fit(points, z, FIT_POINTS[at_end], rng))
+    process = _Process(points, z, _fit(points, z, rng))
     incumbent, process = process.incumbent(), process.believing(_pending(curves, x, horizon))
     number = np.append(-1 - np.arange(len(fresh)), np.array(offered, dtype=np.int64))
     done = np.append(np.zeros(len(fresh)), [float(len(curves[i].values)) for i in offered])
