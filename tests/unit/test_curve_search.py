@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.optimize import approx_fprime
+from scipy.optimize import approx_fprime, minimize
 
 from studies.strategies import curve_search
 from studies.strategies.curve_search import Choice, Curve, candidates, choose, milestones
@@ -193,3 +193,34 @@ def test_the_gradient_of_the_fit_is_that_of_finite_differences(seed: int) -> Non
 
     expected = approx_fprime(logs, lambda at: posterior(at)[0], 1e-6)
     assert posterior(logs)[1] == pytest.approx(expected, rel=1e-3, abs=1e-3 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("seed", [0, 2, 5])
+def test_the_fit_comes_near_to_the_mode_where_all_curves_begin_alike(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    n, d, horizon = 40, 3, 32
+    x = rng.random((n, d))
+    final = 0.8 * np.exp(-4 * np.square(x - 0.4).sum(1))
+    lengths = rng.choice([1, 2, 4, horizon], n)
+    curves = [
+        Curve(at, 0.1 + top * (1 - np.exp2(-np.arange(1, length + 1) / 8)), "frozen", int(length))
+        for at, top, length in zip(x, final, lengths, strict=True)
+    ]
+    trials, epochs, z = curve_search._observations(curves, milestones(horizon), rng)
+    z = (z - z.mean()) / z.std()
+    points = curve_search._Points(x[trials], np.log(epochs / horizon), trials)
+    mean, spread = curve_search._prior(d)
+
+    fitted = curve_search._fit(points, z, np.random.default_rng(9))
+
+    rows = np.sort(np.random.default_rng(9).permutation(len(z))[: curve_search.FIT_POINTS])
+
+    def posterior(steps: np.ndarray) -> tuple[float, np.ndarray]:
+        some = points.take(rows)
+        value, gradient = curve_search._negative_log_posterior(mean + spread * steps, some, z[rows], mean, spread)
+        return value, gradient * spread
+
+    mode = minimize(posterior, np.zeros_like(mean), jac=True, method="L-BFGS-B", bounds=[(-6, 6)] * len(mean))
+    variances = 0.5 * np.log(fitted.variances)
+    reached = np.concatenate([np.log(fitted.lengths), variances, [np.log(fitted.time), fitted.growth]])
+    assert posterior((reached - mean) / spread)[0] < mode.fun + 2  # seven steps were 5 to 12 away
