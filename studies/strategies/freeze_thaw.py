@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from optuna.trial import FrozenTrial, TrialState
@@ -12,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 from storage.claims import Choice, Start, Thaw
 from studies import attributes
 from studies.space import Points, SearchSpace
-from studies.spec import derive_seed
+from studies.spec import StudySpec, derive_seed
 from studies.strategies import curve_search
 from studies.strategies.costs import expected_log_seconds
 from studies.strategies.curve_search import Curve
@@ -32,6 +33,12 @@ class FreezeThaw(Strategy):
     proposes = True
     needs_budget = True
 
+    def __init__(self, spec: StudySpec) -> None:
+        super().__init__(spec)
+        # What `decide` chose, `ask` is asked for again where nothing happened in between: a choice takes tens of
+        # milliseconds, and follows from what it was made of.
+        self._latest: tuple[_Grounds, Choice | None] | None = None
+
     def ask(self, view: View) -> Choice | None:
         space = view.space
         if space is None or not space.size:
@@ -48,60 +55,103 @@ class FreezeThaw(Strategy):
         return curve_search.milestones(view.epochs)
 
     def _choose(self, view: View, space: SearchSpace, pausing: FrozenTrial | None = None) -> Choice | None:
-        numbers, curves, points = self._curves(view, space, pausing)
-        if not view.trials_left and not any(curve.state == "frozen" for curve in curves):
+        grounds = self._grounds(view, space, pausing)
+        if self._latest is None or self._latest[0] != grounds:
+            self._latest = grounds, self._chosen(grounds)
+        return self._latest[1]
+
+    def _chosen(self, grounds: _Grounds) -> Choice | None:
+        if not grounds.may_start and not any(curve.state == "frozen" for curve in grounds.curves):
             return None
         # One for the study: what changes from choice to choice comes from the curves.
         seed = derive_seed(self.spec.seed, "freeze_thaw")
-        placed = [replace(curve, x=point) for curve, point in zip(curves, points, strict=True)]
+        space, curves = grounds.space, grounds.curves
+        placed = [replace(curve, x=point) for curve, point in zip(curves, grounds.points, strict=True)]
         candidates = curve_search.candidates(placed, space.size, seed=seed)
         candidates, features = _untried(candidates, space.features(candidates), curves)
         choice = curve_search.choose(
             curves,
             features,
-            horizon=view.epochs,
+            horizon=grounds.horizon,
             seed=seed,
-            may_start=view.trials_left > 0,
-            may_thaw=not _starts_lag(view),
-            log_costs=self._log_costs(view, numbers, curves, features),
+            may_start=grounds.may_start,
+            may_thaw=grounds.may_thaw,
+            log_costs=_log_costs(grounds.curves, grounds.seconds, features),
         )
         if choice is None:
             return None
         if choice.start is not None:
             if self.spec.sampler.name != "model":
                 return Start()
-            return Start(space.params_at(candidates[choice.start]), number=len(view.trials))
-        return Thaw(numbers[choice.thaw]) if choice.thaw is not None else None
+            return Start(space.params_at(candidates[choice.start]), number=grounds.trials)
+        return Thaw(grounds.numbers[choice.thaw]) if choice.thaw is not None else None
 
-    def _log_costs(
-        self, view: View, numbers: Sequence[int], curves: Sequence[Curve], features: Points
-    ) -> tuple[Points, Points] | None:
-        if self.spec.strategy.cost == "epochs":
-            return None
-        seconds = np.array([_seconds_per_epoch(view.trials[number]) for number in numbers])
-        known = np.isfinite(seconds)
-        of_trials = np.array([curve.x for curve in curves]).reshape(len(curves), features.shape[1])
-        of_candidates = expected_log_seconds(of_trials[known], seconds[known], features)
-        expected = expected_log_seconds(of_trials[known], seconds[known], of_trials)
-        return of_candidates, np.where(known, np.log(np.where(known, seconds, 1.0)), expected)
-
-    def _curves(
-        self, view: View, space: SearchSpace, pausing: FrozenTrial | None
-    ) -> tuple[Sequence[int], list[Curve], Points]:
-        """Return the numbers, the curves and the points `(n, space.size)` of the trials that have parameters."""
+    def _grounds(self, view: View, space: SearchSpace, pausing: FrozenTrial | None) -> _Grounds:
         trials = [(trial, params) for trial in view.trials if (params := trial.params or fixed_parameters(trial))]
         points = space.points_of([params for _, params in trials])
-        features = space.features(points)
         milestones = self._milestones(view)
         curves = []
-        for (trial, _), x in zip(trials, features, strict=True):
+        for (trial, _), x in zip(trials, space.features(points), strict=True):
             # What failed, diverged or did not fit, is as bad as can be, however it began.
             values = np.array([np.nan] if trial.state == TrialState.FAIL else values_of(trial))
             paused = is_frozen(trial) or (pausing is not None and trial.number == pausing.number)
             runs = not paused and is_running(trial)
             until = next((at for at in milestones if at > len(values)), view.epochs) if runs else len(values)
             curves.append(Curve(x, values, "frozen" if paused else "running" if runs else "ended", until))
-        return [trial.number for trial, _ in trials], curves, points
+        return _Grounds(
+            space,
+            [trial.number for trial, _ in trials],
+            points,
+            curves,
+            None if self.spec.strategy.cost == "epochs" else np.array([_seconds_per_epoch(one) for one, _ in trials]),
+            view.epochs,
+            len(view.trials),
+            view.trials_left > 0,
+            not _starts_lag(view),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Grounds:
+    """All that a choice depends on, besides the study's seed.
+
+    Attributes:
+        space: what is searched.
+        numbers, points, curves: of the n trials that have parameters; points `(n, space.size)`.
+        seconds: that an epoch of each took `(n,)`, NaN before it is known; None where all epochs cost alike.
+        horizon: the most epochs of a trial.
+        trials: how many there are.
+        may_start, may_thaw: whether a trial may be started, whether a frozen one may go on.
+    """
+
+    space: SearchSpace
+    numbers: Sequence[int]
+    points: Points
+    curves: Sequence[Curve]
+    seconds: Points | None
+    horizon: int
+    trials: int
+    may_start: bool
+    may_thaw: bool
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Grounds) and self._compared == other._compared
+
+    @cached_property
+    def _compared(self) -> tuple[object, ...]:
+        curves = [(curve.state, curve.until, curve.values.tobytes()) for curve in self.curves]
+        arrays = [self.points.tobytes(), None if self.seconds is None else self.seconds.tobytes()]
+        return self.space, self.numbers, curves, arrays, self.horizon, self.trials, self.may_start, self.may_thaw
+
+
+def _log_costs(curves: Sequence[Curve], seconds: Points | None, features: Points) -> tuple[Points, Points] | None:
+    if seconds is None:
+        return None
+    known = np.isfinite(seconds)
+    of_trials = np.array([curve.x for curve in curves]).reshape(len(curves), features.shape[1])
+    of_candidates = expected_log_seconds(of_trials[known], seconds[known], features)
+    expected = expected_log_seconds(of_trials[known], seconds[known], of_trials)
+    return of_candidates, np.where(known, np.log(np.where(known, seconds, 1.0)), expected)
 
 
 def _starts_lag(view: View) -> bool:

@@ -1,7 +1,8 @@
 """The interface of a strategy.
 
-A strategy is asked what a free worker does next, and after each epoch whether the trial goes on. It keeps nothing: both
-answers are functions of the study, so any worker on any host can give them, and a restart changes nothing.
+A strategy is asked what a free worker does next, and after each epoch whether the trial goes on. It keeps nothing that
+an answer depends on: both answers are functions of the study, so any worker on any host can give them, and a restart
+changes nothing.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import optuna
@@ -23,6 +23,7 @@ from studies import attributes
 from studies.curve_tables import Scalar
 from studies.space import Parameter, SearchSpace
 from studies.spec import STRATEGIES, Sampler, StrategyChoice, StudySpec
+from studies.strategies import curve_search
 from studies.strategies.chosen import make_strategy
 from studies.strategies.strategy import Strategy, Verdict, View, is_frozen
 from tests.databases import Kept, claimed, fresh_ledger
@@ -391,6 +392,53 @@ def test_with_few_epochs_the_default_strategy_leaves_some_to_the_trials_that_sta
         assert max(numbers.index(trial) for trial in range(trials)) <= 0.75 * budget_epochs + workers
         last_ones += [numbers.count(trial) for trial in range(trials - trials // 3, trials)]
     assert max(last_ones) > 2
+
+
+# --- The default strategy remembers its latest choice ---
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+@pytest.mark.parametrize("cost", ["epochs", "seconds"])
+def test_a_choice_is_made_once_where_nothing_happened_in_between(
+    workers: int, cost: Literal["epochs", "seconds"], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = 0
+    choose = curve_search.choose
+
+    def counting(*args: Any, **given: Any) -> curve_search.Choice | None:
+        nonlocal made
+        made += 1
+        return choose(*args, **given)
+
+    monkeypatch.setattr(curve_search, "choose", counting)
+    strategy = StrategyChoice(name="freeze_thaw", cost=cost)
+    remembering = Rehearsal(SPACE, R, 0, strategy=strategy, trials=12, budget_epochs=40, sampler=Sampler())
+    record = simulate(remembering, Hill(), workers=workers, budget=10_000)
+    quick, made = made, 0
+    forgetting = Rehearsal(SPACE, R, 0, strategy=strategy, trials=12, budget_epochs=40, sampler=Sampler())
+    forgetting._course._strategy = Forgetful(forgetting._course._strategy)
+    slow_record = simulate(forgetting, Hill(), workers=workers, budget=10_000)
+    assert 0 < quick < 0.75 * made
+    assert record.trial.tolist() == slow_record.trial.tolist()
+    assert record.epoch.tolist() == slow_record.epoch.tolist()
+    assert record.value.tolist() == slow_record.value.tolist()
+
+
+class Forgetful(Strategy):
+    """Another strategy, made anew for each question."""
+
+    freezes = True
+    proposes = True
+    needs_budget = True
+
+    def __init__(self, other: Strategy) -> None:
+        super().__init__(other.spec)
+
+    def ask(self, view: View) -> Start | Thaw | None:
+        return make_strategy(self.spec, None).ask(view)
+
+    def decide(self, view: View, trial: FrozenTrial) -> Verdict:
+        return make_strategy(self.spec, None).decide(view, trial)
 
 
 # --- A study that is extended ---
