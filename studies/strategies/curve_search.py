@@ -25,8 +25,10 @@ or 1); the caller's `snap` step makes candidates valid again (round integers, ke
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -73,6 +75,11 @@ class Curve:
     state: Literal["running", "frozen", "ended"]
     until: int
 
+    @cached_property
+    def peak(self) -> float:
+        """The highest value; minus infinity before any."""
+        return max(filter(math.isfinite, self.values.tolist()), default=-math.inf)
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -88,24 +95,25 @@ def milestones(horizon: int, step: float = 2.0) -> tuple[int, ...]:
     return (*(int(m) for m in np.unique(powers) if m < horizon), horizon)
 
 
-def candidates(curves: Sequence[Curve], d: int, *, seed: int, size: int = CANDIDATES) -> Array:
+def candidates(curves: Sequence[Curve], points: Array, *, seed: int, size: int = CANDIDATES) -> Array:
     """Return configurations (size, d) in [0, 1].
 
     Row 0 is the next of a quasi-random sequence, then come uniform ones, then (the second half, once there are
     FEW_TRIALS) mutations of the trials with the best values.
 
     Args:
-        curves: the trials so far, their x in the same cube.
-        d: dimensions.
+        curves: the trials so far.
+        points: (n, d) where they are in the cube, or NaN.
         seed: the study's, the same at each call.
         size: how many.
     """
+    d = points.shape[1]
     rng = _generator(curves, seed, 2)
     local = size // 2 if len(curves) >= FEW_TRIALS else 0
     everywhere = np.vstack([_quasi_random(len(curves), d, seed), rng.random((size - local - 1, d))])
     if not local:
         return everywhere
-    return np.vstack([everywhere, _mutations(_best_configurations(curves), local, rng)])
+    return np.vstack([everywhere, _mutations(_best_points(curves, points), local, rng)])
 
 
 def choose(
@@ -181,14 +189,9 @@ def _quasi_random(number: int, d: int, seed: int) -> Array:
     return np.asarray((rng.random(d) + number * steps) % 1.0)[None]
 
 
-def _peak(curve: Curve) -> float:
-    return float(np.max(curve.values, initial=-np.inf, where=np.isfinite(curve.values)))
-
-
-def _best_configurations(curves: Sequence[Curve], count: int = 6) -> Array:
-    best = np.argsort([-_peak(c) for c in curves], kind="stable")[:count]
-    x = np.array([curves[i].x for i in best], dtype=float)
-    return np.where(np.isnan(x), 0.5, x)
+def _best_points(curves: Sequence[Curve], points: Array, count: int = 6) -> Array:
+    best = points[np.argsort([-c.peak for c in curves], kind="stable")[:count]]
+    return np.where(np.isnan(best), 0.5, best)
 
 
 def _mutations(parents: Array, count: int, rng: np.random.Generator) -> Array:
@@ -278,97 +281,133 @@ def _prior(d: int) -> tuple[Array, Array]:
 
 
 @dataclass(frozen=True)
-class _Parts:
-    """The kernel between points a (n,) and b (m,), with the pieces that the gradient needs again.
+class _Pairs:
+    """Points a (n,) and b (m,), with what does not depend on the hyperparameters.
 
     What depends on epochs alone is kept as tables between the few epochs that occur: k of a's and l of b's.
+
+    Attributes:
+        a, b: the points.
+        log_epochs: log of epoch / horizon, (k,) and (l,).
+        places: where each point's epoch is among them, (n,) and (m,).
+        same: the pairs of points of one trial, their rows and columns.
+    """
+
+    a: _Points
+    b: _Points
+    log_epochs: tuple[Array, Array]
+    places: tuple[Indices, Indices]
+    same: tuple[Indices, Indices]
+
+    @staticmethod
+    def of(a: _Points, b: _Points) -> _Pairs:
+        a_epochs, a_places = np.unique(a.log_epoch, return_inverse=True)
+        b_epochs, b_places = np.unique(b.log_epoch, return_inverse=True)
+        begun = np.flatnonzero(a.trial >= 0)
+        rows, columns = np.nonzero(a.trial[begun, None] == b.trial)
+        return _Pairs(a, b, (a_epochs, b_epochs), (a_places, b_places), (begun[rows], columns))
+
+    def spread(self, table: Array) -> Array:
+        """Return a table between epochs (k, l) as one between points (n, m)."""
+        return table[:, self.places[1]][self.places[0]]
+
+    def of_same(self, table: Array) -> Array:
+        """Return what a table between epochs (k, l) says of the pairs of one trial."""
+        rows, columns = self.same
+        return np.asarray(table[self.places[0][rows], self.places[1][columns]])
+
+    def sum_of_same(self, values: Array) -> Array:
+        """Return (k, l): between epochs the sum over the pairs of one trial of values (n, m)."""
+        rows, columns = self.same
+        k, m = (len(epochs) for epochs in self.log_epochs)
+        cells = self.places[0][rows] * m + self.places[1][columns]
+        sums = np.bincount(cells, weights=values[rows, columns], minlength=k * m)
+        return np.asarray(sums, dtype=float).reshape(k, m)
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """The kernel between pairs of points, with the pieces that the gradient needs again.
 
     Attributes:
         r: scaled distances (n, m).
         decay: exp(-r).
         matern: over the parameters (n, m).
-        log_epochs: log of epoch / horizon, (k,) and (l,).
-        places: where each point's epoch is among them, (n,) and (m,).
-        gap, smooth, rough, grown: (k, l).
-        same: the pairs of points of one trial, their rows and columns.
+        gap, smooth, rough, grown: between epochs (k, l).
         total: (n, m).
     """
 
     r: Array
     decay: Array
     matern: Array
-    log_epochs: tuple[Array, Array]
-    places: tuple[Indices, Indices]
     gap: Array
     smooth: Array
     rough: Array
     grown: Array
-    same: tuple[Indices, Indices]
     total: Array
 
 
-def _spread(table: Array, places: tuple[Indices, Indices]) -> Array:
-    """Return a table between epochs (k, l) as one between points (n, m)."""
-    return table[:, places[1]][places[0]]
-
-
-def _kernel(a: _Points, b: _Points, hyper: _Hyper) -> _Parts:
+def _kernel(pairs: _Pairs, hyper: _Hyper) -> _Parts:
     """Matern 5/2 over x times (asymptote + time) and a deviation per trial, both growing, and a curve common to all."""
-    left, right = a.x / hyper.lengths, b.x / hyper.lengths
-    squared = (left * left).sum(1)[:, None] + (right * right).sum(1) - 2 * left @ right.T
-    r = np.sqrt(5 * np.maximum(squared, 0))
+    left, right = pairs.a.x / hyper.lengths, pairs.b.x / hyper.lengths
+    # In place where it can be: with more than a thousand candidates the memory's pace counts.
+    r = left @ (-2 * right.T)
+    r += (left * left).sum(1)[:, None] + (right * right).sum(1)
+    np.maximum(r, 0, out=r)
+    r *= 5
+    np.sqrt(r, out=r)
     decay = np.exp(-r)
-    matern = (1 + r + r * r / 3) * decay
-    a_epochs, a_places = np.unique(a.log_epoch, return_inverse=True)
-    b_epochs, b_places = np.unique(b.log_epoch, return_inverse=True)
-    log_epochs, places = (a_epochs, b_epochs), (a_places, b_places)
+    matern = r * r
+    matern /= 3
+    matern += 1 + r
+    matern *= decay
+    a_epochs, b_epochs = pairs.log_epochs
     gap = np.abs(a_epochs[:, None] - b_epochs) / hyper.time
     smooth, rough = np.exp(-0.5 * gap * gap), np.exp(-gap)
     grown = np.outer(np.exp(hyper.growth * a_epochs), np.exp(hyper.growth * b_epochs))
     v = hyper.variances
-    total = matern * _spread(grown * (v[0] + v[1] * smooth), places)
-    total += _spread(v[4] * smooth, places)
-    rows, columns = np.nonzero(a.trial[:, None] == b.trial)
-    total[rows, columns] += (grown * (v[2] + v[3] * rough))[a_places[rows], b_places[columns]]
-    return _Parts(r, decay, matern, log_epochs, places, gap, smooth, rough, grown, (rows, columns), total)
+    total = pairs.spread(grown * (v[0] + v[1] * smooth))
+    total *= matern
+    total += pairs.spread(v[4] * smooth)
+    total[pairs.same] += pairs.of_same(grown * (v[2] + v[3] * rough))
+    return _Parts(r, decay, matern, gap, smooth, rough, grown, total)
 
 
-def _negative_log_posterior(logs: Array, points: _Points, z: Array, mean: Array, spread: Array) -> tuple[float, Array]:
+def _negative_log_posterior(logs: Array, pairs: _Pairs, z: Array, mean: Array, spread: Array) -> tuple[float, Array]:
     """And its gradient with respect to the logs (Rasmussen & Williams 2006, equations 5.8 and 5.9)."""
     from scipy.linalg import lapack
 
     hyper = _Hyper.unpack(logs)
-    parts = _kernel(points, points, hyper)
-    covariance = parts.total + (hyper.variances[5] + JITTER) * np.eye(len(z))
+    parts = _kernel(pairs, hyper)
+    diagonal = np.s_[:: len(z) + 1]
+    covariance = parts.total
+    covariance.flat[diagonal] += hyper.variances[5] + JITTER
     factor, failed = lapack.dpotrf(covariance, lower=1)
     if failed:
         return 1e10, np.zeros_like(logs)
-    inverse = np.tril(lapack.dpotri(factor, lower=1)[0])
-    inverse = inverse + np.tril(inverse, -1).T
+    lower = lapack.dpotri(factor, lower=1)[0]  # above the diagonal it is what the factor is there: 0
+    inverse = lower + lower.T
+    inverse.flat[diagonal] /= 2
     weights = inverse @ z
     value = 0.5 * z @ weights + np.log(np.diag(factor)).sum() + 0.5 * (((logs - mean) / spread) ** 2).sum()
-    gradient = _gradient(0.5 * (inverse - np.outer(weights, weights)), points, parts, hyper)
+    gradient = _gradient(0.5 * (inverse - np.outer(weights, weights)), pairs, parts, hyper)
     return float(value), gradient + (logs - mean) / spread**2
 
 
-def _gradient(outer: Array, points: _Points, parts: _Parts, hyper: _Hyper) -> Array:
+def _gradient(outer: Array, pairs: _Pairs, parts: _Parts, hyper: _Hyper) -> Array:
     """outer: the derivative with respect to the covariance. O(n^2 d): the differences of x are never formed."""
-    x, v, smooth, rough, grown = points.x, hyper.variances, parts.smooth, parts.rough, parts.grown
+    x, v, smooth, rough, grown = pairs.a.x, hyper.variances, parts.smooth, parts.rough, parts.grown
     slope = (5 / 3) * (1 + parts.r) * parts.decay
-    pull = outer * slope * _spread(grown * (v[0] + v[1] * smooth), parts.places)
+    pull = outer * slope * pairs.spread(grown * (v[0] + v[1] * smooth))
     lengths = 2 * (pull.sum(1) @ (x * x) - (x * (pull @ x)).sum(0)) / hyper.lengths**2
     # All else depends on the epochs alone: sums over the points of each pair of epochs (k, k) are enough.
-    log_epochs, places = parts.log_epochs[0], parts.places[0]
-    one_hot = np.equal.outer(np.arange(len(log_epochs)), places).astype(float)
+    one_hot = np.equal.outer(np.arange(len(grown)), pairs.places[0]).astype(float)
     field, common = grown * (one_hot @ (outer * parts.matern) @ one_hot.T), smooth * (one_hot @ outer @ one_hot.T)
-    rows, columns = parts.same
-    trial = np.zeros_like(grown)
-    np.add.at(trial, (places[rows], places[columns]), outer[parts.same])
-    trial *= grown
+    trial = grown * pairs.sum_of_same(outer)
     field_time, trial_time, bent = field * smooth, trial * rough, parts.gap * parts.gap
     sums = [field.sum(), field_time.sum(), trial.sum(), trial_time.sum(), common.sum(), np.trace(outer)]
     time = ((v[1] * field_time + v[4] * common) * bent).sum() + v[3] * (trial_time * parts.gap).sum()
-    growing = (v[0] * field + v[1] * field_time + v[2] * trial + v[3] * trial_time).sum(1) @ log_epochs
+    growing = (v[0] * field + v[1] * field_time + v[2] * trial + v[3] * trial_time).sum(1) @ pairs.log_epochs[0]
     return np.concatenate([lengths, 2 * v * np.array(sums), [time, 2 * growing]])
 
 
@@ -379,9 +418,10 @@ def _fit(points: _Points, z: Array, rng: np.random.Generator) -> _Hyper:
     rows = np.sort(rng.permutation(len(z))[:FIT_POINTS])
     mean, spread = _prior(points.x.shape[1])
     some, values = points.take(rows), z[rows]
+    pairs = _Pairs.of(some, some)
 
     def objective(steps: Array) -> tuple[float, Array]:
-        value, gradient = _negative_log_posterior(mean + spread * steps, some, values, mean, spread)
+        value, gradient = _negative_log_posterior(mean + spread * steps, pairs, values, mean, spread)
         return value, gradient * spread
 
     bounds = [(-FIT_BOUND, FIT_BOUND)] * len(mean)
@@ -401,14 +441,14 @@ class _Process:
 
     def __init__(self, points: _Points, z: Array, hyper: _Hyper) -> None:
         self._points, self._z, self._hyper = points, z, hyper
-        covariance = _kernel(points, points, hyper).total
+        covariance = _kernel(_Pairs.of(points, points), hyper).total
         self._factor = np.linalg.cholesky(covariance + (hyper.variances[5] + JITTER) * np.eye(len(z)))
         half = _solve(self._factor, z)
         self._weights = _solve(self._factor, half, transposed=True)
 
     def predict(self, asked: _Points) -> tuple[Array, Array]:
         """Mean and standard deviation (n,), without noise."""
-        cross = _kernel(asked, self._points, self._hyper).total
+        cross = _kernel(_Pairs.of(asked, self._points), self._hyper).total
         half = _solve(self._factor, cross.T)
         v = self._hyper.variances
         variance = v[:4].sum() * np.exp(2 * self._hyper.growth * asked.log_epoch) + v[4] - (half * half).sum(0)
@@ -422,7 +462,7 @@ class _Process:
         """As if pending points had come out as expected (kriging believer): the means stay, the spread shrinks."""
         if not len(pending.trial):
             return self
-        expected = _kernel(pending, self._points, self._hyper).total @ self._weights
+        expected = _kernel(_Pairs.of(pending, self._points), self._hyper).total @ self._weights
         return _Process(self._points.join(pending), np.append(self._z, expected), self._hyper)
 
 
@@ -435,7 +475,7 @@ def _observations(
     What ended early has at the horizon the value it ended with: diverging trials often rise fast.
     """
     seen = [i for i, c in enumerate(curves) if len(c.values)]
-    peaks = np.array([_peak(curves[i]) for i in seen])
+    peaks = np.array([curves[i].peak for i in seen])
     finite = peaks[np.isfinite(peaks)]
     if not len(finite):
         return np.zeros(0, dtype=np.int64), np.zeros(0), np.zeros(0)
@@ -467,7 +507,7 @@ def _warp(values: Array, best: float, scale: float) -> Array:
 
 def _noise(curves: Sequence[Curve]) -> float:
     """Of one value, from second differences of the better curves, after epoch 2, where curves bend little."""
-    peaks = np.array([_peak(c) for c in curves])
+    peaks = np.array([c.peak for c in curves])
     finite = peaks[np.isfinite(peaks)]
     middle = float(np.median(finite)) if len(finite) else 0.0
     bends = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -66,8 +66,7 @@ class FreezeThaw(Strategy):
         # One for the study: what changes from choice to choice comes from the curves.
         seed = derive_seed(self.spec.seed, "freeze_thaw")
         space, curves = grounds.space, grounds.curves
-        placed = [replace(curve, x=point) for curve, point in zip(curves, grounds.points, strict=True)]
-        candidates = curve_search.candidates(placed, space.size, seed=seed)
+        candidates = curve_search.candidates(curves, grounds.points, seed=seed)
         candidates, features = _untried(candidates, space.features(candidates), curves)
         choice = curve_search.choose(
             curves,

@@ -46,13 +46,17 @@ def studies(draw: st.DrawFn) -> tuple[list[Curve], int, int]:
     return curves, horizon, d
 
 
+def points_of(curves: list[Curve], d: int) -> np.ndarray:
+    return np.array([curve.x for curve in curves]).reshape(len(curves), d)
+
+
 @settings(max_examples=60, deadline=None)
 @given(studies(), st.integers(0, 2**32 - 1), st.booleans())
 def test_every_choice_is_one_that_can_be_made_and_repeats(
     study: tuple[list[Curve], int, int], seed: int, may_start: bool
 ) -> None:
     curves, horizon, d = study
-    offered = candidates(curves, d, seed=seed, size=64)
+    offered = candidates(curves, points_of(curves, d), seed=seed, size=64)
     assert offered.shape == (64, d)
     assert ((offered >= 0) & (offered <= 1)).all()
     choice = choose(curves, offered, horizon=horizon, seed=seed, may_start=may_start)
@@ -72,7 +76,7 @@ def test_every_choice_is_one_that_can_be_made_and_repeats(
 @given(studies(), st.integers(0, 2**32 - 1))
 def test_where_nothing_may_be_thawed_a_trial_is_started(study: tuple[list[Curve], int, int], seed: int) -> None:
     curves, horizon, d = study
-    offered = candidates(curves, d, seed=seed, size=64)
+    offered = candidates(curves, points_of(curves, d), seed=seed, size=64)
     choice = choose(curves, offered, horizon=horizon, seed=seed, may_thaw=False)
     assert choice is not None
     assert choice.start is not None
@@ -82,7 +86,7 @@ def test_where_nothing_may_be_thawed_a_trial_is_started(study: tuple[list[Curve]
 def test_the_first_trials_are_spread_over_the_space() -> None:
     curves: list[Curve] = []
     for _ in range(8):
-        choice = choose(curves, offered := candidates(curves, 1, seed=3), horizon=9, seed=3)
+        choice = choose(curves, offered := candidates(curves, points_of(curves, 1), seed=3), horizon=9, seed=3)
         assert choice == Choice(start=0)
         curves.append(Curve(offered[0], np.array([]), "running", 1))
     assert len(np.unique(np.floor(8 * np.array([curve.x[0] for curve in curves])))) >= 6
@@ -184,12 +188,13 @@ def test_the_gradient_of_the_fit_is_that_of_finite_differences(seed: int) -> Non
     rng = np.random.default_rng(seed)
     n, d = 25, 3
     points = curve_search._Points(rng.random((n, d)), np.log(rng.choice([1, 2, 4, 9], n) / 9), rng.integers(0, 9, n))
+    pairs = curve_search._Pairs.of(points, points)
     z = rng.standard_normal(n)
     mean, spread = curve_search._prior(d)
     logs = mean + 0.5 * spread * rng.standard_normal(len(mean))
 
     def posterior(at: np.ndarray) -> tuple[float, np.ndarray]:
-        return curve_search._negative_log_posterior(at, points, z, mean, spread)
+        return curve_search._negative_log_posterior(at, pairs, z, mean, spread)
 
     expected = approx_fprime(logs, lambda at: posterior(at)[0], 1e-6)
     assert posterior(logs)[1] == pytest.approx(expected, rel=1e-3, abs=1e-3 * np.abs(expected).max())
@@ -214,10 +219,11 @@ def test_the_fit_comes_near_to_the_mode_where_all_curves_begin_alike(seed: int) 
     fitted = curve_search._fit(points, z, np.random.default_rng(9))
 
     rows = np.sort(np.random.default_rng(9).permutation(len(z))[: curve_search.FIT_POINTS])
+    some = points.take(rows)
+    pairs = curve_search._Pairs.of(some, some)
 
     def posterior(steps: np.ndarray) -> tuple[float, np.ndarray]:
-        some = points.take(rows)
-        value, gradient = curve_search._negative_log_posterior(mean + spread * steps, some, z[rows], mean, spread)
+        value, gradient = curve_search._negative_log_posterior(mean + spread * steps, pairs, z[rows], mean, spread)
         return value, gradient * spread
 
     mode = minimize(posterior, np.zeros_like(mean), jac=True, method="L-BFGS-B", bounds=[(-6, 6)] * len(mean))
