@@ -42,7 +42,7 @@ NOISY = 0.03  # so much noise, as a share of what the best is above the median, 
 RULE_SHARE = 0.05  # share of the decisions that follow successive halving where it is not
 RANDOM_STARTS = (0.3, 0.8)  # of the starts by that rule, quasi-random ones: usually, and where it is noisy
 PATIENCE = 6.0  # full trainings' worth of epochs after which a study is no longer young
-DEEP_EVERY = 4  # later: one in so many trials is trained to its end at once
+DEEP_EVERY = (4, 2)  # later: one in so many trials is trained to its end at once, and after twice that long
 DEEP_LATEST = 8  # if it is among so many latest ones: what started in the young study waits as ever
 DEEP_SHARE = 0.4  # of the other decisions: the frozen trial that promises most at the end of its training goes on
 REDUCTION = 3.0  # successive halving promotes the best 1 / REDUCTION of those that reached a milestone
@@ -148,17 +148,19 @@ def choose(
     rng = _generator(curves, seed, 3)
     few = len(curves) < FEW_TRIALS or sum(len(c.values) > 0 for c in curves) < FEW_TRIALS // 2
     noisy = _noise(curves) > NOISY
+    trained = sum(len(c.values) for c in curves)
     # Once nothing may start, what epochs are left go to what earned them.
-    late = may_start and not (few or noisy) and sum(len(c.values) for c in curves) > PATIENCE * horizon
+    late = may_start and not (few or noisy) and trained > PATIENCE * horizon
+    deep_every = DEEP_EVERY[trained > 2 * PATIENCE * horizon]
 
     def by_model(frozen: Sequence[int], may_start: bool, *, at_end: bool = False) -> Choice | None:
         return _by_model(curves, candidates, frozen, horizon, may_start, at_end, log_costs, rng)
 
     if late:
-        deep = [i for i in frozen if i % DEEP_EVERY == 0 and i >= len(curves) - DEEP_LATEST]
+        deep = [i for i in frozen if i % deep_every == 0 and i >= len(curves) - DEEP_LATEST]
         if deep:
             return Choice(thaw=deep[0])
-        if len(curves) % DEEP_EVERY == 0:
+        if len(curves) % deep_every == 0:
             return by_model([], True, at_end=True)
     if few or noisy or rng.random() < RULE_SHARE:
         starts = may_start and (few or rng.random() < RANDOM_STARTS[noisy])
@@ -256,8 +258,8 @@ class _Points:
 class _Hyper:
     """The kernel's variances, lengths of x and time, and how fast trials diverge.
 
-    The variances are of asymptote, parameters x time, trial, trial x time, time, and noise; the first four grow as
-    (epoch / horizon)^(2 growth).
+    The variances are of asymptote, parameters x time, trial, trial x time, time, noise, and trend; the first four and
+    the last grow as (epoch / horizon)^(2 growth).
     """
 
     lengths: Array
@@ -267,8 +269,8 @@ class _Hyper:
 
     @staticmethod
     def unpack(logs: Array) -> _Hyper:
-        d = len(logs) - 8
-        return _Hyper(np.exp(logs[:d]), np.exp(2 * logs[d : d + 6]), float(np.exp(logs[d + 6])), float(logs[d + 7]))
+        d = len(logs) - 9
+        return _Hyper(np.exp(logs[:d]), np.exp(2 * logs[d : d + 7]), float(np.exp(logs[d + 7])), float(logs[d + 8]))
 
 
 def _prior(d: int) -> tuple[Array, Array]:
@@ -276,8 +278,8 @@ def _prior(d: int) -> tuple[Array, Array]:
 
     Lengths grow with sqrt(d) (Hvarfner et al. 2024, arXiv 2402.02229).
     """
-    mean = np.append(np.full(d, -0.3 + 0.5 * np.log(d)), [-0.2, -0.2, -1.2, -1.2, -0.7, -2.5, 0.1, 0.15])
-    return mean, np.append(np.full(d, 0.8), [0.5, 0.5, 0.5, 0.5, 0.5, 0.7, 0.4, 0.15])
+    mean = np.append(np.full(d, -0.3 + 0.5 * np.log(d)), [-0.2, -0.2, -1.2, -1.2, -0.7, -2.5, -1.15, 0.1, 0.15])
+    return mean, np.append(np.full(d, 0.8), [0.5, 0.5, 0.5, 0.5, 0.5, 0.7, 0.5, 0.4, 0.15])
 
 
 @dataclass(frozen=True)
@@ -333,6 +335,8 @@ class _Parts:
         r: scaled distances (n, m).
         decay: exp(-r).
         matern: over the parameters (n, m).
+        parabolas: of points a, as `_parabolas` returns them.
+        trend: its share of the total (n, m).
         gap, smooth, rough, grown: between epochs (k, l).
         total: (n, m).
     """
@@ -340,6 +344,8 @@ class _Parts:
     r: Array
     decay: Array
     matern: Array
+    parabolas: tuple[Array, Array]
+    trend: Array
     gap: Array
     smooth: Array
     rough: Array
@@ -347,8 +353,24 @@ class _Parts:
     total: Array
 
 
+def _parabolas(points: _Points, hyper: _Hyper) -> tuple[Array, Array]:
+    """Return what the trend is a product of: features (n, 2 d), grown with the epochs, and their variances (2 d,).
+
+    The features are Legendre's polynomials of degree 1 and 2 of each parameter, over [0, 1] of variance 1.
+    """
+    centred = 2 * points.x - 1
+    features = np.hstack([3**0.5 * centred, 5**0.5 * (1.5 * centred * centred - 0.5)])
+    grown = features * np.exp(hyper.growth * points.log_epoch)[:, None]
+    return grown, hyper.variances[6] * np.tile(hyper.lengths**-2, 2)
+
+
 def _kernel(pairs: _Pairs, hyper: _Hyper) -> _Parts:
-    """Matern 5/2 over x times (asymptote + time) and a deviation per trial, both growing, and a curve common to all."""
+    """Matern 5/2 over x times (asymptote + time), a trend over x, a deviation per trial, and a curve common to all.
+
+    All but the last grow. The trend is a parabola over each parameter, steeper over those of shorter lengths: most
+    parameters have one best value between too little and too much, which few trials show and the Matern kernel, that
+    must be ready for anything, learns late (universal kriging: Rasmussen & Williams 2006, section 2.7).
+    """
     left, right = pairs.a.x / hyper.lengths, pairs.b.x / hyper.lengths
     # In place where it can be: with more than a thousand candidates the memory's pace counts.
     r = left @ (-2 * right.T)
@@ -361,6 +383,9 @@ def _kernel(pairs: _Pairs, hyper: _Hyper) -> _Parts:
     matern /= 3
     matern += 1 + r
     matern *= decay
+    parabolas = features, variances = _parabolas(pairs.a, hyper)
+    others = features if pairs.b is pairs.a else _parabolas(pairs.b, hyper)[0]
+    trend = (features * variances) @ others.T
     a_epochs, b_epochs = pairs.log_epochs
     gap = np.abs(a_epochs[:, None] - b_epochs) / hyper.time
     smooth, rough = np.exp(-0.5 * gap * gap), np.exp(-gap)
@@ -368,9 +393,10 @@ def _kernel(pairs: _Pairs, hyper: _Hyper) -> _Parts:
     v = hyper.variances
     total = pairs.spread(grown * (v[0] + v[1] * smooth))
     total *= matern
+    total += trend
     total += pairs.spread(v[4] * smooth)
     total[pairs.same] += pairs.of_same(grown * (v[2] + v[3] * rough))
-    return _Parts(r, decay, matern, gap, smooth, rough, grown, total)
+    return _Parts(r, decay, matern, parabolas, trend, gap, smooth, rough, grown, total)
 
 
 def _negative_log_posterior(logs: Array, pairs: _Pairs, z: Array, mean: Array, spread: Array) -> tuple[float, Array]:
@@ -400,6 +426,9 @@ def _gradient(outer: Array, pairs: _Pairs, parts: _Parts, hyper: _Hyper) -> Arra
     slope = (5 / 3) * (1 + parts.r) * parts.decay
     pull = outer * slope * pairs.spread(grown * (v[0] + v[1] * smooth))
     lengths = 2 * (pull.sum(1) @ (x * x) - (x * (pull @ x)).sum(0)) / hyper.lengths**2
+    features, variances = parts.parabolas
+    lengths -= 2 * (variances * (features * (outer @ features)).sum(0)).reshape(2, -1).sum(0)
+    tilt = (outer * parts.trend).sum(1)
     # All else depends on the epochs alone: sums over the points of each pair of epochs (k, k) are enough.
     one_hot = np.equal.outer(np.arange(len(grown)), pairs.places[0]).astype(float)
     field, common = grown * (one_hot @ (outer * parts.matern) @ one_hot.T), smooth * (one_hot @ outer @ one_hot.T)
@@ -408,7 +437,8 @@ def _gradient(outer: Array, pairs: _Pairs, parts: _Parts, hyper: _Hyper) -> Arra
     sums = [field.sum(), field_time.sum(), trial.sum(), trial_time.sum(), common.sum(), np.trace(outer)]
     time = ((v[1] * field_time + v[4] * common) * bent).sum() + v[3] * (trial_time * parts.gap).sum()
     growing = (v[0] * field + v[1] * field_time + v[2] * trial + v[3] * trial_time).sum(1) @ pairs.log_epochs[0]
-    return np.concatenate([lengths, 2 * v * np.array(sums), [time, 2 * growing]])
+    growing += tilt @ pairs.a.log_epoch
+    return np.concatenate([lengths, 2 * v[:6] * np.array(sums), [2 * tilt.sum(), time, 2 * growing]])
 
 
 def _fit(points: _Points, z: Array, rng: np.random.Generator) -> _Hyper:
@@ -451,7 +481,10 @@ class _Process:
         cross = _kernel(_Pairs.of(asked, self._points), self._hyper).total
         half = _solve(self._factor, cross.T)
         v = self._hyper.variances
-        variance = v[:4].sum() * np.exp(2 * self._hyper.growth * asked.log_epoch) + v[4] - (half * half).sum(0)
+        features, variances = _parabolas(asked, self._hyper)
+        trend = (features * features) @ variances
+        grown = v[:4].sum() * np.exp(2 * self._hyper.growth * asked.log_epoch)
+        variance = grown + trend + v[4] - (half * half).sum(0)
         return cross @ self._weights, np.sqrt(np.maximum(variance, 1e-9))
 
     def incumbent(self) -> float:

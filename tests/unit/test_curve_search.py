@@ -161,13 +161,15 @@ def test_in_an_old_study_one_trial_in_four_goes_on_however_bad_it_looks() -> Non
     assert went_on(young) < 5, "so must it in a young study"
 
 
-def test_in_an_old_study_the_trial_with_such_a_number_is_started_whatever_waits() -> None:
+@pytest.mark.parametrize(("count", "full_trainings", "always"), [(16, 11, True), (14, 11, False), (14, 13, True)])
+def test_in_an_old_study_one_trial_in_four_is_started_whatever_waits_and_later_one_in_two(
+    count: int, full_trainings: int, always: bool
+) -> None:
     ended = old_study(10)[:9]
-    trials = [*ended, *ended[:4], *(curve(0.9, [0.6]) for _ in range(3))]
-    for seed in range(10):
-        choice = choose(trials, np.full((8, 1), 0.4), horizon=16, seed=seed)
-        assert choice is not None
-        assert choice.start is not None
+    waiting = [curve(0.9, [0.6]) for _ in range(count - full_trainings)]
+    trials = [*waiting, *ended, *ended[: full_trainings - 9]]
+    choices = [choose(trials, np.full((8, 1), 0.4), horizon=16, seed=seed) for seed in range(20)]
+    assert all(choice is not None and choice.start is not None for choice in choices) == always
 
 
 def test_where_values_are_noisy_and_nothing_may_start_the_best_of_the_furthest_goes_on() -> None:
