@@ -15,8 +15,8 @@ A study that has gone on for long (PATIENCE) may be one whose early values misle
 From then on, while trials may be started, one in a few is started for what it is expected to be worth at its end, and
 goes there at once, whatever it shows on the way; a share of the other decisions thaws what promises most at its end.
 
-Everything is a pure function of the curves, the candidates and the seed: nothing is kept between calls. SciPy is
-imported where the model is first asked: half a second that the launcher and the first trial need not wait for.
+Everything is a pure function of the curves, the candidates and the seed: nothing is kept between calls. The model is
+`curve_process`; as there, SciPy is imported where it is first asked.
 
 How to encode parameters: one column each in [0, 1] (logarithmic ones by their logarithm, integers and ordered choices
 by their position), NaN where a conditional parameter is inactive. An unordered choice takes one column per option (0
@@ -34,8 +34,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
-Indices = NDArray[np.int64]
+from studies.strategies.curve_process import Array, CurvePoints, CurveProcess, Indices, fit
 
 FEW_TRIALS = 8  # below: successive halving on quasi-random starts, the model has nothing to say yet
 NOISY = 0.03  # so much noise, as a share of what the best is above the median, misleads the model
@@ -48,15 +47,11 @@ DEEP_SHARE = 0.4  # of the other decisions: the frozen trial that promises most 
 REDUCTION = 3.0  # successive halving promotes the best 1 / REDUCTION of those that reached a milestone
 CANDIDATES = 1536  # 512 needed a fifth more epochs, 4,096 as many
 MAX_POINTS = 250  # points of the process: its Cholesky factor stays near 1 ms
-FIT_POINTS = 80  # points the hyperparameters are fitted on
-FIT_STEPS = 20  # steps of L-BFGS from the prior's mode, in units of the prior's spread; after 7 it is still far off
-FIT_BOUND = 6.0  # spreads from the mode that it may go: a first step can be a wild one
 MARGIN = 0.3  # the warp's
 STEPS_ABOVE = (-1.5, 0.3)  # log10 of the random step above the best value, in standard deviations of all values
 SHORTER = 2.2  # 1: the random horizon is log-uniform; above: shorter ones more often (0.5 was clearly worse)
 TOP_SHARE = 0.01  # the other threshold: this share of random configurations passes it at the end
 FAR = -5.0  # standard deviations below a threshold, where the expected gain is taken from its tail
-JITTER = 1e-6
 
 
 @dataclass(frozen=True)
@@ -235,270 +230,6 @@ def _furthest(curves: Sequence[Curve], frozen: Sequence[int]) -> int:
     return max(frozen, key=standing)
 
 
-@dataclass(frozen=True)
-class _Points:
-    """Where the process is known or asked: x (n, d), log of epoch / horizon (n,), trial (n,), negative if new."""
-
-    x: Array
-    log_epoch: Array
-    trial: Indices
-
-    def take(self, rows: Indices) -> _Points:
-        return _Points(self.x[rows], self.log_epoch[rows], self.trial[rows])
-
-    def join(self, other: _Points) -> _Points:
-        return _Points(
-            np.vstack([self.x, other.x]),
-            np.append(self.log_epoch, other.log_epoch),
-            np.append(self.trial, other.trial),
-        )
-
-
-@dataclass(frozen=True)
-class _Hyper:
-    """The kernel's variances, lengths of x and time, and how fast trials diverge.
-
-    The variances are of asymptote, parameters x time, trial, trial x time, time, noise, and trend; the first four and
-    the last grow as (epoch / horizon)^(2 growth).
-    """
-
-    lengths: Array
-    variances: Array
-    time: float
-    growth: float
-
-    @staticmethod
-    def unpack(logs: Array) -> _Hyper:
-        d = len(logs) - 9
-        return _Hyper(np.exp(logs[:d]), np.exp(2 * logs[d : d + 7]), float(np.exp(logs[d + 7])), float(logs[d + 8]))
-
-
-def _prior(d: int) -> tuple[Array, Array]:
-    """Return mean and spread of the logs, and of the growth itself.
-
-    Lengths grow with sqrt(d) (Hvarfner et al. 2024, arXiv 2402.02229).
-    """
-    mean = np.append(np.full(d, -0.3 + 0.5 * np.log(d)), [-0.2, -0.2, -1.2, -1.2, -0.7, -2.5, -1.15, 0.1, 0.15])
-    return mean, np.append(np.full(d, 0.8), [0.5, 0.5, 0.5, 0.5, 0.5, 0.7, 0.5, 0.4, 0.15])
-
-
-@dataclass(frozen=True)
-class _Pairs:
-    """Points a (n,) and b (m,), with what does not depend on the hyperparameters.
-
-    What depends on epochs alone is kept as tables between the few epochs that occur: k of a's and l of b's.
-
-    Attributes:
-        a, b: the points.
-        log_epochs: log of epoch / horizon, (k,) and (l,).
-        places: where each point's epoch is among them, (n,) and (m,).
-        same: the pairs of points of one trial, their rows and columns.
-    """
-
-    a: _Points
-    b: _Points
-    log_epochs: tuple[Array, Array]
-    places: tuple[Indices, Indices]
-    same: tuple[Indices, Indices]
-
-    @staticmethod
-    def of(a: _Points, b: _Points) -> _Pairs:
-        a_epochs, a_places = np.unique(a.log_epoch, return_inverse=True)
-        b_epochs, b_places = np.unique(b.log_epoch, return_inverse=True)
-        begun = np.flatnonzero(a.trial >= 0)
-        rows, columns = np.nonzero(a.trial[begun, None] == b.trial)
-        return _Pairs(a, b, (a_epochs, b_epochs), (a_places, b_places), (begun[rows], columns))
-
-    def spread(self, table: Array) -> Array:
-        """Return a table between epochs (k, l) as one between points (n, m)."""
-        return table[:, self.places[1]][self.places[0]]
-
-    def of_same(self, table: Array) -> Array:
-        """Return what a table between epochs (k, l) says of the pairs of one trial."""
-        rows, columns = self.same
-        return np.asarray(table[self.places[0][rows], self.places[1][columns]])
-
-    def sum_of_same(self, values: Array) -> Array:
-        """Return (k, l): between epochs the sum over the pairs of one trial of values (n, m)."""
-        rows, columns = self.same
-        k, m = (len(epochs) for epochs in self.log_epochs)
-        cells = self.places[0][rows] * m + self.places[1][columns]
-        sums = np.bincount(cells, weights=values[rows, columns], minlength=k * m)
-        return np.asarray(sums, dtype=float).reshape(k, m)
-
-
-@dataclass(frozen=True)
-class _Parts:
-    """The kernel between pairs of points, with the pieces that the gradient needs again.
-
-    Attributes:
-        r: scaled distances (n, m).
-        decay: exp(-r).
-        matern: over the parameters (n, m).
-        parabolas: of points a, as `_parabolas` returns them.
-        trend: its share of the total (n, m).
-        gap, smooth, rough, grown: between epochs (k, l).
-        total: (n, m).
-    """
-
-    r: Array
-    decay: Array
-    matern: Array
-    parabolas: tuple[Array, Array]
-    trend: Array
-    gap: Array
-    smooth: Array
-    rough: Array
-    grown: Array
-    total: Array
-
-
-def _parabolas(points: _Points, hyper: _Hyper) -> tuple[Array, Array]:
-    """Return what the trend is a product of: features (n, 2 d), grown with the epochs, and their variances (2 d,).
-
-    The features are Legendre's polynomials of degree 1 and 2 of each parameter, over [0, 1] of variance 1.
-    """
-    centred = 2 * points.x - 1
-    features = np.hstack([3**0.5 * centred, 5**0.5 * (1.5 * centred * centred - 0.5)])
-    grown = features * np.exp(hyper.growth * points.log_epoch)[:, None]
-    return grown, hyper.variances[6] * np.tile(hyper.lengths**-2, 2)
-
-
-def _kernel(pairs: _Pairs, hyper: _Hyper) -> _Parts:
-    """Matern 5/2 over x times (asymptote + time), a trend over x, a deviation per trial, and a curve common to all.
-
-    All but the last grow. The trend is a parabola over each parameter, steeper over those of shorter lengths: most
-    parameters have one best value between too little and too much, which few trials show and the Matern kernel, that
-    must be ready for anything, learns late (universal kriging: Rasmussen & Williams 2006, section 2.7).
-    """
-    left, right = pairs.a.x / hyper.lengths, pairs.b.x / hyper.lengths
-    # In place where it can be: with more than a thousand candidates the memory's pace counts.
-    r = left @ (-2 * right.T)
-    r += (left * left).sum(1)[:, None] + (right * right).sum(1)
-    np.maximum(r, 0, out=r)
-    r *= 5
-    np.sqrt(r, out=r)
-    decay = np.exp(-r)
-    matern = r * r
-    matern /= 3
-    matern += 1 + r
-    matern *= decay
-    parabolas = features, variances = _parabolas(pairs.a, hyper)
-    others = features if pairs.b is pairs.a else _parabolas(pairs.b, hyper)[0]
-    trend = (features * variances) @ others.T
-    a_epochs, b_epochs = pairs.log_epochs
-    gap = np.abs(a_epochs[:, None] - b_epochs) / hyper.time
-    smooth, rough = np.exp(-0.5 * gap * gap), np.exp(-gap)
-    grown = np.outer(np.exp(hyper.growth * a_epochs), np.exp(hyper.growth * b_epochs))
-    v = hyper.variances
-    total = pairs.spread(grown * (v[0] + v[1] * smooth))
-    total *= matern
-    total += trend
-    total += pairs.spread(v[4] * smooth)
-    total[pairs.same] += pairs.of_same(grown * (v[2] + v[3] * rough))
-    return _Parts(r, decay, matern, parabolas, trend, gap, smooth, rough, grown, total)
-
-
-def _negative_log_posterior(logs: Array, pairs: _Pairs, z: Array, mean: Array, spread: Array) -> tuple[float, Array]:
-    """And its gradient with respect to the logs (Rasmussen & Williams 2006, equations 5.8 and 5.9)."""
-    from scipy.linalg import lapack
-
-    hyper = _Hyper.unpack(logs)
-    parts = _kernel(pairs, hyper)
-    diagonal = np.s_[:: len(z) + 1]
-    covariance = parts.total
-    covariance.flat[diagonal] += hyper.variances[5] + JITTER
-    factor, failed = lapack.dpotrf(covariance, lower=1)
-    if failed:
-        return 1e10, np.zeros_like(logs)
-    lower = lapack.dpotri(factor, lower=1)[0]  # above the diagonal it is what the factor is there: 0
-    inverse = lower + lower.T
-    inverse.flat[diagonal] /= 2
-    weights = inverse @ z
-    value = 0.5 * z @ weights + np.log(np.diag(factor)).sum() + 0.5 * (((logs - mean) / spread) ** 2).sum()
-    gradient = _gradient(0.5 * (inverse - np.outer(weights, weights)), pairs, parts, hyper)
-    return float(value), gradient + (logs - mean) / spread**2
-
-
-def _gradient(outer: Array, pairs: _Pairs, parts: _Parts, hyper: _Hyper) -> Array:
-    """outer: the derivative with respect to the covariance. O(n^2 d): the differences of x are never formed."""
-    x, v, smooth, rough, grown = pairs.a.x, hyper.variances, parts.smooth, parts.rough, parts.grown
-    slope = (5 / 3) * (1 + parts.r) * parts.decay
-    pull = outer * slope * pairs.spread(grown * (v[0] + v[1] * smooth))
-    lengths = 2 * (pull.sum(1) @ (x * x) - (x * (pull @ x)).sum(0)) / hyper.lengths**2
-    features, variances = parts.parabolas
-    lengths -= 2 * (variances * (features * (outer @ features)).sum(0)).reshape(2, -1).sum(0)
-    tilt = (outer * parts.trend).sum(1)
-    # All else depends on the epochs alone: sums over the points of each pair of epochs (k, k) are enough.
-    one_hot = np.equal.outer(np.arange(len(grown)), pairs.places[0]).astype(float)
-    field, common = grown * (one_hot @ (outer * parts.matern) @ one_hot.T), smooth * (one_hot @ outer @ one_hot.T)
-    trial = grown * pairs.sum_of_same(outer)
-    field_time, trial_time, bent = field * smooth, trial * rough, parts.gap * parts.gap
-    sums = [field.sum(), field_time.sum(), trial.sum(), trial_time.sum(), common.sum(), np.trace(outer)]
-    time = ((v[1] * field_time + v[4] * common) * bent).sum() + v[3] * (trial_time * parts.gap).sum()
-    growing = (v[0] * field + v[1] * field_time + v[2] * trial + v[3] * trial_time).sum(1) @ pairs.log_epochs[0]
-    growing += tilt @ pairs.a.log_epoch
-    return np.concatenate([lengths, 2 * v[:6] * np.array(sums), [2 * tilt.sum(), time, 2 * growing]])
-
-
-def _fit(points: _Points, z: Array, rng: np.random.Generator) -> _Hyper:
-    """The hyperparameters' mode a posteriori, roughly: from few steps on a random subset of the points."""
-    from scipy.optimize import minimize
-
-    rows = np.sort(rng.permutation(len(z))[:FIT_POINTS])
-    mean, spread = _prior(points.x.shape[1])
-    some, values = points.take(rows), z[rows]
-    pairs = _Pairs.of(some, some)
-
-    def objective(steps: Array) -> tuple[float, Array]:
-        value, gradient = _negative_log_posterior(mean + spread * steps, pairs, values, mean, spread)
-        return value, gradient * spread
-
-    bounds = [(-FIT_BOUND, FIT_BOUND)] * len(mean)
-    options = {"maxiter": FIT_STEPS}
-    found = minimize(objective, np.zeros_like(mean), jac=True, method="L-BFGS-B", bounds=bounds, options=options)
-    return _Hyper.unpack(mean + spread * np.asarray(found.x) if found.fun < 1e9 else mean)
-
-
-def _solve(factor: Array, right: Array, *, transposed: bool = False) -> Array:
-    from scipy.linalg import solve_triangular
-
-    return np.asarray(solve_triangular(factor, right, lower=True, trans=int(transposed), check_finite=False))
-
-
-class _Process:
-    """The posterior of one Gaussian process."""
-
-    def __init__(self, points: _Points, z: Array, hyper: _Hyper) -> None:
-        self._points, self._z, self._hyper = points, z, hyper
-        covariance = _kernel(_Pairs.of(points, points), hyper).total
-        self._factor = np.linalg.cholesky(covariance + (hyper.variances[5] + JITTER) * np.eye(len(z)))
-        half = _solve(self._factor, z)
-        self._weights = _solve(self._factor, half, transposed=True)
-
-    def predict(self, asked: _Points) -> tuple[Array, Array]:
-        """Mean and standard deviation (n,), without noise."""
-        cross = _kernel(_Pairs.of(asked, self._points), self._hyper).total
-        half = _solve(self._factor, cross.T)
-        v = self._hyper.variances
-        features, variances = _parabolas(asked, self._hyper)
-        trend = (features * features) @ variances
-        grown = v[:4].sum() * np.exp(2 * self._hyper.growth * asked.log_epoch)
-        variance = grown + trend + v[4] - (half * half).sum(0)
-        return cross @ self._weights, np.sqrt(np.maximum(variance, 1e-9))
-
-    def incumbent(self) -> float:
-        """The best mean where values are known: the best value itself may be but lucky."""
-        return float((self._z - (self._hyper.variances[5] + JITTER) * self._weights).max())
-
-    def believing(self, pending: _Points) -> _Process:
-        """As if pending points had come out as expected (kriging believer): the means stay, the spread shrinks."""
-        if not len(pending.trial):
-            return self
-        expected = _kernel(_Pairs.of(pending, self._points), self._hyper).total @ self._weights
-        return _Process(self._points.join(pending), np.append(self._z, expected), self._hyper)
-
-
 def _observations(
     curves: Sequence[Curve], marks: Sequence[int], rng: np.random.Generator
 ) -> tuple[Indices, Array, Array]:
@@ -566,8 +297,8 @@ class _Asked:
     done: Array
     random: int
 
-    def at(self, epochs: Array, horizon: int) -> _Points:
-        return _Points(self.x, np.log(np.minimum(epochs, horizon) / horizon), self.trial)
+    def at(self, epochs: Array, horizon: int) -> CurvePoints:
+        return CurvePoints(self.x, np.log(np.minimum(epochs, horizon) / horizon), self.trial)
 
 
 def _by_model(
@@ -590,8 +321,8 @@ def _by_model(
     fresh = np.asarray(candidates, dtype=float)[: None if may_start else 0]
     inactive = np.isnan(x).any(0) | np.isnan(fresh).any(0)
     x, fresh = _encode(x, inactive), _encode(fresh, inactive)
-    points = _Points(x[trials], np.log(epochs / horizon), trials)
-    process = _Process(points, z, _fit(points, z, rng))
+    points = CurvePoints(x[trials], np.log(epochs / horizon), trials)
+    process = CurveProcess(points, z, fit(points, z, rng))
     incumbent, process = process.incumbent(), process.believing(_pending(curves, x, horizon))
     number = np.append(-1 - np.arange(len(fresh)), np.array(offered, dtype=np.int64))
     done = np.append(np.zeros(len(fresh)), [float(len(curves[i].values)) for i in offered])
@@ -603,14 +334,14 @@ def _by_model(
     return Choice(start=best) if best < len(fresh) else Choice(thaw=offered[best - len(fresh)])
 
 
-def _pending(curves: Sequence[Curve], x: Array, horizon: int) -> _Points:
+def _pending(curves: Sequence[Curve], x: Array, horizon: int) -> CurvePoints:
     running = [i for i, c in enumerate(curves) if c.state == "running" and c.until > len(c.values)]
     until = np.log(np.array([float(curves[i].until) for i in running]) / horizon)
-    return _Points(x[running], until, np.array(running, dtype=np.int64))
+    return CurvePoints(x[running], until, np.array(running, dtype=np.int64))
 
 
 def _promise(
-    process: _Process, asked: _Asked, best: float, horizon: int, at_end: bool, rng: np.random.Generator
+    process: CurveProcess, asked: _Asked, best: float, horizon: int, at_end: bool, rng: np.random.Generator
 ) -> Array:
     """Return the logarithm of the expected gain (n,) above a random threshold within a random number of epochs.
 
@@ -635,12 +366,12 @@ def _log_gain(mean: Array, spread: Array, threshold: float) -> Array:
     return np.asarray(np.log(spread) + np.where(u > FAR, np.log(near * ndtr(near) + density), tail))
 
 
-def _threshold(process: _Process, asked: _Asked, best: float, horizon: int, rng: np.random.Generator) -> float:
+def _threshold(process: CurveProcess, asked: _Asked, best: float, horizon: int, rng: np.random.Generator) -> float:
     low, high = STEPS_ABOVE
     if rng.random() < 0.5 or not asked.random:
         return float(best + 10 ** rng.uniform(low, high))
     rows = slice(asked.random)
-    at_end = _Points(asked.x[rows], np.zeros(asked.random), asked.trial[rows])
+    at_end = CurvePoints(asked.x[rows], np.zeros(asked.random), asked.trial[rows])
     return max(_upper_quantile(*process.predict(at_end)), best + 10**low)
 
 

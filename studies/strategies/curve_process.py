@@ -1,0 +1,308 @@
+"""The Gaussian process over learning curves, for freeze-thaw search: over (parameters, logarithm of the epoch).
+
+A pure function of the points and the random numbers it is given. SciPy is imported where it is first asked: half a
+second that the launcher and the first trial need not wait for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+Indices = NDArray[np.int64]
+
+FIT_POINTS = 80  # points the hyperparameters are fitted on
+FIT_STEPS = 20  # steps of L-BFGS from the prior's mode, in units of the prior's spread; after 7 it is still far off
+FIT_BOUND = 6.0  # spreads from the mode that it may go: a first step can be a wild one
+JITTER = 1e-6
+
+
+@dataclass(frozen=True)
+class CurvePoints:
+    """Where the process is known or asked.
+
+    Attributes:
+        x: (n, d) in [0, 1].
+        log_epoch: (n,) logarithm of epoch / horizon, 0 at the end of a training.
+        trial: (n,) which curve each belongs to; negative if it has none yet.
+    """
+
+    x: Array
+    log_epoch: Array
+    trial: Indices
+
+    def take(self, rows: Indices) -> CurvePoints:
+        return CurvePoints(self.x[rows], self.log_epoch[rows], self.trial[rows])
+
+    def join(self, other: CurvePoints) -> CurvePoints:
+        return CurvePoints(
+            np.vstack([self.x, other.x]),
+            np.append(self.log_epoch, other.log_epoch),
+            np.append(self.trial, other.trial),
+        )
+
+
+@dataclass(frozen=True)
+class _Hyper:
+    """The kernel's variances, lengths of x and time, and how fast trials diverge.
+
+    The variances are of asymptote, parameters x time, trial, trial x time, time, noise, and trend; the first four and
+    the last grow as (epoch / horizon)^(2 growth).
+    """
+
+    lengths: Array
+    variances: Array
+    time: float
+    growth: float
+
+    @staticmethod
+    def unpack(logs: Array) -> _Hyper:
+        d = len(logs) - 9
+        return _Hyper(np.exp(logs[:d]), np.exp(2 * logs[d : d + 7]), float(np.exp(logs[d + 7])), float(logs[d + 8]))
+
+
+def _prior(d: int) -> tuple[Array, Array]:
+    """Return mean and spread of the logs, and of the growth itself.
+
+    Lengths grow with sqrt(d) (Hvarfner et al. 2024, arXiv 2402.02229).
+    """
+    mean = np.append(np.full(d, -0.3 + 0.5 * np.log(d)), [-0.2, -0.2, -1.2, -1.2, -0.7, -2.5, -1.15, 0.1, 0.15])
+    return mean, np.append(np.full(d, 0.8), [0.5, 0.5, 0.5, 0.5, 0.5, 0.7, 0.5, 0.4, 0.15])
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """Points a (n,) and b (m,), with what does not depend on the hyperparameters.
+
+    What depends on epochs alone is kept as tables between the few epochs that occur: k of a's and l of b's.
+
+    Attributes:
+        a, b: the points.
+        log_epochs: log of epoch / horizon, (k,) and (l,).
+        places: where each point's epoch is among them, (n,) and (m,).
+        same: the pairs of points of one trial, their rows and columns.
+    """
+
+    a: CurvePoints
+    b: CurvePoints
+    log_epochs: tuple[Array, Array]
+    places: tuple[Indices, Indices]
+    same: tuple[Indices, Indices]
+
+    @staticmethod
+    def of(a: CurvePoints, b: CurvePoints) -> _Pairs:
+        a_epochs, a_places = np.unique(a.log_epoch, return_inverse=True)
+        b_epochs, b_places = np.unique(b.log_epoch, return_inverse=True)
+        begun = np.flatnonzero(a.trial >= 0)
+        rows, columns = np.nonzero(a.trial[begun, None] == b.trial)
+        return _Pairs(a, b, (a_epochs, b_epochs), (a_places, b_places), (begun[rows], columns))
+
+    def spread(self, table: Array) -> Array:
+        """Return a table between epochs (k, l) as one between points (n, m)."""
+        return table[:, self.places[1]][self.places[0]]
+
+    def of_same(self, table: Array) -> Array:
+        """Return what a table between epochs (k, l) says of the pairs of one trial."""
+        rows, columns = self.same
+        return np.asarray(table[self.places[0][rows], self.places[1][columns]])
+
+    def sum_of_same(self, values: Array) -> Array:
+        """Return (k, l): between epochs the sum over the pairs of one trial of values (n, m)."""
+        rows, columns = self.same
+        k, m = (len(epochs) for epochs in self.log_epochs)
+        cells = self.places[0][rows] * m + self.places[1][columns]
+        sums = np.bincount(cells, weights=values[rows, columns], minlength=k * m)
+        return np.asarray(sums, dtype=float).reshape(k, m)
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """The kernel between pairs of points, with the pieces that the gradient needs again.
+
+    Attributes:
+        r: scaled distances (n, m).
+        decay: exp(-r).
+        matern: over the parameters (n, m).
+        parabolas: of points a, as `_parabolas` returns them.
+        trend: its share of the total (n, m).
+        gap, smooth, rough, grown: between epochs (k, l).
+        total: (n, m).
+    """
+
+    r: Array
+    decay: Array
+    matern: Array
+    parabolas: tuple[Array, Array]
+    trend: Array
+    gap: Array
+    smooth: Array
+    rough: Array
+    grown: Array
+    total: Array
+
+
+def _parabolas(points: CurvePoints, hyper: _Hyper) -> tuple[Array, Array]:
+    """Return what the trend is a product of: features (n, 2 d), grown with the epochs, and their variances (2 d,).
+
+    The features are Legendre's polynomials of degree 1 and 2 of each parameter, over [0, 1] of variance 1.
+    """
+    centred = 2 * points.x - 1
+    features = np.hstack([3**0.5 * centred, 5**0.5 * (1.5 * centred * centred - 0.5)])
+    grown = features * np.exp(hyper.growth * points.log_epoch)[:, None]
+    return grown, hyper.variances[6] * np.tile(hyper.lengths**-2, 2)
+
+
+def _kernel(pairs: _Pairs, hyper: _Hyper) -> _Parts:
+    """Matern 5/2 over x times (asymptote + time), a trend over x, a deviation per trial, and a curve common to all.
+
+    All but the last grow. The trend is a parabola over each parameter, steeper over those of shorter lengths: most
+    parameters have one best value between too little and too much, which few trials show and the Matern kernel, that
+    must be ready for anything, learns late (universal kriging: Rasmussen & Williams 2006, section 2.7).
+    """
+    left, right = pairs.a.x / hyper.lengths, pairs.b.x / hyper.lengths
+    # In place where it can be: with more than a thousand candidates the memory's pace counts.
+    r = left @ (-2 * right.T)
+    r += (left * left).sum(1)[:, None] + (right * right).sum(1)
+    np.maximum(r, 0, out=r)
+    r *= 5
+    np.sqrt(r, out=r)
+    decay = np.exp(-r)
+    matern = r * r
+    matern /= 3
+    matern += 1 + r
+    matern *= decay
+    parabolas = features, variances = _parabolas(pairs.a, hyper)
+    others = features if pairs.b is pairs.a else _parabolas(pairs.b, hyper)[0]
+    trend = (features * variances) @ others.T
+    a_epochs, b_epochs = pairs.log_epochs
+    gap = np.abs(a_epochs[:, None] - b_epochs) / hyper.time
+    smooth, rough = np.exp(-0.5 * gap * gap), np.exp(-gap)
+    grown = np.outer(np.exp(hyper.growth * a_epochs), np.exp(hyper.growth * b_epochs))
+    v = hyper.variances
+    total = pairs.spread(grown * (v[0] + v[1] * smooth))
+    total *= matern
+    total += trend
+    total += pairs.spread(v[4] * smooth)
+    total[pairs.same] += pairs.of_same(grown * (v[2] + v[3] * rough))
+    return _Parts(r, decay, matern, parabolas, trend, gap, smooth, rough, grown, total)
+
+
+def _negative_log_posterior(logs: Array, pairs: _Pairs, z: Array, mean: Array, spread: Array) -> tuple[float, Array]:
+    """And its gradient with respect to the logs (Rasmussen & Williams 2006, equations 5.8 and 5.9)."""
+    from scipy.linalg import lapack
+
+    hyper = _Hyper.unpack(logs)
+    parts = _kernel(pairs, hyper)
+    diagonal = np.s_[:: len(z) + 1]
+    covariance = parts.total
+    covariance.flat[diagonal] += hyper.variances[5] + JITTER
+    factor, failed = lapack.dpotrf(covariance, lower=1)
+    if failed:
+        return 1e10, np.zeros_like(logs)
+    lower = lapack.dpotri(factor, lower=1)[0]  # above the diagonal it is what the factor is there: 0
+    inverse = lower + lower.T
+    inverse.flat[diagonal] /= 2
+    weights = inverse @ z
+    value = 0.5 * z @ weights + np.log(np.diag(factor)).sum() + 0.5 * (((logs - mean) / spread) ** 2).sum()
+    gradient = _gradient(0.5 * (inverse - np.outer(weights, weights)), pairs, parts, hyper)
+    return float(value), gradient + (logs - mean) / spread**2
+
+
+def _gradient(outer: Array, pairs: _Pairs, parts: _Parts, hyper: _Hyper) -> Array:
+    """outer: the derivative with respect to the covariance. O(n^2 d): the differences of x are never formed."""
+    x, v, smooth, rough, grown = pairs.a.x, hyper.variances, parts.smooth, parts.rough, parts.grown
+    slope = (5 / 3) * (1 + parts.r) * parts.decay
+    pull = outer * slope * pairs.spread(grown * (v[0] + v[1] * smooth))
+    lengths = 2 * (pull.sum(1) @ (x * x) - (x * (pull @ x)).sum(0)) / hyper.lengths**2
+    features, variances = parts.parabolas
+    lengths -= 2 * (variances * (features * (outer @ features)).sum(0)).reshape(2, -1).sum(0)
+    tilt = (outer * parts.trend).sum(1)
+    # All else depends on the epochs alone: sums over the points of each pair of epochs (k, k) are enough.
+    one_hot = np.equal.outer(np.arange(len(grown)), pairs.places[0]).astype(float)
+    field, common = grown * (one_hot @ (outer * parts.matern) @ one_hot.T), smooth * (one_hot @ outer @ one_hot.T)
+    trial = grown * pairs.sum_of_same(outer)
+    field_time, trial_time, bent = field * smooth, trial * rough, parts.gap * parts.gap
+    sums = [field.sum(), field_time.sum(), trial.sum(), trial_time.sum(), common.sum(), np.trace(outer)]
+    time = ((v[1] * field_time + v[4] * common) * bent).sum() + v[3] * (trial_time * parts.gap).sum()
+    growing = (v[0] * field + v[1] * field_time + v[2] * trial + v[3] * trial_time).sum(1) @ pairs.log_epochs[0]
+    growing += tilt @ pairs.a.log_epoch
+    return np.concatenate([lengths, 2 * v[:6] * np.array(sums), [2 * tilt.sum(), time, 2 * growing]])
+
+
+def fit(points: CurvePoints, z: Array, rng: np.random.Generator) -> _Hyper:
+    """Return the hyperparameters' mode a posteriori, roughly: from few steps on a random subset of the points.
+
+    Args:
+        points: n of them, where values are known.
+        z: (n,) the values, of mean 0 and variance 1.
+        rng: draws the subset.
+    """
+    from scipy.optimize import minimize
+
+    rows = np.sort(rng.permutation(len(z))[:FIT_POINTS])
+    mean, spread = _prior(points.x.shape[1])
+    some, values = points.take(rows), z[rows]
+    pairs = _Pairs.of(some, some)
+
+    def objective(steps: Array) -> tuple[float, Array]:
+        value, gradient = _negative_log_posterior(mean + spread * steps, pairs, values, mean, spread)
+        return value, gradient * spread
+
+    bounds = [(-FIT_BOUND, FIT_BOUND)] * len(mean)
+    options = {"maxiter": FIT_STEPS}
+    found = minimize(objective, np.zeros_like(mean), jac=True, method="L-BFGS-B", bounds=bounds, options=options)
+    return _Hyper.unpack(mean + spread * np.asarray(found.x) if found.fun < 1e9 else mean)
+
+
+def _solve(factor: Array, right: Array, *, transposed: bool = False) -> Array:
+    from scipy.linalg import solve_triangular
+
+    return np.asarray(solve_triangular(factor, right, lower=True, trans=int(transposed), check_finite=False))
+
+
+class CurveProcess:
+    """The posterior of one Gaussian process.
+
+    Args:
+        points: n of them, where values are known.
+        z: (n,) the values, of mean 0 and variance 1.
+        hyper: from `fit`.
+
+    Raises:
+        numpy.linalg.LinAlgError: the covariance is not positive definite, as with a value that is not finite.
+    """
+
+    def __init__(self, points: CurvePoints, z: Array, hyper: _Hyper) -> None:
+        self._points, self._z, self._hyper = points, z, hyper
+        covariance = _kernel(_Pairs.of(points, points), hyper).total
+        self._factor = np.linalg.cholesky(covariance + (hyper.variances[5] + JITTER) * np.eye(len(z)))
+        half = _solve(self._factor, z)
+        self._weights = _solve(self._factor, half, transposed=True)
+
+    def predict(self, asked: CurvePoints) -> tuple[Array, Array]:
+        """Return mean and standard deviation, both (m,), at m points, without noise."""
+        cross = _kernel(_Pairs.of(asked, self._points), self._hyper).total
+        half = _solve(self._factor, cross.T)
+        v = self._hyper.variances
+        features, variances = _parabolas(asked, self._hyper)
+        trend = (features * features) @ variances
+        grown = v[:4].sum() * np.exp(2 * self._hyper.growth * asked.log_epoch)
+        variance = grown + trend + v[4] - (half * half).sum(0)
+        return cross @ self._weights, np.sqrt(np.maximum(variance, 1e-9))
+
+    def incumbent(self) -> float:
+        """Return the best mean where values are known: the best value itself may be but lucky."""
+        return float((self._z - (self._hyper.variances[5] + JITTER) * self._weights).max())
+
+    def believing(self, pending: CurvePoints) -> CurveProcess:
+        """Return the process as if pending points had come out as expected: the means stay, the spread shrinks.
+
+        (The kriging believer of Ginsbourger et al. 2010, "Kriging is well-suited to parallelize optimization".)
+        """
+        if not len(pending.trial):
+            return self
+        expected = _kernel(_Pairs.of(pending, self._points), self._hyper).total @ self._weights
+        return CurveProcess(self._points.join(pending), np.append(self._z, expected), self._hyper)
