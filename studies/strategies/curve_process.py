@@ -18,6 +18,7 @@ FIT_POINTS = 80  # points the hyperparameters are fitted on
 FIT_STEPS = 20  # steps of L-BFGS from the prior's mode, in units of the prior's spread; after 7 it is still far off
 FIT_BOUND = 6.0  # spreads from the mode that it may go: a first step can be a wild one
 JITTER = 1e-6
+BLOCK = 256  # points asked at a time: their kernel with all others stays in the processor's cache
 
 
 @dataclass(frozen=True)
@@ -162,17 +163,18 @@ def _kernel(pairs: _Pairs, hyper: _Hyper) -> _Parts:
     parameters have one best value between too little and too much, which few trials show and the Matern kernel, that
     must be ready for anything, learns late (universal kriging: Rasmussen & Williams 2006, section 2.7).
     """
-    left, right = pairs.a.x / hyper.lengths, pairs.b.x / hyper.lengths
+    left, right = (points.x * (5**0.5 / hyper.lengths) for points in (pairs.a, pairs.b))
     # In place where it can be: with more than a thousand candidates the memory's pace counts.
     r = left @ (-2 * right.T)
-    r += (left * left).sum(1)[:, None] + (right * right).sum(1)
+    r += (left * left).sum(1)[:, None]
+    r += (right * right).sum(1)
     np.maximum(r, 0, out=r)
-    r *= 5
     np.sqrt(r, out=r)
     decay = np.exp(-r)
-    matern = r * r
-    matern /= 3
-    matern += 1 + r
+    matern = r / 3
+    matern += 1
+    matern *= r
+    matern += 1
     matern *= decay
     parabolas = features, variances = _parabolas(pairs.a, hyper)
     others = features if pairs.b is pairs.a else _parabolas(pairs.b, hyper)[0]
@@ -257,52 +259,57 @@ def fit(points: CurvePoints, z: Array, rng: np.random.Generator) -> _Hyper:
     return _Hyper.unpack(mean + spread * np.asarray(found.x) if found.fun < 1e9 else mean)
 
 
-def _solve(factor: Array, right: Array, *, transposed: bool = False) -> Array:
-    from scipy.linalg import solve_triangular
-
-    return np.asarray(solve_triangular(factor, right, lower=True, trans=int(transposed), check_finite=False))
-
-
 class CurveProcess:
     """The posterior of one Gaussian process.
+
+    What is pending is taken to come out as expected: the means stay, the spread shrinks (the kriging believer of
+    Ginsbourger et al. 2010, "Kriging is well-suited to parallelize optimization").
 
     Args:
         points: n of them, where values are known.
         z: (n,) the values, of mean 0 and variance 1.
         hyper: from `fit`.
+        pending: p of them, where values will be known soon.
 
     Raises:
         numpy.linalg.LinAlgError: the covariance is not positive definite, as with a value that is not finite.
     """
 
-    def __init__(self, points: CurvePoints, z: Array, hyper: _Hyper) -> None:
-        self._points, self._z, self._hyper = points, z, hyper
-        covariance = _kernel(_Pairs.of(points, points), hyper).total
-        self._factor = np.linalg.cholesky(covariance + (hyper.variances[5] + JITTER) * np.eye(len(z)))
-        half = _solve(self._factor, z)
-        self._weights = _solve(self._factor, half, transposed=True)
+    def __init__(self, points: CurvePoints, z: Array, hyper: _Hyper, pending: CurvePoints | None = None) -> None:
+        from scipy.linalg import lapack, solve_triangular
+
+        self._points = points if pending is None else points.join(pending)
+        self._z, self._hyper = z, hyper
+        covariance = _kernel(_Pairs.of(self._points, self._points), hyper).total
+        covariance.flat[:: len(covariance) + 1] += self._noise
+        factor = np.linalg.cholesky(covariance)
+        self._whitening = lapack.dtrtri(factor, lower=1)[0]
+        # An expected value has no weight of its own.
+        known = np.s_[: len(z), : len(z)]
+        half = solve_triangular(factor[known], z, lower=True, check_finite=False)
+        self._weights = solve_triangular(factor[known], half, lower=True, trans=1, check_finite=False)
+
+    @property
+    def _noise(self) -> float:
+        return float(self._hyper.variances[5]) + JITTER
 
     def predict(self, asked: CurvePoints) -> tuple[Array, Array]:
         """Return mean and standard deviation, both (m,), at m points, without noise."""
-        cross = _kernel(_Pairs.of(asked, self._points), self._hyper).total
-        half = _solve(self._factor, cross.T)
+        mean, variance = np.empty(len(asked.trial)), self._prior_variance(asked)
+        for start in range(0, len(mean), BLOCK):
+            rows = np.arange(start, min(start + BLOCK, len(mean)))
+            cross = _kernel(_Pairs.of(asked.take(rows), self._points), self._hyper).total
+            mean[rows] = cross[:, : len(self._z)] @ self._weights
+            half = cross @ self._whitening.T
+            variance[rows] -= (half * half).sum(1)
+        return mean, np.sqrt(np.maximum(variance, 1e-9))
+
+    def _prior_variance(self, asked: CurvePoints) -> Array:
         v = self._hyper.variances
         features, variances = _parabolas(asked, self._hyper)
-        trend = (features * features) @ variances
         grown = v[:4].sum() * np.exp(2 * self._hyper.growth * asked.log_epoch)
-        variance = grown + trend + v[4] - (half * half).sum(0)
-        return cross @ self._weights, np.sqrt(np.maximum(variance, 1e-9))
+        return np.asarray(grown + (features * features) @ variances + v[4])
 
     def incumbent(self) -> float:
         """Return the best mean where values are known: the best value itself may be but lucky."""
-        return float((self._z - (self._hyper.variances[5] + JITTER) * self._weights).max())
-
-    def believing(self, pending: CurvePoints) -> CurveProcess:
-        """Return the process as if pending points had come out as expected: the means stay, the spread shrinks.
-
-        (The kriging believer of Ginsbourger et al. 2010, "Kriging is well-suited to parallelize optimization".)
-        """
-        if not len(pending.trial):
-            return self
-        expected = _kernel(_Pairs.of(pending, self._points), self._hyper).total @ self._weights
-        return CurveProcess(self._points.join(pending), np.append(self._z, expected), self._hyper)
+        return float((self._z - self._noise * self._weights).max())

@@ -322,12 +322,11 @@ def _by_model(
     inactive = np.isnan(x).any(0) | np.isnan(fresh).any(0)
     x, fresh = _encode(x, inactive), _encode(fresh, inactive)
     points = CurvePoints(x[trials], np.log(epochs / horizon), trials)
-    process = CurveProcess(points, z, fit(points, z, rng))
-    incumbent, process = process.incumbent(), process.believing(_pending(curves, x, horizon))
+    process = CurveProcess(points, z, fit(points, z, rng), _pending(curves, x, horizon))
     number = np.append(-1 - np.arange(len(fresh)), np.array(offered, dtype=np.int64))
     done = np.append(np.zeros(len(fresh)), [float(len(curves[i].values)) for i in offered])
     asked = _Asked(np.vstack([fresh, x[offered]]), number, done, len(fresh) // 2)
-    promise = _promise(process, asked, incumbent, horizon, at_end, rng)
+    promise = _promise(process, asked, horizon, at_end, rng)
     if log_costs is not None:
         promise = promise - np.append(log_costs[0][: len(fresh)], log_costs[1][offered])
     best = int(np.argmax(promise))
@@ -340,13 +339,12 @@ def _pending(curves: Sequence[Curve], x: Array, horizon: int) -> CurvePoints:
     return CurvePoints(x[running], until, np.array(running, dtype=np.int64))
 
 
-def _promise(
-    process: CurveProcess, asked: _Asked, best: float, horizon: int, at_end: bool, rng: np.random.Generator
-) -> Array:
+def _promise(process: CurveProcess, asked: _Asked, horizon: int, at_end: bool, rng: np.random.Generator) -> Array:
     """Return the logarithm of the expected gain (n,) above a random threshold within a random number of epochs.
 
     If `at_end`, above the best, by the end of the training.
     """
+    best = process.incumbent()
     if at_end:
         return _log_gain(*process.predict(asked.at(np.full(len(asked.done), float(horizon)), horizon)), best)
     threshold = _threshold(process, asked, best, horizon, rng)

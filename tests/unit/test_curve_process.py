@@ -7,16 +7,19 @@ import pytest
 from scipy.optimize import approx_fprime, minimize
 
 from studies.strategies import curve_process, curve_search
+from studies.strategies.curve_process import CurvePoints, CurveProcess
 from studies.strategies.curve_search import Curve, milestones
+
+
+def _points(rng: np.random.Generator, n: int, d: int) -> CurvePoints:
+    return CurvePoints(rng.random((n, d)), np.log(rng.choice([1, 2, 4, 9], n) / 9), rng.integers(0, 9, n))
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_the_gradient_of_the_fit_is_that_of_finite_differences(seed: int) -> None:
     rng = np.random.default_rng(seed)
     n, d = 25, 3
-    points = curve_process.CurvePoints(
-        rng.random((n, d)), np.log(rng.choice([1, 2, 4, 9], n) / 9), rng.integers(0, 9, n)
-    )
+    points = _points(rng, n, d)
     pairs = curve_process._Pairs.of(points, points)
     z = rng.standard_normal(n)
     mean, spread = curve_process._prior(d)
@@ -42,7 +45,7 @@ def test_the_fit_comes_near_to_the_mode_where_all_curves_begin_alike(seed: int) 
     ]
     trials, epochs, z = curve_search._observations(curves, milestones(horizon), rng)
     z = (z - z.mean()) / z.std()
-    points = curve_process.CurvePoints(x[trials], np.log(epochs / horizon), trials)
+    points = CurvePoints(x[trials], np.log(epochs / horizon), trials)
     mean, spread = curve_process._prior(d)
 
     fitted = curve_process.fit(points, z, np.random.default_rng(9))
@@ -59,3 +62,40 @@ def test_the_fit_comes_near_to_the_mode_where_all_curves_begin_alike(seed: int) 
     variances = 0.5 * np.log(fitted.variances)
     reached = np.concatenate([np.log(fitted.lengths), variances, [np.log(fitted.time), fitted.growth]])
     assert posterior((reached - mean) / spread)[0] < mode.fun + 2  # seven steps were 5 to 12 away
+
+
+def test_the_posterior_is_the_textbooks() -> None:
+    rng = np.random.default_rng(0)
+    n, m, d = 40, 600, 3
+    points, asked, z = _points(rng, n, d), _points(rng, m, d), rng.standard_normal(n)
+    hyper = curve_process._Hyper.unpack(curve_process._prior(d)[0])
+
+    mean, spread = CurveProcess(points, z, hyper).predict(asked)
+
+    # Rasmussen & Williams 2006, equations 2.25 and 2.26, all at once and with an inverse.
+    def kernel(a: CurvePoints, b: CurvePoints) -> np.ndarray:
+        return curve_process._kernel(curve_process._Pairs.of(a, b), hyper).total
+
+    noise = hyper.variances[5] + curve_process.JITTER
+    inverse = np.linalg.inv(kernel(points, points) + noise * np.eye(n))
+    cross = kernel(asked, points)
+    assert m > 2 * curve_process.BLOCK
+    assert mean == pytest.approx(cross @ inverse @ z, abs=1e-9)
+    assert spread**2 == pytest.approx(np.diag(kernel(asked, asked) - cross @ inverse @ cross.T), abs=1e-9)
+
+
+def test_what_is_pending_comes_out_as_expected() -> None:
+    rng = np.random.default_rng(1)
+    points, pending, asked, z = _points(rng, 40, 3), _points(rng, 6, 3), _points(rng, 50, 3), rng.standard_normal(40)
+    hyper = curve_process._Hyper.unpack(curve_process._prior(3)[0])
+    alone = CurveProcess(points, z, hyper)
+    believed = CurveProcess(points.join(pending), np.append(z, alone.predict(pending)[0]), hyper)
+
+    process = CurveProcess(points, z, hyper, pending)
+
+    (mean, spread), expected = process.predict(asked), believed.predict(asked)
+    assert mean == pytest.approx(alone.predict(asked)[0])
+    assert mean == pytest.approx(expected[0])
+    assert spread == pytest.approx(expected[1])
+    assert (spread < alone.predict(asked)[1]).all()
+    assert process.incumbent() == pytest.approx(alone.incumbent())
