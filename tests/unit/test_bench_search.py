@@ -72,7 +72,7 @@ def test_random_search_needs_as_many_trials_as_theory_says() -> None:
 
 
 def test_foresight_needs_one_epoch_for_each_loser() -> None:
-    def wins(params: Mapping[str, Scalar]) -> bool:
+    def wins(trial: int, params: Mapping[str, Scalar]) -> bool:
         return float(params["x"]) >= 0.95
 
     needed = []
@@ -81,6 +81,20 @@ def test_foresight_needs_one_epoch_for_each_loser() -> None:
         needed.append(len(np.unique(record.trial)))
         assert len(record.trial) <= needed[-1] - 1 + HORIZON
     assert abs(np.mean(needed) - 20) < 4
+
+
+@pytest.mark.parametrize("name", ["synthetic/noise", "studies/recorded/cifar10.npz"])
+@pytest.mark.parametrize("workers", [1, 8])
+def test_foresight_trains_none_but_winners_of_a_table(name: str, workers: int) -> None:
+    table = find_table(name)
+    enough = table.threshold(0.01)
+    contestant, curves = find_contestant("foresight").factory(table, 3), table.curves(3)
+    record = simulate(contestant, table.curves(3), workers=workers, budget=80 * table.horizon, enough=enough)
+    assert record.value[-1] >= enough
+    drawn = draw_configurations(table.space, np.random.default_rng([4, 3]), record.trial.max() + 1)
+    for trial, params in enumerate(drawn):
+        wins = (curves.curve_of(trial, params).values >= enough).any()
+        assert wins or (record.trial == trial).sum() <= 1
 
 
 def test_promotion_continues_one_in_three_from_each_rung_and_the_best_ones() -> None:
@@ -316,7 +330,7 @@ def test_a_contestant_of_our_own_is_known_by_its_name_and_closed_after_its_study
         def close(self) -> None:
             closed.append(True)
 
-    monkeypatch.setitem(contestants.OWN, "ours", Entry(lambda space, horizon, seed: Closing(), "1"))
+    monkeypatch.setitem(contestants.OWN, "ours", Entry(lambda table, seed: Closing(), "1"))
     assert play(Key("synthetic/noise", "ours", 2, 0), 2).epochs == 0
     assert closed == [True]
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from storage.errors import BadInput
 from tests.benchmarks.command import exit_status
 from tests.benchmarks.search import draw, lcbench, summary
-from tests.benchmarks.search.contestants import OWN, PEERS, find_contestant, runnable, version_of
+from tests.benchmarks.search.contestants import BOUNDS, OWN, PEERS, find_contestant, runnable, version_of
 from tests.benchmarks.search.play import play, prepare_process, quieten
 from tests.benchmarks.search.results import Key, Result, Results
 from tests.benchmarks.search.tables import ROOT, find_table, lcbench_names, synthetic_names
@@ -120,7 +120,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.search", description=__doc__)
     parser.add_argument("--smoke", action="store_true", help="a few tables and seeds; ends within two minutes")
     parser.add_argument("--tables", nargs="+", help="paths of .npz, or names; default: all that are here")
-    parser.add_argument("--contestants", nargs="+", help=f"default: all of {', '.join((*OWN, *PEERS))} that run here")
+    parser.add_argument(
+        "--contestants", nargs="+", help=f"default: all of {', '.join((*OWN, *PEERS, *BOUNDS))} that run here"
+    )
     parser.add_argument("--workers", nargs="+", type=int, help="W; default: 1 4 8 32")
     parser.add_argument("--seeds", type=int, help="studies of each kind; default: 10")
     parser.add_argument("--budget", type=int, help="worker-epochs of a study, in R; default: 80")
@@ -136,7 +138,7 @@ def _parser() -> argparse.ArgumentParser:
 def _plan(given: argparse.Namespace) -> Plan:
     smoke = given.smoke
     tables = tuple(given.tables or (_smoke_tables() if smoke else _all_tables()))
-    names = given.contestants or ((*OWN, *SMOKE_CONTESTANTS) if smoke else (*OWN, *PEERS))
+    names = given.contestants or ((*OWN, *SMOKE_CONTESTANTS) if smoke else (*OWN, *PEERS, *BOUNDS))
     contestants, reasons = runnable(dict.fromkeys(names))
     for name, reason in reasons.items():
         print(f"without {name}: {reason}", file=sys.stderr)

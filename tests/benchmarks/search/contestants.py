@@ -1,4 +1,4 @@
-"""Who searches. A contestant is made anew for every study, from the space, R and the study's seed."""
+"""Who searches. A contestant is made anew for every study, from what is searched and the study's seed."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from optuna.distributions import BaseDistribution
-
 from storage.errors import unknown_name
+from studies.curve_tables import Scalar
 from studies.spec import Sampler, StrategyChoice
 from tests.benchmarks.search import peers, syne_tune
-from tests.benchmarks.search.references import Promotion, RandomSearch
+from tests.benchmarks.search.measures import SHARES
+from tests.benchmarks.search.references import Foresight, Promotion, RandomSearch
 from tests.benchmarks.search.tables import ROOT, Table
 from tuning.rehearsal import Rehearsal
 from tuning.simulation import Contestant
 
-# (space, R in epochs, the study's seed) -> a fresh contestant. One with a method `close()` is closed after its study.
-Factory = Callable[[Mapping[str, BaseDistribution], int, int], Contestant]
+# (what is searched, the study's seed) -> a fresh contestant. One with a method `close()` is closed after its study.
+# But a bound, none looks at more of a table than its space and its R.
+Factory = Callable[[Table, int], Contestant]
 
 # Results of another one are simulated again: for a change of what a simulation means.
 LABORATORY: Final = "1"
@@ -65,8 +66,8 @@ def settings_version(settings: Mapping[str, object]) -> str:
 
 def _own(strategy: str, sampler: Literal["model", "random"]) -> Entry:
     return Entry(
-        lambda space, horizon, seed: Rehearsal(
-            space, horizon, seed, strategy=StrategyChoice(name=strategy), sampler=Sampler(name=sampler)
+        lambda table, seed: Rehearsal(
+            table.space, table.horizon, seed, strategy=StrategyChoice(name=strategy), sampler=Sampler(name=sampler)
         ),
         code_version(*source_files("studies/strategies"), "studies/space.py", "tuning/course.py"),
     )
@@ -82,7 +83,7 @@ OWN: Final[Mapping[str, Entry]] = {
 def _optuna(name: str) -> Entry:
     settings = peers.SETTINGS[name]
     return Entry(
-        lambda space, horizon, seed: peers.OptunaSearch(space, horizon, seed, settings),
+        lambda table, seed: peers.OptunaSearch(table.space, table.horizon, seed, settings),
         f"optuna {peers.version_of('optuna')} {settings_version(settings)}",
         peers.torch_missing if settings["sampler"] == "gp" else nothing,
     )
@@ -92,7 +93,7 @@ def _asha() -> Entry:
     settings = peers.SETTINGS["asha"]
     factor, first = settings["reduction_factor"], settings["min_epochs"]
     return Entry(
-        lambda space, horizon, seed: Promotion(space, horizon, seed, factor=factor, first=first),
+        lambda table, seed: Promotion(table.space, table.horizon, seed, factor=factor, first=first),
         settings_version(settings),
     )
 
@@ -100,7 +101,7 @@ def _asha() -> Entry:
 def _keras_tuner() -> Entry:
     settings = peers.SETTINGS["keras_tuner_hyperband"]
     return Entry(
-        lambda space, horizon, seed: peers.KerasTunerHyperband(space, horizon, seed, factor=settings["factor"]),
+        lambda table, seed: peers.KerasTunerHyperband(table.space, table.horizon, seed, factor=settings["factor"]),
         f"keras-tuner {peers.version_of('keras-tuner')} {settings_version(settings)}",
     )
 
@@ -108,19 +109,32 @@ def _keras_tuner() -> Entry:
 def _syne_tune(name: str) -> Entry:
     settings = peers.SETTINGS[name]
     return Entry(
-        lambda space, horizon, seed: syne_tune.SyneTune(space, horizon, seed, **settings),
+        lambda table, seed: syne_tune.SyneTune(table.space, table.horizon, seed, **settings),
         settings_version(settings),  # its requirements are pinned
         lambda: syne_tune.missing(settings["environment"]),
     )
 
 
+def _foresight(table: Table, seed: int) -> Contestant:
+    # A source of its own, asked for the same trials in the same order, gives the same curves.
+    curves, enough = table.curves(seed), table.threshold(SHARES[0])
+
+    def wins(trial: int, params: Mapping[str, Scalar]) -> bool:
+        return bool((curves.curve_of(trial, params).values >= enough).any())
+
+    return Foresight(table.space, seed, wins)
+
+
 PEERS: Final[Mapping[str, Entry]] = {
-    "random": Entry(lambda space, horizon, seed: RandomSearch(space, seed), "1"),
+    "random": Entry(lambda table, seed: RandomSearch(table.space, seed), "1"),
     **{name: _optuna(name) for name in ("tpe_median", "tpe_hyperband", "tpe_halving", "gp_halving")},
     "asha": _asha(),
     "keras_tuner_hyperband": _keras_tuner(),
     **{name: _syne_tune(name) for name in ("syne_tune_asha", "syne_tune_promotion", "syne_tune_mobster")},
 }
+
+# What no search can do, to measure them by.
+BOUNDS: Final[Mapping[str, Entry]] = {"foresight": Entry(_foresight, "1")}
 
 
 def find_contestant(name: str) -> Entry:
@@ -129,7 +143,7 @@ def find_contestant(name: str) -> Entry:
     Raises:
         BadInput: there is none.
     """
-    known = {**OWN, **PEERS}
+    known = {**OWN, **PEERS, **BOUNDS}
     if name not in known:
         raise unknown_name("contestant", name, known)
     return known[name]

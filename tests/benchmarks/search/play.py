@@ -74,7 +74,7 @@ def play(key: Key, budget_r: int, until_seen: bool = False) -> Result:
     budget = budget_r * table.horizon
     enough = table.threshold(SHARES[0]) if until_seen else math.inf
     with ExitStack() as stack:
-        contestant = entry.factory(table.space, table.horizon, key.seed)
+        contestant = entry.factory(table, key.seed)
         if (close := getattr(contestant, "close", None)) is not None:
             stack.callback(close)
         if table.rows is not None and (limit := getattr(contestant, "limit_trials", None)) is not None:

@@ -38,11 +38,11 @@ class Foresight(RandomSearch):
     Args:
         space: what to draw from.
         seed: of the draws.
-        wins: whether a configuration is worth training.
+        wins: whether a trial's configuration is worth training; asked once for each, when it starts.
     """
 
     def __init__(
-        self, space: Mapping[str, BaseDistribution], seed: int, wins: Callable[[Mapping[str, Scalar]], bool]
+        self, space: Mapping[str, BaseDistribution], seed: int, wins: Callable[[int, Mapping[str, Scalar]], bool]
     ) -> None:
         super().__init__(space, seed)
         self._wins = wins
@@ -50,7 +50,7 @@ class Foresight(RandomSearch):
 
     def next(self) -> Run | None:
         run = super().next()
-        if run is not None and self._wins(run.params):
+        if run is not None and self._wins(run.trial, run.params):
             self._winners.add(run.trial)
         return run
 
