@@ -196,6 +196,12 @@ bench-search: $(READY_DEV)  ## the search against the field: [SMOKE=1 TABLES="a.
 	  $(call flag,--budget,BUDGET) $(call switch,--until-seen,UNTIL_SEEN) $(call flag,--against,AGAINST) \
 	  $(call flag,--draw,DRAW)
 
+.PHONY: bench-thinking
+bench-thinking: $(READY_DEV)  ## how long the search thinks at 1,000 trials, beside Optuna: [TRIALS= HANDOVERS= CONTESTANTS= TABLE=]
+	@OMP_NUM_THREADS=1 exec .venv/bin/python -m tests.benchmarks.search.thinking $(call flag,--trials,TRIALS) \
+	  $(call flag,--handovers,HANDOVERS) $(if $(value CONTESTANTS),--contestants $(CONTESTANTS)) \
+	  $(call flag,--table,TABLE)
+
 .PHONY: bench-peers
 bench-peers: .bench/syne-asha/.ready .bench/syne-mobster/.ready  ## set up the peers that need environments of their own (Syne Tune)
 

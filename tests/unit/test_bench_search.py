@@ -16,7 +16,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from storage.errors import BadInput
 from studies.curve_tables import CurveTable, Scalar
 from tests.benchmarks.search import __main__ as bench
-from tests.benchmarks.search import contestants, draw, families, measures, summary
+from tests.benchmarks.search import contestants, draw, families, measures, summary, thinking
 from tests.benchmarks.search.contestants import Entry, find_contestant, version_of
 from tests.benchmarks.search.drawing import draw_configurations
 from tests.benchmarks.search.play import play, quieten
@@ -409,3 +409,47 @@ def test_the_table_shows_groups_apart_and_together() -> None:
     assert rows[0][1:4] == ["4.00", "1.00", "2.00"], "LCBench, synthetic, all"
     assert rows[2][1:3] == ["3.00", "[3.00,"], "the ratio"
     assert draw.quartiles(results, tables, "ours", 8, np.array([0.5, 40.0])).tolist() == [[1, 0], [1, 0], [1, 0]]
+
+
+class Slow(RandomSearch):
+    """Takes a second to find a trial, and two after an epoch."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(SPACE, seed)
+        self.now = 0.0
+
+    def next(self) -> Run | None:
+        self.now += 1
+        return super().next()
+
+    def reported(self, trial: int, epoch: int, value: float) -> bool:
+        self.now += 2
+        return epoch < 4
+
+
+def test_a_handover_is_from_the_end_of_an_epoch_until_the_worker_has_other_work() -> None:
+    slow = Slow(0)
+    watched = thinking.Watched(slow, lambda: slow.now, trials=20, handovers=6)
+    record = simulate(watched, Ramp(), workers=2, budget=10_000)
+    assert watched.waits == [3.0] * 6
+    assert watched.thought == 2 * watched.epochs + 6
+    assert watched.epochs == 6 * 4
+    assert record.trial.max() == 20 + 6  # number 20 is the first that is waited for, and the watch begins with it
+
+
+def test_how_long_the_search_thinks_is_printed_beside_the_others(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ("--trials", "12", "--handovers", "3", "--contestants", "freeze_thaw", "tpe_median")
+    assert thinking.main(arguments) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0].startswith("12 trials of synthetic/crossing were started, 8 workers")
+    assert [line.split()[0] for line in printed[2:]] == ["freeze_thaw", "tpe_median"]
+    assert all(float(line.split()[1]) > 0 for line in printed[2:])
+
+
+def test_what_cannot_be_watched_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setitem(contestants.OWN, "idle", Entry(lambda table, seed: Idle(), "1"))
+    assert thinking.main(["--handovers", "0"]) == BadInput.exit_status
+    assert thinking.main(["--contestants", "idle"]) == BadInput.exit_status
+    told = capsys.readouterr().err
+    assert "--handovers is 0" in told
+    assert "idle had nothing to do after 1000 trials" in told

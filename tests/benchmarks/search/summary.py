@@ -22,6 +22,7 @@ from tests.benchmarks.search.measures import (
 )
 from tests.benchmarks.search.results import Result
 from tests.benchmarks.search.tables import GROUPS, Table
+from tests.benchmarks.throughput.measures import table
 
 ALL = "all"
 
@@ -112,7 +113,7 @@ def _needs(figures: Figures, contestants: Sequence[str]) -> list[str]:
         "R until a value in the top 1% (5%) was seen: geometric mean over tables of the median over seeds; studies that"
         " saw none; the worst table; regret after so many R (0: the best random configuration, 1: the median)"
     )
-    return [title, *_aligned([head, *rows])]
+    return [title, table([head, *rows])]
 
 
 def _table_ratios(figures: Figures, contestants: Sequence[str], ours: str) -> list[str]:
@@ -130,18 +131,18 @@ def _table_ratios(figures: Figures, contestants: Sequence[str], ours: str) -> li
         worst = min(single, key=single.__getitem__)
         rows.append([*row, f"{single[worst]:.2f}", worst])
     title = f"times what {ours} needs, with 90% intervals over tables and seeds; the worst table for {ours}"
-    return [title, *_aligned(rows)] if len(rows) > 1 else []
+    return [title, table(rows)] if len(rows) > 1 else []
 
 
 def _per_table(figures: Figures, contestants: Sequence[str]) -> list[str]:
     random = np.random.default_rng(0)
     by_contestant = {name: figures.costs(name, ALL, SHARES[0]) for name in contestants}
-    names = sorted({table for found in by_contestant.values() for table in found})
+    names = sorted({name for found in by_contestant.values() for name in found})
     rows = [["table", *contestants]]
-    for table in names:
-        cells = [_interval(median_with_interval(by_contestant[name][table], random)) for name in contestants]
-        rows.append([table, *cells])
-    return ["R until a value in the top 1% was seen: median over seeds with its 90% interval", *_aligned(rows)]
+    for name in names:
+        cells = [_interval(median_with_interval(by_contestant[one][name], random)) for one in contestants]
+        rows.append([name, *cells])
+    return ["R until a value in the top 1% was seen: median over seeds with its 90% interval", table(rows)]
 
 
 def _interval(estimate: Estimate) -> str:
@@ -150,8 +151,3 @@ def _interval(estimate: Estimate) -> str:
 
 def _short(value: float) -> str:
     return "none" if math.isinf(value) else f"{value:.2f}" if value < 10 else f"{value:.1f}"
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
