@@ -20,7 +20,7 @@ import random
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -34,7 +34,7 @@ import sqlalchemy
 from optuna.storages import RDBStorage
 from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import event, orm
+from sqlalchemy import event, orm, select
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import (
     ArgumentError,
@@ -49,12 +49,15 @@ from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 from storage.errors import BadInput, ClaimLost, StorageUnavailable
 from storage.rows import CLAIM_KEY, SqlRows, SqlTrials
+from storage.waiting_trials import Content, waiting_contents
 
 logger = logging.getLogger(__name__)
 
 # How long SQLite itself waits for another writer, and how long a call is repeated after that.
 BUSY_TIMEOUT_S = 20.0
 PATIENCE_S = 180.0
+
+_NO_TRIAL_AFTER = 2**62
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -131,6 +134,7 @@ class Database(RDBStorage):
         self._fences: dict[int, str] = {}
         self._announced: dict[int, Result] = {}
         self._away_since: float | None = None
+        self._waiting: dict[int, dict[int, tuple[Content, FrozenTrial]]] = {}  # by study and trial
         self._sqlite = make_url(url).get_backend_name() == "sqlite"
         engine_kwargs: dict[str, Any] = {"pool_pre_ping": True}
         if self._sqlite:
@@ -252,6 +256,43 @@ class Database(RDBStorage):
             found.state, found.values, found.datetime_complete = result.state, result.values, datetime.now()
         return found
 
+    def _read_trials(
+        self,
+        study_id: int,
+        states: Container[TrialState] | None,
+        included_trial_ids: set[int],
+        trial_id_greater_than: int,
+    ) -> list[FrozenTrial]:
+        """Return trials of a study by id, the included and the later ones; see `RDBStorage._get_trials`.
+
+        A waiting trial that is as it was read before is the same object as then.
+        """
+        if states is not None:
+            return RDBStorage._get_trials(self, study_id, states, included_trial_ids, trial_id_greater_than)
+        with self.reading() as session:
+            contents = waiting_contents(session, study_id)
+            known = {
+                trial_id: trial
+                for trial_id, (content, trial) in self._waiting.get(study_id, {}).items()
+                if contents.get(trial_id) == content and trial_id not in self._announced
+            }
+            asked, after = included_trial_ids, trial_id_greater_than
+            if known:
+                later = select(models.TrialModel.trial_id).where(
+                    models.TrialModel.study_id == study_id, models.TrialModel.trial_id > after
+                )
+                asked = {trial_id for trial_id in asked if trial_id <= after}.union(session.scalars(later))
+                known = {trial_id: trial for trial_id, trial in known.items() if trial_id in asked}
+                asked, after = asked - known.keys(), _NO_TRIAL_AFTER
+            read = RDBStorage._get_trials(self, study_id, None, asked, after)  # in the same transaction, which it ends
+        found = {trial._trial_id: trial for trial in read} | known
+        self._waiting[study_id] = self._waiting.get(study_id, {}) | {
+            trial_id: (contents[trial_id], trial)
+            for trial_id, trial in found.items()
+            if trial_id in contents and trial.state == TrialState.WAITING and trial_id not in self._announced
+        }
+        return [found[trial_id] for trial_id in sorted(found)]
+
     def require_claim(self, trial_id: int) -> None:
         """Check a fenced trial's claim in this thread's transaction, which the following write then joins.
 
@@ -322,7 +363,7 @@ class Database(RDBStorage):
     get_trial_id_from_study_id_trial_number = _read(RDBStorage.get_trial_id_from_study_id_trial_number)
     get_trial_param = _read(RDBStorage.get_trial_param)
     get_trial = _read(RDBStorage.get_trial)
-    _get_trials = _read(RDBStorage._get_trials)
+    _get_trials = _read(_read_trials)
     _get_best_trial_id = _read(RDBStorage._get_best_trial_id)
 
 

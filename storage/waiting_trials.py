@@ -1,0 +1,50 @@
+"""What a database says of the trials that wait, unread.
+
+Optuna remembers finished trials and reads all others again, through its mapper and JSON, whenever it is asked for any:
+a third of a millisecond for each. With hundreds of trials frozen, that is most of what a worker does besides training.
+Whoever has read a waiting trial once and finds the same content need not read it again.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from optuna.storages._rdb import models
+from optuna.trial import TrialState
+from sqlalchemy import orm, select
+
+# All that can change while a trial waits, as the database has it; its parameters and values cannot.
+Content = list[tuple[Any, ...]]
+
+_TRIALS = models.TrialModel.__table__.c
+_SYSTEM = models.TrialSystemAttributeModel.__table__.c
+_USER = models.TrialUserAttributeModel.__table__.c
+_VALUES = models.TrialIntermediateValueModel.__table__.c
+
+
+def waiting_contents(session: orm.Session, study_id: int) -> dict[int, Content]:
+    """Return the content of a study's WAITING trials, by their id."""
+    waiting = (_TRIALS.study_id == study_id) & (_TRIALS.state == TrialState.WAITING)
+    # Past the mapper, which takes twice as long.
+    connection = session.connection()
+    trials = connection.execute(select(_TRIALS.trial_id, _TRIALS.number, _TRIALS.datetime_start).where(waiting))
+    contents: dict[int, Content] = {row[0]: [tuple(row)] for row in trials.all()}
+    for owner, order, *columns in (
+        (_SYSTEM.trial_id, _SYSTEM.trial_system_attribute_id, _SYSTEM.key, _SYSTEM.value_json),
+        (_USER.trial_id, _USER.trial_user_attribute_id, _USER.key, _USER.value_json),
+        (
+            _VALUES.trial_id,
+            _VALUES.trial_intermediate_value_id,
+            _VALUES.step,
+            _VALUES.intermediate_value,
+            _VALUES.intermediate_value_type,
+        ),
+    ):
+        rows = connection.execute(
+            select(owner, *columns).join_from(owner.table, _TRIALS.trial_id.table).where(waiting).order_by(order)
+        )
+        for row in rows.all():
+            # What is not there began to wait between two statements, where a database allows that.
+            if (content := contents.get(row[0])) is not None:
+                content.append(tuple(row))
+    return contents
