@@ -75,6 +75,11 @@ class Curve:
         """The highest value; minus infinity before any."""
         return max(filter(math.isfinite, self.values.tolist()), default=-math.inf)
 
+    @cached_property
+    def bends(self) -> Array:
+        """How much it bends at each epoch after the second, where curves bend little: (e - 4,) second differences."""
+        return np.abs(np.diff(self.values[2:], 2))
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -270,14 +275,12 @@ def _warp(values: Array, best: float, scale: float) -> Array:
 
 
 def _noise(curves: Sequence[Curve]) -> float:
-    """Of one value, from second differences of the better curves, after epoch 2, where curves bend little."""
+    """Of one value, from how the better curves bend."""
     peaks = np.array([c.peak for c in curves])
     finite = peaks[np.isfinite(peaks)]
     middle = float(np.median(finite)) if len(finite) else 0.0
-    bends = [
-        np.diff(c.values[2:], 2) for c, peak in zip(curves, peaks, strict=True) if len(c.values) > 4 and peak >= middle
-    ]
-    known = np.abs(np.concatenate(bends)) if bends else np.zeros(0)
+    bends = [c.bends for c, peak in zip(curves, peaks, strict=True) if len(c.values) > 4 and peak >= middle]
+    known = np.concatenate(bends) if bends else np.zeros(0)
     known = known[np.isfinite(known)]
     scale = float(finite.max()) - middle if len(finite) else 0.0
     return float(np.median(known)) / (0.6745 * 6**0.5) / scale if len(known) and scale > 0 else 0.0

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from optuna.trial import FrozenTrial, TrialState
@@ -38,6 +39,8 @@ class FreezeThaw(Strategy):
         # What `decide` chose, `ask` is asked for again where nothing happened in between: a choice takes tens of
         # milliseconds, and follows from what it was made of.
         self._latest: tuple[_Grounds, Choice | None] | None = None
+        # Likewise most trials are the objects that they were: what no one changed is read once.
+        self._read: tuple[SearchSpace, int, dict[int, _Read]] | None = None
 
     def ask(self, view: View) -> Choice | None:
         space = view.space
@@ -87,27 +90,64 @@ class FreezeThaw(Strategy):
 
     def _grounds(self, view: View, space: SearchSpace, pausing: FrozenTrial | None) -> _Grounds:
         trials = [(trial, params) for trial in view.trials if (params := trial.params or fixed_parameters(trial))]
-        points = space.points_of([params for _, params in trials])
-        milestones = self._milestones(view)
-        curves = []
-        for (trial, _), x in zip(trials, space.features(points), strict=True):
-            # What failed, diverged or did not fit, is as bad as can be, however it began.
-            values = np.array([np.nan] if trial.state == TrialState.FAIL else values_of(trial))
-            paused = is_frozen(trial) or (pausing is not None and trial.number == pausing.number)
-            runs = not paused and is_running(trial)
-            until = next((at for at in milestones if at > len(values)), view.epochs) if runs else len(values)
-            curves.append(Curve(x, values, "frozen" if paused else "running" if runs else "ended", until))
+        read = self._reading(view, space, trials, pausing)
         return _Grounds(
             space,
             [trial.number for trial, _ in trials],
-            points,
-            curves,
+            np.array([one.point for one in read]).reshape(len(read), space.size),
+            [one.curve for one in read],
             None if self.spec.strategy.cost == "epochs" else np.array([_seconds_per_epoch(one) for one, _ in trials]),
             view.epochs,
             len(view.trials),
             view.trials_left > 0,
             not _starts_lag(view),
         )
+
+    def _reading(
+        self,
+        view: View,
+        space: SearchSpace,
+        trials: Sequence[tuple[FrozenTrial, Mapping[str, Any]]],
+        pausing: FrozenTrial | None,
+    ) -> list[_Read]:
+        if self._read is None or self._read[:2] != (space, view.epochs):
+            self._read = space, view.epochs, {}
+        read = self._read[2]
+        if pausing is not None:
+            read.pop(pausing.number, None)
+        changed = [pair for pair in trials if (one := read.get(pair[0].number)) is None or one.trial is not pair[0]]
+        points = space.points_of([params for _, params in changed])
+        for (trial, _), point, x in zip(changed, points, space.features(points), strict=True):
+            paused = pausing is not None and trial.number == pausing.number
+            read[trial.number] = _Read(trial, point, self._curve(view, trial, x, paused=paused))
+        found = [read[trial.number] for trial, _ in trials]
+        if pausing is not None:
+            read.pop(pausing.number, None)  # only for this question it is paused
+        return found
+
+    def _curve(self, view: View, trial: FrozenTrial, x: Points, *, paused: bool) -> Curve:
+        # What failed, diverged or did not fit, is as bad as can be, however it began.
+        values = np.array([np.nan] if trial.state == TrialState.FAIL else values_of(trial))
+        frozen = paused or is_frozen(trial)
+        runs = not frozen and is_running(trial)
+        milestones = self._milestones(view)
+        until = next((at for at in milestones if at > len(values)), view.epochs) if runs else len(values)
+        return Curve(x, values, "frozen" if frozen else "running" if runs else "ended", until)
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A trial as a choice sees it.
+
+    Attributes:
+        trial: what was read. Storages show what changed as another object.
+        point: `(space.size,)`.
+        curve: its values so far.
+    """
+
+    trial: FrozenTrial
+    point: Points
+    curve: Curve
 
 
 @dataclass(frozen=True, eq=False)
