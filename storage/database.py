@@ -57,7 +57,7 @@ logger = logging.getLogger(__name__)
 BUSY_TIMEOUT_S = 20.0
 PATIENCE_S = 180.0
 
-_NO_TRIAL_AFTER = 2**62
+_NO_TRIAL_AFTER = 2**31 - 1  # the largest id of a trial: Optuna's column is an INTEGER, which PostgreSQL bounds
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -286,11 +286,14 @@ class Database(RDBStorage):
                 asked, after = asked - known.keys(), _NO_TRIAL_AFTER
             read = RDBStorage._get_trials(self, study_id, None, asked, after)  # in the same transaction, which it ends
         found = {trial._trial_id: trial for trial in read} | known
-        self._waiting[study_id] = self._waiting.get(study_id, {}) | {
+        waiting = {
             trial_id: (contents[trial_id], trial)
             for trial_id, trial in found.items()
             if trial_id in contents and trial.state == TrialState.WAITING and trial_id not in self._announced
         }
+        # What was not asked for keeps its place; what waits no longer goes.
+        kept = {trial_id: one for trial_id, one in self._waiting.get(study_id, {}).items() if trial_id in contents}
+        self._waiting[study_id] = kept | waiting
         return [found[trial_id] for trial_id in sorted(found)]
 
     def require_claim(self, trial_id: int) -> None:

@@ -463,6 +463,10 @@ def test_what_did_not_change_while_it_waited_is_not_read_again(
     assert [number for number in range(12) if after[number] is before[number]] == [0, 1, 2, 4, 5, 6, 7, 8, 9]
     # Another cache of Optuna's over the same database.
     assert [trial is read(database)[trial.number] for trial in after[:10]] == [True] * 10
+    # One that is taken up is forgotten.
+    assert claimed(claims, Thaw(0)).number == 0
+    assert read(database)[0].state == TrialState.RUNNING
+    assert held[0].trial_id not in database._waiting[study._study_id]
 
 
 def test_a_result_that_was_announced_and_withdrawn_leaves_no_trace_on_what_waits(database: Database) -> None:
