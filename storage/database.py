@@ -49,7 +49,7 @@ from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 from storage.errors import BadInput, ClaimLost, StorageUnavailable
 from storage.rows import CLAIM_KEY, SqlRows, SqlTrials
-from storage.waiting_trials import Content, waiting_contents
+from storage.waiting_trials import WaitingTrials, waiting_contents
 
 logger = logging.getLogger(__name__)
 
@@ -134,7 +134,7 @@ class Database(RDBStorage):
         self._fences: dict[int, str] = {}
         self._announced: dict[int, Result] = {}
         self._away_since: float | None = None
-        self._waiting: dict[int, dict[int, tuple[Content, FrozenTrial]]] = {}  # by study and trial
+        self._waiting = WaitingTrials()
         self._sqlite = make_url(url).get_backend_name() == "sqlite"
         engine_kwargs: dict[str, Any] = {"pool_pre_ping": True}
         if self._sqlite:
@@ -271,11 +271,9 @@ class Database(RDBStorage):
             return RDBStorage._get_trials(self, study_id, states, included_trial_ids, trial_id_greater_than)
         with self.reading() as session:
             contents = waiting_contents(session, study_id)
-            known = {
-                trial_id: trial
-                for trial_id, (content, trial) in self._waiting.get(study_id, {}).items()
-                if contents.get(trial_id) == content and trial_id not in self._announced
-            }
+            for trial_id in self._announced:  # shown otherwise than it is recorded
+                contents.pop(trial_id, None)
+            known = self._waiting.unchanged(study_id, contents)
             asked, after = included_trial_ids, trial_id_greater_than
             if known:
                 later = select(models.TrialModel.trial_id).where(
@@ -285,15 +283,8 @@ class Database(RDBStorage):
                 known = {trial_id: trial for trial_id, trial in known.items() if trial_id in asked}
                 asked, after = asked - known.keys(), _NO_TRIAL_AFTER
             read = RDBStorage._get_trials(self, study_id, None, asked, after)  # in the same transaction, which it ends
+        self._waiting.keep(study_id, contents, read)
         found = {trial._trial_id: trial for trial in read} | known
-        waiting = {
-            trial_id: (contents[trial_id], trial)
-            for trial_id, trial in found.items()
-            if trial_id in contents and trial.state == TrialState.WAITING and trial_id not in self._announced
-        }
-        # What was not asked for keeps its place; what waits no longer goes.
-        kept = {trial_id: one for trial_id, one in self._waiting.get(study_id, {}).items() if trial_id in contents}
-        self._waiting[study_id] = kept | waiting
         return [found[trial_id] for trial_id in sorted(found)]
 
     def require_claim(self, trial_id: int) -> None:

@@ -1,4 +1,4 @@
-"""What a database says of the trials that wait, unread.
+"""The trials that wait, read from a database once.
 
 Optuna remembers finished trials and reads all others again, through its mapper and JSON, whenever it is asked for any:
 a third of a millisecond for each. With hundreds of trials frozen, that is most of what a worker does besides training.
@@ -7,10 +7,11 @@ Whoever has read a waiting trial once and finds the same content need not read i
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from optuna.storages._rdb import models
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import orm, select
 
 # All that can change while a trial waits, as the database has it; its parameters and values cannot.
@@ -20,6 +21,37 @@ _TRIALS = models.TrialModel.__table__.c
 _SYSTEM = models.TrialSystemAttributeModel.__table__.c
 _USER = models.TrialUserAttributeModel.__table__.c
 _VALUES = models.TrialIntermediateValueModel.__table__.c
+
+
+class WaitingTrials:
+    """The waiting trials of each study as they were read, with the content that they had then."""
+
+    def __init__(self) -> None:
+        self._read: dict[int, dict[int, tuple[Content, FrozenTrial]]] = {}
+
+    def unchanged(self, study_id: int, contents: Mapping[int, Content]) -> dict[int, FrozenTrial]:
+        """Return the trials that have the content with which they were read, by id.
+
+        Args:
+            study_id: of which study.
+            contents: of its WAITING trials by id, as `waiting_contents` returns them now.
+        """
+        read = self._read.get(study_id, {})
+        return {trial_id: trial for trial_id, (content, trial) in read.items() if contents.get(trial_id) == content}
+
+    def keep(self, study_id: int, contents: Mapping[int, Content], trials: Iterable[FrozenTrial]) -> None:
+        """Remember those of the trials that wait, and forget what waits no longer.
+
+        Args:
+            study_id: of which study.
+            contents: as for `unchanged`, read before the trials: what changed between the two is read again.
+            trials: just read, finished and running ones too.
+        """
+        kept = {trial_id: one for trial_id, one in self._read.get(study_id, {}).items() if trial_id in contents}
+        for trial in trials:
+            if trial.state == TrialState.WAITING and trial._trial_id in contents:
+                kept[trial._trial_id] = contents[trial._trial_id], trial
+        self._read[study_id] = kept
 
 
 def waiting_contents(session: orm.Session, study_id: int) -> dict[int, Content]:

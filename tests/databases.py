@@ -55,10 +55,15 @@ def fresh_ledger(kind: str, folder: Path) -> Iterator[Kept]:
         yield opened
 
 
+def url_of(database: Database) -> str:
+    """Return the URL that a database was opened with, its password in it."""
+    return database.engine.url.render_as_string(hide_password=False)
+
+
 @contextmanager
 def second_connection(database: Database) -> Iterator[Database]:
     """Open a database again, as another worker does."""
-    opened = open_database(database.engine.url.render_as_string(hide_password=False))
+    opened = open_database(url_of(database))
     try:
         yield opened
     finally:

@@ -14,14 +14,7 @@ from storage.database import Database, open_database
 from storage.restoration import StudyExists, restore
 from storage.settings import Home
 from storage.study_rows import study_id_of
-from tests.contract.test_storage_contract import (  # noqa: F401 - fixtures
-    database,
-    postgres,
-    postgres_server,
-    sqlite,
-    url_of,
-)
-from tests.databases import new_study, second_connection
+from tests.databases import new_study, second_connection, url_of
 from tests.studies_made import all_facts, as_put_back, varied_home, varied_study
 
 
@@ -30,7 +23,7 @@ def home_at(folder: Path) -> Home:
     return Home(folder)
 
 
-def test_a_study_comes_back_into_its_own_kind_of_database(database: Database, tmp_path: Path) -> None:  # noqa: F811
+def test_a_study_comes_back_into_its_own_kind_of_database(database: Database, tmp_path: Path) -> None:
     home = home_at(tmp_path / "home")
     new_study(database, name="another")
     varied_study(database, home)
@@ -47,7 +40,7 @@ def test_a_study_comes_back_into_its_own_kind_of_database(database: Database, tm
 
 
 @pytest.mark.postgres
-def test_a_study_passes_from_sqlite_to_postgresql_and_back(postgres: Database, tmp_path: Path) -> None:  # noqa: F811
+def test_a_study_passes_from_sqlite_to_postgresql_and_back(postgres: Database, tmp_path: Path) -> None:
     first, second = home_at(tmp_path / "first"), home_at(tmp_path / "second")
     with varied_home(first) as here:
         before = all_facts(here, "mnist")
@@ -68,7 +61,7 @@ def test_a_study_passes_from_sqlite_to_postgresql_and_back(postgres: Database, t
 
 @pytest.mark.postgres
 def test_rows_on_a_server_are_those_of_one_moment(
-    postgres: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch  # noqa: F811
+    postgres: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # fmt: skip
     home = home_at(tmp_path / "home")
     claims = varied_study(postgres, home)
