@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -147,6 +148,18 @@ def find_contestant(name: str) -> Entry:
     if name not in known:
         raise unknown_name("contestant", name, known)
     return known[name]
+
+
+@contextmanager
+def made(entry: Entry, table: Table, seed: int) -> Iterator[Contestant]:
+    """Yield a contestant for one study of a table, and close it afterwards if it can be."""
+    with ExitStack() as stack:
+        contestant = entry.factory(table, seed)
+        if (close := getattr(contestant, "close", None)) is not None:
+            stack.callback(close)
+        if table.rows is not None and (limit := getattr(contestant, "limit_trials", None)) is not None:
+            limit(table.rows)  # who pauses trials would else start rows again that wait
+        yield contestant
 
 
 def version_of(entry: Entry, table: Table) -> str:

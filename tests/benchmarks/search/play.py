@@ -9,11 +9,10 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
 
 import optuna
 
-from tests.benchmarks.search.contestants import find_contestant, version_of
+from tests.benchmarks.search.contestants import find_contestant, made, version_of
 from tests.benchmarks.search.measures import SHARES
 from tests.benchmarks.search.results import Key, Result, result_of
 from tests.benchmarks.search.tables import find_table
@@ -73,12 +72,7 @@ def play(key: Key, budget_r: int, until_seen: bool = False) -> Result:
     table, entry = find_table(key.table), find_contestant(key.contestant)
     budget = budget_r * table.horizon
     enough = table.threshold(SHARES[0]) if until_seen else math.inf
-    with ExitStack() as stack:
-        contestant = entry.factory(table, key.seed)
-        if (close := getattr(contestant, "close", None)) is not None:
-            stack.callback(close)
-        if table.rows is not None and (limit := getattr(contestant, "limit_trials", None)) is not None:
-            limit(table.rows)  # who pauses trials would else start rows again that wait
+    with made(entry, table, key.seed) as contestant:
         timed = Timed(contestant, time.perf_counter)
         record = simulate(timed, table.curves(key.seed), workers=key.workers, budget=budget, enough=enough)
     return result_of(key, version_of(entry, table), budget, record, timed.thinking_s, enough)

@@ -17,7 +17,7 @@ import numpy as np
 
 from storage.errors import BadInput
 from tests.benchmarks.command import exit_status
-from tests.benchmarks.search.contestants import find_contestant, runnable
+from tests.benchmarks.search.contestants import find_contestant, made, runnable
 from tests.benchmarks.search.play import quieten
 from tests.benchmarks.search.tables import find_table
 from tests.benchmarks.throughput.measures import table
@@ -89,21 +89,25 @@ class Watched:
         return took
 
 
-def watch(
-    name: str, where: str, *, trials: int, handovers: int, clock: Callable[[], float] = time.process_time
-) -> Watched:
-    """Play a study of a contestant until enough handovers were seen.
+def watch(name: str, where: str, *, trials: int, handovers: int) -> Watched:
+    """Play a study of a contestant until enough handovers were seen, by the processor's clock.
 
     Args:
         name: of the contestant.
         where: the name of the table.
         trials: how many are started before.
         handovers: how many are enough.
-        clock: in seconds.
+
+    Returns:
+        What was seen: fewer handovers where the contestant found nothing more to do.
+
+    Raises:
+        BadInput: there is no such contestant or table.
     """
     source = find_table(where)
-    watched = Watched(find_contestant(name).factory(source, 0), clock, trials, handovers)
-    simulate(watched, source.curves(0), workers=WORKERS, budget=MOST_EPOCHS)
+    with made(find_contestant(name), source, 0) as contestant:
+        watched = Watched(contestant, time.process_time, trials, handovers)
+        simulate(watched, source.curves(0), workers=WORKERS, budget=MOST_EPOCHS)
     return watched
 
 
