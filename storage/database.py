@@ -41,8 +41,10 @@ from sqlalchemy.exc import (
     DatabaseError,
     DisconnectionError,
     InterfaceError,
+    InternalError,
     NoSuchModuleError,
     OperationalError,
+    PendingRollbackError,
     SQLAlchemyError,
 )
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
@@ -57,6 +59,9 @@ logger = logging.getLogger(__name__)
 BUSY_TIMEOUT_S = 20.0
 PATIENCE_S = 180.0
 
+# What PostgreSQL answers in a transaction of which a statement failed before (class 25, "in failed SQL transaction").
+_IN_FAILED_TRANSACTION = "25P02"
+
 _NO_TRIAL_AFTER = 2**31 - 1  # the largest id of a trial: Optuna's column is an INTEGER, which PostgreSQL bounds
 
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -65,6 +70,11 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 def _transient(error: BaseException) -> bool:
     """Return whether the call may succeed when repeated."""
     cause = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else error
+    # Optuna reads trials once more after an error, in the transaction that this broke: what then fails says only that.
+    if isinstance(cause, PendingRollbackError):
+        return True
+    if isinstance(cause, InternalError):
+        return getattr(cause.orig, "sqlstate", None) == _IN_FAILED_TRANSACTION
     if not isinstance(cause, (OperationalError, InterfaceError)):
         return False
     text = str(cause.orig).lower()
@@ -149,7 +159,8 @@ class Database(RDBStorage):
             )
             guard = _SameFile(file)
             events += [(guard.connected, "connect"), (guard.checked_out, "checkout")]
-        super().__init__(url, engine_kwargs=engine_kwargs)
+        # Optuna takes braces for places to fill in.
+        super().__init__(url.replace("{", "{{").replace("}", "}}"), engine_kwargs=engine_kwargs)
         if self._sqlite:
             event.listen(self.engine, "begin", self._begin_sqlite)
 
@@ -271,7 +282,7 @@ class Database(RDBStorage):
             return RDBStorage._get_trials(self, study_id, states, included_trial_ids, trial_id_greater_than)
         with self.reading() as session:
             contents = waiting_contents(session, study_id)
-            for trial_id in self._announced:  # shown otherwise than it is recorded
+            for trial_id in list(self._announced):  # shown otherwise than it is recorded
                 contents.pop(trial_id, None)
             known = self._waiting.unchanged(study_id, contents)
             asked, after = included_trial_ids, trial_id_greater_than
@@ -334,10 +345,37 @@ class Database(RDBStorage):
 
         return bool(self.repeated(attempt))
 
+    def delete_study(self, study_id: int) -> None:
+        """Delete a study; see `RDBStorage.delete_study`.
+
+        Nobody creates a trial meanwhile, which Optuna would take for a reason to leave all as it was and say nothing.
+        Repeated after a lost answer, it is content with a study that is gone.
+
+        Raises:
+            KeyError: there is no such study.
+        """
+        attempts = 0
+
+        def attempt() -> None:
+            nonlocal attempts
+            attempts += 1
+            with self.writing():
+                session = self.scoped_session()
+                try:
+                    SqlRows(session, study_id).lock()
+                except BaseException as error:
+                    session.rollback()
+                    session.close()
+                    if isinstance(error, KeyError) and attempts > 1:
+                        return
+                    raise
+                RDBStorage.delete_study(self, study_id)  # in the same transaction, which it ends
+
+        self.repeated(attempt)
+
     # Each call is repeated while the database is busy or away; writing ones are immediate transactions; those that
     # change a trial check its fence. The underscored ones are what Optuna's cache calls in place of the public ones.
     create_new_study = _write(RDBStorage.create_new_study)
-    delete_study = _write(RDBStorage.delete_study)
     set_study_user_attr = _write(RDBStorage.set_study_user_attr)
     set_study_system_attr = _write(RDBStorage.set_study_system_attr)
     _create_new_trial = _write(RDBStorage._create_new_trial)

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import gc
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
+import sqlalchemy
 from optuna.artifacts import get_all_artifact_meta
 from optuna.storages import BaseStorage
 from optuna.testing.pytest_storages import StorageTestCase
 from optuna.trial import TrialState
 
 from storage.artifacts import Artifacts
-from storage.claims import BEAT_S, LEASE_S, Claims, LeaseWatch, Thaw
+from storage.claims import BEAT_S, LEASE_S, Claim, Claims, LeaseWatch, StudyDeleted, Thaw
 from storage.database import Database
 from storage.errors import ClaimLost
 from studies.leaderboard import find_study
 from studies.times import rate_per_hour
-from tests.databases import claimed, new_study, second_connection, url_of
+from tests.databases import claimed, finish, new_study, second_connection, url_of
 from tests.processes import in_processes, run_trials
 
 
@@ -92,6 +94,61 @@ def test_a_trial_goes_from_worker_to_worker_and_the_first_one_is_shut_out(databa
     assert (trial.value, trial.intermediate_values) == (0.75, {1: 0.25})
     assert "epochs" not in trial.user_attrs
     assert first.standing().done
+
+
+def test_no_trial_begins_while_its_study_is_deleted(database: Database) -> None:
+    claims = new_study(database, budget=9)
+    finish(database, claimed(claims))
+    with second_connection(database) as other, ThreadPoolExecutor(1) as threads:
+        worker = Claims(other, claims._study_id, "worker")
+        asked: list[Future[Claim | None]] = []
+
+        def meanwhile(_connection: Any, _cursor: Any, statement: str, *_more: Any) -> None:
+            if statement.startswith("DELETE FROM") and not asked:
+                asked.append(threads.submit(worker.next))
+                time.sleep(0.2)
+
+        sqlalchemy.event.listen(database.engine, "before_cursor_execute", meanwhile)
+        database.delete_study(claims._study_id)
+        with pytest.raises(StudyDeleted):
+            asked[0].result(30)
+    assert database.get_all_studies() == []
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("what", ["kill", "cancel"])
+def test_a_connection_lost_at_any_statement_of_a_reading_is_waited_for(postgres: Database, what: str) -> None:
+    claims = new_study(postgres, budget=9)
+    for _ in range(4):
+        claim = claimed(claims)
+        postgres.set_trial_intermediate_value(claim.trial_id, 1, 0.5)
+    claims.put_back(claim, "frozen", "frozen")
+    study = optuna.load_study(study_name="mnist", storage=postgres)
+    expected = [(trial.number, trial.state, trial.intermediate_values) for trial in study.trials]
+    postgres.sleep = lambda _: None
+    server = sqlalchemy.create_engine(url_of(postgres), isolation_level="AUTOCOMMIT")
+    lost_at, statements = 0, 0
+
+    def lose(connection: Any, cursor: Any, *_more: Any) -> None:
+        nonlocal statements
+        statements += 1
+        if statements != lost_at:
+            return
+        if what == "kill":
+            with server.connect() as other:
+                pid = connection.connection.dbapi_connection.info.backend_pid
+                other.exec_driver_sql(f"SELECT pg_terminate_backend({pid})")
+        else:
+            cursor.execute("SET LOCAL statement_timeout = 5")
+            cursor.execute("SELECT pg_sleep(1)")
+
+    sqlalchemy.event.listen(postgres.engine, "before_cursor_execute", lose)
+    while statements >= lost_at:
+        lost_at, statements = lost_at + 1, 0
+        found = study.get_trials(deepcopy=False)
+        assert [(trial.number, trial.state, trial.intermediate_values) for trial in found] == expected
+    assert lost_at > 5
+    server.dispose()
 
 
 def test_trials_that_are_frozen_and_ended_at_once_do_not_raise_the_rate(database: Database) -> None:

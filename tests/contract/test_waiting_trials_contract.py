@@ -54,6 +54,20 @@ def change_something(
             finish(database, claim, TrialState.COMPLETE if what == "finish" else TrialState.FAIL)
 
 
+def test_a_trial_that_has_the_id_of_a_deleted_one_is_read_for_itself(database: Database) -> None:
+    for x in (0.25, 0.75):
+        with second_connection(database) as stock:
+            study = optuna.create_study(study_name="mnist", storage=stock, direction="maximize")
+            study.add_trial(
+                optuna.trial.create_trial(
+                    state=TrialState.WAITING, params={"x": x}, distributions={"x": FloatDistribution(0, 1)}
+                )
+            )
+            for _ in range(2):
+                assert [trial.params for trial in read(database)] == [{"x": x}]
+            stock.delete_study(study._study_id)
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_a_reader_sees_each_change_of_what_waits(database: Database, seed: int) -> None:
     random, running, states = Random(seed), list[Claim](), set[TrialState]()

@@ -16,11 +16,12 @@ import sqlalchemy
 from optuna.distributions import FloatDistribution
 from optuna.study import StudyDirection
 from optuna.trial import Trial, TrialState
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import InterfaceError, InternalError, OperationalError, PendingRollbackError
 
 from storage.claims import Claims
 from storage.database import Database, check_storage, open_database, sqlite_file
 from storage.errors import BadInput, ClaimLost, StorageUnavailable
+from storage.settings import Home
 from tests.databases import fresh_database, new_study
 from tests.processes import in_processes, open_and_count_studies, write_lock
 
@@ -148,6 +149,17 @@ def test_a_file_may_have_any_name(tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == [file.name]
 
 
+@pytest.mark.parametrize("folder", ["a{b}", "{}", "a{", "{{a}}", "100%"])
+def test_a_folder_may_have_any_name(tmp_path: Path, folder: str) -> None:
+    (tmp_path / folder).mkdir()
+    home = Home(tmp_path / folder)
+    open_database(home.database_url, create=True).engine.dispose()
+    copy = pickle.loads(pickle.dumps(open_database(home.database_url)))
+    new_study(copy)
+    copy.engine.dispose()
+    assert (tmp_path / folder / "studies.db").is_file()
+
+
 def test_a_database_whose_making_was_cut_short_is_made_to_its_end(file: Path) -> None:
     open_database(f"sqlite:///{file}", create=True).engine.dispose()
     connection = sqlite3.connect(file)
@@ -249,6 +261,13 @@ def operational(text: str) -> OperationalError:
     return OperationalError("SELECT 1", {}, sqlite3.OperationalError(text))
 
 
+def internal(state: str) -> InternalError:
+    """What SQLAlchemy makes of psycopg's internal errors, which say what they are by a code."""
+    original = sqlite3.InternalError(state)
+    original.sqlstate = state  # type: ignore[attr-defined]
+    return InternalError("SELECT 1", {}, original)
+
+
 class Failing:
     """Fails so many times, then returns 7."""
 
@@ -272,6 +291,8 @@ class Failing:
         operational("disk I/O error"),
         operational("unable to open database file"),
         InterfaceError("SELECT 1", {}, sqlite3.InterfaceError("connection already closed")),
+        PendingRollbackError("Can't reconnect until invalid transaction is rolled back."),
+        internal("25P02"),
     ],
     ids=str,
 )
@@ -301,6 +322,13 @@ def test_what_cannot_succeed_is_not_repeated(database: Database, text: str) -> N
     database.sleep = must_not_wait
     call = Failing(1, operational(text))
     with pytest.raises(StorageUnavailable, match=f"did not take a call: {text}"):
+        database.repeated(call)
+    assert call.calls == 1
+
+
+def test_another_internal_error_is_not_repeated(database: Database) -> None:
+    call = Failing(1, internal("XX001"))
+    with pytest.raises(StorageUnavailable, match="did not take a call: XX001"):
         database.repeated(call)
     assert call.calls == 1
 
@@ -361,6 +389,20 @@ def test_a_trial_is_finished_once_although_the_database_went_away(database: Data
     assert database.set_trial_state_values(claim.trial_id, TrialState.COMPLETE, [0.5])
     assert failed
     assert database.get_trial(claim.trial_id).value == 0.5
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_a_study_is_deleted_although_the_database_went_away(database: Database, after: bool) -> None:
+    study_id = new_study(database)._study_id
+    fail_next_commits(database, 1, after=after)
+    database.delete_study(study_id)
+    assert database.get_all_studies() == []
+
+
+def test_a_study_that_is_not_there_is_not_deleted(database: Database) -> None:
+    with pytest.raises(KeyError):
+        database.delete_study(7)
+    assert database.create_new_study([StudyDirection.MAXIMIZE], "mnist") == 1
 
 
 def test_finishing_a_finished_trial_is_refused_where_no_answer_was_lost(database: Database) -> None:
