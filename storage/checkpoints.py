@@ -7,6 +7,7 @@ can only write beside the files of the trial's next owner, never over them.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
@@ -18,6 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from storage.errors import StorageUnavailable
 from storage.files import replacing
 
 logger = logging.getLogger(__name__)
@@ -85,13 +87,22 @@ class TrialCheckpoints:
             file.unlink(missing_ok=True)
 
     def load(self) -> Checkpoint | None:
-        """Return the newest checkpoint that is whole and this trial's; what is not is set aside."""
+        """Return the newest checkpoint that is whole and this trial's; what is not is set aside.
+
+        Raises:
+            StorageUnavailable: one cannot be read now, and is left as it is.
+        """
         for file in self._newest_first():
             try:
                 return self._read(file)
             except FileNotFoundError:
                 continue  # its owner has a newer one
             except (OSError, ValueError) as error:
+                if isinstance(error, OSError) and error.errno != errno.EIO:
+                    raise StorageUnavailable(
+                        f"the checkpoint {file} cannot be read: {error.strerror or error}. Mend that and give the same"
+                        " command again."
+                    ) from error
                 logger.warning("checkpoint %s is set aside: %s", file, error)
                 with suppress(OSError):
                     os.replace(file, file.with_suffix(".damaged"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from storage import checkpoints
 from storage.checkpoints import FORMAT, KEPT, Checkpoint, TrialCheckpoints, remove_checkpoints_of
+from storage.errors import StorageUnavailable
 
 CONTENT = b"weights\nand more"
 
@@ -93,6 +95,36 @@ def test_all_that_are_damaged_are_set_aside_and_the_trial_begins_anew(tmp_path: 
     of(tmp_path).remove()
     assert not (tmp_path / "7").exists()
     of(tmp_path).remove()
+
+
+def test_one_that_cannot_be_read_just_now_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = of(tmp_path)
+    for epochs in (1, 2):
+        mine.save(claim=1, epochs=epochs, content=b"%d" % epochs)
+    with monkeypatch.context() as context:
+
+        def read(_file: Path) -> bytes:
+            raise OSError(errno.EMFILE, "Too many open files")
+
+        context.setattr(Path, "read_bytes", read)
+        with pytest.raises(StorageUnavailable, match=r"epochs-2.checkpoint cannot be read: Too many open files"):
+            mine.load()
+    assert mine.load() == Checkpoint(2, b"2")
+
+
+def test_one_on_a_bad_sector_is_set_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mine, read = of(tmp_path), Path.read_bytes
+    for epochs in (1, 2):
+        mine.save(claim=1, epochs=epochs, content=b"%d" % epochs)
+
+    def damaged(file: Path) -> bytes:
+        if "epochs-2" in file.name:
+            raise OSError(errno.EIO, "Input/output error")
+        return read(file)
+
+    monkeypatch.setattr(Path, "read_bytes", damaged)
+    assert mine.load() == Checkpoint(1, b"1")
+    assert "claim-1-epochs-2.damaged" in names(tmp_path)
 
 
 def test_checkpoints_of_trials_that_are_over_are_swept_and_no_others(tmp_path: Path) -> None:
