@@ -154,13 +154,24 @@ class Claims:
         study_id: the study's id there.
         owner: the name under which trials are claimed.
         clock: seconds since 1970. It says when trials were worked on, to people; no lease hangs on it.
+        known_by: user attributes that the study has for good. SQLite gives the id of a deleted study to the next one,
+            which has others.
     """
 
-    def __init__(self, ledger: Ledger, study_id: int, owner: str, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        study_id: int,
+        owner: str,
+        clock: Callable[[], float] = time.time,
+        *,
+        known_by: Mapping[str, Any] | None = None,
+    ) -> None:
         self._ledger = ledger
         self._study_id = study_id
         self.owner = owner
         self._clock = clock
+        self._known_by = dict(known_by or {})
 
     def set_budget(self, trials: int) -> None:
         """Set the study's total of finished trials, and forgive the failures so far."""
@@ -208,7 +219,7 @@ class Claims:
         try:
             rows.lock()
         except KeyError:
-            raise StudyDeleted("the study was deleted while it ran. Start it anew with the same command.") from None
+            raise _deleted() from None
         unfinished = rows.unfinished()
         mine = [claim for claim, _ in _running(unfinished) if claim.id == claim_id]
         if mine:
@@ -249,6 +260,10 @@ class Claims:
             rows.set_user_attr(claim.trial_id, WORKER_KEY, claim.owner)
             rows.set_study_system_attr(BEGUN_KEY, now)
         return claim
+
+    def unfinished(self) -> set[int]:
+        """Return the numbers of the trials that run or wait now."""
+        return {row.number for row in self._reading(lambda rows: rows.unfinished())}
 
     def beat(self, claim: Claim) -> None:
         """Show that the owner of a claim is alive.
@@ -354,11 +369,18 @@ class Claims:
         return [claim.number for claim in mine if self.put_back(claim, reason, why)]
 
     def standing(self) -> Standing:
-        """Return where the study stands."""
+        """Return where the study stands.
+
+        Raises:
+            StudyDeleted: another study has its id.
+        """
         return self._reading(self._standing)
 
     def _standing(self, rows: Rows) -> Standing:
-        return Standing(**asdict(rows.counts()), budget=int(rows.study_user_attrs().get(BUDGET_KEY, 0)))
+        attrs = rows.study_user_attrs()
+        if any(attrs.get(key) != value for key, value in self._known_by.items()):
+            raise _deleted()
+        return Standing(**asdict(rows.counts()), budget=int(attrs.get(BUDGET_KEY, 0)))
 
     def _require_no_streak(self, rows: Rows) -> None:
         since = int(rows.study_system_attrs().get(FORGIVEN_KEY, 0))
@@ -377,6 +399,10 @@ class Claims:
             f"the last {place} trials failed, so the study ends here. The last one, trial {number}: {reason}. Mend the"
             " cause and give the same command again."
         )
+
+
+def _deleted() -> StudyDeleted:
+    return StudyDeleted("the study was deleted while it ran. Start it anew with the same command.")
 
 
 def _running(unfinished: list[TrialRow]) -> list[tuple[Claim, int]]:

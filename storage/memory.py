@@ -117,6 +117,9 @@ class MemoryRows:
     def study_system_attrs(self) -> Mapping[str, Any]:
         return self._storage.get_study_system_attrs(self._study_id)
 
+    def set_study_user_attr(self, key: str, value: Any) -> None:
+        self._storage.set_study_user_attr(self._study_id, key, value)
+
     def set_study_system_attr(self, key: str, value: Any) -> None:
         self._storage.set_study_system_attr(self._study_id, key, value)
 

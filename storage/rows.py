@@ -109,6 +109,9 @@ class Rows(Protocol):
     def study_system_attrs(self) -> Mapping[str, Any]:
         """Return the study's system attributes."""
 
+    def set_study_user_attr(self, key: str, value: Any) -> None:
+        """Set a user attribute of the study."""
+
     def set_study_system_attr(self, key: str, value: Any) -> None:
         """Set a system attribute of the study."""
 
@@ -253,6 +256,9 @@ class SqlRows(SqlTrials):
 
     def study_system_attrs(self) -> Mapping[str, Any]:
         return self._study_attrs(models.StudySystemAttributeModel)
+
+    def set_study_user_attr(self, key: str, value: Any) -> None:
+        _set_attr(self._session, models.StudyUserAttributeModel, {"study_id": self._study_id, "key": key}, value)
 
     def set_study_system_attr(self, key: str, value: Any) -> None:
         _set_attr(self._session, models.StudySystemAttributeModel, {"study_id": self._study_id, "key": key}, value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import optuna
 from optuna.study import StudyDirection
@@ -41,7 +42,7 @@ def _spec_of(database: Database, study_id: int, name: str) -> StudySpec | None:
         raise SpecMismatch(
             f"study {name!r} has trials but no spec: another program made it. Take STUDY=another for a new study."
         )
-    # Its making was cut short before the spec, which comes last: it is made anew.
+    # Its making was cut short before its attributes: it is made anew.
     return None
 
 
@@ -74,15 +75,31 @@ def create_or_load(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             study.set_metric_names(["validation accuracy"])  # what the dashboard writes at its axes
-        database.set_study_user_attr(study_id, attributes.DATA, describe())
-        database.set_study_user_attr(study_id, attributes.FINGERPRINT, spec.fingerprint)
-        database.set_study_user_attr(study_id, attributes.UID, uuid.uuid4().hex)
-        database.set_study_user_attr(study_id, attributes.FIRST, [dict(one) for one in first])
-        # Last: a study with a spec is whole.
-        database.set_study_user_attr(study_id, attributes.SPEC, spec.model_dump(mode="json"))
-    else:
-        spec.require_same(stored, name)
-    return study, stored is None
+        recorded = {
+            attributes.DATA: describe(),
+            attributes.FINGERPRINT: spec.fingerprint,
+            attributes.UID: uuid.uuid4().hex,
+            attributes.FIRST: [dict(one) for one in first],
+            attributes.SPEC: spec.model_dump(mode="json"),
+        }
+        if database.repeated(lambda: _record(database, study_id, recorded)):
+            return study, True
+        stored = StudySpec.stored(database.get_study_user_attrs(study_id)[attributes.SPEC])
+    spec.require_same(stored, name)
+    return study, False
+
+
+def _record(database: Database, study_id: int, recorded: Mapping[str, Any]) -> bool:
+    """Record what makes a new study, all at once; return False where another launcher has made it since."""
+    with database.rows(study_id, write=True) as rows:
+        rows.lock()
+        found = rows.study_user_attrs()
+        if attributes.SPEC in found:
+            # Repeated after a lost answer, it finds its own.
+            return bool(found[attributes.UID] == recorded[attributes.UID])
+        for key, value in recorded.items():
+            rows.set_study_user_attr(key, value)
+        return True
 
 
 def _create(database: Database, name: str) -> int:

@@ -27,6 +27,7 @@ from storage.claims import (
     GivenUp,
     LeaseWatch,
     StudyDeleted,
+    Thaw,
     TooManyFailures,
     owner_name,
 )
@@ -284,6 +285,37 @@ def test_a_finished_trial_is_not_put_back(ledger: Kept) -> None:
     finish(ledger, claim)
     assert not claims.put_back(claim, "interrupted")
     assert trials(ledger)[0].state == TrialState.COMPLETE
+
+
+def test_a_worker_of_a_deleted_study_takes_nothing_from_the_one_that_has_its_id_now(database: Database) -> None:
+    first = new_study(database, budget=9)
+    database.set_study_user_attr(first._study_id, "uid", "first")
+    known = Claims(database, first._study_id, "of the first", known_by={"uid": "first"})
+    held = claimed(known)
+    assert known.standing().running == 1
+    database.delete_study(first._study_id)
+    with pytest.raises(StudyDeleted, match="was deleted while it ran"):
+        known.standing()
+    second = new_study(database, budget=9)
+    database.set_study_user_attr(second._study_id, "uid", "second")
+    assert second._study_id == first._study_id  # SQLite gives it again
+    mine = claimed(second)
+    assert mine.trial_id == held.trial_id
+    for call in (known.next, known.standing, lambda: known.next(Thaw(0))):
+        with pytest.raises(StudyDeleted, match="Start it anew with the same command"):
+            call()
+    with pytest.raises(ClaimLost):
+        known.beat(held)
+    assert [claim.owner for claim, _ in second.running()] == ["me"]
+
+
+def test_what_runs_and_what_waits_is_unfinished(ledger: Kept) -> None:
+    claims = new_study(ledger, budget=9)
+    over, runs, waits, frozen = (claimed(claims) for _ in range(4))
+    finish(ledger, over)
+    claims.put_back(waits, "interrupted")
+    claims.put_back(frozen, "frozen", "frozen")
+    assert claims.unfinished() == {runs.number, waits.number, frozen.number}
 
 
 def test_what_a_dead_worker_held_is_put_back_and_nothing_else(ledger: Kept) -> None:

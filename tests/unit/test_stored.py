@@ -1,0 +1,88 @@
+"""A study is made once, whoever begins it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from storage.database import Database
+from storage.errors import SpecMismatch
+from studies import attributes
+from studies.attributes import StudyData
+from studies.spec import Sampler, StrategyChoice, StudySpec
+from studies.stored import create_or_load
+from tests.databases import fresh_database, second_connection
+
+DATA = StudyData(checksum="c", split="s", train=2, validation=1, mean=[0.5], std=[0.25])
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    with fresh_database(tmp_path / "studies.db") as opened:
+        yield opened
+
+
+def spec(*, epochs: int = 3) -> StudySpec:
+    return StudySpec(
+        dataset="mnist", model="models.cnn:CNN", space="core", parameters={}, seed=0, plan_name="cpu", epochs=epochs,
+        train_images=None, validation_images=1, patience=10, sampler=Sampler(), strategy=StrategyChoice(),
+    )  # fmt: skip
+
+
+def attrs(database: Database) -> dict[str, Any]:
+    return database.get_study_user_attrs(database.get_study_id_from_name("mnist"))
+
+
+def test_a_new_study_records_what_it_is_and_another_call_finds_it(database: Database) -> None:
+    study, made = create_or_load(database, "mnist", spec(), lambda: DATA, [{"dropout": 0.5}])
+    assert made
+    assert study.metric_names == ["validation accuracy"]
+    recorded = attrs(database)
+    assert StudySpec.stored(recorded[attributes.SPEC]) == spec()
+    assert (recorded[attributes.DATA], recorded[attributes.FIRST]) == (DATA, [{"dropout": 0.5}])
+    again, made = create_or_load(database, "mnist", spec(), lambda: pytest.fail("it was described again"))
+    assert (again._study_id, made) == (study._study_id, False)
+    assert attrs(database) == recorded
+
+
+@pytest.mark.parametrize("epochs", [3, 50])
+def test_of_two_launchers_that_begin_a_study_together_one_makes_it(database: Database, epochs: int) -> None:
+    with second_connection(database) as other:
+
+        def describe() -> StudyData:
+            # Takes a while, in which another launcher comes first.
+            assert create_or_load(other, "mnist", spec(epochs=50), lambda: DATA)[1]
+            return DATA
+
+        if epochs == 50:
+            assert not create_or_load(database, "mnist", spec(epochs=50), describe)[1]
+        else:
+            with pytest.raises(SpecMismatch, match="epochs"):
+                create_or_load(database, "mnist", spec(epochs=3), describe)
+    assert StudySpec.stored(attrs(database)[attributes.SPEC]).epochs == 50
+
+
+def test_a_study_whose_answer_was_lost_is_this_calls_own(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    repeated = Database.repeated
+
+    def twice(opened: Database, call: Any) -> Any:
+        first, second = repeated(opened, call), repeated(opened, call)
+        assert first == second
+        return second
+
+    with monkeypatch.context() as context:
+        context.setattr(Database, "repeated", twice)
+        context.setattr(Database, "create_new_study", lambda *_: repeated(database, lambda: _created(database)))
+        made = create_or_load(database, "mnist", spec(), lambda: DATA)[1]
+    assert made
+
+
+def _created(database: Database) -> int:
+    from optuna.storages import RDBStorage
+    from optuna.study import StudyDirection
+
+    with database.writing():
+        return RDBStorage.create_new_study(database, [StudyDirection.MAXIMIZE], "mnist")
