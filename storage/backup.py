@@ -214,7 +214,9 @@ def _count_trials(rows: Connection) -> dict[str, int]:
 def _copy_checkpoints(source: Path, target: Path) -> dict[str, File]:
     """Copy what checkpoints there are: one that is replaced meanwhile is not missed, its trial goes on from another."""
     copied = {}
-    for file in sorted(source.glob("*/*.checkpoint")):
+    # Not `glob`, which fails where a folder goes while it looks: a trial that ends takes its own along.
+    files = [file for trial in _listed(source) for file in _listed(trial) if file.suffix == ".checkpoint"]
+    for file in files:
         path = f"{CHECKPOINTS}/{file.parent.name}/{file.name}"
         if not _NAMES.fullmatch(path):
             continue
@@ -224,6 +226,13 @@ def _copy_checkpoints(source: Path, target: Path) -> dict[str, File]:
         except FileNotFoundError:
             continue
     return copied
+
+
+def _listed(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def _drop_finished(rows: Connection, folder: Path, files: dict[str, File]) -> dict[str, File]:

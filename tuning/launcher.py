@@ -119,7 +119,8 @@ def tune(options: TuneOptions, home: Home, console: Console) -> int:
     database = open_database(url, create=True)
     study, created = create_or_load(database, name, spec, lambda: describe(dataset, spec), first)
     study.set_user_attr(attributes.LIMITS, options.limits)
-    claims = Claims(database, study._study_id, owner="launcher")
+    uid = study.user_attrs.get(attributes.UID)
+    claims = Claims(database, study._study_id, owner="launcher", known_by={attributes.UID: uid})
     # Without a number, a study that exists keeps its own total, which may have been extended.
     before = study.user_attrs.get(BUDGET_KEY)
     trials = options.trials or before or plan.trials
@@ -296,12 +297,14 @@ class _Launcher:
                     self._progress.stop()
             finally:
                 before = self._interrupts
-                if before:
-                    self._print(
-                        "stopping: running trials go on to the end of their epoch if that is near, and back into the"
-                        f" queue, within {GRACE_S:g} s; Ctrl-C again ends them now"
-                    )
-                self._workforce.end(hurry=lambda: self._interrupts > max(before, 1))
+                try:
+                    if before:
+                        self._print(
+                            "stopping: running trials go on to the end of their epoch if that is near, and back into"
+                            f" the queue, within {GRACE_S:g} s; Ctrl-C again ends them now"
+                        )
+                finally:  # what reads the output may be gone
+                    self._workforce.end(hurry=lambda: self._interrupts > max(before, 1))
         return self._conclude()
 
     @contextmanager
@@ -417,8 +420,8 @@ class _Launcher:
             TuningError: the study cannot go on.
         """
         while not self._stopping():
-            self._progress.update()
             standing = self._claims.standing()
+            self._progress.update()
             if standing.done and not standing.running:
                 return
             self._workforce.tend()

@@ -200,8 +200,9 @@ class Objective:
     def tidy(self) -> None:
         """Remove what killed workers left: half-written artifacts, and checkpoints of trials that are over."""
         self._artifacts.sweep()
-        trials = self._study.get_trials(deepcopy=False)
-        remove_checkpoints_of(self._checkpoints, {trial.number for trial in trials if trial.state.is_finished()})
+        over = {trial.number for trial in self._study.get_trials(deepcopy=False) if trial.state.is_finished()}
+        # This process may remember as over what was not recorded so, and goes on elsewhere: see `Endings.mistaken`.
+        remove_checkpoints_of(self._checkpoints, over - self._claims.unfinished())
 
     def _end(self, claim: Claim, checkpoints: TrialCheckpoints) -> Ending:
         """Return how a frozen trial ends that is not wanted any more; keep its curve."""

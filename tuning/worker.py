@@ -22,13 +22,13 @@ import time
 import traceback
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import IO, TYPE_CHECKING, Any, NoReturn
+from typing import IO, TYPE_CHECKING, Any
 
 import optuna
 
 from storage.artifacts import Artifacts
 from storage.claims import OUT_OF_MEMORY, Claim, Claims, LeaseWatch, owner_name
-from storage.database import open_database
+from storage.database import PATIENCE_S, Database, open_database
 from storage.errors import BadInput, ClaimLost, StorageUnavailable, TuningError
 from storage.settings import STORAGE_VARIABLE, Home
 from studies import attributes
@@ -107,10 +107,11 @@ class WorkerOptions:
 def work(options: WorkerOptions) -> int:
     """Run trials until none is left or a stop is asked for; return the exit status.
 
-    SIGTERM and SIGINT end it after the running step, its trial put back into the queue; the second one ends it at once.
+    SIGTERM and SIGINT end it after the running step, its trial put back into the queue; the second one ends it at once,
+    unless it has a launcher.
     """
     stop, ready = threading.Event(), threading.Event()
-    _stop_on_signals(stop, ready)
+    _stop_on_signals(stop, ready, impatient=not options.supervised)
     launcher = _Launcher(options.supervised, stop, ready)
     if options.go:
         launcher.go()
@@ -128,10 +129,12 @@ def work(options: WorkerOptions) -> int:
     return 130 if stop.is_set() else status
 
 
-def _stop_on_signals(stop: threading.Event, ready: threading.Event) -> None:
+def _stop_on_signals(stop: threading.Event, ready: threading.Event, *, impatient: bool) -> None:
     def on_signal(_number: int, _frame: object) -> None:
         # A worker that is not ready yet holds no trial, and may be deep in a preflight.
-        if stop.is_set() or not ready.is_set():
+        # Where all processes of a service are sent the signal, a worker gets it from its launcher once more; a
+        # launcher that cannot wait kills.
+        if not ready.is_set() or (stop.is_set() and impatient):
             os._exit(130)
         stop.set()
 
@@ -203,13 +206,16 @@ class _Worker:
         self._options = options
         self._stop = stop
         self._launcher = launcher
-        self._database = open_database(options.storage_url)
+        # Who started this process has had the study open: if it is away, it comes back.
+        patience_s = PATIENCE_S if options.supervised or options.go else 0.0
+        self._database = _open_patiently(options.storage_url, patience_s)
         study = find_study(self._database, options.study)
         self._spec = StudySpec.stored(study.user_attrs.get(attributes.SPEC))
         self._limits: Limits = {**DEFAULT_LIMITS, **study.user_attrs.get(attributes.LIMITS, {})}
         self._study = study
         owner = options.claim.owner if options.claim is not None else owner_name()
-        self._claims = Claims(self._database, self._study._study_id, owner)
+        uid = study.user_attrs.get(attributes.UID)
+        self._claims = Claims(self._database, study._study_id, owner, known_by={attributes.UID: uid})
         strategy = make_strategy(self._spec, load_strategy(self._spec.strategy.name, options.strategy_file))
         self._course = Course(self._study, self._spec, strategy, self._claims)
         self._watch = LeaseWatch(self._claims)
@@ -245,6 +251,7 @@ class _Worker:
             # The threads were that trial's.
             self._endings.settle()
             self._start_again(self._options.own_threads or self._options.threads, claim=None)
+            return 0
         began_bytes = resident_bytes()
         trials_run = 0
         while not self._stop.is_set() and not self._launcher.leaving.is_set():
@@ -258,8 +265,8 @@ class _Worker:
                 # Perhaps just the trial whose end was not recorded, which this process remembers as over.
                 self._claims.put_back(taken.claim, "interrupted")
             elif taken is not None:
-                if not taken.ends:
-                    self._continue_with_its_threads(taken.claim)
+                if not taken.ends and not self._continue_with_its_threads(taken.claim):
+                    return 0
                 trials_run += 1
                 if self._run_trial(objective, taken) == OUT_OF_MEMORY:
                     return RENEWED
@@ -270,7 +277,8 @@ class _Worker:
                 return 0
             else:
                 self._watch.put_back_expired()
-                self._stop.wait(IDLE_S)
+                # Not `stop.wait`: a signal that came just then would set the event inside its own lock, for ever.
+                time.sleep(IDLE_S)
         return 0
 
     def _renew(self) -> int:
@@ -384,10 +392,11 @@ class _Worker:
                 self._renew()
             os._exit(RENEWED)
 
-    def _continue_with_its_threads(self, claim: Claim) -> None:
+    def _continue_with_its_threads(self, claim: Claim) -> bool:
         """Become a worker with the trial's number of threads if it has a checkpoint made with another.
 
-        Another number of threads gives other weights, in the last digits, and after an epoch in all.
+        Another number of threads gives other weights, in the last digits, and after an epoch in all. Return whether
+        this process has the trial still.
         """
         trial = self._database.get_trial(claim.trial_id)
         threads = trial.user_attrs.get(attributes.THREADS)
@@ -395,14 +404,35 @@ class _Worker:
         if begun and threads is not None and threads != self._options.threads:
             self._endings.settle()
             self._start_again(threads, claim=claim)
+            return False
+        return True
 
-    def _start_again(self, threads: int, *, claim: Claim | None) -> NoReturn:
-        # The same process with another program image: the launcher, the claim and its owner stay what they are.
-        self._launcher.hand_over()
+    def _start_again(self, threads: int, *, claim: Claim | None) -> None:
+        """Become a fresh worker, or put the claim back and return if a stop was asked for: the other would not know.
+
+        The same process with another program image: the launcher, the claim and its owner stay what they are.
+        """
         arguments = self._options.arguments(threads=threads, claim=claim)
         other = cpu_environment(threads, os.environ) if threads != self._options.threads else {}
         environment = {**os.environ, **other, STORAGE_VARIABLE: self._options.storage_url}
+        if self._stop.is_set():
+            if claim is not None:
+                self._claims.put_back(claim, "interrupted")
+            return
+        self._launcher.hand_over()
         os.execve(sys.executable, [sys.executable, "-m", "tuning", "worker", *arguments], environment)
+
+
+def _open_patiently(url: str, patience_s: float) -> Database:
+    until = time.monotonic() + patience_s
+    while True:
+        try:
+            return open_database(url)
+        except BadInput as error:
+            if time.monotonic() >= until:
+                raise
+            logger.warning("the database is away, waiting: %s", error)
+            time.sleep(IDLE_S)
 
 
 @contextlib.contextmanager

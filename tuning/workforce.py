@@ -156,6 +156,8 @@ class Workforce:
         command += ["--threads", str(place.threads)]
         command += ["--preflight"] if preflight else []
         slot.owner, slot.error, slot.crash = None, None, None
+        # The folder is the name's: whoever deletes a study of that name in another database removes it.
+        slot.log.parent.mkdir(parents=True, exist_ok=True)
         with slot.log.open("a", encoding="utf-8") as log:
             # A session of its own: the terminal's Ctrl-C reaches the launcher alone, which decides for all.
             slot.process = subprocess.Popen(

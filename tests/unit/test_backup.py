@@ -203,14 +203,16 @@ def test_a_study_deleted_meanwhile_is_no_backup(
 def test_a_checkpoint_that_is_replaced_meanwhile_is_not_missed(
     database: Database, mine: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    glob = Path.glob
+    listed = Path.iterdir
 
-    def and_one_that_is_gone(folder: Path, pattern: str) -> Iterator[Path]:
-        yield from glob(folder, pattern)
-        if "checkpoint" in pattern:
-            yield folder / "3" / "claim-1-epochs-3.checkpoint"
+    def and_one_that_is_gone(folder: Path) -> Iterator[Path]:
+        yield from listed(folder)
+        if folder.name == "3":
+            yield folder / "claim-1-epochs-3.checkpoint"
+        elif folder.parent.name == "checkpoints":
+            yield folder / "9"  # a trial that is over took its folder along
 
-    monkeypatch.setattr(Path, "glob", and_one_that_is_gone)
+    monkeypatch.setattr(Path, "iterdir", and_one_that_is_gone)
     assert len(back_up(database, "mnist", tmp_path / "copy", mine, uid_key="uid").under("checkpoints")) == 2
 
 

@@ -442,3 +442,11 @@ def test_no_process_is_left_even_if_the_database_is_away_at_the_end(tmp_path: Pa
     assert claims.asked == ["worker 0"]
     assert all(process.poll() is not None for process in processes)
     assert not any(slot.alive for slot in workforce.slots)
+
+
+def test_a_worker_starts_although_its_namesakes_deletion_took_the_logs_along(claims: Claims, tmp_path: Path) -> None:
+    reports: list[str] = []
+    workforce = Workforce(claims, [PLACE], ["--study"], {}, tmp_path / "logs" / "mnist", reports.append)
+    workforce.start()
+    workforce.end(hurry=lambda: True)
+    assert (tmp_path / "logs" / "mnist" / "worker-0.log").is_file()

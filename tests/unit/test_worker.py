@@ -1,0 +1,148 @@
+"""A worker between its trials: signals that come at awkward moments, a database that is away when it starts."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from storage.claims import Claims
+from storage.database import Database
+from storage.errors import BadInput
+from storage.settings import Home
+from studies import attributes
+from studies.spec import Sampler, StrategyChoice, StudySpec
+from studies.stored import create_or_load
+from tests.databases import claimed, fresh_database, trials, url_of
+from tests.faults.breaking import moved_away
+from tuning.devices import CPU
+from tuning.worker import WorkerOptions, _Launcher, _open_patiently, _Worker
+
+SPEC = StudySpec(
+    dataset="mnist", model="models.cnn:CNN", space="core", parameters={}, seed=0, plan_name="cpu", epochs=3,
+    train_images=None, validation_images=1, patience=10, sampler=Sampler(), strategy=StrategyChoice(),
+)  # fmt: skip
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    with fresh_database(tmp_path / "studies.db") as opened:
+        data = attributes.StudyData(checksum="c", split="s", train=2, validation=1, mean=[0.5], std=[0.25])
+        study, _ = create_or_load(opened, "mnist", SPEC, lambda: data)
+        Claims(opened, study._study_id, "launcher").set_budget(9)
+        yield opened
+
+
+@pytest.fixture
+def started(database: Database, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The command lines of the programs that took a worker's place."""
+    found: list[list[str]] = []
+    monkeypatch.setattr("tuning.worker.os.execve", lambda _path, arguments, _environment: found.append(arguments))
+    return found
+
+
+@contextlib.contextmanager
+def worker_of(database: Database, home: Path, stop: threading.Event) -> Iterator[_Worker]:
+    ready = threading.Event()
+    ready.set()
+    options = WorkerOptions("mnist", url_of(database), Home(home), None, None, CPU, "float32", threads=1)
+    worker = _Worker(options, stop, _Launcher(False, stop, ready))
+    try:
+        yield worker
+    finally:
+        worker._database.engine.dispose()
+
+
+def test_a_worker_becomes_one_with_the_threads_of_its_trial(
+    database: Database, tmp_path: Path, started: list[list[str]]
+) -> None:
+    with worker_of(database, tmp_path, threading.Event()) as worker:
+        claim = claimed(worker._claims)
+        worker._start_again(4, claim=claim)
+    (arguments,) = started
+    assert arguments[arguments.index("--threads") + 1] == "4"
+    assert claim.id in arguments[arguments.index("--claim") + 1]
+    assert [held.id for held, _ in worker._claims.running()] == [claim.id]
+
+
+def test_a_stop_that_came_before_it_is_not_lost_with_the_program(
+    database: Database, tmp_path: Path, started: list[list[str]]
+) -> None:
+    stop = threading.Event()
+    stop.set()
+    with worker_of(database, tmp_path, stop) as worker:
+        claim = claimed(worker._claims)
+        worker._start_again(4, claim=claim)
+        worker._start_again(1, claim=None)
+    assert started == []
+    (trial,) = trials(database)
+    assert trial.state.name == "WAITING"
+    assert trial.user_attrs["given_up"][0]["class"] == "interrupted"
+
+
+SIGNALLED = """
+import os, signal, sys, threading, time
+from tuning.worker import _stop_on_signals
+stop, ready = threading.Event(), threading.Event()
+_stop_on_signals(stop, ready, impatient=sys.argv[1] == "True")
+if sys.argv[2] == "True":
+    ready.set()
+for _ in range(2):
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(0.05)
+print("the epoch is over", stop.is_set())
+"""
+
+
+@pytest.mark.parametrize(
+    ("impatient", "ready", "goes_on"),
+    [(False, True, True), (True, True, False), (False, False, False), (True, False, False)],
+)
+def test_the_second_signal_ends_a_worker_that_has_no_launcher_at_once(
+    impatient: bool, ready: bool, goes_on: bool
+) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", SIGNALLED, str(impatient), str(ready)], capture_output=True, text=True, timeout=60
+    )
+    assert ended.returncode == (0 if goes_on else 128 + signal.SIGINT)
+    assert ended.stdout == ("the epoch is over True\n" if goes_on else "")
+
+
+def test_a_worker_waits_for_a_database_that_is_away(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "studies.db"
+    with contextlib.ExitStack() as away:
+        away.enter_context(moved_away(file))
+        waited: list[float] = []
+
+        def sleep(seconds: float) -> None:
+            waited.append(seconds)
+            if len(waited) == 3:
+                away.close()
+
+        monkeypatch.setattr("tuning.worker.time.sleep", sleep)
+        opened = _open_patiently(url_of(database), 60.0)
+    assert len(waited) == 3
+    assert trials(opened) == []
+    opened.engine.dispose()
+
+
+def test_its_patience_ends(tmp_path: Path) -> None:
+    os.makedirs(tmp_path / "home")
+    with pytest.raises(BadInput, match="there is no study in"):
+        _open_patiently(f"sqlite:///{tmp_path}/home/studies.db", 0.0)
+
+
+def test_a_worker_without_a_launcher_is_told_at_once_that_there_is_no_study(tmp_path: Path) -> None:
+    options: Any = WorkerOptions("mnist", f"sqlite:///{tmp_path}/none.db", Home(tmp_path), None, None, CPU, "f", 1)
+    with pytest.raises(BadInput, match="there is no study in"):
+        _Worker(options, threading.Event(), _Launcher(False, threading.Event(), threading.Event()))
