@@ -173,11 +173,21 @@ class Claims:
         self._clock = clock
         self._known_by = dict(known_by or {})
 
-    def set_budget(self, trials: int) -> None:
-        """Set the study's total of finished trials, and forgive the failures so far."""
-        self._ledger.set_study_user_attr(self._study_id, BUDGET_KEY, trials)
-        number = self._reading(lambda rows: rows.next_number())
-        self._ledger.set_study_system_attr(self._study_id, FORGIVEN_KEY, number)
+    def set_budget(self, trials: int, also: Mapping[str, Any] | None = None) -> None:
+        """Set the study's total of finished trials, and forgive the failures so far.
+
+        Args:
+            trials: the total.
+            also: user attributes of the study that hold for this total alone: set with it, or not at all.
+        """
+
+        def write(rows: Rows) -> None:
+            rows.lock()
+            for key, value in {BUDGET_KEY: trials, **(also or {})}.items():
+                rows.set_study_user_attr(key, value)
+            rows.set_study_system_attr(FORGIVEN_KEY, rows.next_number())
+
+        self._writing(write)
 
     def _reading(self, read: Callable[[Rows], T]) -> T:
         def attempt() -> T:

@@ -128,12 +128,6 @@ class Ledger(Protocol):
     def fence(self, trial_id: int, claim_id: str) -> None:
         """From now on, let this process write to a trial only while it holds the claim."""
 
-    def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:
-        """Set a study's user attribute."""
-
-    def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
-        """Set a study's system attribute."""
-
 
 class SqlTrials:
     """What `Rows` does to one trial, in Optuna's relational schema.

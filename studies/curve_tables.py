@@ -13,7 +13,9 @@ A configuration that a sampler draws is answered by the nearest row that its stu
 
 from __future__ import annotations
 
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -35,6 +37,8 @@ LOG_FROM_RATIO: Final = 100.0
 
 _REQUIRED = ("names", "X", "curves", "higher_is_better")
 _MISSING = ("", "nan")
+# What NumPy lets through of a file whose bytes were changed.
+_DAMAGED: Final = (zipfile.BadZipFile, zlib.error, tokenize.TokenError)
 _LAYOUT = "It needs names (k,), X (n, k), curves (n, R), higher_is_better and, if known, seconds (n, R)."
 
 
@@ -264,7 +268,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise BadInput(f"{path} holds one array, not a table. {_LAYOUT}")
             arrays = {name: archive[name] for name in (*_REQUIRED, "seconds") if name in archive.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except (ValueError, OSError, EOFError, NotImplementedError, *_DAMAGED) as error:
         raise BadInput(f"{path} cannot be read as an .npz without pickled objects: {error}. {_LAYOUT}") from error
     if missing := [name for name in _REQUIRED if name not in arrays]:
         raise BadInput(f"{path} has no {', '.join(missing)}. {_LAYOUT}")

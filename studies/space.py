@@ -199,7 +199,9 @@ class SearchSpace:
         names = list(self.parameters)
         for parent, allowed in parameter.conditions:
             one = self.parameters[parent]
-            wanted = [one.levels.index(value) for value in allowed] if one.levels is not None else list(allowed)
+            # A study may have left the parent fewer choices than the model's condition names.
+            kept = [value for value in allowed if one.levels is None or value in one.levels]
+            wanted = [one.levels.index(value) for value in kept] if one.levels is not None else kept
             numbers = one.numbers_at(np.nan_to_num(points[:, names.index(parent)], nan=0.5))
             result &= active[parent] & np.isin(numbers, wanted)
         return result

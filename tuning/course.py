@@ -23,8 +23,8 @@ from storage.claims import BUDGET_KEY, FIXED_PARAMETERS_KEY, Choice, Claim, Clai
 from studies import attributes
 from studies.space import SearchSpace
 from studies.spec import StudySpec, derive_seed
-from studies.strategies.samplers import make_sampler
-from studies.strategies.strategy import Strategy, Verdict, View, is_frozen, is_running
+from studies.strategies.samplers import SeenBySampler, make_sampler
+from studies.strategies.strategy import Strategy, Verdict, View, is_foreign, is_frozen, is_running
 
 # How often a worker chooses anew at once when others were quicker, before it waits a little.
 MAX_OVERTAKEN = 5
@@ -94,6 +94,11 @@ class Course:
             choice = self._strategy.ask(view)
         if isinstance(choice, Thaw) and view.epochs_left <= 0:
             choice = Start() if view.trials_left else None
+        # What cannot be done is no choice: waiting for it, the study would never end.
+        if isinstance(choice, Start) and not view.trials_left:
+            choice = None
+        if isinstance(choice, Thaw) and all(choice.number != trial.number for trial in view.frozen()):
+            choice = None
         if choice is not None or any(is_running(trial) for trial in view.trials):
             return choice
         if view.trials_left:
@@ -114,17 +119,19 @@ class Course:
         storage = self._study._storage
         attrs = storage.get_study_user_attrs(self._study._study_id)
         space = _space_of(attrs)
-        first = first_parameters(self._spec, space, attrs.get(attributes.FIRST, []), claim.number)
-        if first is not None and attempt == 0:
-            storage.set_trial_system_attr(claim.trial_id, FIXED_PARAMETERS_KEY, first)
+        first = first_configurations(self._spec, space, attrs.get(attributes.FIRST, []))
+        if claim.number < len(first) and attempt == 0:
+            storage.set_trial_system_attr(claim.trial_id, FIXED_PARAMETERS_KEY, first[claim.number])
         if self._strategy.proposes and self._spec.sampler.name == "model":
             seed = derive_seed(self._spec.seed, "sampler", claim.number, attempt)
             sampler: optuna.samplers.BaseSampler = RandomSampler(seed=seed)
         else:
-            sampler = make_sampler(self._spec, space, claim.number, attempt)
+            sampler = make_sampler(
+                self._spec, space, claim.number, attempt, first=len(first), freezes=self._strategy.freezes
+            )
         # A study of its own for each trial: `Study` remembers the trials that its last `ask` or `tell` saw, and no
         # trial here passes through those.
-        study = optuna.load_study(study_name=self._study.study_name, storage=storage, sampler=sampler)
+        study = SeenBySampler(study_name=self._study.study_name, storage=storage, sampler=sampler)
         # The trial was created in a transaction of its own; Optuna's cache learns of it by reading.
         study.get_trials(deepcopy=False)
         sampler.before_trial(study, storage.get_trial(claim.trial_id))
@@ -166,7 +173,7 @@ class Course:
             number, epoch = up_to
             trials[number] = known = copy(trials[number])
             known.intermediate_values = {at: value for at, value in known.intermediate_values.items() if at <= epoch}
-        started = sum(trial.state != TrialState.FAIL for trial in trials)
+        started = sum(trial.state != TrialState.FAIL and not is_foreign(trial) for trial in trials)
         trials_left = max(0, int(attrs.get(BUDGET_KEY, 0)) - started)
         budget = attrs.get(attributes.BUDGET_EPOCHS)
         epochs_left = math.inf
@@ -205,28 +212,22 @@ def spent_epochs(trials: Sequence[FrozenTrial]) -> int:
     return sum(len(trial.intermediate_values) for trial in trials)
 
 
-def first_parameters(
-    spec: StudySpec, space: SearchSpace | None, known_good: Sequence[dict[str, Any]], number: int
-) -> dict[str, Any] | None:
-    """Return what a trial of this number is to have, if it is one of the first.
+def first_configurations(
+    spec: StudySpec, space: SearchSpace | None, known_good: Sequence[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Return what is tried first, each once: the defaults where they come first, then what is known to be good.
 
     Args:
         spec: the study's.
-        space: what is searched.
+        space: what is searched; None where it was not recorded.
         known_good: configurations that the study records.
-        number: of the trial.
     """
-    first = first_configurations(spec, space, known_good) if space is not None else []
-    return first[number] if number < len(first) else None
-
-
-def first_configurations(
-    spec: StudySpec, space: SearchSpace, known_good: Sequence[dict[str, Any]]
-) -> list[dict[str, Any]]:
-    """Return what is tried first, each once: the defaults where they come first, then what is known to be good."""
+    if space is None:
+        return []
     first = [space.defaults] if spec.sampler.default_first else []
     for configuration in map(space.fits, known_good):
-        if configuration not in first:
+        # Of another space, perhaps, nothing of which is in this one.
+        if configuration and configuration not in first:
             first.append(configuration)
     return first
 

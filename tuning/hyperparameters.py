@@ -143,6 +143,24 @@ def _ranged_choice(hyperparameter: Any, choices: tuple[Value, ...], default: Any
     return kt.Choice(name, values, default=chosen, conditions=hyperparameter.conditions)
 
 
+Conditions = dict[str, tuple[Value, ...]]
+
+
+def _either(one: Conditions, other: Conditions) -> Conditions | None:
+    """Return the conditions that hold where those of one or of the other do; None where that takes more than a list."""
+    for weaker, stronger in ((one, other), (other, one)):
+        if all(parent in stronger and set(stronger[parent]) <= set(values) for parent, values in weaker.items()):
+            return weaker
+    differ = [parent for parent in one if one[parent] != other.get(parent)]
+    if one.keys() != other.keys() or len(differ) != 1:
+        return None
+    return {**one, differ[0]: tuple(dict.fromkeys((*one[differ[0]], *other[differ[0]])))}
+
+
+def _in_words(conditions: Conditions) -> str:
+    return " and ".join(f"{name} is {' or '.join(map(str, values))}" for name, values in conditions.items()) or "always"
+
+
 class RangedHyperParameters(keras_tuner.HyperParameters):
     """A model's hyperparameters with the study's ranges; each has its default unless a value is given.
 
@@ -166,12 +184,34 @@ class RangedHyperParameters(keras_tuner.HyperParameters):
         self._require_one_range(hyperparameter)
         self._hps[hyperparameter.name].append(hyperparameter)
         self._space.append(hyperparameter)
-        if not self.is_active(hyperparameter):
-            return None
-        if hyperparameter.name not in self.values:
-            self.values[hyperparameter.name] = self._value_of(hyperparameter)
-        self.active[hyperparameter.name] = hyperparameter
-        return self.values[hyperparameter.name]
+        name = hyperparameter.name
+        is_active = self.is_active(hyperparameter)
+        if is_active and name not in self.values:
+            self.values[name] = self._value_of(hyperparameter)
+        if is_active or name in self.active:
+            self.active[name] = self._with_all_conditions(self.active.get(name, hyperparameter))
+        return self.values[name] if is_active else None
+
+    def _with_all_conditions(self, hyperparameter: Any) -> Any:
+        """Return a hyperparameter as it is active where any of its declarations is."""
+        known = [one.conditions for one in self._hps[hyperparameter.name]]
+        declared = [{c.name: tuple(c.values) for c in conditions} for conditions in known]
+        if isinstance(hyperparameter, kt.Fixed) or all(conditions == declared[0] for conditions in declared):
+            return hyperparameter
+        joined = declared[0]
+        for conditions in declared[1:]:
+            either = _either(joined, conditions)
+            if either is None:
+                raise UnusableParameter(
+                    f"parameter {hyperparameter.name!r} is declared where {_in_words(joined)} and where"
+                    f" {_in_words(conditions)}, which no search space of this kind can say. Give each its own name,"
+                    " with hp.name_scope for example."
+                )
+            joined = either
+        whole = type(hyperparameter).from_config(hyperparameter.get_config())
+        parents = {c.name: type(c) for conditions in known for c in conditions}
+        whole.conditions = [parents[name](name, list(values)) for name, values in joined.items()]
+        return whole
 
     def _require_one_range(self, hyperparameter: Any) -> None:
         # Optuna takes a second range of the same name silently and models both as one.

@@ -125,12 +125,12 @@ def tune(options: TuneOptions, home: Home, console: Console) -> int:
     before = study.user_attrs.get(BUDGET_KEY)
     trials = options.trials or before or plan.trials
     budget_epochs = options.budget_epochs
-    if budget_epochs is None and trials == before:
-        budget_epochs = study.user_attrs.get(attributes.BUDGET_EPOCHS)
-    if budget_epochs is None and (strategy.needs_budget or plan.budget_epochs is not None):
+    epochs_before = study.user_attrs.get(attributes.BUDGET_EPOCHS)
+    if budget_epochs is None and before and epochs_before:
+        budget_epochs = math.ceil(epochs_before * trials / before)
+    elif budget_epochs is None and (strategy.needs_budget or plan.budget_epochs is not None):
         budget_epochs = _budget_epochs(plan, spec, trials)
-    claims.set_budget(trials)
-    study.set_user_attr(attributes.BUDGET_EPOCHS, budget_epochs)
+    claims.set_budget(trials, {attributes.BUDGET_EPOCHS: budget_epochs})
     packs = options.workers_per_device == "auto"
     _print_plan(console, study, spec, trials, budget_epochs, dataset, placements, packs, database)
     if claims.standing().done:

@@ -262,7 +262,7 @@ class Objective:
             result = hypermodel.fit(
                 hp, model, training, validation, seed=seed, callbacks=[pace, report], resume=resume, keeper=keeper
             )
-        except Frozen:
+        except (Frozen, Interrupted, NonFiniteLoss):
             self._record_effort(trial, report, started, model.steps.traces - traces)
             raise
         except optuna.TrialPruned:

@@ -8,6 +8,7 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from storage.claims import DIVERGED, FAILURE_KEY
 from storage.errors import BadInput
 from studies import attributes
 from studies.curve_tables import CurveTable, table_of
@@ -27,6 +28,8 @@ def record(study: optuna.Study, file: Path) -> CurveTable:
     """
     if file.suffix != ".npz":
         raise BadInput(f"--out {file}: must end in .npz.")
+    if not file.absolute().parent.is_dir():
+        raise BadInput(f"--out {file}: there is no folder {file.absolute().parent}. Make it, or give another name.")
     if file.exists():
         raise BadInput(f"--out {file}: is there already. Give another name.")
     spec = StudySpec.stored(study.user_attrs.get(attributes.SPEC))
@@ -39,7 +42,8 @@ def record(study: optuna.Study, file: Path) -> CurveTable:
         curves[row, : len(values)] = values
         # Of each trial its whole time is known: its epochs are alike.
         seconds[row, : len(values)] = float(trial.user_attrs.get(attributes.SECONDS, np.nan)) / max(1, len(values))
-    table = table_of(rows, curves, higher_is_better=True, seconds=seconds)
+    timed = np.isfinite(seconds[np.isfinite(curves)]).all()
+    table = table_of(rows, curves, higher_is_better=True, seconds=seconds if timed else None)
     table.save(file)
     return table
 
@@ -56,5 +60,7 @@ def _whole(study: optuna.Study) -> list[FrozenTrial]:
             )
     if not any(trial.intermediate_values for trial in trials):
         raise BadInput(f"study {study.study_name!r} has no learning curve yet. Run it to its end first.")
-    # What diverged in its first epoch has a curve, too: one without a value.
-    return [trial for trial in trials if trial.params]
+    # What diverged in its first epoch has a curve, too: one without a value. What failed of something else would have
+    # another the next time.
+    told = [t for t in trials if t.state == TrialState.COMPLETE or t.user_attrs.get(FAILURE_KEY) == DIVERGED]
+    return [trial for trial in told if trial.params]

@@ -38,7 +38,7 @@ from studies.spec import StudySpec
 from studies.strategies.chosen import make_strategy
 from studies.strategies.samplers import require_room
 from tuning.compile_cache import cache_environment, seal_compiled
-from tuning.course import Course, Taken
+from tuning.course import Course, Taken, first_configurations
 from tuning.devices import CPU, cpu_environment
 from tuning.endings import Endings
 from tuning.failures import failure_of
@@ -306,7 +306,8 @@ class _Worker:
         if options.preflight:
             found = preflight(hypermodel, spec, data, models)
             logger.info("preflight took %.3f s", found.seconds)
-            require_room(spec, found.space, self._claims.standing().budget)
+            first = first_configurations(spec, found.space, self._study.user_attrs.get(attributes.FIRST, []))
+            require_room(spec, found.space, self._claims.standing().budget, len(first))
             self._study.set_user_attr(attributes.SPACE, found.space.document())
             self._launcher.tell("memory", **peaks())
             self._launcher.tell("preflight", **found.document())

@@ -204,7 +204,8 @@ def _starts_lag(view: View) -> bool:
 
 
 def _seconds_per_epoch(trial: FrozenTrial) -> float:
-    seconds, epochs = trial.user_attrs.get(attributes.SECONDS), len(trial.intermediate_values)
+    # Both are written when a trial is given up; what it reported since is not in its seconds.
+    seconds, epochs = (trial.user_attrs.get(key) for key in (attributes.SECONDS, attributes.EPOCHS))
     return float(seconds) / epochs if seconds and epochs else np.nan
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from optuna.trial import FrozenTrial, TrialState
 
 from storage.claims import Choice, Start, Thaw
+from storage.rows import FROZEN_KEY
 from studies.spec import StudySpec
 from studies.strategies.strategy import Strategy, Verdict, View, is_frozen
 
@@ -45,6 +46,10 @@ class Promotion(Strategy):
         reached = [trial for trial in alive if rung in trial.intermediate_values]
         best = sorted(reached, key=lambda trial: (-trial.intermediate_values[rung], trial.number))
         for trial in best[: len(reached) // self._factor]:
-            if trial.last_step == rung and (is_frozen(trial) or (running and trial.number == running.number)):
-                return running if running and trial.number == running.number else trial
+            if running is not None and trial.number == running.number:
+                if running.last_step == rung:
+                    return running
+            # Not the last report: a trial that goes on from an older checkpoint has reports ahead of it.
+            elif is_frozen(trial) and trial.system_attrs[FROZEN_KEY] == rung:
+                return trial
         return None

@@ -5,29 +5,45 @@ from __future__ import annotations
 import importlib.util
 import math
 import warnings
+from collections.abc import Container
+from copy import copy
 from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.samplers import BaseSampler, CmaEsSampler, GridSampler, QMCSampler, RandomSampler, TPESampler
+from optuna.search_space import IntersectionSearchSpace
+from optuna.trial import FrozenTrial, TrialState
 
 from storage.errors import BadInput
 from studies.space import SearchSpace
 from studies.spec import StudySpec, derive_seed
+from studies.strategies.strategy import is_frozen
 
 
-def make_sampler(spec: StudySpec, space: SearchSpace | None, trial_number: int, attempt: int = 0) -> BaseSampler:
+def make_sampler(
+    spec: StudySpec,
+    space: SearchSpace | None,
+    trial_number: int,
+    attempt: int = 0,
+    *,
+    first: int = 0,
+    freezes: bool = False,
+) -> BaseSampler:
     """Return the sampler of one trial.
 
     Its random stream is derived from the study's seed and the trial's number, so that no two workers draw the same
     configuration and a restart does not repeat the startup trials (one seeded `TPESampler` per process does both).
-    Grid and QMC share the study's seed, and take the point of the trial's number.
+    Grid and QMC share the study's seed, and take the point of the trial's number; QMC draws at random what is not
+    always active, and what is drawn again.
 
     Args:
         spec: the study's.
         space: what is searched; a grid needs it.
         trial_number: of the trial.
         attempt: how often its parameters were drawn before.
+        first: how many trials have configurations of their own: the grid begins after them.
+        freezes: whether the study's strategy freezes trials. Those are seen as PRUNED ones: see `SeenBySampler`.
 
     Raises:
         BadInput: the sampler cannot be had here.
@@ -42,13 +58,20 @@ def make_sampler(spec: StudySpec, space: SearchSpace | None, trial_number: int, 
             case "random":
                 return RandomSampler(seed=seed)
             case "qmc":
-                return _PointOfNumber(trial_number, seed=shared)
+                others = RandomSampler(seed=seed)
+                return others if attempt else _PointOfNumber(trial_number, space, seed=shared, others=others)
             case "grid":
-                return _grid(spec, space, trial_number, shared)
+                return _grid(spec, space, trial_number - first, shared)
             case "cmaes":
-                return CmaEsSampler(
-                    seed=seed, n_startup_trials=spec.sampler.startup_trials, warn_independent_sampling=False
+                found = CmaEsSampler(
+                    seed=seed,
+                    n_startup_trials=spec.sampler.startup_trials,
+                    warn_independent_sampling=False,
+                    # Where few trials are whole, it would learn from nothing else.
+                    consider_pruned_trials=freezes,
                 )
+                found._search_space = IntersectionSearchSpace(include_pruned=freezes)
+                return found
             case "gp":
                 require_sampler(spec)
                 return optuna.samplers.GPSampler(seed=seed, n_startup_trials=spec.sampler.startup_trials)
@@ -71,9 +94,25 @@ def require_sampler(spec: StudySpec) -> None:
 class _PointOfNumber(QMCSampler):
     """Takes the point of a trial's number: Optuna's own count of points is not safe with several workers."""
 
-    def __init__(self, number: int, *, seed: int) -> None:
-        super().__init__(scramble=True, seed=seed, warn_asynchronous_seeding=False, warn_independent_sampling=False)
+    def __init__(self, number: int, space: SearchSpace | None, *, seed: int, others: BaseSampler) -> None:
+        # Optuna's own sampler for the others would have the seed that all trials share.
+        super().__init__(
+            scramble=True,
+            seed=seed,
+            independent_sampler=others,
+            warn_asynchronous_seeding=False,
+            warn_independent_sampling=False,
+        )
         self._number = number
+        parameters = space.parameters.items() if space is not None else ()
+        always = {name: one.distribution for name, one in parameters if not one.conditions}
+        self._always = {name: distribution for name, distribution in always.items() if not distribution.single()}
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: optuna.trial.FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        # Optuna's own is what the first finished trial had: nothing, for as long as none is finished.
+        return self._always or super().infer_relative_search_space(study, trial)
 
     def _find_sample_id(self, study: optuna.Study, search_space: dict[str, BaseDistribution]) -> int:
         return self._number
@@ -95,14 +134,41 @@ class _CellOfNumber(GridSampler):
         storage.set_trial_system_attr(trial._trial_id, "grid_id", self._number % len(self._all_grids))
 
 
+class SeenBySampler(optuna.Study):
+    """A study as its sampler sees it: frozen trials, which wait, are PRUNED ones, whose values so far tell something.
+
+    TPE ranks those by how far they came and what they had there.
+    """
+
+    def _get_trials(
+        self, deepcopy: bool = True, states: Container[TrialState] | None = None, use_cache: bool = False
+    ) -> list[FrozenTrial]:
+        trials = map(_as_pruned, super()._get_trials(deepcopy, None, use_cache))
+        return [trial for trial in trials if states is None or trial.state in states]
+
+
+def _as_pruned(trial: FrozenTrial) -> FrozenTrial:
+    if not is_frozen(trial):
+        return trial
+    shown = copy(trial)
+    shown.state = TrialState.PRUNED
+    return shown
+
+
 def _grid(spec: StudySpec, space: SearchSpace | None, trial_number: int, seed: int) -> BaseSampler:
     if space is None:
         raise BadInput("sampler 'grid' needs the study's search space, which was not recorded. Take STUDY=another.")
     return _CellOfNumber(grid_of(space, spec.sampler.points), trial_number, seed=seed)
 
 
-def require_room(spec: StudySpec, space: SearchSpace, trials: int) -> None:
+def require_room(spec: StudySpec, space: SearchSpace, trials: int, first: int = 0) -> None:
     """Refuse a budget that is larger than the study's grid.
+
+    Args:
+        spec: the study's.
+        space: what is searched.
+        trials: the budget.
+        first: how many trials have configurations of their own, before the grid begins.
 
     Raises:
         BadInput: there are fewer points than trials.
@@ -110,8 +176,12 @@ def require_room(spec: StudySpec, space: SearchSpace, trials: int) -> None:
     if spec.sampler.name != "grid":
         return
     cells = math.prod(len(values) for values in grid_of(space, spec.sampler.points).values())
-    if trials > cells:
-        raise BadInput(f"the grid has {cells} points, {trials} trials were asked for. Give TRIALS={cells} or fewer.")
+    if trials > cells + first:
+        come_first = f" after the {first} that come first" if first else ""
+        raise BadInput(
+            f"the grid has {cells} points{come_first}, {trials} trials were asked for. Give TRIALS={cells + first} or"
+            " fewer."
+        )
 
 
 def grid_of(space: SearchSpace, points: int) -> dict[str, list[Any]]:

@@ -101,6 +101,11 @@ def is_running(trial: FrozenTrial) -> bool:
     return trial.state == TrialState.RUNNING and held is not None and held["id"] is not None and not held.get(ENDS_KEY)
 
 
+def is_foreign(trial: FrozenTrial) -> bool:
+    """Return whether a trial is run by another program, which nobody here counts on."""
+    return trial.state == TrialState.RUNNING and trial.system_attrs.get(CLAIM_KEY) is None
+
+
 def values_of(trial: FrozenTrial) -> list[float]:
     """Return the values after epochs 1, 2, and so on, as far as none is missing."""
     values = trial.intermediate_values

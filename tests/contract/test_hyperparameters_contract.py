@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import math
 from collections.abc import Callable
@@ -229,6 +230,50 @@ def test_what_optuna_cannot_draw_faithfully_is_refused(
 
     with pytest.raises(UnusableParameter, match=says):
         model(answered(new_trial()) if with_trial else ranged())
+
+
+def several(*scopes: tuple[str, list[str]] | None) -> Callable[[Any], None]:
+    def build(hp: Any) -> None:
+        hp.Choice("head", ["a", "b", "c"])
+        hp.Choice("tail", ["a", "b"])
+        for scope in scopes:
+            with hp.conditional_scope(*scope) if scope else contextlib.nullcontext():
+                hp.Float("dropout", 0.0, 0.6, default=0.1)
+
+    return build
+
+
+@pytest.mark.parametrize(
+    ("model", "conditions"),
+    [
+        (several(("head", ["a"]), ("head", ["b"])), (("head", ("a", "b")),)),
+        (several(("head", ["c"]), ("head", ["b"])), (("head", ("c", "b")),)),
+        (several(("head", ["a", "b"]), ("head", ["b"])), (("head", ("a", "b")),)),
+        (several(("head", ["a"]), None), ()),
+        (several(None, ("head", ["b"])), ()),
+        (several(("head", ["b"]), ("head", ["b"])), (("head", ("b",)),)),
+    ],
+)
+def test_a_name_that_is_declared_in_several_scopes_is_active_in_all_of_them(
+    model: Callable[[Any], None], conditions: tuple[Any, ...]
+) -> None:
+    from tuning.hyperparameters import RangedHyperParameters, search_space
+
+    active: dict[str, Any] = {}
+    for head in "abc":
+        hp = RangedHyperParameters({}, {"head": head})
+        model(hp)
+        active.update(hp.active)
+        assert ("dropout" in hp.active) == all(head in values for _, values in conditions)
+    assert search_space(active).parameters["dropout"].conditions == conditions
+
+
+def test_scopes_that_a_search_space_cannot_join_are_refused() -> None:
+    from tuning.hyperparameters import UnusableParameter
+
+    says = "'dropout' is declared where head is a and where tail is b, which no.*Give each its own name"
+    with pytest.raises(UnusableParameter, match=says):
+        several(("head", ["a"]), ("tail", ["b"]))(ranged())
 
 
 def test_a_kind_that_is_unknown_is_refused() -> None:

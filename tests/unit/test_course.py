@@ -27,7 +27,7 @@ from studies.strategies import curve_search
 from studies.strategies.chosen import make_strategy
 from studies.strategies.strategy import Strategy, Verdict, View, is_frozen
 from tests.databases import Kept, claimed, fresh_ledger
-from tuning.course import Course, Taken, _space_of, first_in_words, first_parameters, incumbent, spent_epochs
+from tuning.course import Course, Taken, _space_of, first_configurations, first_in_words, incumbent, spent_epochs
 from tuning.rehearsal import Rehearsal
 from tuning.simulation import Record, Recording, Run, simulate
 from tuning.user_files import load_strategy, parse_strategy
@@ -71,6 +71,7 @@ class Seen:
         workers: int = 1,
         seed: int = 0,
         sampler: str = "model",
+        startup: int = 4,
         storage: Kept | None = None,
         meanwhile: tuple[int, Callable[[Seen], None]] | None = None,
         curves: Hill | None = None,
@@ -80,7 +81,7 @@ class Seen:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.rehearsal = Rehearsal(
             SPACE, R, seed, strategy=StrategyChoice(name=strategy), trials=trials, budget_epochs=budget_epochs,
-            sampler=Sampler(name=sampler, startup_trials=4),
+            sampler=Sampler(name=sampler, startup_trials=startup),
             storage=storage, users=users,
         )  # fmt: skip
         self.curves = curves or Hill()
@@ -684,7 +685,64 @@ def test_first_parameters_that_do_not_fit_into_memory_are_drawn_again_as_others(
 def test_without_a_recorded_space_nothing_is_known_to_be_first() -> None:
     course, _, _ = one_course(first=KNOWN_GOOD)
     spec = course._spec
-    assert first_parameters(spec, None, KNOWN_GOOD, 0) is None
+    assert first_configurations(spec, None, KNOWN_GOOD) == []
+
+
+def test_of_known_configurations_nothing_of_which_is_in_the_space_nothing_comes_first() -> None:
+    course, _, _ = one_course(default_first=False, first=[{"batch_size": 32}])
+    space = _space_of(course._study.user_attrs)
+    assert first_configurations(course._spec, space, [{"batch_size": 32}]) == []
+
+
+def test_a_grid_is_tried_whole_after_what_comes_first() -> None:
+    course, *_ = one_course("none", name="grid", points=1, first=[{"layers": 4}])
+    drawn = [taken(course) for _ in range(4)]
+    assert drawn[0] == {"learning_rate": 0.01, "layers": 2, "optimizer": "adam"}
+    assert drawn[1]["layers"] == 4
+    assert sorted(params["optimizer"] for params in drawn[2:]) == ["adam", "sgd"]
+    assert all(params["layers"] == drawn[2]["layers"] for params in drawn[2:])
+
+
+@pytest.mark.parametrize("name", ["tpe", "cmaes"])
+@pytest.mark.parametrize("strategy", FREEZING)
+def test_a_sampler_learns_from_trials_that_are_frozen(strategy: str, name: str) -> None:
+    learning, random = (
+        [trial.params for trial in Seen(strategy, sampler=name, startup=startup, trials=24, budget_epochs=60).trials]
+        for startup in (4, 1000)
+    )
+    assert learning[:4] == random[:4]
+    assert sum(one != other for one, other in zip(learning, random, strict=True)) >= 8
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_trial_that_another_program_runs_is_nobodys_business(strategy: str) -> None:
+    def ask(seen: Seen) -> None:
+        study = seen.rehearsal.study
+        study._storage.create_new_trial(study._study_id)
+
+    seen = Seen(strategy, trials=6, budget_epochs=20, meanwhile=(3, ask))
+    assert seen.standing.done
+    assert seen.standing.finished == 6
+    assert [trial.state for trial in seen.trials].count(TrialState.RUNNING) == 1
+
+
+class Stubborn(Strategy):
+    """Asks for what cannot be done: another trial where none may be started, or one that is over."""
+
+    freezes = True
+
+    def ask(self, view: View) -> Start | Thaw | None:
+        over = [trial.number for trial in view.trials if trial.state.is_finished()]
+        return Thaw(over[0]) if over and not view.trials_left else Start()
+
+    def decide(self, view: View, trial: FrozenTrial) -> Verdict:
+        return "freeze" if trial.number else "go on"
+
+
+def test_a_study_whose_strategy_wants_what_cannot_be_done_ends() -> None:
+    seen = Seen("mine.py:Stubborn", trials=4, budget_epochs=None, users=Stubborn)
+    assert seen.standing.done
+    assert [trial.state.name for trial in seen.trials] == ["COMPLETE", "PRUNED", "PRUNED", "PRUNED"]
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)

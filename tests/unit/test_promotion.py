@@ -131,6 +131,12 @@ def test_what_was_promoted_still_counts_at_the_rung_that_it_left() -> None:
     assert promotion().ask(ladder.view()) == Start()
 
 
+def test_reports_ahead_of_the_checkpoint_that_a_trial_goes_on_from_keep_it_from_no_promotion() -> None:
+    ladder = Ladder().frozen([0.1], [0.2])
+    ladder.add(TrialState.WAITING, [0.9, 0.95], system={FROZEN_KEY: 1})  # its worker died after the second report
+    assert promotion().ask(ladder.view()) == Thaw(2)
+
+
 def test_what_failed_does_not_hold_a_place_that_another_could_have() -> None:
     ladder = Ladder().failed([0.9]).frozen([0.8], [0.7], [0.6])
     assert promotion().ask(ladder.view()) == Thaw(1)

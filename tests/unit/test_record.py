@@ -8,6 +8,7 @@ import numpy as np
 import optuna
 import pytest
 
+from storage.claims import DIVERGED, FAILURE_KEY, OUT_OF_MEMORY
 from storage.errors import BadInput
 from studies import attributes
 from studies.curve_tables import CurveTable
@@ -48,6 +49,27 @@ def test_a_study_without_pruning_becomes_a_table_with_its_seconds(tmp_path: Path
     assert table.seconds is not None
     np.testing.assert_array_equal(table.seconds[0], [2.0, 2.0, 2.0])
     assert table.params(0) == study.trials[0].params
+
+
+def test_what_diverged_has_a_curve_and_what_failed_of_something_else_has_none(tmp_path: Path) -> None:
+    study = study_of([[0.1, 0.2, 0.3]])
+    for failure, curve in ((DIVERGED, [0.1, 0.15]), (DIVERGED, []), ("lost", [0.2, 0.3]), (OUT_OF_MEMORY, [])):
+        trial = study.ask()
+        trial.suggest_float("learning_rate", 1e-4, 1e-1, log=True)
+        trial.suggest_categorical("optimizer", ["sgd", "adam"])
+        for epoch, value in enumerate(curve, start=1):
+            trial.report(value, epoch)
+        trial.set_user_attr(FAILURE_KEY, failure)
+        study.tell(trial, state=optuna.trial.TrialState.FAIL)
+    table = record(study, tmp_path / "a.npz")
+    assert table.seconds is None  # of what diverged it was not kept
+    expected = [[0.1, 0.2, 0.3], [0.1, 0.15, np.nan], [np.nan] * 3]
+    np.testing.assert_array_equal(CurveTable.load(tmp_path / "a.npz").curves, expected)
+
+
+def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"there is no folder .*none\. Make it, or give another name"):
+        record(study_of([[0.1]]), tmp_path / "none" / "a.npz")
 
 
 def test_a_study_that_was_pruned_is_refused(tmp_path: Path) -> None:

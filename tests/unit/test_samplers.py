@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
+import math
 from typing import Any, Literal, get_args
 
 import optuna
@@ -81,12 +82,11 @@ def test_two_numbers_and_two_seeds_draw_differently(name: Name) -> None:
         value: float = study.ask({"x": FloatDistribution(0, 1)}).params["x"]
         return value
 
-    # The first of QMC's trials has no space yet to take a point of.
     draws = [first_draw(seed, number) for seed in range(5) for number in range(5)]
-    assert len(set(draws)) == (5 if name == "qmc" else 25)
+    assert len(set(draws)) == 25
 
 
-@pytest.mark.parametrize("name", ["tpe", "cmaes", "random"])
+@pytest.mark.parametrize("name", ENDLESS)
 def test_parameters_that_are_drawn_again_are_others(name: Name) -> None:
     def draw(attempt: int) -> float:
         sampler = make_sampler(spec(sampler=Sampler(name=name)), SPACE, 3, attempt)
@@ -132,6 +132,18 @@ def test_points_of_qmc_are_spread_evenly() -> None:
         assert sorted(int(point[name] * 16) for point in points) == list(range(16))
 
 
+def test_qmc_spreads_the_trials_of_a_study_none_of_which_is_finished() -> None:
+    study, always = optuna.create_study(), ("learning_rate", "layers", "head")
+    for number in range(16):
+        study.sampler = make_sampler(spec(sampler=Sampler(name="qmc")), SPACE, number)
+        trial = study.ask()
+        for name in (*always, "dropout"):
+            trial._suggest(name, SPACE.parameters[name].distribution)
+    drawn = [trial.params for trial in study.trials]
+    assert sorted(int((math.log10(params["learning_rate"]) + 4) / 3 * 16) for params in drawn) == list(range(16))
+    assert len({params["dropout"] for params in drawn}) == 16
+
+
 def grid_points(count: int, points: int = 2, seed: int = 0) -> list[dict[str, Any]]:
     study = optuna.create_study()
     for number in range(count):
@@ -167,6 +179,9 @@ def test_a_budget_that_is_larger_than_the_grid_is_refused_before_anything_is_tra
     require_room(grid, SPACE, 16)
     with pytest.raises(BadInput, match=r"the grid has 16 points.*17 trials"):
         require_room(grid, SPACE, 17)
+    require_room(grid, SPACE, 17, first=1)
+    with pytest.raises(BadInput, match=r"16 points after the 2 that come first, 20 trials.*Give TRIALS=18 or fewer"):
+        require_room(grid, SPACE, 20, first=2)
     require_room(spec(), SPACE, 10_000)
 
 

@@ -260,6 +260,20 @@ def test_a_condition_may_be_on_a_number() -> None:
     assert np.isnan(features[1, -1])
 
 
+def test_a_condition_may_name_a_choice_that_the_study_does_not_offer() -> None:
+    space = SearchSpace(
+        {
+            "optimizer": Parameter(CategoricalDistribution(["sgd", "adam"]), "adam"),
+            "weight_decay": Parameter(FloatDistribution(0, 0.1), 0.0, (("optimizer", ("sgd", "adamw")),)),
+            "beta": Parameter(FloatDistribution(0, 1), 0.9, (("optimizer", ("adamw",)),)),
+        }
+    )
+    features = space.features(np.array([[0.1, 0.5, 0.5], [0.9, 0.5, 0.5]]))
+    assert np.isnan(features[:, -2]).tolist() == [False, True]
+    assert np.isnan(features[:, -1]).all()
+    assert set(space.params_at(np.array([0.1, 0.5, 0.5]))) == {"optimizer", "weight_decay"}
+
+
 def test_a_space_without_parameters_has_one_configuration() -> None:
     empty = SearchSpace({})
     assert empty.size == 0
