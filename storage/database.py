@@ -17,6 +17,7 @@ from __future__ import annotations
 import logging
 import os
 import random
+import re
 import sqlite3
 import threading
 import time
@@ -171,7 +172,7 @@ class Database(RDBStorage):
     @property
     def shown_url(self) -> str:
         """The URL without its password."""
-        return self.engine.url.render_as_string(hide_password=True)
+        return shown_url(self.engine.url.render_as_string(hide_password=False))
 
     def _begin_sqlite(self, connection: sqlalchemy.Connection) -> None:
         immediate = getattr(self._writing, "depth", 0) > 0
@@ -435,6 +436,13 @@ class _SameFile:
             raise DisconnectionError("the database's file was moved or replaced")
 
 
+def shown_url(url: str) -> str:
+    """Return a storage's URL without its password, also of one that cannot be read as a URL."""
+    # Up to the last `@`: a password may have others in it that were not escaped.
+    hidden = re.sub(r"(://[^:/@?]*:)[^?]*@", r"\1***@", url)
+    return re.sub(r"([?&](?:ssl)?password=)[^&]*", r"\1***", hidden)
+
+
 def sqlite_file(url: URL) -> Path | None:
     """Return the file of a SQLite URL, or None for another database."""
     if url.get_backend_name() != "sqlite" or not url.database or url.database.startswith("file:"):
@@ -452,11 +460,11 @@ def open_database(url: str, *, create: bool = False) -> Database:
     Raises:
         BadInput: the URL cannot be read or opened, nothing is there, or what is there is not an Optuna database.
     """
-    found = check_storage(url)
-    shown = make_url(url).render_as_string(hide_password=True)
+    found = check_storage(url, create=create)
+    shown = shown_url(url)
     if not found and not create:
         raise BadInput(f"there is no study in {shown!r} yet. Start one first, or give another with --storage.")
-    with _refused(lambda: shown):
+    with _refused(shown):
         file = sqlite_file(make_url(url))
         if file is not None and not found:
             with suppress(OSError):  # to open it will say why
@@ -465,23 +473,23 @@ def open_database(url: str, *, create: bool = False) -> Database:
 
 
 @contextmanager
-def _refused(shown: Callable[[], str]) -> Iterator[None]:
+def _refused(shown: str) -> Iterator[None]:
     """Turn what goes wrong while a storage is opened into `BadInput`."""
     try:
         yield
     except (ArgumentError, NoSuchModuleError, ImportError, ValueError) as error:
         raise BadInput(
-            f"storage {shown()!r} cannot be opened: {_first_line(error)}. Give a URL like sqlite:///studies.db or"
+            f"storage {shown!r} cannot be opened: {_first_line(error)}. Give a URL like sqlite:///studies.db or"
             " postgresql+psycopg://user@host/name."
         ) from error
     except (DatabaseError, InterfaceError, StorageUnavailable, optuna.exceptions.StorageInternalError) as error:
         cause = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else error
         raise BadInput(
-            f"storage {shown()!r} cannot be opened: {_first_line(cause)}. Check that it exists and can be written, or"
+            f"storage {shown!r} cannot be opened: {_first_line(cause)}. Check that it exists and can be written, or"
             " give another with --storage."
         ) from error
     except RuntimeError as error:  # Optuna's word for a schema of another version
-        raise BadInput(f"storage {shown()!r} is of another Optuna version: {_first_line(error)}") from error
+        raise BadInput(f"storage {shown!r} is of another Optuna version: {_first_line(error)}") from error
 
 
 def _opened(url: str) -> Database:
@@ -497,21 +505,24 @@ def _opened(url: str) -> Database:
     return Database(url)
 
 
-def check_storage(url: str) -> bool:
+def check_storage(url: str, *, create: bool = True) -> bool:
     """Return whether an Optuna database is at a URL; False where an empty one may be made. Changes nothing.
+
+    Args:
+        url: as for `open_database`.
+        create: whether one is to be made where none is.
 
     Raises:
         BadInput: neither: the URL cannot be read, opened or written, or another program's database is there.
     """
-    shown = url
-    with _refused(lambda: shown):
+    shown = shown_url(url)
+    with _refused(shown):
         parsed = make_url(url)
-        shown = parsed.render_as_string(hide_password=True)
         if parsed.get_backend_name() == "sqlite" and (parsed.database or ":memory:") == ":memory:":
             raise BadInput(f"storage {shown!r} lives in one process's memory: workers cannot share it. Name a file.")
         file = sqlite_file(parsed)
         if file is not None and not file.exists():
-            if not os.access(file.parent, os.W_OK | os.X_OK):
+            if create and not os.access(file.parent, os.W_OK | os.X_OK):
                 raise BadInput(
                     f"storage {shown!r} cannot be made: the folder {file.parent.absolute()} is not there or cannot be"
                     " written. Make it, or give another with --storage."

@@ -18,12 +18,11 @@ from typing import Any
 from optuna.storages._rdb import models
 from optuna.trial import TrialState
 from sqlalchemy import Connection, delete, orm, select, update
-from sqlalchemy.engine import make_url
 from sqlalchemy.exc import IntegrityError
 
 from storage.backup import ARTIFACTS, CHECKPOINTS, ROWS, Backup, copy_file, open_rows, refused, verify
 from storage.claims import release
-from storage.database import Database, check_storage, open_database
+from storage.database import Database, check_storage, open_database, shown_url
 from storage.errors import BadInput, TuningError
 from storage.files import replacing, sha256_of, sync_folder
 from storage.rows import SqlRows
@@ -80,10 +79,9 @@ def restore(backup: Backup, url: str, home: Home, *, uid_key: str, name: str | N
 
 
 def _exists(url: str, name: str) -> StudyExists:
-    shown = make_url(url).render_as_string(hide_password=True)
     return StudyExists(
-        f"study {name!r} exists already in {shown!r}. Give another name with --study, or delete it first: tuning delete"
-        f" --study {name}"
+        f"study {name!r} exists already in {shown_url(url)!r}. Give another name with --study, or delete it first:"
+        f" tuning delete --study {name}"
     )
 
 

@@ -12,10 +12,9 @@ import optuna
 import sqlalchemy
 from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.engine import make_url
 
 from storage.claims import BUDGET_KEY, GIVEN_UP_KEY, REASON_KEY, WORKER_KEY
-from storage.database import Database
+from storage.database import Database, shown_url
 from storage.errors import BadInput, unknown_name
 from storage.rows import BEGUN_KEY
 from storage.settings import Home
@@ -151,7 +150,7 @@ def status(study: optuna.Study, storage_url: str, home: Home) -> dict[str, Any]:
     best = best_trial(study)
     return {
         "study": study.study_name,
-        "storage": make_url(storage_url).render_as_string(hide_password=True),
+        "storage": shown_url(storage_url),
         "state": state,
         "trials": {
             "complete": count[TrialState.COMPLETE],

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import shlex
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -213,7 +214,8 @@ class StudySpec(Frozen):
         for path, given, held in _differences(mine, theirs):
             raise SpecMismatch(
                 f"study {study!r} exists with another spec: {path} is {_shown(held)} there, {_shown(given)} here."
-                f" Take STUDY=another for a new study, or remove this one with: tuning delete --study {study}"
+                " Give what it was begun with to go on with it, or take STUDY=another for a new study, or remove this"
+                f" one with: make delete STUDY={shlex.quote(study)}"
             )
 
 

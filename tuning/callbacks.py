@@ -126,6 +126,7 @@ class CheckpointKeeper:
         interval_s: seconds between two checkpoints; the state is kept at the first epoch's end after it.
         stop: set when the worker was asked to stop.
         moved: called with the epochs done after each checkpoint.
+        failed: called with why one could not be written.
         clock: monotonic seconds.
     """
 
@@ -138,8 +139,10 @@ class CheckpointKeeper:
         interval_s: float,
         stop: threading.Event,
         moved: Callable[[int], None],
+        failed: Callable[[str], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._failed = failed
         self._checkpoints = checkpoints
         self._claim = claim
         self._epochs = epochs
@@ -198,6 +201,7 @@ class CheckpointKeeper:
             self._checkpoints.save(claim=self._claim, epochs=state.epochs, content=state.to_bytes())
         except OSError as error:
             logger.warning("no checkpoint after epoch %d: %s", state.epochs, error)
+            self._failed(f"no checkpoint after epoch {state.epochs}: {error.strerror or error}")
             return False
         self._moved(state.epochs)
         return True

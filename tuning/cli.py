@@ -57,6 +57,9 @@ def run(arguments: list[str]) -> int:
     except BrokenPipeError:  # `tuning trials | head`
         sys.stderr.close()
         return 1
+    except OSError as error:  # of a file or a pipe: what is wrong here is for nobody to read in a traceback
+        what = error.filename or "output"
+        return _fail(f"{what}: {error.strerror or error}. Mend that and give the command again.", 1)
 
 
 def _fail_usage(error: typer.TyperException) -> int:

@@ -16,18 +16,24 @@ from dataclasses import dataclass
 from typing import Any
 
 import optuna
+from optuna.distributions import BaseDistribution
 from optuna.samplers import RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from storage.claims import BUDGET_KEY, FIXED_PARAMETERS_KEY, Choice, Claim, Claims, Start, Thaw
+from storage.errors import TuningError
 from studies import attributes
 from studies.space import SearchSpace
 from studies.spec import StudySpec, derive_seed
 from studies.strategies.samplers import SeenBySampler, make_sampler
-from studies.strategies.strategy import Strategy, Verdict, View, is_foreign, is_frozen, is_running
+from studies.strategies.strategy import VERDICTS, Strategy, Verdict, View, is_foreign, is_frozen, is_running
 
 # How often a worker chooses anew at once when others were quicker, before it waits a little.
 MAX_OVERTAKEN = 5
+
+
+class UnusableStrategy(TuningError):
+    """A strategy answered what means nothing; no other worker would be answered better."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +103,8 @@ class Course:
         # What cannot be done is no choice: waiting for it, the study would never end.
         if isinstance(choice, Start) and not view.trials_left:
             choice = None
+        if isinstance(choice, Start) and view.space is not None:
+            self._require_parameters(choice.params, view.space)
         if isinstance(choice, Thaw) and all(choice.number != trial.number for trial in view.frozen()):
             choice = None
         if choice is not None or any(is_running(trial) for trial in view.trials):
@@ -156,7 +164,21 @@ class Course:
         # Reports of a former claim that lie ahead are not yet this one's.
         view = self._view(up_to=(claim.number, epoch))
         trial = view.trials[claim.number]
-        return self._strategy.decide(view, trial) if view.epochs_left > 0 else self._out_of_budget(view, trial)
+        verdict = self._strategy.decide(view, trial) if view.epochs_left > 0 else self._out_of_budget(view, trial)
+        if verdict not in VERDICTS:
+            raise self._unusable(f"decided {verdict!r} and may decide {', '.join(VERDICTS)}")
+        return verdict
+
+    def _require_parameters(self, params: Mapping[str, Any], space: SearchSpace) -> None:
+        for name, value in params.items():
+            if name not in space.parameters or not _is_in(space.parameters[name].distribution, value):
+                raise self._unusable(f"starts a trial with {name} = {value!r}, which is not in the search space")
+
+    def _unusable(self, what: str) -> UnusableStrategy:
+        return UnusableStrategy(
+            f"strategy {self._spec.strategy.name!r} {what}. Mend it, and take STUDY=another: a study goes on with the"
+            " strategy that it was begun with."
+        )
 
     def _out_of_budget(self, view: View, trial: FrozenTrial) -> Verdict:
         best = incumbent(view.trials) is trial
@@ -239,6 +261,13 @@ def first_in_words(spec: StudySpec, space: SearchSpace, known_good: Sequence[dic
         return None
     then = "the defaults, then " if spec.sampler.default_first else ""
     return f"{then}{known} known configuration{'' if known == 1 else 's'}"
+
+
+def _is_in(distribution: BaseDistribution, value: Any) -> bool:
+    try:
+        return distribution._contains(distribution.to_internal_repr(value))
+    except (ValueError, TypeError):
+        return False
 
 
 def _space_of(attrs: Mapping[str, Any]) -> SearchSpace | None:

@@ -21,6 +21,8 @@ CPU = "CPU"
 CORES = "cpu"
 # The CPU threads of a worker that may get others beside it on its GPU, which does the work.
 THREADS_ON_GPU = 4
+# Of one launcher; more are a slip.
+MOST_WORKERS = 1024
 
 
 @dataclass(frozen=True)
@@ -156,11 +158,13 @@ def place_workers(
         environ: the environment that the workers inherit.
 
     Raises:
-        BadInput: a number is below 1, or the two contradict each other.
+        BadInput: a number is below 1 or beyond any machine, or the two contradict each other.
     """
     for flag, number in (("--workers", workers), ("--workers-per-device", per_device)):
         if isinstance(number, int) and number < 1:
             raise BadInput(f"{flag} {number}: must be at least 1. Leave it out for one worker on each device.")
+        if isinstance(number, int) and number > MOST_WORKERS:
+            raise BadInput(f"{flag} {number}: must be at most {MOST_WORKERS}. Leave it out for one on each device.")
     if per_device == "auto":
         if not gpus:
             return [place_worker(cores_as_device(), max(1, cores // (workers or cores)), environ)]

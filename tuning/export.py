@@ -134,10 +134,12 @@ def _chosen(study: optuna.Study, number: int | None) -> FrozenTrial:
 def _nothing_to_export(study: optuna.Study, trials: list[FrozenTrial]) -> TuningError:
     count = Counter(trial.state.name for trial in trials)
     states = ", ".join(f"{number} {state}" for state, number in count.items()) or "no trials at all"
-    more = int(study.user_attrs.get(BUDGET_KEY, 0)) + 10
+    budget = int(study.user_attrs.get(BUDGET_KEY, 0))
+    over = sum(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in trials)
+    more = f"raise TRIALS and tune on, for example to TRIALS={budget + 10}"
+    then = "give its command again" if over < budget else more
     return TuningError(
-        f"study {study.study_name!r} has no COMPLETE trial to export: it has {states}. Wait for one, or raise TRIALS"
-        f" and tune on, for example to TRIALS={more}."
+        f"study {study.study_name!r} has no COMPLETE trial to export: it has {states}. Wait for one, or {then}."
     )
 
 

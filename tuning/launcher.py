@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import shlex
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ from rich.console import Console
 from sqlalchemy.engine import make_url
 
 from storage.claims import BUDGET_KEY, Claims, LeaseWatch, Standing
-from storage.database import Database, open_database, sqlite_file
+from storage.database import Database, open_database, shown_url, sqlite_file
 from storage.errors import BadInput, StorageUnavailable
 from storage.settings import STORAGE_VARIABLE, Home
 from studies import attributes
@@ -49,6 +50,10 @@ from tuning.workforce import GRACE_S, Workforce
 TICK_S = 0.5
 # How many of another study's best configurations are tried first.
 WARM_START_TRIALS = 4
+# More are a slip: nobody sees the end of so many.
+MOST_TRIALS = 1_000_000
+# Of a study's name, as a folder's. File systems take 255 bytes, and what is added to it has some.
+LONGEST_NAME = 200
 # A study of CIFAR-10 with 24 trials and 64 epochs, on 2026-11-20: so many epochs each time that a trial was thawed.
 EPOCHS_A_THAW = 3
 # The strategies that never freeze a trial: each is taken up once.
@@ -85,8 +90,10 @@ def tune(options: TuneOptions, home: Home, console: Console) -> int:
     """
     declaration = _declaration(options)
     dataset_info(declaration.dataset)
-    if options.trials is not None and options.trials < 1:
-        raise BadInput(f"--trials {options.trials}: must be at least 1. Leave it out for the catalog's own.")
+    if options.trials is not None and not 1 <= options.trials <= MOST_TRIALS:
+        raise BadInput(
+            f"--trials {options.trials}: must be from 1 to {MOST_TRIALS:,}. Leave it out for the catalog's own."
+        )
     if options.budget_epochs is not None and options.budget_epochs < 1:
         raise BadInput(f"--budget-epochs {options.budget_epochs}: must be at least 1. Leave it out for the plan's own.")
     gpus = find_gpus()
@@ -98,6 +105,8 @@ def tune(options: TuneOptions, home: Home, console: Console) -> int:
         environ=os.environ,
     )
     name = options.study or declaration.dataset
+    if (length := len(home.logs(name).name.encode())) > LONGEST_NAME:
+        raise BadInput(f"--study: a name of {length} bytes, and at most {LONGEST_NAME} make the name of a folder.")
     url = options.storage or home.database_url
     # A home that is not there yet holds no study, and is not made before all that was given is known to be good.
     if home.root.exists():
@@ -114,16 +123,23 @@ def tune(options: TuneOptions, home: Home, console: Console) -> int:
     if stored is not None:
         spec.require_same(stored, name)
     first = _first(declaration, url, options.from_study)
+    _require_room(options.budget_epochs, options.trials or (plan.trials if stored is None else 1), spec.epochs)
     home.make(home.root)
     dataset = prepare(spec.dataset, home)
     database = open_database(url, create=True)
     study, created = create_or_load(database, name, spec, lambda: describe(dataset, spec), first)
-    study.set_user_attr(attributes.LIMITS, options.limits)
     uid = study.user_attrs.get(attributes.UID)
     claims = Claims(database, study._study_id, owner="launcher", known_by={attributes.UID: uid})
     # Without a number, a study that exists keeps its own total, which may have been extended.
     before = study.user_attrs.get(BUDGET_KEY)
     trials = options.trials or before or plan.trials
+    finished = claims.standing().finished
+    if trials < finished:
+        raise BadInput(
+            f"--trials {trials}: {finished} trials of study {name!r} are finished already, and it is a total. To add"
+            f" {trials}, give {finished + trials}."
+        )
+    study.set_user_attr(attributes.LIMITS, options.limits)
     budget_epochs = options.budget_epochs
     epochs_before = study.user_attrs.get(attributes.BUDGET_EPOCHS)
     if budget_epochs is None and before and epochs_before:
@@ -191,6 +207,20 @@ def _budget_epochs(plan: Plan, spec: StudySpec, trials: int) -> int:
     return max(trials, math.ceil(share * trials * spec.epochs))
 
 
+def _require_room(budget_epochs: int | None, trials: int, epochs: int) -> None:
+    """Refuse a budget of epochs that so many trials cannot keep.
+
+    Raises:
+        BadInput: it is too small.
+    """
+    least = trials + epochs - 1
+    if budget_epochs is not None and budget_epochs < least:
+        raise BadInput(
+            f"--budget-epochs {budget_epochs}: {least} are trained at least, one by each of {trials} trials, and all"
+            f" {epochs} by the best of them. Give {least} or more."
+        )
+
+
 def _first(declaration: Declaration, url: str, from_study: str | None) -> list[dict[str, Any]]:
     """Return the configurations that a new study tries first, after the defaults. Changes nothing.
 
@@ -203,7 +233,12 @@ def _first(declaration: Declaration, url: str, from_study: str | None) -> list[d
     file = sqlite_file(make_url(url))
     if file is not None and not file.exists():
         raise BadInput(f"--from-study {from_study}: there is no study here yet. Leave it out.")
-    return first + best_parameters(find_study(open_database(url), from_study), WARM_START_TRIALS)
+    learned = best_parameters(find_study(open_database(url), from_study), WARM_START_TRIALS)
+    if not learned:
+        raise BadInput(
+            f"--from-study {from_study}: none of its trials has a value yet. Tune it first, or leave this out."
+        )
+    return first + learned
 
 
 def _declaration(options: TuneOptions) -> Declaration:
@@ -396,7 +431,9 @@ class _Launcher:
         if budget is None:
             return trials, trials * self._expected_epochs()
         spent = spent_epochs(self._study.get_trials(deepcopy=False))
-        epochs = max(0, min(budget - spent, trials * self._spec.epochs))
+        # Each trial yet to come trains one, whatever is left.
+        epochs = max(budget - spent, standing.budget - standing.started)
+        epochs = min(max(0, epochs), trials * self._spec.epochs)
         return times_taken_up(standing, epochs, freezes=self._spec.strategy.name not in NEVER_FREEZE), epochs
 
     def _expected_epochs(self) -> float:
@@ -454,8 +491,8 @@ class _Launcher:
         if not standing.done:
             self._print(f"time is up: {_left_over(standing)}; the same command goes on")
         elif best is not None:
-            storage = f" STORAGE='{self._storage}'" if self._storage is not None else ""
-            self._print(f"next: make export STUDY={self._study.study_name}{storage}")
+            storage = f" STORAGE={shlex.quote(shown_url(self._storage))}" if self._storage is not None else ""
+            self._print(f"next: make export STUDY={shlex.quote(self._study.study_name)}{storage}")
         return 0
 
 

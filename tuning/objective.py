@@ -31,7 +31,7 @@ from studies import attributes
 from studies.attributes import Limits
 from studies.spec import StudySpec, derive_seed
 from tuning.callbacks import CheckpointKeeper, Frozen, Interrupted, ReportToTrial, state_of
-from tuning.course import Course, Taken
+from tuning.course import Course, Taken, UnusableStrategy
 from tuning.failures import ERROR, failure_of
 from tuning.hyperparameters import TrialHyperParameters
 from tuning.pace import TellPace
@@ -218,7 +218,7 @@ class Objective:
         trial = self._course.trial(claim)
         try:
             return self._train(trial, claim, checkpoints)
-        except (Frozen, Interrupted, ClaimLost, StorageUnavailable):
+        except (Frozen, Interrupted, ClaimLost, StorageUnavailable, UnusableStrategy):
             raise
         except Exception as error:
             failure, reason = (DIVERGED, str(error)) if isinstance(error, NonFiniteLoss) else failure_of(error)
@@ -245,6 +245,7 @@ class Objective:
             interval_s=self._limits["checkpoint_interval_s"],
             stop=self._stop,
             moved=lambda epochs: self._claims.progressed(claim, epochs),
+            failed=lambda why: self._tell("note", message=f"trial {claim.number}: {why}. It goes on without"),
             clock=self._clock,
         )
         report = ReportToTrial(

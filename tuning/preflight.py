@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -27,6 +28,8 @@ from tuning.hyperparameters import (
     search_space,
 )
 from tuning.objective import TrainingData, make_classifier
+
+logger = logging.getLogger(__name__)
 
 # Steps that are timed, after one that is not because it traces.
 TIMED_STEPS = 3
@@ -165,7 +168,11 @@ def _build(hypermodel: type[ImageClassifier], spec: StudySpec, data: TrainingDat
 
 def _cannot(what: str, hp: RangedHyperParameters, error: Exception) -> str:
     values = ", ".join(f"{name}={value}" for name, value in parameters_of(hp).items())
+    logger.error("the model cannot be %s with %s", what, values, exc_info=error)
+    # Keras wraps what was raised: the first line is its own, the last one often says what was wrong.
     _, reason = failure_of(error)
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    reason += f" ... {lines[-1][:300]}" if len(lines) > 1 else ""
     return f"the model cannot be {what} with {values}: {reason}. Narrow the space, or mend the model."
 
 

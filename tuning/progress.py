@@ -213,8 +213,10 @@ class Progress:
 
     def _running(self, trials: list[FrozenTrial]) -> RenderableType:
         table = Table(box=None, padding=(0, 2), header_style="dim")
-        for title in ("running", "epoch", "val accuracy", "parameters"):
-            table.add_column(title, overflow="ellipsis", no_wrap=True)
+        for title in ("running", "epoch", "val accuracy"):
+            table.add_column(title, no_wrap=True, min_width=len(title))
+        # What does not fit into the terminal is cut here, not there.
+        table.add_column("parameters", overflow="ellipsis", no_wrap=True, ratio=1)
         running = [trial for trial in trials if trial.state == TrialState.RUNNING and WORKER_KEY in trial.user_attrs]
         for trial in running[:SHOWN_RUNNING]:
             step = trial.last_step or 0

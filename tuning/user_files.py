@@ -111,7 +111,7 @@ def load_class(kind: str, name: str, user_file: UserFile | None, parent: Callabl
     sys.modules[module_name] = module
     try:
         specification.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise BadInput(
             f"{user_file.path} cannot be imported: {type(error).__name__}: {error}. Mend the file."
         ) from error

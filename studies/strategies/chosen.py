@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from storage.errors import unknown_name
+from storage.errors import BadInput, unknown_name
 from studies.spec import StudySpec
 from studies.strategies.freeze_thaw import FreezeThaw
 from studies.strategies.promotion import Promotion
@@ -35,4 +35,9 @@ def make_strategy(spec: StudySpec, users: type[Strategy] | None = None) -> Strat
         return _OWN[spec.strategy.name](spec)
     if users is None:
         raise unknown_name("strategy", spec.strategy.name, _OWN)
-    return users(spec)
+    try:
+        return users(spec)
+    except Exception as error:
+        raise BadInput(
+            f"strategy {spec.strategy.name!r} cannot be made: {type(error).__name__}: {error}. Mend the file."
+        ) from error

@@ -194,13 +194,15 @@ def _log_costs(curves: Sequence[Curve], seconds: Points | None, features: Points
 
 
 def _starts_lag(view: View) -> bool:
-    """Return whether fewer trials were started than are due by now, which is when a small budget must not thaw."""
+    """Return whether the trials yet to come need what is left until they are due, so that none may be thawed.
+
+    Not before: a study of many trials may be ended by its time long before its budget is spent.
+    """
     if not view.trials_left or math.isinf(view.epochs_left):
         return False
-    started = sum(trial.state != TrialState.FAIL for trial in view.trials)
     spent = sum(len(trial.intermediate_values) for trial in view.trials)
     budget = spent + max(view.epochs_left, 0.0) + view.trials_left
-    return started / (started + view.trials_left) < spent / (STARTED_BY * budget)
+    return spent + view.trials_left >= STARTED_BY * budget
 
 
 def _seconds_per_epoch(trial: FrozenTrial) -> float:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal, get_args
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -24,6 +24,7 @@ from studies.space import SearchSpace
 from studies.spec import StudySpec
 
 Verdict = Literal["go on", "freeze", "prune"]
+VERDICTS: Final[tuple[Verdict, ...]] = get_args(Verdict)
 
 
 @dataclass(frozen=True)

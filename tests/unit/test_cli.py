@@ -53,7 +53,11 @@ def refused(capsys: pytest.CaptureFixture[str], arguments: list[str], status: in
         ([*TUNE, "--model", "resnett"], "unknown model 'resnett'. Did you mean 'resnet'?"),
         ([*TUNE, "--model", "none.py:Mine"], "there is no file"),
         ([*TUNE, "--space", "cor"], "unknown space 'cor'. Did you mean 'core'?"),
-        ([*TUNE, "--trials", "0"], "--trials 0: must be at least 1"),
+        ([*TUNE, "--trials", "0"], "--trials 0: must be from 1 to 1,000,000"),
+        ([*TUNE, "--trials", "9" * 20], "must be from 1 to 1,000,000"),
+        ([*TUNE, "--trials", "3", "--epochs", "6", "--budget-epochs", "7"], "8 are trained at least, one by each of 3"),
+        ([*TUNE, "--workers", "1000000"], "--workers 1000000: must be at most 1024"),
+        ([*TUNE, "--study", "x" * 300], "--study: a name of 300 bytes, and at most 200"),
         ([*TUNE, "--trials", "many"], "Invalid value for '--trials': Input should be a valid integer"),
         ([*TUNE, "--budget-epochs", "0"], "--budget-epochs 0: must be at least 1"),
         ([*TUNE, "--strategy", "promotoin"], "unknown strategy 'promotoin'. Did you mean 'promotion'?"),
@@ -160,8 +164,8 @@ def test_a_study_with_another_spec_is_refused_by_its_first_difference(
     before = everything(home)
     line = refused(capsys, [*TUNE, "--epochs", "9", "--seed", "5"])
     assert "study 'mnist_sample' exists with another spec: seed is 0 there, 5 here" in line
-    assert "Take STUDY=another" in line
-    assert "tuning delete --study mnist_sample" in line
+    assert "take STUDY=another" in line
+    assert "make delete STUDY=mnist_sample" in line
     assert everything(home) == before
     database.engine.dispose()
 

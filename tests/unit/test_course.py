@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import optuna
@@ -27,7 +27,16 @@ from studies.strategies import curve_search
 from studies.strategies.chosen import make_strategy
 from studies.strategies.strategy import Strategy, Verdict, View, is_frozen
 from tests.databases import Kept, claimed, fresh_ledger
-from tuning.course import Course, Taken, _space_of, first_configurations, first_in_words, incumbent, spent_epochs
+from tuning.course import (
+    Course,
+    Taken,
+    UnusableStrategy,
+    _space_of,
+    first_configurations,
+    first_in_words,
+    incumbent,
+    spent_epochs,
+)
 from tuning.rehearsal import Rehearsal
 from tuning.simulation import Record, Recording, Run, simulate
 from tuning.user_files import load_strategy, parse_strategy
@@ -395,6 +404,21 @@ def test_with_few_epochs_the_default_strategy_leaves_some_to_the_trials_that_sta
     assert max(last_ones) > 2
 
 
+@pytest.mark.parametrize("workers", [1, 4])
+def test_a_budget_that_is_far_away_holds_nothing_back(workers: int) -> None:
+    records = []
+    for trials, budget_epochs in ((10_000, 30_000), (100_000, None)):
+        rehearsal = Rehearsal(
+            SPACE, R, 0, strategy=StrategyChoice(name="freeze_thaw"), sampler=Sampler(), trials=trials,
+            budget_epochs=budget_epochs,
+        )  # fmt: skip
+        records.append(simulate(rehearsal, Hill(), workers=workers, budget=8 * R))
+    near, never = records
+    assert near.trial.tolist() == never.trial.tolist()
+    assert near.epoch.tolist() == never.epoch.tolist()
+    assert (near.epoch == R).sum() > 1
+
+
 # --- The default strategy remembers its latest choice ---
 
 
@@ -743,6 +767,45 @@ def test_a_study_whose_strategy_wants_what_cannot_be_done_ends() -> None:
     seen = Seen("mine.py:Stubborn", trials=4, budget_epochs=None, users=Stubborn)
     assert seen.standing.done
     assert [trial.state.name for trial in seen.trials] == ["COMPLETE", "PRUNED", "PRUNED", "PRUNED"]
+
+
+class Wrong(Strategy):
+    """Answers what means nothing."""
+
+    freezes = True
+    proposes = True
+    params: ClassVar[dict[str, Any]] = {}
+    verdict: Any = "go on"
+
+    def ask(self, view: View) -> Start | Thaw | None:
+        return Start(self.params) if view.trials_left else None
+
+    def decide(self, view: View, trial: FrozenTrial) -> Verdict:
+        verdict: Verdict = self.verdict
+        return verdict
+
+
+@pytest.mark.parametrize("verdict", ["pruned", "maybe", None, True])
+def test_a_verdict_that_is_none_ends_the_study_with_a_word(verdict: Any) -> None:
+    users = type("Users", (Wrong,), {"verdict": verdict})
+    with pytest.raises(UnusableStrategy, match=f"decided {verdict!r} and may decide go on, freeze, prune. Mend it"):
+        Seen("mine.py:Users", users=users)
+
+
+@pytest.mark.parametrize(
+    ("params", "says"),
+    [
+        ({"learning_rate": 5.0}, "learning_rate = 5.0"),
+        ({"optimizer": "lion"}, "optimizer = 'lion'"),
+        ({"foo": 1}, "foo = 1"),
+    ],
+)
+def test_parameters_that_are_not_in_the_space_are_no_trials(params: dict[str, Any], says: str) -> None:
+    course, claims, _ = one_course()
+    course._strategy = type("Users", (Wrong,), {"params": params})(course._spec)
+    with pytest.raises(UnusableStrategy, match=f"starts a trial with {says}, which is not in the search space"):
+        course.next()
+    assert claims.standing().started == 0
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)

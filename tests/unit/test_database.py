@@ -19,7 +19,7 @@ from optuna.trial import Trial, TrialState
 from sqlalchemy.exc import InterfaceError, InternalError, OperationalError, PendingRollbackError
 
 from storage.claims import Claims
-from storage.database import Database, check_storage, open_database, sqlite_file
+from storage.database import Database, check_storage, open_database, shown_url, sqlite_file
 from storage.errors import BadInput, ClaimLost, StorageUnavailable
 from storage.settings import Home
 from tests.databases import fresh_database, new_study
@@ -57,7 +57,6 @@ def rows(file: Path) -> list[str]:
         ("mysql://host/name", "cannot be opened: .*Give a URL like"),
         ("sqlite://", "lives in one process's memory.*Name a file"),
         ("sqlite:///:memory:", "lives in one process's memory.*Name a file"),
-        ("sqlite:////no/such/folder/studies.db", "/no/such/folder is not there or cannot be written. Make it, or"),
         ("sqlite:////proc", "cannot be opened: unable to open database file. Check that it exists"),
         ("postgresql+psycopg://user@127.0.0.1:1/name", "cannot be opened: .*Check that it exists"),
     ],
@@ -66,6 +65,37 @@ def rows(file: Path) -> list[str]:
 def test_a_url_that_cannot_be_used_is_bad_input_with_a_cure(call: Callable[[str], object], url: str, says: str) -> None:
     with pytest.raises(BadInput, match=says):
         call(url)
+
+
+def test_a_folder_that_is_not_there_is_said_to_whom_wants_to_make_a_study_in_it() -> None:
+    url = "sqlite:////no/such/folder/studies.db"
+    for call in (check_storage, lambda url: open_database(url, create=True)):
+        with pytest.raises(BadInput, match=r"/no/such/folder is not there or cannot be written. Make it, or"):
+            call(url)
+    with pytest.raises(BadInput, match=r"there is no study in .* yet. Start one first"):
+        open_database(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql+psycopg://u:s3cret@host:5432/db", "postgresql+psycopg://u:***@host:5432/db"),
+        ("postgresql+psycopg://u:s3cret@host:54x2/db", "postgresql+psycopg://u:***@host:54x2/db"),
+        ("postgresql+psycopg://u:s3@cret@host/db", "postgresql+psycopg://u:***@host/db"),
+        ("postgresql+psycopg://u:s3/cret@host/db", "postgresql+psycopg://u:***@host/db"),
+        ("postgresql+psycopg://u:s3cret@/db?host=/tmp/a@b", "postgresql+psycopg://u:***@/db?host=/tmp/a@b"),
+        (
+            "postgresql+psycopg://host/db?user=u&password=s3cret&x=1",
+            "postgresql+psycopg://host/db?user=u&password=***&x=1",
+        ),
+        ("postgresql+psycopg://u@host/db", "postgresql+psycopg://u@host/db"),
+        ("postgresql+psycopg://host:5432/db", "postgresql+psycopg://host:5432/db"),
+        ("sqlite:////home/a:b@c/studies.db", "sqlite:////home/a:b@c/studies.db"),
+    ],
+)
+def test_a_url_is_shown_without_its_password_whatever_else_is_wrong_with_it(url: str, shown: str) -> None:
+    assert shown_url(url) == shown
+    assert shown_url(shown) == shown
 
 
 def test_a_password_is_not_shown(tmp_path: Path) -> None:

@@ -103,12 +103,11 @@ def test_the_same_spec_is_accepted() -> None:
         ({"parameters": {}}, "parameters.learning_rate is {.*} there, not set here"),
     ],
 )  # fmt: skip
-def test_another_spec_is_refused_with_the_first_difference_and_both_cures(change: dict[str, Any], says: str) -> None:
+def test_another_spec_is_refused_with_the_first_difference_and_its_cures(change: dict[str, Any], says: str) -> None:
     with pytest.raises(SpecMismatch, match=f"study 'mine' exists with another spec: {says}") as refused:
         spec(**change).require_same(spec(), "mine")
-    assert "Take STUDY=another for a new study, or remove this one with: tuning delete --study mine" in str(
-        refused.value
-    )
+    cures = "take STUDY=another for a new study, or remove this one with: make delete STUDY=mine"
+    assert f"Give what it was begun with to go on with it, or {cures}" in str(refused.value)
     assert "\n" not in str(refused.value)
 
 
