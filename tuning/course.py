@@ -10,10 +10,10 @@ and the other frozen ones become PRUNED.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import optuna
 from optuna.distributions import BaseDistribution
@@ -24,16 +24,18 @@ from storage.claims import BUDGET_KEY, FIXED_PARAMETERS_KEY, Choice, Claim, Clai
 from storage.errors import TuningError
 from studies import attributes
 from studies.space import SearchSpace
-from studies.spec import StudySpec, derive_seed
+from studies.spec import STRATEGIES, StudySpec, derive_seed
 from studies.strategies.samplers import SeenBySampler, make_sampler
 from studies.strategies.strategy import VERDICTS, Strategy, Verdict, View, is_foreign, is_frozen, is_running
+
+T = TypeVar("T")
 
 # How often a worker chooses anew at once when others were quicker, before it waits a little.
 MAX_OVERTAKEN = 5
 
 
 class UnusableStrategy(TuningError):
-    """A strategy answered what means nothing; no other worker would be answered better."""
+    """A strategy raised, or answered what means nothing; no other worker would be answered better."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ class Course:
     def _choice(self, view: View) -> Choice | None:
         choice: Choice | None = None
         if view.trials_left or view.epochs_left > 0:
-            choice = self._strategy.ask(view)
+            choice = self._answer(lambda: self._strategy.ask(view))
         if isinstance(choice, Thaw) and view.epochs_left <= 0:
             choice = Start() if view.trials_left else None
         # What cannot be done is no choice: waiting for it, the study would never end.
@@ -164,10 +166,21 @@ class Course:
         # Reports of a former claim that lie ahead are not yet this one's.
         view = self._view(up_to=(claim.number, epoch))
         trial = view.trials[claim.number]
-        verdict = self._strategy.decide(view, trial) if view.epochs_left > 0 else self._out_of_budget(view, trial)
+        if view.epochs_left > 0:
+            verdict = self._answer(lambda: self._strategy.decide(view, trial))
+        else:
+            verdict = self._out_of_budget(view, trial)
         if verdict not in VERDICTS:
             raise self._unusable(f"decided {verdict!r} and may decide {', '.join(VERDICTS)}")
         return verdict
+
+    def _answer(self, ask: Callable[[], T]) -> T:
+        try:
+            return ask()
+        except Exception as error:
+            if isinstance(error, TuningError) or self._spec.strategy.name in STRATEGIES:
+                raise
+            raise self._unusable(f"raised {type(error).__name__}: {error}") from error
 
     def _require_parameters(self, params: Mapping[str, Any], space: SearchSpace) -> None:
         for name, value in params.items():

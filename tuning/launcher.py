@@ -148,6 +148,13 @@ def tune(options: TuneOptions, home: Home, console: Console) -> int:
         budget_epochs = _budget_epochs(plan, spec, trials)
     claims.set_budget(trials, {attributes.BUDGET_EPOCHS: budget_epochs})
     packs = options.workers_per_device == "auto"
+    if options.from_study is not None and not created:
+        console.print(
+            f"--from-study {options.from_study}: study {name!r} was begun already; what it tries first stays as it was",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
     _print_plan(console, study, spec, trials, budget_epochs, dataset, placements, packs, database)
     if claims.standing().done:
         console.print(f"nothing to do: {claims.standing().finished} of {trials} trials are finished")

@@ -792,6 +792,15 @@ def test_a_verdict_that_is_none_ends_the_study_with_a_word(verdict: Any) -> None
         Seen("mine.py:Users", users=users)
 
 
+def test_a_strategy_of_the_users_that_raises_ends_the_study_with_what_it_raised() -> None:
+    def decide(self: Strategy, view: View, trial: FrozenTrial) -> Verdict:
+        raise ZeroDivisionError("by nothing")
+
+    users = type("Users", (Wrong,), {"decide": decide})
+    with pytest.raises(UnusableStrategy, match=r"'mine.py:Users' raised ZeroDivisionError: by nothing. Mend it, and"):
+        Seen("mine.py:Users", users=users)
+
+
 @pytest.mark.parametrize(
     ("params", "says"),
     [
