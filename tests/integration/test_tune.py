@@ -120,7 +120,7 @@ def test_another_spec_is_refused_with_the_first_difference_and_both_cures(tuned:
     finished = tuned.run("tune", *SMALL[:-1], "4", status=2)
     assert "epochs is 3 there, 4 here" in finished.stderr
     assert "STUDY=another" in finished.stderr
-    assert "tuning delete --study mnist_sample" in finished.stderr
+    assert "make delete STUDY=mnist_sample" in finished.stderr
     assert len(finished.stderr.strip().splitlines()) == 1
 
 
