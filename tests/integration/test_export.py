@@ -334,7 +334,12 @@ def test_a_study_without_a_complete_trial_is_refused_with_its_counts(place: Plac
     with pytest.raises(TuningError, match="no COMPLETE trial to export: it has no trials at all"):
         export(place.study, place.home)
     place.study.tell(place.study.ask(), state=optuna.trial.TrialState.FAIL)
-    with pytest.raises(TuningError, match=r"it has 1 FAIL.*TRIALS=14"):
+    with pytest.raises(TuningError, match=r"it has 1 FAIL. Wait for one, or give its command again"):
+        export(place.study, place.home)
+    budget = int(place.study.user_attrs["budget"])
+    for _ in range(budget):
+        place.study.tell(place.study.ask(), state=optuna.trial.TrialState.PRUNED)
+    with pytest.raises(TuningError, match=rf"{budget} PRUNED.*TRIALS={budget + 10}"):
         export(place.study, place.home)
 
 
