@@ -12,7 +12,7 @@ conditions. It is private: `pyproject.toml` caps keras-tuner, and a contract tes
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import keras_tuner
@@ -146,6 +146,11 @@ def _ranged_choice(hyperparameter: Any, choices: tuple[Value, ...], default: Any
 Conditions = dict[str, tuple[Value, ...]]
 
 
+def conditions_of(declared: Iterable[Any]) -> Conditions:
+    """Return KerasTuner's conditions as the values that each parent may have, by its name."""
+    return {condition.name: tuple(condition.values) for condition in declared}
+
+
 def _either(one: Conditions, other: Conditions) -> Conditions | None:
     """Return the conditions that hold where those of one or of the other do; None where that takes more than a list."""
     for weaker, stronger in ((one, other), (other, one)):
@@ -157,7 +162,8 @@ def _either(one: Conditions, other: Conditions) -> Conditions | None:
     return {**one, differ[0]: tuple(dict.fromkeys((*one[differ[0]], *other[differ[0]])))}
 
 
-def _in_words(conditions: Conditions) -> str:
+def conditions_in_words(conditions: Conditions) -> str:
+    """Return where a hyperparameter is active, as one would say it; `always` without conditions."""
     return " and ".join(f"{name} is {' or '.join(map(str, values))}" for name, values in conditions.items()) or "always"
 
 
@@ -195,7 +201,7 @@ class RangedHyperParameters(keras_tuner.HyperParameters):
     def _with_all_conditions(self, hyperparameter: Any) -> Any:
         """Return a hyperparameter as it is active where any of its declarations is."""
         known = [one.conditions for one in self._hps[hyperparameter.name]]
-        declared = [{c.name: tuple(c.values) for c in conditions} for conditions in known]
+        declared = [conditions_of(conditions) for conditions in known]
         if isinstance(hyperparameter, kt.Fixed) or all(conditions == declared[0] for conditions in declared):
             return hyperparameter
         joined = declared[0]
@@ -203,9 +209,9 @@ class RangedHyperParameters(keras_tuner.HyperParameters):
             either = _either(joined, conditions)
             if either is None:
                 raise UnusableParameter(
-                    f"parameter {hyperparameter.name!r} is declared where {_in_words(joined)} and where"
-                    f" {_in_words(conditions)}, which no search space of this kind can say. Give each its own name,"
-                    " with hp.name_scope for example."
+                    f"parameter {hyperparameter.name!r} is declared where {conditions_in_words(joined)} and where"
+                    f" {conditions_in_words(conditions)}, which no search space can say. Give each its own name, with"
+                    " hp.name_scope for example."
                 )
             joined = either
         whole = type(hyperparameter).from_config(hyperparameter.get_config())

@@ -123,7 +123,7 @@ def tune(options: TuneOptions, home: Home, console: Console) -> int:
     if stored is not None:
         spec.require_same(stored, name)
     first = _first(declaration, url, options.from_study)
-    _require_room(options.budget_epochs, options.trials or (plan.trials if stored is None else 1), spec.epochs)
+    _require_enough_epochs(options.budget_epochs, options.trials or (plan.trials if stored is None else 1), spec.epochs)
     home.make(home.root)
     dataset = prepare(spec.dataset, home)
     database = open_database(url, create=True)
@@ -214,7 +214,7 @@ def _budget_epochs(plan: Plan, spec: StudySpec, trials: int) -> int:
     return max(trials, math.ceil(share * trials * spec.epochs))
 
 
-def _require_room(budget_epochs: int | None, trials: int, epochs: int) -> None:
+def _require_enough_epochs(budget_epochs: int | None, trials: int, epochs: int) -> None:
     """Refuse a budget of epochs that so many trials cannot keep.
 
     Raises:

@@ -22,6 +22,8 @@ from studies.spec import StudySpec, derive_seed
 from tuning.failures import failure_of
 from tuning.hyperparameters import (
     RangedHyperParameters,
+    conditions_in_words,
+    conditions_of,
     distribution_of,
     extremes,
     parameters_of,
@@ -134,8 +136,8 @@ def _in_words(hyperparameter: Any) -> str | None:
         words = "one of " + ", ".join(str(choice) for choice in choices)
     elif low is not None and high is not None:
         words = f"{low:g} to {high:g}" + (", log" if getattr(distribution, "log", False) else "")
-    conditions = [f"{c.name} is {' or '.join(map(str, c.values))}" for c in hyperparameter.conditions]
-    return words + (f" (where {' and '.join(conditions)})" if conditions else "")
+    conditions = conditions_of(hyperparameter.conditions)
+    return words + (f" (where {conditions_in_words(conditions)})" if conditions else "")
 
 
 def _require_known_parameters(hypermodel: type[ImageClassifier], spec: StudySpec, data: TrainingData) -> None:
