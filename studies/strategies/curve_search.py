@@ -7,9 +7,11 @@ each decision: a short horizon asks for quick gains, a long one lets late bloome
 ifBO, Rakotoarison et al. 2024, arXiv 2404.16795, section 4.2, which takes the probability to pass; freezing and
 thawing: Swersky et al. 2014, arXiv 1406.3896).
 Half of the thresholds lie a random step above the best value seen, half where the process itself expects its own top
-percent of random configurations. A share of the decisions follows asynchronous successive halving with promotion (Li
-et al. 2020, arXiv 1810.05934), whatever the model believes: all while there are few trials and where values are noisy,
-else few.
+percent of random configurations. The gain counts by the probability that the training does not diverge or fail
+(Gelbart et al. 2014, "Bayesian Optimization with Unknown Constraints", arXiv 1403.5607), which a second process of
+the same kind learns from which trials did: as values alone, those next to the best ones would hide these. A share of
+the decisions follows asynchronous successive halving with promotion (Li et al. 2020, arXiv 1810.05934), whatever the
+model believes: all while there are few trials and where values are noisy, else few.
 
 A study that has gone on for long (PATIENCE) may be one whose early values mislead, which none but long trainings tell.
 From then on, while trials may be started, one in a few is started for what it is expected to be worth at its end, and
@@ -40,7 +42,7 @@ FEW_TRIALS = 8  # below: successive halving on quasi-random starts, the model ha
 NOISY = 0.03  # so much noise, as a share of what the best is above the median, misleads the model
 RULE_SHARE = 0.05  # share of the decisions that follow successive halving where it is not
 RANDOM_STARTS = (0.3, 0.8)  # of the starts by that rule, quasi-random ones: usually, and where it is noisy
-PATIENCE = 6.0  # full trainings' worth of epochs after which a study is no longer young
+PATIENCE = 4.0  # full trainings' worth of epochs after which a study is no longer young
 DEEP_EVERY = (4, 2)  # later: one in so many trials is trained to its end at once, and after twice that long
 DEEP_LATEST = 8  # if it is among so many latest ones: what started in the young study waits as ever
 DEEP_SHARE = 0.4  # of the other decisions: the frozen trial that promises most at the end of its training goes on
@@ -51,6 +53,7 @@ MARGIN = 0.3  # the warp's
 STEPS_ABOVE = (-1.5, 0.3)  # log10 of the random step above the best value, in standard deviations of all values
 SHORTER = 2.2  # 1: the random horizon is log-uniform; above: shorter ones more often (0.5 was clearly worse)
 TOP_SHARE = 0.01  # the other threshold: this share of random configurations passes it at the end
+LOST = 0.25  # what diverged or failed counts as this quantile of all values; at 0 the process shuns its neighbours
 FAR = -5.0  # standard deviations below a threshold, where the expected gain is taken from its tail
 
 
@@ -264,8 +267,9 @@ def _observations(
         epochs += own
     pairs = zip(trials, epochs, strict=True)
     values = np.array([curves[i].values[min(e, len(curves[i].values)) - 1] for i, e in pairs], dtype=float)
-    low = np.min(values, initial=best, where=np.isfinite(values))  # diverged: as bad as the worst that is known
-    z = _warp(np.where(np.isfinite(values), values, low), best, scale)
+    known = np.isfinite(values)
+    lost = float(np.quantile(values[known], LOST)) if known.any() else best
+    z = _warp(np.where(known, values, lost), best, scale)
     return np.array(trials, dtype=np.int64), np.array(epochs, dtype=float), z
 
 
@@ -329,7 +333,7 @@ def _by_model(
     number = np.append(-1 - np.arange(len(fresh)), np.array(offered, dtype=np.int64))
     done = np.append(np.zeros(len(fresh)), [float(len(curves[i].values)) for i in offered])
     asked = _Asked(np.vstack([fresh, x[offered]]), number, done, len(fresh) // 2)
-    promise = _promise(process, asked, horizon, at_end, rng)
+    promise = _promise(process, asked, horizon, at_end, rng) + _log_survival(curves, x, asked, horizon, rng)
     if log_costs is not None:
         promise = promise - np.append(log_costs[0][: len(fresh)], log_costs[1][offered])
     best = int(np.argmax(promise))
@@ -353,6 +357,28 @@ def _promise(process: CurveProcess, asked: _Asked, horizon: int, at_end: bool, r
     threshold = _threshold(process, asked, best, horizon, rng)
     ahead = np.exp(np.log(horizon) * rng.random() ** SHORTER)
     return _log_gain(*process.predict(asked.at(asked.done + ahead, horizon)), threshold)
+
+
+def _log_survival(
+    curves: Sequence[Curve], x: Array, asked: _Asked, horizon: int, rng: np.random.Generator
+) -> Array | float:
+    """Return the logarithm of the probability (n,) that a training neither diverges nor fails until its end.
+
+    0 where no trial did, or every one.
+    """
+    from scipy.special import log_ndtr
+
+    seen = np.array([i for i, c in enumerate(curves) if len(c.values)], dtype=np.int64)
+    seen = np.sort(rng.permutation(seen)[:MAX_POINTS])
+    survived = np.array([np.isfinite(curves[i].values[-1]) for i in seen], dtype=float)
+    mean, spread = survived.mean(), survived.std()
+    if not spread:
+        return 0.0
+    # Not at the epochs where they are: then those at which trials are lost would look dangerous themselves.
+    points, z = CurvePoints(x[seen], np.zeros(len(seen)), seen), (survived - mean) / spread
+    at_end = asked.at(np.full(len(asked.done), float(horizon)), horizon)
+    expected, doubt = CurveProcess(points, z, fit(points, z, rng)).predict(at_end)
+    return np.asarray(log_ndtr((expected - (0.5 - mean) / spread) / doubt))
 
 
 def _log_gain(mean: Array, spread: Array, threshold: float) -> Array:

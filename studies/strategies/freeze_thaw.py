@@ -126,7 +126,7 @@ class FreezeThaw(Strategy):
         return found
 
     def _curve(self, view: View, trial: FrozenTrial, x: Points, *, paused: bool) -> Curve:
-        # What failed, diverged or did not fit, is as bad as can be, however it began.
+        # What failed, diverged or did not fit is lost, however it began.
         values = np.array([np.nan] if trial.state == TrialState.FAIL else values_of(trial))
         frozen = paused or is_frozen(trial)
         runs = not frozen and is_running(trial)
