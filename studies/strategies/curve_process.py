@@ -293,6 +293,10 @@ class CurveProcess:
     def _noise(self) -> float:
         return float(self._hyper.variances[5]) + JITTER
 
+    def alike(self, points: CurvePoints, z: Array) -> CurveProcess:
+        """Return the process with the same hyperparameters where other values are known."""
+        return CurveProcess(points, z, self._hyper)
+
     def predict(self, asked: CurvePoints) -> tuple[Array, Array]:
         """Return mean and standard deviation, both (m,), at m points, without noise."""
         mean, variance = np.empty(len(asked.trial)), self._prior_variance(asked)

@@ -9,7 +9,7 @@ thawing: Swersky et al. 2014, arXiv 1406.3896).
 Half of the thresholds lie a random step above the best value seen, half where the process itself expects its own top
 percent of random configurations. The gain counts by the probability that the training does not diverge or fail
 (Gelbart et al. 2014, "Bayesian Optimization with Unknown Constraints", arXiv 1403.5607), which a second process of
-the same kind learns from which trials did: as values alone, those next to the best ones would hide these. A share of
+the same kernel learns from which trials did: as values alone, those next to the best ones would hide these. A share of
 the decisions follows asynchronous successive halving with promotion (Li et al. 2020, arXiv 1810.05934), whatever the
 model believes: all while there are few trials and where values are noisy, else few.
 
@@ -28,7 +28,7 @@ or 1); the caller's `snap` step makes candidates valid again (round integers, ke
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -36,7 +36,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from studies.strategies.curve_process import Array, CurvePoints, CurveProcess, Indices, fit
+from studies.strategies.curve_process import BLOCK, Array, CurvePoints, CurveProcess, Indices, fit
 
 FEW_TRIALS = 8  # below: successive halving on quasi-random starts, the model has nothing to say yet
 NOISY = 0.03  # so much noise, as a share of what the best is above the median, misleads the model
@@ -333,10 +333,10 @@ def _by_model(
     number = np.append(-1 - np.arange(len(fresh)), np.array(offered, dtype=np.int64))
     done = np.append(np.zeros(len(fresh)), [float(len(curves[i].values)) for i in offered])
     asked = _Asked(np.vstack([fresh, x[offered]]), number, done, len(fresh) // 2)
-    promise = _promise(process, asked, horizon, at_end, rng) + _log_survival(curves, x, asked, horizon, rng)
+    promise = _promise(process, asked, horizon, at_end, rng)
     if log_costs is not None:
         promise = promise - np.append(log_costs[0][: len(fresh)], log_costs[1][offered])
-    best = int(np.argmax(promise))
+    best = _best(promise, _survival(curves, x, asked, process, rng))
     return Choice(start=best) if best < len(fresh) else Choice(thaw=offered[best - len(fresh)])
 
 
@@ -359,26 +359,50 @@ def _promise(process: CurveProcess, asked: _Asked, horizon: int, at_end: bool, r
     return _log_gain(*process.predict(asked.at(asked.done + ahead, horizon)), threshold)
 
 
-def _log_survival(
-    curves: Sequence[Curve], x: Array, asked: _Asked, horizon: int, rng: np.random.Generator
-) -> Array | float:
-    """Return the logarithm of the probability (n,) that a training neither diverges nor fails until its end.
+def _best(promise: Array, log_survival: Callable[[Indices], Array] | None) -> int:
+    """Return where the promise (n,) and the logarithm of the probability to survive are highest together.
 
-    0 where no trial did, or every one.
+    The latter is never positive: what promises less than the best sum so far is not asked for.
+    """
+    if log_survival is None:
+        return int(np.argmax(promise))
+    order = np.argsort(-promise, kind="stable")
+    best, highest = 0, -np.inf
+    for start in range(0, len(order), BLOCK):
+        rows = order[start : start + BLOCK]
+        if promise[rows[0]] <= highest:
+            break
+        sums = promise[rows] + log_survival(rows)
+        if sums.max() > highest:
+            best, highest = int(rows[np.argmax(sums)]), float(sums.max())
+    return best
+
+
+def _survival(
+    curves: Sequence[Curve], x: Array, asked: _Asked, process: CurveProcess, rng: np.random.Generator
+) -> Callable[[Indices], Array] | None:
+    """Return what says of some of those asked how likely their training neither diverges nor fails (logarithms).
+
+    None where no trial did, or every one.
     """
     from scipy.special import log_ndtr
 
     seen = np.array([i for i, c in enumerate(curves) if len(c.values)], dtype=np.int64)
     seen = np.sort(rng.permutation(seen)[:MAX_POINTS])
     survived = np.array([np.isfinite(curves[i].values[-1]) for i in seen], dtype=float)
-    mean, spread = survived.mean(), survived.std()
+    mean, spread = float(survived.mean()), float(survived.std())
     if not spread:
-        return 0.0
+        return None
     # Not at the epochs where they are: then those at which trials are lost would look dangerous themselves.
-    points, z = CurvePoints(x[seen], np.zeros(len(seen)), seen), (survived - mean) / spread
-    at_end = asked.at(np.full(len(asked.done), float(horizon)), horizon)
-    expected, doubt = CurveProcess(points, z, fit(points, z, rng)).predict(at_end)
-    return np.asarray(log_ndtr((expected - (0.5 - mean) / spread) / doubt))
+    known = CurvePoints(x[seen], np.zeros(len(seen)), seen)
+    survivors = process.alike(known, (survived - mean) / spread)
+    middle = (0.5 - mean) / spread
+
+    def log_survival(rows: Indices) -> Array:
+        expected, doubt = survivors.predict(CurvePoints(asked.x[rows], np.zeros(len(rows)), asked.trial[rows]))
+        return np.asarray(log_ndtr((expected - middle) / doubt))
+
+    return log_survival
 
 
 def _log_gain(mean: Array, spread: Array, threshold: float) -> Array:
