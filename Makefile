@@ -169,15 +169,15 @@ setup: $(READY)  ## make .venv; every other target does it by itself
 
 .PHONY: test
 test: $(READY_DEV)  ## every test: [ARGS="-k words"]
-	@.venv/bin/python -m pytest -n auto --dist loadfile $(ARGS)
+	@OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n auto --dist loadfile $(ARGS)
 
 .PHONY: test-fast
 test-fast: $(READY_DEV)  ## the tests that take seconds, without Keras: [ARGS=]
-	@.venv/bin/python -m pytest -n auto tests/unit -m 'not (keras or slow or network or postgres)' $(ARGS)
+	@OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n auto tests/unit -m 'not (keras or slow or network or postgres)' $(ARGS)
 
 .PHONY: test-faults
 test-faults: $(READY_DEV)  ## kill, stop, fill, lock and cut off: nothing may be lost: [ARGS=]
-	@.venv/bin/python -m pytest tests/faults -m 'faults and not slow' $(ARGS)
+	@OMP_NUM_THREADS=1 .venv/bin/python -m pytest tests/faults -m 'faults and not slow' $(ARGS)
 
 .PHONY: soak
 soak: $(READY_DEV)  ## a study of 60 trials under fire for the better part of an hour: [SEED=]
