@@ -3,15 +3,10 @@
 Trials run to milestones, a geometric grid of epochs. Whenever a worker is free, one Gaussian process over (parameters,
 logarithm of the epoch), fitted to the curves so far of all trials, says whether a new configuration or the
 continuation of a frozen trial is expected to gain the most above a threshold within a horizon, both drawn at random for
-each decision: a short horizon asks for quick gains, a long one lets late bloomers be found (after the acquisition of
-ifBO, Rakotoarison et al. 2024, arXiv 2404.16795, section 4.2, which takes the probability to pass; freezing and
-thawing: Swersky et al. 2014, arXiv 1406.3896).
-Half of the thresholds lie a random step above the best value seen, half where the process itself expects its own top
-percent of random configurations. The gain counts by the probability that the training does not diverge or fail
-(Gelbart et al. 2014, "Bayesian Optimization with Unknown Constraints", arXiv 1403.5607), which a second process of
-the same kernel learns from which trials did: as values alone, those next to the best ones would hide these. A share of
-the decisions follows asynchronous successive halving with promotion (Li et al. 2020, arXiv 1810.05934), whatever the
-model believes: all while there are few trials and where values are noisy, else few.
+each decision: a short horizon asks for quick gains, a long one lets late bloomers be found (freezing and thawing:
+Swersky et al. 2014, arXiv 1406.3896; the rest in `curve_acquisition`). A share of the decisions follows asynchronous
+successive halving with promotion (Li et al. 2020, arXiv 1810.05934), whatever the model believes: all while there are
+few trials and where values are noisy, else few.
 
 A study that has gone on for long (PATIENCE) may be one whose early values mislead, which none but long trainings tell.
 From then on, while trials may be started, one in a few is started for what it is expected to be worth at its end, and
@@ -28,7 +23,7 @@ or 1); the caller's `snap` step makes candidates valid again (round integers, ke
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -36,7 +31,14 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from studies.strategies.curve_process import BLOCK, Array, CurvePoints, CurveProcess, Indices, fit
+from studies.strategies.curve_acquisition import (
+    Asked,
+    log_feasibility,
+    log_gain_ahead,
+    log_gain_at_end,
+    most_promising,
+)
+from studies.strategies.curve_process import Array, CurvePoints, CurveProcess, Indices, fit
 
 FEW_TRIALS = 8  # below: successive halving on quasi-random starts, the model has nothing to say yet
 NOISY = 0.03  # so much noise, as a share of what the best is above the median, misleads the model
@@ -50,11 +52,9 @@ REDUCTION = 3.0  # successive halving promotes the best 1 / REDUCTION of those t
 CANDIDATES = 1536  # 512 needed a fifth more epochs, 4,096 as many
 MAX_POINTS = 250  # points of the process: its Cholesky factor stays near 1 ms
 MARGIN = 0.3  # the warp's
-STEPS_ABOVE = (-1.5, 0.3)  # log10 of the random step above the best value, in standard deviations of all values
-SHORTER = 2.2  # 1: the random horizon is log-uniform; above: shorter ones more often (0.5 was clearly worse)
-TOP_SHARE = 0.01  # the other threshold: this share of random configurations passes it at the end
-LOST = 0.25  # what diverged or failed counts as this quantile of all values; at 0 the process shuns its neighbours
-FAR = -5.0  # standard deviations below a threshold, where the expected gain is taken from its tail
+INFEASIBLE = (
+    0.25  # what diverged or failed counts as this quantile of all values: at 0 the process shuns its neighbours
+)
 
 
 @dataclass(frozen=True)
@@ -268,9 +268,16 @@ def _observations(
     pairs = zip(trials, epochs, strict=True)
     values = np.array([curves[i].values[min(e, len(curves[i].values)) - 1] for i, e in pairs], dtype=float)
     known = np.isfinite(values)
-    lost = float(np.quantile(values[known], LOST)) if known.any() else best
-    z = _warp(np.where(known, values, lost), best, scale)
+    low = float(np.quantile(values[known], INFEASIBLE)) if known.any() else best
+    z = _warp(np.where(known, values, low), best, scale)
     return np.array(trials, dtype=np.int64), np.array(epochs, dtype=float), z
+
+
+def _feasible(curves: Sequence[Curve], rng: np.random.Generator) -> tuple[Indices, Array]:
+    """Return trial and 1, or 0 where it diverged or failed (both (n,)), of those that began, at most MAX_POINTS."""
+    begun = np.array([i for i, c in enumerate(curves) if len(c.values)], dtype=np.int64)
+    begun = np.sort(rng.permutation(begun)[:MAX_POINTS])
+    return begun, np.isfinite([curves[i].values[-1] for i in begun]).astype(float)
 
 
 def _warp(values: Array, best: float, scale: float) -> Array:
@@ -293,19 +300,6 @@ def _noise(curves: Sequence[Curve]) -> float:
 def _encode(x: Array, inactive: NDArray[np.bool_]) -> Array:
     """Inactive (NaN): in the middle, with a column of its own that says so."""
     return np.hstack([np.where(np.isnan(x), 0.5, x), np.isnan(x[:, inactive]).astype(float)])
-
-
-@dataclass(frozen=True)
-class _Asked:
-    """What may be chosen: x (n, d), trial (n,), negative if new, epochs done (n,); the first `random` are random."""
-
-    x: Array
-    trial: Indices
-    done: Array
-    random: int
-
-    def at(self, epochs: Array, horizon: int) -> CurvePoints:
-        return CurvePoints(self.x, np.log(np.minimum(epochs, horizon) / horizon), self.trial)
 
 
 def _by_model(
@@ -332,11 +326,12 @@ def _by_model(
     process = CurveProcess(points, z, fit(points, z, rng), _pending(curves, x, horizon))
     number = np.append(-1 - np.arange(len(fresh)), np.array(offered, dtype=np.int64))
     done = np.append(np.zeros(len(fresh)), [float(len(curves[i].values)) for i in offered])
-    asked = _Asked(np.vstack([fresh, x[offered]]), number, done, len(fresh) // 2)
-    promise = _promise(process, asked, horizon, at_end, rng)
+    asked = Asked(np.vstack([fresh, x[offered]]), number, done, len(fresh) // 2)
+    log_gain = log_gain_at_end(process, asked) if at_end else log_gain_ahead(process, asked, horizon, rng)
     if log_costs is not None:
-        promise = promise - np.append(log_costs[0][: len(fresh)], log_costs[1][offered])
-    best = _best(promise, _survival(curves, x, asked, process, rng))
+        log_gain = log_gain - np.append(log_costs[0][: len(fresh)], log_costs[1][offered])
+    begun, feasible = _feasible(curves, rng)
+    best = most_promising(log_gain, log_feasibility(process, asked, x[begun], begun, feasible))
     return Choice(start=best) if best < len(fresh) else Choice(thaw=offered[best - len(fresh)])
 
 
@@ -344,95 +339,3 @@ def _pending(curves: Sequence[Curve], x: Array, horizon: int) -> CurvePoints:
     running = [i for i, c in enumerate(curves) if c.state == "running" and c.until > len(c.values)]
     until = np.log(np.array([float(curves[i].until) for i in running]) / horizon)
     return CurvePoints(x[running], until, np.array(running, dtype=np.int64))
-
-
-def _promise(process: CurveProcess, asked: _Asked, horizon: int, at_end: bool, rng: np.random.Generator) -> Array:
-    """Return the logarithm of the expected gain (n,) above a random threshold within a random number of epochs.
-
-    If `at_end`, above the best, by the end of the training.
-    """
-    best = process.incumbent()
-    if at_end:
-        return _log_gain(*process.predict(asked.at(np.full(len(asked.done), float(horizon)), horizon)), best)
-    threshold = _threshold(process, asked, best, horizon, rng)
-    ahead = np.exp(np.log(horizon) * rng.random() ** SHORTER)
-    return _log_gain(*process.predict(asked.at(asked.done + ahead, horizon)), threshold)
-
-
-def _best(promise: Array, log_survival: Callable[[Indices], Array] | None) -> int:
-    """Return where the promise (n,) and the logarithm of the probability to survive are highest together.
-
-    The latter is never positive: what promises less than the best sum so far is not asked for.
-    """
-    if log_survival is None:
-        return int(np.argmax(promise))
-    order = np.argsort(-promise, kind="stable")
-    best, highest = 0, -np.inf
-    for start in range(0, len(order), BLOCK):
-        rows = order[start : start + BLOCK]
-        if promise[rows[0]] <= highest:
-            break
-        sums = promise[rows] + log_survival(rows)
-        if sums.max() > highest:
-            best, highest = int(rows[np.argmax(sums)]), float(sums.max())
-    return best
-
-
-def _survival(
-    curves: Sequence[Curve], x: Array, asked: _Asked, process: CurveProcess, rng: np.random.Generator
-) -> Callable[[Indices], Array] | None:
-    """Return what says of some of those asked how likely their training neither diverges nor fails (logarithms).
-
-    None where no trial did, or every one.
-    """
-    from scipy.special import log_ndtr
-
-    seen = np.array([i for i, c in enumerate(curves) if len(c.values)], dtype=np.int64)
-    seen = np.sort(rng.permutation(seen)[:MAX_POINTS])
-    survived = np.array([np.isfinite(curves[i].values[-1]) for i in seen], dtype=float)
-    mean, spread = float(survived.mean()), float(survived.std())
-    if not spread:
-        return None
-    # Not at the epochs where they are: then those at which trials are lost would look dangerous themselves.
-    known = CurvePoints(x[seen], np.zeros(len(seen)), seen)
-    survivors = process.alike(known, (survived - mean) / spread)
-    middle = (0.5 - mean) / spread
-
-    def log_survival(rows: Indices) -> Array:
-        expected, doubt = survivors.predict(CurvePoints(asked.x[rows], np.zeros(len(rows)), asked.trial[rows]))
-        return np.asarray(log_ndtr((expected - middle) / doubt))
-
-    return log_survival
-
-
-def _log_gain(mean: Array, spread: Array, threshold: float) -> Array:
-    """Logarithm of the expected improvement, E max(0, y - threshold), also where that is too small for a number."""
-    from scipy.special import ndtr
-
-    u = (mean - threshold) / spread
-    near = np.maximum(u, FAR)
-    density = np.exp(-0.5 * near * near) / np.sqrt(2 * np.pi)
-    # Far below: the first term of the asymptotic series of the same.
-    tail = -0.5 * u * u - 0.5 * np.log(2 * np.pi) - 2 * np.log(np.maximum(-u, 1.0))
-    return np.asarray(np.log(spread) + np.where(u > FAR, np.log(near * ndtr(near) + density), tail))
-
-
-def _threshold(process: CurveProcess, asked: _Asked, best: float, horizon: int, rng: np.random.Generator) -> float:
-    low, high = STEPS_ABOVE
-    if rng.random() < 0.5 or not asked.random:
-        return float(best + 10 ** rng.uniform(low, high))
-    rows = slice(asked.random)
-    at_end = CurvePoints(asked.x[rows], np.zeros(asked.random), asked.trial[rows])
-    return max(_upper_quantile(*process.predict(at_end)), best + 10**low)
-
-
-def _upper_quantile(mean: Array, spread: Array) -> float:
-    """What a share TOP_SHARE of the mixture of these normal distributions lies above (by bisection)."""
-    from scipy.special import ndtr
-
-    low, high = float((mean - 5 * spread).min()), float((mean + 5 * spread).max())
-    for _ in range(30):
-        middle = (low + high) / 2
-        below = float(ndtr((middle - mean) / spread).mean())
-        low, high = (middle, high) if below < 1 - TOP_SHARE else (low, middle)
-    return high
