@@ -167,6 +167,7 @@ data-prepare: $(READY)  ## fetch and verify a data set: DATASET=
 .PHONY: setup
 setup: $(READY)  ## make .venv; every other target does it by itself
 
+# One thread for each test process: with more threads than cores, those of NumPy wait for each other.
 .PHONY: test
 test: $(READY_DEV)  ## every test: [ARGS="-k words"]
 	@OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n auto --dist loadfile $(ARGS)

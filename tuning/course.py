@@ -9,10 +9,13 @@ and the other frozen ones become PRUNED.
 
 from __future__ import annotations
 
+import logging
 import math
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 import optuna
@@ -27,6 +30,8 @@ from studies.space import SearchSpace
 from studies.spec import STRATEGIES, StudySpec, derive_seed
 from studies.strategies.samplers import SeenBySampler, make_sampler
 from studies.strategies.strategy import VERDICTS, Strategy, Verdict, View, is_foreign, is_frozen, is_running
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -175,12 +180,16 @@ class Course:
         return verdict
 
     def _answer(self, ask: Callable[[], T]) -> T:
+        # What a strategy of the project's own raises is a defect of the project: it ends the worker as any other.
         try:
             return ask()
         except Exception as error:
             if isinstance(error, TuningError) or self._spec.strategy.name in STRATEGIES:
                 raise
-            raise self._unusable(f"raised {type(error).__name__}: {error}") from error
+            logger.error("strategy %r raised", self._spec.strategy.name, exc_info=error)
+            last = traceback.extract_tb(error.__traceback__)[-1]
+            place = f"{Path(last.filename).name}, line {last.lineno}"
+            raise self._unusable(f"raised {type(error).__name__}: {error} ({place})") from error
 
     def _require_parameters(self, params: Mapping[str, Any], space: SearchSpace) -> None:
         for name, value in params.items():

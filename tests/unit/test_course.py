@@ -792,13 +792,17 @@ def test_a_verdict_that_is_none_ends_the_study_with_a_word(verdict: Any) -> None
         Seen("mine.py:Users", users=users)
 
 
-def test_a_strategy_of_the_users_that_raises_ends_the_study_with_what_it_raised() -> None:
+def test_a_strategy_of_the_users_that_raises_ends_the_study_with_what_and_where_it_raised(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     def decide(self: Strategy, view: View, trial: FrozenTrial) -> Verdict:
         raise ZeroDivisionError("by nothing")
 
     users = type("Users", (Wrong,), {"decide": decide})
-    with pytest.raises(UnusableStrategy, match=r"'mine.py:Users' raised ZeroDivisionError: by nothing. Mend it, and"):
+    says = r"'mine.py:Users' raised ZeroDivisionError: by nothing \(test_course.py, line \d+\). Mend it, and"
+    with pytest.raises(UnusableStrategy, match=says):
         Seen("mine.py:Users", users=users)
+    assert "Traceback" in caplog.text
 
 
 @pytest.mark.parametrize(
