@@ -6,7 +6,7 @@ continuation of a frozen trial is expected to gain the most above a threshold wi
 each decision: a short horizon asks for quick gains, a long one lets late bloomers be found (freezing and thawing:
 Swersky et al. 2014, arXiv 1406.3896; the rest in `curve_acquisition`). A share of the decisions follows asynchronous
 successive halving with promotion (Li et al. 2020, arXiv 1810.05934), whatever the model believes: all while there are
-few trials and where values are noisy, else few.
+few trials, all or most where values are noisy, else few.
 
 A study that has gone on for long (PATIENCE) may be one whose early values mislead, which none but long trainings tell.
 From then on, while trials may be started, one in a few is started for what it is expected to be worth at its end, and
@@ -43,6 +43,7 @@ from studies.strategies.curve_process import Array, CurvePoints, CurveProcess, I
 FEW_TRIALS = 8  # below: successive halving on quasi-random starts, the model has nothing to say yet
 NOISY = 0.03  # so much noise, as a share of what the best is above the median, misleads the model
 RULE_SHARE = 0.05  # share of the decisions that follow successive halving where it is not
+NOISY_RULE_SHARE = 0.7  # and where it is, if the epochs are bounded: all would leave nothing to what the curves teach
 RANDOM_STARTS = (0.3, 0.8)  # of the starts by that rule, quasi-random ones: usually, and where it is noisy
 PATIENCE = 4.0  # full trainings' worth of epochs after which a study is no longer young
 DEEP_EVERY = (4, 2)  # later: one in so many trials is trained to its end at once, and after twice that long
@@ -127,6 +128,7 @@ def choose(
     seed: int,
     may_start: bool = True,
     may_thaw: bool = True,
+    bounded: bool = False,
     log_costs: tuple[Array, Array] | None = None,
 ) -> Choice | None:
     """Return what a free worker does next, up to the next milestone; None: nothing may start, nothing may be thawed.
@@ -138,6 +140,7 @@ def choose(
         seed: the study's, the same at each call.
         may_start: whether a trial may be started.
         may_thaw: whether a frozen one may go on.
+        bounded: whether the study has a budget of epochs.
         log_costs: logarithm of what an epoch costs, (m,) of each candidate and (n,) of each curve; None if all cost
             alike. What costs twice as much must promise twice as much.
     """
@@ -165,7 +168,10 @@ def choose(
             return Choice(thaw=deep[0])
         if len(curves) % deep_every == 0:
             return by_model([], True, at_end=True)
-    if few or noisy or rng.random() < RULE_SHARE:
+    # Halving ranks by the noise, too. Without a bound it sees a lucky best value sooner; a bounded study would end with
+    # the wrong trials, did what the curves to their end taught not count as well.
+    rule_share = 1.0 if few or (noisy and not bounded) else NOISY_RULE_SHARE if noisy else RULE_SHARE
+    if rule_share == 1 or rng.random() < rule_share:
         starts = may_start and (few or rng.random() < RANDOM_STARTS[noisy])
         ruled = _by_rule(curves, frozen, milestones(horizon), starts)
         if ruled is not None:

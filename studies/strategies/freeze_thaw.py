@@ -78,6 +78,7 @@ class FreezeThaw(Strategy):
             seed=seed,
             may_start=grounds.may_start,
             may_thaw=grounds.may_thaw,
+            bounded=grounds.bounded,
             log_costs=_log_costs(grounds.curves, grounds.seconds, features),
         )
         if choice is None:
@@ -101,6 +102,7 @@ class FreezeThaw(Strategy):
             len(view.trials),
             view.trials_left > 0,
             not _starts_lag(view),
+            not math.isinf(view.epochs_left),
         )
 
     def _reading(
@@ -161,6 +163,7 @@ class _Grounds:
         horizon: the most epochs of a trial.
         trials: how many there are.
         may_start, may_thaw: whether a trial may be started, whether a frozen one may go on.
+        bounded: whether the study has a budget of epochs.
     """
 
     space: SearchSpace
@@ -172,6 +175,7 @@ class _Grounds:
     trials: int
     may_start: bool
     may_thaw: bool
+    bounded: bool
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _Grounds) and self._compared == other._compared
@@ -180,7 +184,8 @@ class _Grounds:
     def _compared(self) -> tuple[object, ...]:
         curves = [(curve.state, curve.until, curve.values.tobytes()) for curve in self.curves]
         arrays = [self.points.tobytes(), None if self.seconds is None else self.seconds.tobytes()]
-        return self.space, self.numbers, curves, arrays, self.horizon, self.trials, self.may_start, self.may_thaw
+        allowed = self.may_start, self.may_thaw, self.bounded
+        return self.space, self.numbers, curves, arrays, self.horizon, self.trials, allowed
 
 
 def _log_costs(curves: Sequence[Curve], seconds: Points | None, features: Points) -> tuple[Points, Points] | None:

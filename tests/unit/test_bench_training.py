@@ -84,7 +84,7 @@ def test_both_of_the_services_contestants_can_use_their_epochs_up(
     contestants.run_ours(A_PLAN, tmp_path)
     contestants.run_tpe_median(A_PLAN, tmp_path)
     ours, peer = (given[2:] for given in called)
-    assert ours == ("model", "freeze_thaw", 40, ["--budget-epochs", "120"], {})
+    assert ours == ("model", "freeze_thaw", 30, ["--budget-epochs", "120"], {})
     assert peer == ("tpe", "median", 121, [], {"stopped_at": 120})
 
 

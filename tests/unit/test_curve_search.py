@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -94,9 +95,10 @@ def curve(place: float, values: list[float]) -> Curve:
     return Curve(np.array([place]), np.array(values), "frozen", len(values))
 
 
-def thawed(curves: list[Curve], count: int = 40) -> np.ndarray:
+def thawed(curves: list[Curve], count: int = 40, *, bounded: bool = False) -> np.ndarray:
     """Return how often each curve is thawed, over many seeds, where nothing may start."""
-    chosen = [choose(curves, np.zeros((0, 1)), horizon=16, seed=seed, may_start=False) for seed in range(count)]
+    asked = partial(choose, curves, np.zeros((0, 1)), horizon=16, may_start=False, bounded=bounded)
+    chosen = [asked(seed=seed) for seed in range(count)]
     return np.bincount([choice.thaw for choice in chosen if choice and choice.thaw is not None], minlength=len(curves))
 
 
@@ -200,7 +202,8 @@ def test_in_an_old_study_one_trial_in_four_is_started_whatever_waits_and_later_o
     assert all(choice is not None and choice.start is not None for choice in choices) == always
 
 
-def test_where_values_are_noisy_and_nothing_may_start_the_best_of_the_furthest_goes_on() -> None:
+def noisy_trials() -> tuple[list[Curve], int]:
+    """Return trials whose values are noisy, and which of them is the best of those that went the furthest."""
     rng = np.random.default_rng(1)
 
     def noisy(level: float, epochs: int) -> Curve:
@@ -209,5 +212,21 @@ def test_where_values_are_noisy_and_nothing_may_start_the_best_of_the_furthest_g
     better, worse = noisy(0.5, 8), noisy(0.4, 8)
     # Too few reached their milestones for one of them to be the best third: halving alone would let all of them wait.
     trials = [*(noisy(0.9, 2) for _ in range(2)), worse, better, *(noisy(0.1, 1) for _ in range(8))]
-    trials += [replace(noisy(1.0, 16), state="ended") for _ in range(4)]
-    assert thawed(trials)[3] == 40
+    return [*trials, *(replace(noisy(1.0, 16), state="ended") for _ in range(4))], 3
+
+
+def test_where_values_are_noisy_and_nothing_may_start_the_best_of_the_furthest_goes_on() -> None:
+    trials, best = noisy_trials()
+    assert thawed(trials)[best] == 40
+
+
+def test_where_values_are_noisy_and_epochs_are_bounded_the_model_has_its_share() -> None:
+    trials, best = noisy_trials()
+    counts = thawed(trials, 200, bounded=True)
+    assert 0.6 * 200 < counts[best] < 0.9 * 200
+    assert counts[:2].sum() > 10  # the rule would never: they are above, and not the furthest
+
+
+def test_where_values_are_not_noisy_a_bound_changes_nothing() -> None:
+    trials = [curve(place / 16, [0.1 + 0.01 * place, 0.12 + 0.01 * place]) for place in range(16)]
+    assert (thawed(trials, bounded=True) == thawed(trials)).all()

@@ -24,16 +24,16 @@ from tuning.devices import place_workers, usable_cores
 
 OURS: Final = "ours"
 STUDY: Final = "training"
-# Epochs for each configuration that the default strategy may start.
-EPOCHS_A_TRIAL: Final = 3
+# What a plan without a budget of epochs of its own gives the default strategy: a third of trials x epochs.
+BUDGET_SHARE: Final = 1 / 3
 
 # (what is trained, an empty folder) -> what came of it
 Contestant = Callable[[Plan, Path], Outcome]
 
 
 def run_ours(plan: Plan, folder: Path) -> Outcome:
-    """Run the service's command line with its default strategy, to its own end."""
-    trials = max(1, plan.budget // EPOCHS_A_TRIAL)
+    """Run the service's command line with its default strategy, as many trials as a plan has for the budget, to its own end."""
+    trials = max(1, round(plan.budget / (BUDGET_SHARE * plan.epochs)))
     return _run_tuning(plan, folder, "model", "freeze_thaw", trials, ["--budget-epochs", str(plan.budget)])
 
 
