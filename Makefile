@@ -197,6 +197,13 @@ bench-search: $(READY_DEV)  ## the search against the field: [SMOKE=1 TABLES="a.
 	  $(call flag,--budget,BUDGET) $(call switch,--until-seen,UNTIL_SEEN) $(call flag,--against,AGAINST) \
 	  $(call flag,--draw,DRAW)
 
+.PHONY: bench-budgeted
+bench-budgeted: $(READY_DEV)  ## the search in studies as a plan has them, few epochs in all: [TABLES= TRIALS= EPOCHS= SEEDS= WORKERS= ...]
+	@OMP_NUM_THREADS=1 exec .venv/bin/python -m tests.benchmarks.search.budgeted \
+	  $(if $(value TABLES),--tables $(TABLES)) $(if $(value CONTESTANTS),--contestants $(CONTESTANTS)) \
+	  $(call flag,--trials,TRIALS) $(call flag,--epochs,EPOCHS) $(call flag,--workers,WORKERS) \
+	  $(call flag,--seeds,SEEDS) $(call flag,--jobs,JOBS)
+
 .PHONY: bench-thinking
 bench-thinking: $(READY_DEV)  ## how long the search thinks at 1,000 trials, beside Optuna: [TRIALS= HANDOVERS= CONTESTANTS= TABLE=]
 	@OMP_NUM_THREADS=1 exec .venv/bin/python -m tests.benchmarks.search.thinking $(call flag,--trials,TRIALS) \

@@ -16,13 +16,15 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from storage.errors import BadInput
 from studies.curve_tables import CurveTable, Scalar
 from tests.benchmarks.search import __main__ as bench
-from tests.benchmarks.search import contestants, draw, families, measures, summary, thinking
+from tests.benchmarks.search import budgeted, contestants, draw, families, measures, summary, thinking
 from tests.benchmarks.search.contestants import Entry, find_contestant, version_of
 from tests.benchmarks.search.drawing import draw_configurations
 from tests.benchmarks.search.play import play, quieten
 from tests.benchmarks.search.references import Foresight, Promotion, RandomSearch
+from tests.benchmarks.search.resampled import SmoothedCurves, ThinnedCurves
 from tests.benchmarks.search.results import Key, Result, Results, result_of
 from tests.benchmarks.search.tables import Table, find_table, recorded_table, synthetic_names
+from tuning.rehearsal import Rehearsal
 from tuning.simulation import Recording, Run, simulate
 
 SPACE: Mapping[str, BaseDistribution] = {
@@ -453,3 +455,79 @@ def test_what_cannot_be_watched_is_refused(monkeypatch: pytest.MonkeyPatch, caps
     told = capsys.readouterr().err
     assert "--handovers is 0" in told
     assert "idle had nothing to do after 1000 trials" in told
+
+
+# --- Studies as a plan has them
+
+
+def test_thinned_curves_end_where_the_whole_ones_do() -> None:
+    whole = find_table("synthetic/crossing")
+    params = draw_configurations(whole.space, np.random.default_rng(0), 1)[0]
+    given, short = whole.curves(0).curve_of(0, params), ThinnedCurves(whole.curves(0), 4).curve_of(0, params)
+    places = [round(whole.horizon * part / 4) - 1 for part in (1, 2, 3, 4)]
+    assert short.values.tolist() == given.values[places].tolist()
+
+
+def a_recorded_table(tmp_path: Path, curves: np.ndarray) -> Path:
+    path = tmp_path / "recorded.npz"
+    rows = np.linspace(0.0, 1.0, len(curves))[:, None]
+    CurveTable(("momentum",), rows, curves, True).save(path)
+    return path
+
+
+def test_a_smoothed_table_answers_with_the_rows_nearby_as_often_as_it_is_asked(tmp_path: Path) -> None:
+    curves = np.repeat(np.linspace(0.0, 1.0, 50)[:, None], 3, axis=1)
+    source = SmoothedCurves(CurveTable.load(a_recorded_table(tmp_path, curves)), seed=0)
+    for place in (0.3, 0.5, 0.7):
+        found = [source.curve_of(trial, {"momentum": place}).values for trial in range(60)]
+        assert np.all(np.abs(np.array(found) - place) < 0.1)
+
+
+def test_what_a_smoothed_table_answers_repeats_with_the_seed_and_differs_from_trial_to_trial(tmp_path: Path) -> None:
+    table = CurveTable.load(a_recorded_table(tmp_path, np.random.default_rng(0).random((20, 3))))
+
+    def answers(seed: int) -> list[list[float]]:
+        source = SmoothedCurves(table, seed)
+        return [source.curve_of(trial, {"momentum": 0.5}).values.tolist() for trial in range(5)]
+
+    assert answers(0) == answers(0) != answers(1)
+    assert len({tuple(values) for values in answers(0)}) > 1
+
+
+def test_budgeted_studies_are_compared_part_by_part(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    curves = np.random.default_rng(0).random((20, 6))
+    tables = ["synthetic/noise", "synthetic/crossing", str(a_recorded_table(tmp_path, curves))]
+    few = ["--trials", "6", "--epochs", "4", "--seeds", "2", "--jobs", "1"]
+    assert budgeted.main(["--tables", *tables, "--contestants", "freeze_thaw", "random", *few]) == 0
+    printed = capsys.readouterr().out
+    assert "8 epochs, 6 trials of at most 4" in printed
+    rows = [line.split() for line in printed.splitlines()[2:] if line.strip()]
+    assert [row[:2] for row in rows if row[1] in ("freeze_thaw", "random")] == [
+        [group, name] for group in ("synthetic", tables[2]) for name in ("freeze_thaw", "random")
+    ]
+    for row in rows:
+        if row[1] in ("freeze_thaw", "random"):
+            regrets = [float(cell) for cell in row[2:6]]
+            assert regrets == sorted(regrets, reverse=True)
+            assert all(0 <= one <= 1 for one in regrets)
+
+
+def test_what_has_no_budgeted_study_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    curves = np.array([[0.1, 0.2], [0.3, np.nan]])
+    assert budgeted.main(["--tables", str(a_recorded_table(tmp_path, curves))]) == 2
+    assert "end early" in capsys.readouterr().err
+    assert budgeted.main(["--trials", "0"]) == 2
+    assert "--trials is 0" in capsys.readouterr().err
+
+
+def test_our_own_contestant_is_told_of_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[dict[str, Any]] = []
+
+    class Seen(Rehearsal):
+        def __init__(self, *given: Any, **named: Any) -> None:
+            made.append(named)
+            super().__init__(*given, **named)
+
+    monkeypatch.setattr(budgeted, "Rehearsal", Seen)
+    budgeted.regret(budgeted.Study("synthetic/noise", "freeze_thaw", 0, trials=3, epochs=4, budget=4, workers=1))
+    assert [(one["trials"], one["budget_epochs"]) for one in made] == [(3, 4)]

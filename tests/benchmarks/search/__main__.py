@@ -137,7 +137,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _plan(given: argparse.Namespace) -> Plan:
     smoke = given.smoke
-    tables = tuple(given.tables or (_smoke_tables() if smoke else _all_tables()))
+    tables = tuple(given.tables or (_smoke_tables() if smoke else all_tables()))
     names = given.contestants or ((*OWN, *SMOKE_CONTESTANTS) if smoke else (*OWN, *PEERS, *BOUNDS))
     contestants, reasons = runnable(dict.fromkeys(names))
     for name, reason in reasons.items():
@@ -172,7 +172,8 @@ def _named(workers: Iterable[int]) -> list[tuple[str, int]]:
     return [("workers", number) for number in workers]
 
 
-def _all_tables() -> list[str]:
+def all_tables() -> list[str]:
+    """Return the names of all tables that are here."""
     return [*_lcbench(lcbench_names()), *_shipped(), *synthetic_names()]
 
 

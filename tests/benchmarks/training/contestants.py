@@ -32,7 +32,7 @@ Contestant = Callable[[Plan, Path], Outcome]
 
 
 def run_ours(plan: Plan, folder: Path) -> Outcome:
-    """Run the service's command line with its default strategy, as many trials as a plan has for the budget, to its own end."""
+    """Run the service's command line with its default strategy and a plan's trials for the budget, to its own end."""
     trials = max(1, round(plan.budget / (BUDGET_SHARE * plan.epochs)))
     return _run_tuning(plan, folder, "model", "freeze_thaw", trials, ["--budget-epochs", str(plan.budget)])
 

@@ -1,0 +1,163 @@
+"""``make bench-budgeted``: studies as a plan has them, with a budget of trials and epochs, on a virtual clock.
+
+All contestants train as many epochs together; the service's own strategies are told of it. LCBench's and the synthetic
+curves have their epochs thinned out to the plan's; recorded tables are smoothed, so that no row is used up. Printed is
+the regret on the way and at the end: 0 for the best final value of random configurations, 1 for their median.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import multiprocessing
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from storage.errors import BadInput
+from studies.curve_tables import CurveTable
+from studies.spec import Sampler, StrategyChoice
+from tests.benchmarks.command import exit_status
+from tests.benchmarks.search.__main__ import all_tables
+from tests.benchmarks.search.contestants import find_contestant, made, runnable
+from tests.benchmarks.search.play import prepare_process, quieten
+from tests.benchmarks.search.resampled import smoothed, thinned
+from tests.benchmarks.search.tables import Table, find_table
+from tests.benchmarks.throughput.measures import table as laid_out
+from tuning.rehearsal import Rehearsal
+from tuning.simulation import simulate
+
+OURS: Final = "freeze_thaw"
+CONTESTANTS: Final = (OURS, "asha", "tpe_median", "random")
+PARTS: Final = (0.25, 0.5, 0.75, 1.0)  # of the budget
+
+
+@dataclass(frozen=True)
+class Study:
+    """One study to simulate.
+
+    Attributes:
+        table: where is searched.
+        contestant: who searches.
+        seed: of the study.
+        trials: how many may be started, by who is told.
+        epochs: the most of a trial.
+        budget: epochs of all trials.
+        workers: how many train at once.
+    """
+
+    table: str
+    contestant: str
+    seed: int
+    trials: int
+    epochs: int
+    budget: int
+    workers: int
+
+
+def find_short_table(name: str, epochs: int) -> Table:
+    """Return a table with the plan's epochs, a recorded one smoothed.
+
+    Raises:
+        BadInput: there is no such table, or it cannot be used.
+    """
+    table = find_table(name)
+    if name.endswith(".npz"):
+        table = smoothed(table, CurveTable.load(Path(name)))
+    return thinned(table, epochs)
+
+
+def regret(study: Study) -> list[float]:
+    """Return the regret after each of PARTS of the budget."""
+    table = find_short_table(study.table, study.epochs)
+    curves = table.curves(study.seed)
+    if study.contestant == OURS:
+        ours = Rehearsal(
+            table.space,
+            table.horizon,
+            study.seed,
+            strategy=StrategyChoice(name="freeze_thaw"),
+            sampler=Sampler(name="model"),
+            trials=study.trials,
+            budget_epochs=study.budget,
+        )
+        record = simulate(ours, curves, workers=study.workers, budget=study.budget)
+    else:
+        with made(find_contestant(study.contestant), table, study.seed) as contestant:
+            record = simulate(contestant, curves, workers=study.workers, budget=study.budget)
+    best = record.best_so_far()
+    span = (table.best - table.median) or 1.0
+    seen = [best[min(len(best), max(1, round(part * study.budget))) - 1] for part in PARTS]
+    return [float(np.clip((table.best - value) / span, 0.0, 1.0)) for value in seen]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return its exit status."""
+    quieten()
+    given = _parser().parse_args(arguments)
+    return exit_status(lambda: _compare(given), stopped="Nothing was kept.")
+
+
+def _compare(given: argparse.Namespace) -> int:
+    for name in ("trials", "epochs", "seeds", "workers", "jobs"):
+        if getattr(given, name) < 1:
+            raise BadInput(f"--{name} is {getattr(given, name)}. Give at least 1.")
+    contestants, reasons = runnable(dict.fromkeys(given.contestants))
+    for name, reason in reasons.items():
+        print(f"without {name}: {reason}", file=sys.stderr)
+    tables = given.tables or all_tables()
+    groups = {name: find_short_table(name, given.epochs).group for name in tables}
+    budget = math.ceil(given.trials * given.epochs / 3)
+    studies = [
+        Study(table, contestant, seed, given.trials, given.epochs, budget, given.workers)
+        for contestant, table, seed in product(contestants, tables, range(given.seeds))
+    ]
+    spawn = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(given.jobs, spawn, initializer=prepare_process)
+    try:
+        found = dict(zip(studies, pool.map(regret, studies, chunksize=4), strict=True))
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+    rows = [["", "contestant", *(f"{part:.0%}" for part in PARTS), "+-"]]
+    for group, members in _by_group(groups).items():
+        for contestant in contestants:
+            regrets = np.array([found[one] for one in studies if one.contestant == contestant and one.table in members])
+            error = regrets[:, -1].std() / math.sqrt(len(regrets))
+            rows.append([group, contestant, *(f"{mean:.3f}" for mean in regrets.mean(axis=0)), f"{error:.3f}"])
+    print(
+        f"mean regret after parts of {budget} epochs, {given.trials} trials of at most {given.epochs}, {given.workers}"
+        f" workers, {given.seeds} seeds; the last one's standard error over studies"
+    )
+    print(laid_out(rows))
+    return 0
+
+
+def _by_group(groups: Mapping[str, str]) -> dict[str, set[str]]:
+    """Return the tables of each row: recorded ones apart, each is another kind of training."""
+    found: dict[str, set[str]] = {}
+    for name, group in groups.items():
+        found.setdefault(name if group == "recorded" else group, set()).add(name)
+    return found
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.search.budgeted", description=__doc__)
+    parser.add_argument("--tables", nargs="+", help="paths of .npz, or names; default: all that are here")
+    parser.add_argument("--contestants", nargs="+", default=CONTESTANTS, help=f"default: {' '.join(CONTESTANTS)}")
+    parser.add_argument("--trials", type=int, default=24, help="of the plan; default: %(default)s")
+    parser.add_argument("--epochs", type=int, default=8, help="of the plan, at most of a trial; default: %(default)s")
+    parser.add_argument("--workers", type=int, default=2, help="W; default: %(default)s")
+    parser.add_argument("--seeds", type=int, default=10, help="studies of each kind; default: %(default)s")
+    parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1), help="processes; default: %(default)s")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
