@@ -1,8 +1,8 @@
 """``make bench-budgeted``: studies as a plan has them, with a budget of trials and epochs, on a virtual clock.
 
-All contestants train as many epochs together; the service's own strategies are told of it. LCBench's and the synthetic
-curves have their epochs thinned out to the plan's; recorded tables are smoothed, so that no row is used up. Printed is
-the regret on the way and at the end: 0 for the best final value of random configurations, 1 for their median.
+All contestants train as many epochs together; freeze-thaw search is told how many, and of the trials. LCBench's and the
+synthetic curves have their epochs thinned out to the plan's; recorded tables are smoothed, so that no row is used up.
+Shown is the regret on the way and at the end: 0 for the best final value of random configurations, 1 for their median.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def find_short_table(name: str, epochs: int) -> Table:
 
 
 def regret(study: Study) -> list[float]:
-    """Return the regret after each of PARTS of the budget."""
+    """Return the regret, from 0 (the best) to 1 (the median or worse), after each of PARTS of the budget."""
     table = find_short_table(study.table, study.epochs)
     curves = table.curves(study.seed)
     if study.contestant == OURS:
@@ -129,11 +129,12 @@ def _compare(given: argparse.Namespace) -> int:
     for group, members in _by_group(groups).items():
         for contestant in contestants:
             regrets = np.array([found[one] for one in studies if one.contestant == contestant and one.table in members])
-            error = regrets[:, -1].std() / math.sqrt(len(regrets))
-            rows.append([group, contestant, *(f"{mean:.3f}" for mean in regrets.mean(axis=0)), f"{error:.3f}"])
+            ends = regrets[:, -1]
+            error = f"{ends.std(ddof=1) / math.sqrt(len(ends)):.3f}" if len(ends) > 1 else "-"
+            rows.append([group, contestant, *(f"{mean:.3f}" for mean in regrets.mean(axis=0)), error])
     print(
         f"mean regret after parts of {budget} epochs, {given.trials} trials of at most {given.epochs}, {given.workers}"
-        f" workers, {given.seeds} seeds; the last one's standard error over studies"
+        f" workers, {given.seeds} seed(s); the last one's standard error over studies"
     )
     print(laid_out(rows))
     return 0

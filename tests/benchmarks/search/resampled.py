@@ -12,7 +12,7 @@ from studies.curve_tables import CurveTable, Scalar
 from tests.benchmarks.search.tables import Table
 from tuning.simulation import Curves, Recording
 
-WIDTH = 0.2  # of the kernel, in parts of a column's range: a dozen of 60 rows count
+WIDTH = 0.2  # of the kernel, in parts of a column's range: of 60 rows three or four count, at the edge one
 SCATTER = 0.5  # of a row's deviation from its neighbours: the other half is what the kernel smooths away
 
 
