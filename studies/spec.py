@@ -22,6 +22,9 @@ Space = Literal["core", "extended"]
 # The parameters that every study of an ImageClassifier searches.
 CORE_PARAMETERS = ("batch_size", "optimizer", "learning_rate", "dropout")
 
+# Of trials x epochs: the budget of epochs where none was asked for and the strategy needs one.
+BUDGET_SHARE = 1 / 3
+
 # Short names of the project's own hypermodels.
 HYPERMODELS = {
     "cnn": "models.cnn:CNN",
@@ -103,8 +106,8 @@ class Plan(Frozen):
         validation_images: how many images are held out of the training data, stratified.
         patience: epochs without a better validation accuracy after which a trial stops early.
         model: the hypermodel under this plan; None for the declared one.
-        budget_epochs: what all trials together train; None for no bound, or where the strategy needs one for a third of
-            what they would train if each trained to its end.
+        budget_epochs: what all trials together train; None for no bound, or where the strategy needs one for a share
+            (`BUDGET_SHARE`) of what they would train if each trained to its end.
     """
 
     trials: Annotated[int, Field(ge=1)]

@@ -28,7 +28,7 @@ from studies.datasets.registry import dataset_info
 from studies.declaration import Declaration, Overrides, PlanName, from_catalog, make_spec, read_declaration
 from studies.leaderboard import best_parameters, best_trial, find_study
 from studies.space import SearchSpace
-from studies.spec import Plan, StudySpec
+from studies.spec import BUDGET_SHARE, Plan, StudySpec
 from studies.stored import create_or_load, stored_spec
 from studies.strategies.chosen import make_strategy
 from studies.strategies.promotion import rungs
@@ -210,7 +210,7 @@ def tune(options: TuneOptions, home: Home, console: Console) -> int:
 def _budget_epochs(plan: Plan, spec: StudySpec, trials: int) -> int:
     """Return how many epochs so many trials train together under a plan, where nothing else was asked for."""
     whole = plan.trials * plan.epochs
-    share = (plan.budget_epochs or math.ceil(whole / 3)) / whole
+    share = (plan.budget_epochs or math.ceil(BUDGET_SHARE * whole)) / whole
     return max(trials, math.ceil(share * trials * spec.epochs))
 
 

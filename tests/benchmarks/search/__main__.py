@@ -18,17 +18,15 @@ from pathlib import Path
 
 from storage.errors import BadInput
 from tests.benchmarks.command import exit_status
-from tests.benchmarks.search import draw, lcbench, summary
+from tests.benchmarks.search import draw, summary
 from tests.benchmarks.search.contestants import BOUNDS, OWN, PEERS, find_contestant, runnable, version_of
 from tests.benchmarks.search.play import play, prepare_process, quieten
 from tests.benchmarks.search.results import Key, Result, Results
-from tests.benchmarks.search.tables import ROOT, find_table, lcbench_names, synthetic_names
+from tests.benchmarks.search.tables import ROOT, find_table, present_tables
 
 RESULTS = ROOT / ".bench" / "search"
-LCBENCH = ROOT.parent / "shared" / "bench" / "lcbench"
-RECORDED = ROOT / "studies" / "recorded"  # tables that ship with the project
 
-SMOKE_LCBENCH = ("lcbench/fashion_mnist", "lcbench/higgs", "lcbench/segment")
+SMOKE_LCBENCH = ("fashion_mnist", "higgs", "segment")
 SMOKE_CONTESTANTS = ("random", "tpe_median", "asha")
 
 
@@ -137,7 +135,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _plan(given: argparse.Namespace) -> Plan:
     smoke = given.smoke
-    tables = tuple(given.tables or (_smoke_tables() if smoke else all_tables()))
+    tables = tuple(given.tables or (present_tables(SMOKE_LCBENCH) if smoke else present_tables()))
     names = given.contestants or ((*OWN, *SMOKE_CONTESTANTS) if smoke else (*OWN, *PEERS, *BOUNDS))
     contestants, reasons = runnable(dict.fromkeys(names))
     for name, reason in reasons.items():
@@ -170,26 +168,6 @@ def _plan(given: argparse.Namespace) -> Plan:
 
 def _named(workers: Iterable[int]) -> list[tuple[str, int]]:
     return [("workers", number) for number in workers]
-
-
-def all_tables() -> list[str]:
-    """Return the names of all tables that are here."""
-    return [*_lcbench(lcbench_names()), *_shipped(), *synthetic_names()]
-
-
-def _smoke_tables() -> list[str]:
-    return [*_lcbench(SMOKE_LCBENCH), *_shipped(), *synthetic_names()]
-
-
-def _shipped() -> list[str]:
-    return [os.path.relpath(path) for path in sorted(RECORDED.glob("*.npz"))]
-
-
-def _lcbench(names: Sequence[str]) -> Sequence[str]:
-    if lcbench.is_here(LCBENCH):
-        return names
-    print(f"without LCBench: it needs {LCBENCH} and onnxruntime", file=sys.stderr)
-    return ()
 
 
 if __name__ == "__main__":

@@ -23,13 +23,12 @@ import numpy as np
 
 from storage.errors import BadInput
 from studies.curve_tables import CurveTable
-from studies.spec import Sampler, StrategyChoice
+from studies.spec import BUDGET_SHARE, Sampler, StrategyChoice
 from tests.benchmarks.command import exit_status
-from tests.benchmarks.search.__main__ import all_tables
 from tests.benchmarks.search.contestants import find_contestant, made, runnable
 from tests.benchmarks.search.play import prepare_process, quieten
 from tests.benchmarks.search.resampled import smoothed, thinned
-from tests.benchmarks.search.tables import Table, find_table
+from tests.benchmarks.search.tables import Table, find_table, present_tables
 from tests.benchmarks.throughput.measures import table as laid_out
 from tuning.rehearsal import Rehearsal
 from tuning.simulation import simulate
@@ -112,9 +111,9 @@ def _compare(given: argparse.Namespace) -> int:
     contestants, reasons = runnable(dict.fromkeys(given.contestants))
     for name, reason in reasons.items():
         print(f"without {name}: {reason}", file=sys.stderr)
-    tables = given.tables or all_tables()
+    tables = given.tables or present_tables()
     groups = {name: find_short_table(name, given.epochs).group for name in tables}
-    budget = math.ceil(given.trials * given.epochs / 3)
+    budget = math.ceil(BUDGET_SHARE * given.trials * given.epochs)
     studies = [
         Study(table, contestant, seed, given.trials, given.epochs, budget, given.workers)
         for contestant, table, seed in product(contestants, tables, range(given.seeds))

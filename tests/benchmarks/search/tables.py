@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -18,6 +20,8 @@ from tests.benchmarks.search import families, lcbench
 from tuning.simulation import Curves, Recording
 
 ROOT = Path(__file__).resolve().parents[3]
+LCBENCH = ROOT.parent / "shared" / "bench" / "lcbench"
+RECORDED = ROOT / "studies" / "recorded"  # tables that ship with the project
 Group = Literal["LCBench", "recorded", "synthetic"]
 GROUPS: tuple[Group, ...] = ("LCBench", "recorded", "synthetic")
 
@@ -80,6 +84,19 @@ def find_table(name: str) -> Table:
     raise unknown_name("table", name, [*synthetic_names(), *lcbench_names()], "Or give the path of an .npz.")
 
 
+def present_tables(data_sets: Iterable[str] = lcbench.DATA_SETS) -> list[str]:
+    """Return the names of the tables that are here, of LCBench's those of some data sets.
+
+    Standard error tells where LCBench is missing.
+    """
+    surrogates = [f"lcbench/{data_set}" for data_set in data_sets]
+    if not lcbench.is_here(LCBENCH):
+        print(f"without LCBench: it needs {LCBENCH} and onnxruntime", file=sys.stderr)
+        surrogates = []
+    shipped = [os.path.relpath(path) for path in sorted(RECORDED.glob("*.npz"))]
+    return [*surrogates, *shipped, *synthetic_names()]
+
+
 def synthetic_names() -> tuple[str, ...]:
     """Return the tables that need no file."""
     return tuple(f"synthetic/{family}" for family in families.FAMILIES)
@@ -130,7 +147,7 @@ class RecordedCurves:
 
 
 def _lcbench_table(name: str, data_set: str) -> Table:
-    surrogate = lcbench.open_surrogate(ROOT.parent / "shared" / "bench" / "lcbench")
+    surrogate = lcbench.open_surrogate(LCBENCH)
     return Table(
         name=name,
         group="LCBench",

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from storage.errors import TuningError
+from studies.spec import BUDGET_SHARE
 from tests.benchmarks.throughput.contestants import free_port
 from tests.benchmarks.throughput.data import make_home
 from tests.benchmarks.throughput.processes import TUNING, Programs, peer_environment, programs
@@ -24,8 +25,6 @@ from tuning.devices import place_workers, usable_cores
 
 OURS: Final = "ours"
 STUDY: Final = "training"
-# What a plan without a budget of epochs of its own gives the default strategy: a third of trials x epochs.
-BUDGET_SHARE: Final = 1 / 3
 
 # (what is trained, an empty folder) -> what came of it
 Contestant = Callable[[Plan, Path], Outcome]
