@@ -41,7 +41,7 @@ from studies.strategies.curve_acquisition import (
 from studies.strategies.curve_process import Array, CurvePoints, CurveProcess, Indices, fit
 
 FEW_TRIALS = 8  # below: successive halving on quasi-random starts, the model has nothing to say yet
-NOISY = 0.03  # so much noise, as a share of what the best is above the median, misleads the model
+NOISY = 0.015  # so much noise, as a share of what the best is above the median, misleads the model
 RULE_SHARE = 0.05  # share of the decisions that follow successive halving where it is not
 NOISY_RULE_SHARE = 0.7  # and where it is, if the epochs are bounded: all would leave nothing to what the curves teach
 RANDOM_STARTS = (0.3, 0.8)  # of the starts by that rule, quasi-random ones: usually, and where it is noisy
@@ -81,8 +81,8 @@ class Curve:
 
     @cached_property
     def bends(self) -> Array:
-        """How much it bends at each epoch after the second, where curves bend little: (e - 4,) second differences."""
-        return np.abs(np.diff(self.values[2:], 2))
+        """Third differences (e - 5,) after the second epoch, their size: a smooth curve's are next to nothing there."""
+        return np.abs(np.diff(self.values[2:], 3))
 
 
 @dataclass(frozen=True)
@@ -292,15 +292,19 @@ def _warp(values: Array, best: float, scale: float) -> Array:
 
 
 def _noise(curves: Sequence[Curve]) -> float:
-    """Of one value, from how the better curves bend."""
+    """Of one value, as a share of what the best is above the median; from how the better curves bend.
+
+    Of three differences noise keeps 20 times its variance, a smooth curve next to nothing (after the difference-based
+    variance estimate of Gasser, Sroka & Jennen-Steinmetz 1986; second differences take young curves for noisy).
+    """
     peaks = np.array([c.peak for c in curves])
     finite = peaks[np.isfinite(peaks)]
     middle = float(np.median(finite)) if len(finite) else 0.0
-    bends = [c.bends for c, peak in zip(curves, peaks, strict=True) if len(c.values) > 4 and peak >= middle]
+    bends = [c.bends for c, peak in zip(curves, peaks, strict=True) if len(c.values) > 5 and peak >= middle]
     known = np.concatenate(bends) if bends else np.zeros(0)
     known = known[np.isfinite(known)]
     scale = float(finite.max()) - middle if len(finite) else 0.0
-    return float(np.median(known)) / (0.6745 * 6**0.5) / scale if len(known) and scale > 0 else 0.0
+    return float(np.median(known)) / (0.6745 * 20**0.5) / scale if len(known) and scale > 0 else 0.0
 
 
 def _encode(x: Array, inactive: NDArray[np.bool_]) -> Array:

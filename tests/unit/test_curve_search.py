@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from studies.strategies.curve_search import Choice, Curve, candidates, choose, milestones
+from studies.strategies.curve_search import NOISY, Choice, Curve, _noise, candidates, choose, milestones
 
 
 @pytest.mark.parametrize(
@@ -230,3 +230,21 @@ def test_where_values_are_noisy_and_epochs_are_bounded_the_model_has_its_share()
 def test_where_values_are_not_noisy_a_bound_changes_nothing() -> None:
     trials = [curve(place / 16, [0.1 + 0.01 * place, 0.12 + 0.01 * place]) for place in range(16)]
     assert (thawed(trials, bounded=True) == thawed(trials)).all()
+
+
+def rising(level: float, halfway: float, noise: float, rng: np.random.Generator) -> Curve:
+    """Return eight epochs towards a level, half of it after so many."""
+    values = level * (1 - np.exp2(-np.arange(1, 9) / halfway))
+    return curve(level, [*(values + noise * rng.standard_normal(8))])
+
+
+@given(st.floats(2.5, 30.0), st.floats(0.02, 0.3), st.integers(0, 2**32 - 1))
+def test_noise_is_told_from_the_bend_of_young_curves(halfway: float, share: float, seed: int) -> None:
+    rng, levels = np.random.default_rng(seed), np.linspace(0.4, 1.0, 24)
+    smooth = [rising(level, halfway, 0.0, rng) for level in levels]
+    assert _noise(smooth) < NOISY
+    peaks = np.array([each.peak for each in smooth])
+    noise = share * float(peaks.max() - np.median(peaks))
+    noisy = [rising(level, halfway, noise, rng) for level in levels]
+    # The best and the median are those of noisy values here, and of bends there are some dozens.
+    assert 0.4 * share < _noise(noisy) < 2.5 * share
