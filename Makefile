@@ -181,7 +181,7 @@ test-faults: $(READY_DEV)  ## kill, stop, fill, lock and cut off: nothing may be
 	@OMP_NUM_THREADS=1 .venv/bin/python -m pytest tests/faults -m 'faults and not slow' $(ARGS)
 
 .PHONY: soak
-soak: $(READY_DEV)  ## a study of 60 trials under fire for the better part of an hour: [SEED=]
+soak: $(READY_DEV)  ## a study of 60 trials under fire for half an hour or more: [SEED=]
 	@exec .venv/bin/python -m tests.faults.soak $(call flag,--seed,SEED)
 
 .PHONY: soak-short

@@ -20,7 +20,7 @@ from tests.benchmarks.search import budgeted, contestants, draw, families, measu
 from tests.benchmarks.search.contestants import Entry, find_contestant, version_of
 from tests.benchmarks.search.drawing import draw_configurations
 from tests.benchmarks.search.play import play, quieten
-from tests.benchmarks.search.references import Foresight, Promotion, RandomSearch
+from tests.benchmarks.search.references import Clairvoyant, Foresight, Promotion, RandomSearch
 from tests.benchmarks.search.resampled import SmoothedCurves, ThinnedCurves
 from tests.benchmarks.search.results import Key, Result, Results, result_of
 from tests.benchmarks.search.tables import Table, find_table, recorded_table, synthetic_names
@@ -97,6 +97,28 @@ def test_foresight_trains_none_but_winners_of_a_table(name: str, workers: int) -
     for trial, params in enumerate(drawn):
         wins = (curves.curve_of(trial, params).values >= enough).any()
         assert wins or (record.trial == trial).sum() <= 1
+
+
+def test_the_clairvoyant_starts_with_the_soonest_winner_of_all_it_knows() -> None:
+    drawn = draw_configurations(SPACE, np.random.default_rng([5, 7]), 50)
+    asked = Clairvoyant(SPACE, 7, lambda params: abs(float(params["x"]) - 0.5), 50)
+    first, second = asked.next(), asked.next()
+    assert first is not None and second is not None
+    assert (first.trial, second.trial) == (0, 1)
+    assert first.params == min(drawn, key=lambda params: abs(float(params["x"]) - 0.5))
+    assert second.params not in drawn
+
+
+@pytest.mark.parametrize("name", ["synthetic/noise", "studies/recorded/cifar10.npz"])
+@pytest.mark.parametrize("workers", [1, 8])
+def test_the_clairvoyant_gets_there_in_its_first_trial(name: str, workers: int) -> None:
+    table = find_table(name)
+    contestant, enough = find_contestant("clairvoyant").factory(table, 3), table.threshold(0.01)
+    record = simulate(contestant, table.curves(3), workers=workers, budget=80 * table.horizon, enough=enough)
+    assert record.value[-1] >= enough
+    # With others beside it one of them may be lucky before.
+    assert workers > 1 or set(record.trial.tolist()) == {0}
+    assert (record.trial == 0).sum() <= table.horizon
 
 
 def test_promotion_continues_one_in_three_from_each_rung_and_the_best_ones() -> None:

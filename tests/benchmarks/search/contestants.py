@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
+import numpy as np
+
 from storage.errors import unknown_name
 from studies.curve_tables import Scalar
 from studies.spec import Sampler, StrategyChoice
 from tests.benchmarks.search import peers, syne_tune
 from tests.benchmarks.search.measures import SHARES
-from tests.benchmarks.search.references import Foresight, Promotion, RandomSearch
+from tests.benchmarks.search.references import Clairvoyant, Foresight, Promotion, RandomSearch
 from tests.benchmarks.search.tables import ROOT, Table
 from tuning.rehearsal import Rehearsal
 from tuning.simulation import Contestant
@@ -26,6 +29,8 @@ Factory = Callable[[Table, int], Contestant]
 
 # Results of another one are simulated again: for a change of what a simulation means.
 LABORATORY: Final = "1"
+
+KNOWN_BEFOREHAND: Final = 1000  # configurations of the clairvoyant, about ten of them in the top hundredth
 
 
 def nothing() -> None:
@@ -126,6 +131,17 @@ def _foresight(table: Table, seed: int) -> Contestant:
     return Foresight(table.space, seed, wins)
 
 
+def _clairvoyant(table: Table, seed: int) -> Contestant:
+    enough = table.threshold(SHARES[0])
+
+    def soon(params: Mapping[str, Scalar]) -> float:
+        # Of a source of its own for each, in which nothing was used up: it will be the first trial.
+        reached = np.flatnonzero(table.curves(seed).curve_of(0, params).values >= enough)
+        return float(reached[0]) if len(reached) else math.inf
+
+    return Clairvoyant(table.space, seed, soon, KNOWN_BEFOREHAND)
+
+
 PEERS: Final[Mapping[str, Entry]] = {
     "random": Entry(lambda table, seed: RandomSearch(table.space, seed), "1"),
     **{name: _optuna(name) for name in ("tpe_median", "tpe_hyperband", "tpe_halving", "gp_halving")},
@@ -135,7 +151,7 @@ PEERS: Final[Mapping[str, Entry]] = {
 }
 
 # What no search can do, to measure them by.
-BOUNDS: Final[Mapping[str, Entry]] = {"foresight": Entry(_foresight, "1")}
+BOUNDS: Final[Mapping[str, Entry]] = {"foresight": Entry(_foresight, "1"), "clairvoyant": Entry(_clairvoyant, "1")}
 
 
 def find_contestant(name: str) -> Entry:

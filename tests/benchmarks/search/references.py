@@ -58,6 +58,34 @@ class Foresight(RandomSearch):
         return trial in self._winners
 
 
+class Clairvoyant(RandomSearch):
+    """An oracle that nothing real can beat by choosing alone: its first trial is the soonest winner of many.
+
+    Of so many random configurations it knows all curves beforehand. What its other workers train does not matter; it
+    counts, as with anyone.
+
+    Args:
+        space: what to draw from.
+        seed: of the draws.
+        soon: how many epochs a first trial of a configuration needs; infinity where it never gets there.
+        draws: how many it knows.
+    """
+
+    def __init__(
+        self,
+        space: Mapping[str, BaseDistribution],
+        seed: int,
+        soon: Callable[[Mapping[str, Scalar]], float],
+        draws: int,
+    ) -> None:
+        super().__init__(space, seed)
+        self._soonest = min(draw_configurations(space, np.random.default_rng([5, seed]), draws), key=soon)
+
+    def next(self) -> Run | None:
+        run = super().next()
+        return Run(0, self._soonest, first_epoch=1) if run is not None and run.trial == 0 else run
+
+
 class Promotion(RandomSearch):
     """Asynchronous successive halving with promotion: Li et al., "Massively Parallel Hyperparameter Tuning" (2020).
 
