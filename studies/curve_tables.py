@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 Scalar = bool | int | float | str
 
+# The tables that ship with the project, each with the declaration of its study beside it.
+RECORDED: Final = Path(__file__).parent / "recorded"
+
 # A positive column whose largest number is so many times its smallest one is measured, and sampled, by its logarithm.
 LOG_FROM_RATIO: Final = 100.0
 

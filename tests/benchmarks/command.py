@@ -1,11 +1,25 @@
-"""How the command line of a benchmark ends."""
+"""The command lines of the benchmarks: which numbers they refuse, and how they end."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
 
-from storage.errors import TuningError
+from storage.errors import BadInput, TuningError
+
+
+def require_positive(*options: tuple[str, int]) -> None:
+    """Refuse a number below 1.
+
+    Args:
+        options: each with its name, as on the command line, and its number.
+
+    Raises:
+        BadInput: one is.
+    """
+    for name, number in options:
+        if number < 1:
+            raise BadInput(f"{name} is {number}. Give at least 1.")
 
 
 def exit_status(run: Callable[[], int], *, stopped: str) -> int:

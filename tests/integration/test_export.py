@@ -6,8 +6,8 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +94,7 @@ class Place:
         trial.suggest_float("learning_rate", 1e-4, 1e-1, log=True)
         trial.report(value, 1)
         if model is not None:
-            write: Callable[[Path], Any] = lambda file: shutil.copyfile(model, file)  # noqa: E731
+            write = partial(shutil.copyfile, model)
             Artifacts(self.home.artifacts).put(self.database, trial._trial_id, "model", "model.keras", write)
         for key, attr in {attributes.BEST_EPOCH: 1, attributes.PRECISION: "float32", **attrs}.items():
             trial.set_user_attr(key, attr)

@@ -550,6 +550,6 @@ def test_our_own_contestant_is_told_of_the_budget(monkeypatch: pytest.MonkeyPatc
             made.append(named)
             super().__init__(*given, **named)
 
-    monkeypatch.setattr(budgeted, "Rehearsal", Seen)
+    monkeypatch.setattr(contestants, "Rehearsal", Seen)
     budgeted.regret(budgeted.Study("synthetic/noise", "freeze_thaw", 0, trials=3, epochs=4, budget=4, workers=1))
     assert [(one["trials"], one["budget_epochs"]) for one in made] == [(3, 4)]

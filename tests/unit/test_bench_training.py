@@ -15,13 +15,14 @@ from typing import Any, cast
 import pytest
 
 from storage.errors import BadInput, TuningError
+from studies.curve_tables import RECORDED
 from studies.declaration import Overrides, make_spec, read_declaration
 from tests.benchmarks.lines import append_line
 from tests.benchmarks.throughput.processes import Programs
 from tests.benchmarks.training import __main__ as bench
 from tests.benchmarks.training import contestants, draw, outcomes, summary
 from tests.benchmarks.training.outcomes import Outcome, Point
-from tests.benchmarks.training.plan import RECORDED, Plan, plan_of
+from tests.benchmarks.training.plan import Plan, plan_of
 from tests.benchmarks.training.results import Result, Results
 from tests.benchmarks.training.watching import LOOK_EVERY_S, NOTHING, Seen, seen_in_database, seen_in_lines, watch
 

@@ -7,20 +7,19 @@ where it was. ``--smoke`` takes a few tables and seeds, and ends within two minu
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
 from storage.errors import BadInput
-from tests.benchmarks.command import exit_status
+from tests.benchmarks.command import exit_status, require_positive
 from tests.benchmarks.search import draw, summary
 from tests.benchmarks.search.contestants import BOUNDS, OWN, PEERS, find_contestant, runnable, version_of
-from tests.benchmarks.search.play import play, prepare_process, quieten
+from tests.benchmarks.search.play import play, process_pool, quieten
 from tests.benchmarks.search.results import Key, Result, Results
 from tests.benchmarks.search.tables import ROOT, find_table, present_tables
 
@@ -79,12 +78,8 @@ def simulate_missing(plan: Plan, results: Results) -> list[Result]:
     missing = [key for key in plan.studies() if key not in known]
     print(f"{len(known)} studies are known, {len(missing)} to simulate.", file=sys.stderr)
     if missing:
-        spawn = multiprocessing.get_context("spawn")
-        pool = ProcessPoolExecutor(plan.jobs, spawn, initializer=prepare_process)
-        try:
+        with process_pool(plan.jobs) as pool:
             _collect(pool, missing, plan, results, known)
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
     return [known[key] for key in plan.studies()]
 
 
@@ -158,16 +153,11 @@ def _plan(given: argparse.Namespace) -> Plan:
         jobs=given.jobs,
         until_seen=given.until_seen,
     )
-    for name, number in (("seeds", plan.seeds), ("budget", plan.budget_r), ("jobs", plan.jobs), *_named(plan.workers)):
-        if number < 1:
-            raise BadInput(f"--{name} is {number}. Give at least 1.")
+    require_positive(("--seeds", plan.seeds), ("--budget", plan.budget_r), ("--jobs", plan.jobs))
+    require_positive(*(("--workers", number) for number in plan.workers))
     for table in tables:
         find_table(table)  # refuses what cannot be used before anything is simulated
     return plan
-
-
-def _named(workers: Iterable[int]) -> list[tuple[str, int]]:
-    return [("workers", number) for number in workers]
 
 
 if __name__ == "__main__":

@@ -9,28 +9,25 @@ from __future__ import annotations
 
 import argparse
 import math
-import multiprocessing
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
-from storage.errors import BadInput
 from studies.curve_tables import CurveTable
-from studies.spec import BUDGET_SHARE, Sampler, StrategyChoice
-from tests.benchmarks.command import exit_status
-from tests.benchmarks.search.contestants import find_contestant, made, runnable
-from tests.benchmarks.search.play import prepare_process, quieten
+from studies.spec import BUDGET_SHARE
+from tests.benchmarks.command import exit_status, require_positive
+from tests.benchmarks.search.contestants import find_contestant, made, own_search, runnable
+from tests.benchmarks.search.play import process_pool, quieten
 from tests.benchmarks.search.resampled import smoothed, thinned
 from tests.benchmarks.search.tables import Table, find_table, present_tables
 from tests.benchmarks.throughput.measures import table as laid_out
-from tuning.rehearsal import Rehearsal
 from tuning.simulation import simulate
 
 OURS: Final = "freeze_thaw"
@@ -74,27 +71,16 @@ def find_short_table(name: str, epochs: int) -> Table:
 
 
 def regret(study: Study) -> list[float]:
-    """Return the regret, from 0 (the best) to 1 (the median or worse), after each of PARTS of the budget."""
+    """Return the regret, see `Table.regret`, after each of PARTS of the budget."""
     table = find_short_table(study.table, study.epochs)
-    curves = table.curves(study.seed)
+    entry = find_contestant(study.contestant)
     if study.contestant == OURS:
-        ours = Rehearsal(
-            table.space,
-            table.horizon,
-            study.seed,
-            strategy=StrategyChoice(name="freeze_thaw"),
-            sampler=Sampler(name="model"),
-            trials=study.trials,
-            budget_epochs=study.budget,
-        )
-        record = simulate(ours, curves, workers=study.workers, budget=study.budget)
-    else:
-        with made(find_contestant(study.contestant), table, study.seed) as contestant:
-            record = simulate(contestant, curves, workers=study.workers, budget=study.budget)
+        entry = replace(entry, factory=partial(own_search, trials=study.trials, budget_epochs=study.budget))
+    with made(entry, table, study.seed) as contestant:
+        record = simulate(contestant, table.curves(study.seed), workers=study.workers, budget=study.budget)
     best = record.best_so_far()
-    span = (table.best - table.median) or 1.0
-    seen = [best[min(len(best), max(1, round(part * study.budget))) - 1] for part in PARTS]
-    return [float(np.clip((table.best - value) / span, 0.0, 1.0)) for value in seen]
+    ends = [min(len(best), max(1, round(part * study.budget))) - 1 for part in PARTS]
+    return [float(each) for each in table.regret(best[ends])]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -105,9 +91,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _compare(given: argparse.Namespace) -> int:
-    for name in ("trials", "epochs", "seeds", "workers", "jobs"):
-        if getattr(given, name) < 1:
-            raise BadInput(f"--{name} is {getattr(given, name)}. Give at least 1.")
+    names = ("trials", "epochs", "seeds", "workers", "jobs")
+    require_positive(*((f"--{name}", getattr(given, name)) for name in names))
     contestants, reasons = runnable(dict.fromkeys(given.contestants))
     for name, reason in reasons.items():
         print(f"without {name}: {reason}", file=sys.stderr)
@@ -118,12 +103,8 @@ def _compare(given: argparse.Namespace) -> int:
         Study(table, contestant, seed, given.trials, given.epochs, budget, given.workers)
         for contestant, table, seed in product(contestants, tables, range(given.seeds))
     ]
-    spawn = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(given.jobs, spawn, initializer=prepare_process)
-    try:
+    with process_pool(given.jobs) as pool:
         found = dict(zip(studies, pool.map(regret, studies, chunksize=4), strict=True))
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
     rows = [["", "contestant", *(f"{part:.0%}" for part in PARTS), "+-"]]
     for group, members in _by_group(groups).items():
         for contestant in contestants:

@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final, Literal
 
@@ -20,7 +21,7 @@ from tests.benchmarks.search import peers, syne_tune
 from tests.benchmarks.search.measures import SHARES
 from tests.benchmarks.search.references import Clairvoyant, Foresight, Promotion, RandomSearch
 from tests.benchmarks.search.tables import ROOT, Table
-from tuning.rehearsal import Rehearsal
+from tuning.rehearsal import UNBOUNDED_TRIALS, Rehearsal
 from tuning.simulation import Contestant
 
 # (what is searched, the study's seed) -> a fresh contestant. One with a method `close()` is closed after its study.
@@ -70,11 +71,39 @@ def settings_version(settings: Mapping[str, object]) -> str:
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
 
 
+def own_search(
+    table: Table,
+    seed: int,
+    *,
+    strategy: str = "freeze_thaw",
+    sampler: Literal["model", "random"] = "model",
+    trials: int = UNBOUNDED_TRIALS,
+    budget_epochs: int | None = None,
+) -> Rehearsal:
+    """Return one of the project's own strategies for one study.
+
+    Args:
+        table: what is searched.
+        seed: the study's.
+        strategy: its name; the default one unless said.
+        sampler: its name.
+        trials: the study's budget, which it is told.
+        budget_epochs: likewise; None without a bound.
+    """
+    return Rehearsal(
+        table.space,
+        table.horizon,
+        seed,
+        strategy=StrategyChoice(name=strategy),
+        sampler=Sampler(name=sampler),
+        trials=trials,
+        budget_epochs=budget_epochs,
+    )
+
+
 def _own(strategy: str, sampler: Literal["model", "random"]) -> Entry:
     return Entry(
-        lambda table, seed: Rehearsal(
-            table.space, table.horizon, seed, strategy=StrategyChoice(name=strategy), sampler=Sampler(name=sampler)
-        ),
+        partial(own_search, strategy=strategy, sampler=sampler),
         code_version(*source_files("studies/strategies"), "studies/space.py", "tuning/course.py"),
     )
 
@@ -137,7 +166,7 @@ def _clairvoyant(table: Table, seed: int) -> Contestant:
     def soon(params: Mapping[str, Scalar]) -> float:
         # Of a source of its own for each, in which nothing was used up: it will be the first trial.
         reached = np.flatnonzero(table.curves(seed).curve_of(0, params).values >= enough)
-        return float(reached[0]) if len(reached) else math.inf
+        return float(reached[0]) + 1 if len(reached) else math.inf
 
     return Clairvoyant(table.space, seed, soon, KNOWN_BEFOREHAND)
 

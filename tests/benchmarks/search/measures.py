@@ -41,12 +41,10 @@ def costs(results: Sequence[Result], table: Table, share: float) -> np.ndarray:
 def regrets(results: Sequence[Result], table: Table, at: Sequence[float] | np.ndarray) -> np.ndarray:
     """Return each study's regret (s, len(at)) after so many R.
 
-    0 is the best final value of the random configurations or better, 1 their median or worse. NaN past the end of what
-    is known of the study.
+    See `Table.regret`; NaN past the end of what is known of the study.
     """
-    span = (table.best - table.median) or 1.0
     best = np.array([[_best_at(result, full * table.horizon) for full in at] for result in results])
-    return np.asarray(np.clip((table.best - best) / span, 0.0, 1.0))
+    return table.regret(best)
 
 
 def _best_at(result: Result, epochs: float) -> float:

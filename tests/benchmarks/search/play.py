@@ -1,4 +1,4 @@
-"""One study, simulated: what a process of the pool does."""
+"""One study, simulated: what a process of the pool does, and the pool."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 
 import optuna
 
@@ -58,6 +60,16 @@ def prepare_process() -> None:
     os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+@contextmanager
+def process_pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
+    """Yield a pool of prepared processes; what has not begun when it is left, also by an error, never will."""
+    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), initializer=prepare_process)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _end_with_parent() -> None:

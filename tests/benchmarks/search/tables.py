@@ -15,13 +15,12 @@ import numpy as np
 from optuna.distributions import BaseDistribution
 
 from storage.errors import BadInput, unknown_name
-from studies.curve_tables import Answers, CurveTable, Scalar
+from studies.curve_tables import RECORDED, Answers, CurveTable, Scalar
 from tests.benchmarks.search import families, lcbench
 from tuning.simulation import Curves, Recording
 
 ROOT = Path(__file__).resolve().parents[3]
 LCBENCH = ROOT.parent / "shared" / "bench" / "lcbench"
-RECORDED = ROOT / "studies" / "recorded"  # tables that ship with the project
 Group = Literal["LCBench", "recorded", "synthetic"]
 GROUPS: tuple[Group, ...] = ("LCBench", "recorded", "synthetic")
 
@@ -66,6 +65,11 @@ class Table:
         """The median final value of the random configurations that have one: regret 1."""
         return float(np.median(self.finals[np.isfinite(self.finals)]))
 
+    def regret(self, values: np.ndarray) -> np.ndarray:
+        """Return how far values are from the best: 0 there or above, 1 at the median or below; the same shape."""
+        span = (self.best - self.median) or 1.0
+        return np.asarray(np.clip((self.best - values) / span, 0.0, 1.0))
+
 
 @cache
 def find_table(name: str) -> Table:
@@ -89,10 +93,10 @@ def present_tables(data_sets: Iterable[str] = lcbench.DATA_SETS) -> list[str]:
 
     Standard error tells where LCBench is missing.
     """
-    surrogates = [f"lcbench/{data_set}" for data_set in data_sets]
+    surrogates = lcbench_names(data_sets)
     if not lcbench.is_here(LCBENCH):
         print(f"without LCBench: it needs {LCBENCH} and onnxruntime", file=sys.stderr)
-        surrogates = []
+        surrogates = ()
     shipped = [os.path.relpath(path) for path in sorted(RECORDED.glob("*.npz"))]
     return [*surrogates, *shipped, *synthetic_names()]
 
@@ -102,9 +106,9 @@ def synthetic_names() -> tuple[str, ...]:
     return tuple(f"synthetic/{family}" for family in families.FAMILIES)
 
 
-def lcbench_names() -> tuple[str, ...]:
+def lcbench_names(data_sets: Iterable[str] = lcbench.DATA_SETS) -> tuple[str, ...]:
     """Return the tables of LCBench, whether or not its surrogate is here."""
-    return tuple(f"lcbench/{data_set}" for data_set in lcbench.DATA_SETS)
+    return tuple(f"lcbench/{data_set}" for data_set in data_sets)
 
 
 def recorded_table(path: Path) -> Table:

@@ -16,7 +16,7 @@ from typing import Final
 import numpy as np
 
 from storage.errors import BadInput
-from tests.benchmarks.command import exit_status
+from tests.benchmarks.command import exit_status, require_positive
 from tests.benchmarks.search.contestants import find_contestant, made, runnable
 from tests.benchmarks.search.play import quieten
 from tests.benchmarks.search.tables import find_table
@@ -119,9 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _compare(given: argparse.Namespace) -> int:
-    for number, of in ((given.trials, "--trials"), (given.handovers, "--handovers")):
-        if number < 1:
-            raise BadInput(f"{of} is {number}. Give at least 1.")
+    require_positive(("--trials", given.trials), ("--handovers", given.handovers))
     names, reasons = runnable(given.contestants)
     for name, reason in reasons.items():
         print(f"without {name}: {reason}", file=sys.stderr)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from storage.errors import BadInput, TuningError, unknown_name
-from tests.benchmarks.command import exit_status
+from tests.benchmarks.command import exit_status, require_positive
 from tests.benchmarks.throughput.data import ROOT, prepared, scratch
 from tests.benchmarks.training import draw, summary
 from tests.benchmarks.training.contestants import CONTESTANTS
@@ -77,10 +77,8 @@ def _run(name: str, plan: Plan) -> Result | None:
 
 
 def _plans(given: argparse.Namespace) -> list[Plan]:
-    numbers = {"budget": given.budget, "epochs": given.epochs, "workers": given.workers}
-    for name, number in numbers.items():
-        if number is not None and number < 1:
-            raise BadInput(f"--{name} is {number}. Give at least 1.")
+    numbers = (("--budget", given.budget), ("--epochs", given.epochs), ("--workers", given.workers))
+    require_positive(*((name, number) for name, number in numbers if number is not None))
     if not 0 <= given.seed < 2**32:
         raise BadInput(f"--seed is {given.seed}. Give at least 0, and less than 2**32.")
     if given.workers > usable_cores():

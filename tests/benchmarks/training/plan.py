@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from studies.declaration import CATALOG, from_catalog, read_declaration
-
-RECORDED: Final = CATALOG.parent / "recorded"  # the studies whose tables ship with the project
+from studies.curve_tables import RECORDED
+from studies.declaration import from_catalog, read_declaration
 
 TRAIN_IMAGES: Final = 10_000  # where no recorded table says it
 
