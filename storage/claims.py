@@ -230,20 +230,19 @@ class Claims:
             rows.lock()
         except KeyError:
             raise _deleted() from None
-        unfinished = rows.unfinished()
-        mine = [claim for claim, _ in _running(unfinished) if claim.id == claim_id]
+        active = rows.active()
+        mine = [claim for claim, _ in _running(active) if claim.id == claim_id]
         if mine:
             return mine[0]
         # The budget bounds what is taken up, too: it may have become smaller since those trials were put back.
         standing = self._standing(rows)
         if standing.finished + standing.running >= standing.budget:
             return None
-        waiting = [row for row in unfinished if row.state == TrialState.WAITING]
-        put_back = next((row for row in waiting if row.frozen is None), None)
+        put_back = next((row for row in active if row.state == TrialState.WAITING), None)
         if put_back is not None:
             return self._claim(rows, put_back, claim_id)
         if isinstance(choice, Thaw):
-            frozen = next((row for row in waiting if row.number == choice.number), None)
+            frozen = rows.frozen(choice.number)
             return self._claim(rows, frozen, claim_id, ends=choice.ends) if frozen is not None else None
         if choice is None or standing.started >= standing.budget:
             return None
@@ -273,7 +272,7 @@ class Claims:
 
     def unfinished(self) -> set[int]:
         """Return the numbers of the trials that run or wait now."""
-        return {row.number for row in self._reading(lambda rows: rows.unfinished())}
+        return self._reading(lambda rows: rows.unfinished())
 
     def beat(self, claim: Claim) -> None:
         """Show that the owner of a claim is alive.
@@ -341,11 +340,11 @@ class Claims:
 
     def running(self) -> list[tuple[Claim, int]]:
         """Return the study's RUNNING trials that hold a claim, each with its beat."""
-        return self._reading(lambda rows: _running(rows.unfinished()))
+        return self._reading(lambda rows: _running(rows.active()))
 
     def moved(self, owner: str) -> bool:
         """Return whether an owner's running claim has moved its trial's checkpoint forward."""
-        claims = [row.claim for row in self._reading(lambda rows: rows.unfinished()) if row.state == TrialState.RUNNING]
+        claims = [row.claim for row in self._reading(lambda rows: rows.active()) if row.state == TrialState.RUNNING]
         own = [held for held in claims if held is not None and held["owner"] == owner]
         return any(held.get("epochs", 0) > held.get("from", 0) for held in own)
 
@@ -360,7 +359,7 @@ class Claims:
         """
 
         def put_back(rows: Rows) -> list[Claim]:
-            running = _running(rows.unfinished())
+            running = _running(rows.active())
             beats = {claim.id: beat for claim, beat in running}
             lost = []
             for claim in silent(running):
@@ -415,10 +414,10 @@ def _deleted() -> StudyDeleted:
     return StudyDeleted("the study was deleted while it ran. Start it anew with the same command.")
 
 
-def _running(unfinished: list[TrialRow]) -> list[tuple[Claim, int]]:
+def _running(active: list[TrialRow]) -> list[tuple[Claim, int]]:
     return [
         (Claim(row.trial_id, row.number, row.claim["owner"], row.claim["count"], row.claim["id"]), row.claim["beat"])
-        for row in unfinished
+        for row in active
         if row.state == TrialState.RUNNING and row.claim is not None and row.claim["id"] is not None
     ]
 

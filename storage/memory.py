@@ -60,8 +60,16 @@ class MemoryRows:
             for trial in self._trials()
         )
 
-    def unfinished(self) -> list[TrialRow]:
-        return [_row(trial) for trial in self._trials() if trial.state in _UNFINISHED]
+    def active(self) -> list[TrialRow]:
+        unfinished = (trial for trial in self._trials() if trial.state in _UNFINISHED)
+        return [_row(trial) for trial in unfinished if not _is_frozen(trial)]
+
+    def frozen(self, number: int) -> TrialRow | None:
+        trials = self._trials()
+        return _row(trials[number]) if 0 <= number < len(trials) and _is_frozen(trials[number]) else None
+
+    def unfinished(self) -> set[int]:
+        return {trial.number for trial in self._trials() if trial.state in _UNFINISHED}
 
     def next_number(self) -> int:
         return len(self._trials())
@@ -131,6 +139,10 @@ class MemoryRows:
 
     def _trial(self, trial_id: int) -> FrozenTrial:
         return self._storage._get_trial(trial_id)
+
+
+def _is_frozen(trial: FrozenTrial) -> bool:
+    return trial.state == TrialState.WAITING and trial.system_attrs.get(FROZEN_KEY) is not None
 
 
 def _row(trial: FrozenTrial) -> TrialRow:

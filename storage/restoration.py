@@ -173,7 +173,7 @@ def _give_identity(session: orm.Session, study_id: int, made: _Made) -> None:
 def _put_back_running(session: orm.Session, study_id: int) -> None:
     """Let the trials that ran wait, as `Claims.put_back` does: no worker of the original is one of the copy's."""
     rows = SqlRows(session, study_id)
-    for trial in rows.unfinished():
+    for trial in rows.active():
         if trial.state == TrialState.RUNNING:
             release(rows, trial.trial_id, REASON, "interrupted")
             rows.wait(trial.trial_id)

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from optuna.storages._rdb import models
 from optuna.trial import TrialState
-from sqlalchemy import Select, case, delete, func, orm, select
+from sqlalchemy import ColumnElement, Select, case, delete, func, not_, orm, select
 
 # Attributes of a trial. System attributes, because those go when the trial goes (an own table would keep rows of trials
 # deleted by stock Optuna, whose ids SQLite gives out again), and the dashboard does not show them.
@@ -22,6 +22,10 @@ FROZEN_KEY = "tuning:frozen"
 WORKED_KEY = "tuning:worked"
 # An attribute of a study: when a trial was last taken up, likewise.
 BEGUN_KEY = "tuning:begun"
+
+
+_CLAIM, _FROZEN = (orm.aliased(models.TrialSystemAttributeModel) for _ in range(2))
+_IS_FROZEN = case((_FROZEN.value_json.is_not(None), _FROZEN.value_json != "null"), else_=False)
 
 
 @dataclass(frozen=True)
@@ -64,8 +68,14 @@ class Rows(Protocol):
     def counts(self) -> Counts:
         """Return the study's trials counted, all at one moment."""
 
-    def unfinished(self) -> list[TrialRow]:
-        """Return the trials that are RUNNING or WAITING, by number."""
+    def active(self) -> list[TrialRow]:
+        """Return the trials that are RUNNING, or WAITING without being frozen, by number."""
+
+    def frozen(self, number: int) -> TrialRow | None:
+        """Return the trial of that number if it is frozen."""
+
+    def unfinished(self) -> set[int]:
+        """Return the numbers of the trials that are RUNNING or WAITING."""
 
     def next_number(self) -> int:
         """Return the number that the next trial will have."""
@@ -199,31 +209,27 @@ class SqlRows(SqlTrials):
         models.StudyModel.find_or_raise_by_id(self._study_id, self._session, for_update=True)
 
     def counts(self) -> Counts:
-        trial, claim, frozen = models.TrialModel, *(orm.aliased(models.TrialSystemAttributeModel) for _ in range(2))
-        is_claimed = claim.value_json.is_not(None)
-        is_frozen = case((frozen.value_json.is_not(None), frozen.value_json != "null"), else_=False)
+        state, is_claimed = models.TrialModel.state, _CLAIM.value_json.is_not(None)
         # One statement: PostgreSQL shows each statement the rows as of its own moment, and a trial that finishes
         # between two of them would be counted by neither.
         rows = self._session.execute(
-            self._trials(trial.state, is_claimed, is_frozen, func.count())
-            .join(claim, (claim.trial_id == trial.trial_id) & (claim.key == CLAIM_KEY), isouter=True)
-            .join(frozen, (frozen.trial_id == trial.trial_id) & (frozen.key == FROZEN_KEY), isouter=True)
-            .group_by(trial.state, is_claimed, is_frozen)
+            self._claimed(state, is_claimed, _IS_FROZEN, func.count()).group_by(state, is_claimed, _IS_FROZEN)
         )
         return counted((state, bool(claimed), bool(at), number) for state, claimed, at, number in rows)
 
-    def unfinished(self) -> list[TrialRow]:
-        trial, claim, frozen = models.TrialModel, *(orm.aliased(models.TrialSystemAttributeModel) for _ in range(2))
-        rows = self._session.execute(
-            self._trials(trial.trial_id, trial.number, trial.state, claim.value_json, frozen.value_json)
-            .where(trial.state.in_([TrialState.RUNNING, TrialState.WAITING]))
-            .join(claim, (claim.trial_id == trial.trial_id) & (claim.key == CLAIM_KEY), isouter=True)
-            .join(frozen, (frozen.trial_id == trial.trial_id) & (frozen.key == FROZEN_KEY), isouter=True)
-            .order_by(trial.number)
-        )
-        return [
-            TrialRow(trial_id, number, state, _loaded(held), _loaded(at)) for trial_id, number, state, held, at in rows
-        ]
+    def active(self) -> list[TrialRow]:
+        state = models.TrialModel.state
+        return self._rows((state == TrialState.RUNNING) | ((state == TrialState.WAITING) & not_(_IS_FROZEN)))
+
+    def frozen(self, number: int) -> TrialRow | None:
+        trial = models.TrialModel
+        found = self._rows((trial.number == number) & (trial.state == TrialState.WAITING) & _IS_FROZEN)
+        return found[0] if found else None
+
+    def unfinished(self) -> set[int]:
+        trial = models.TrialModel
+        waits = trial.state.in_([TrialState.RUNNING, TrialState.WAITING])
+        return set(self._session.execute(self._trials(trial.number).where(waits)).scalars())
 
     def next_number(self) -> int:
         return int(self._session.execute(self._trials(func.count())).scalar_one())
@@ -264,6 +270,23 @@ class SqlRows(SqlTrials):
     def _trials(self, *columns: Any) -> Select[Any]:
         return select(*columns).where(models.TrialModel.study_id == self._study_id)
 
+    def _claimed(self, *columns: Any) -> Select[Any]:
+        """With what is known of their claims and of their being frozen."""
+        trial_id = models.TrialModel.trial_id
+        return (
+            self._trials(*columns)
+            .join(_CLAIM, (_CLAIM.trial_id == trial_id) & (_CLAIM.key == CLAIM_KEY), isouter=True)
+            .join(_FROZEN, (_FROZEN.trial_id == trial_id) & (_FROZEN.key == FROZEN_KEY), isouter=True)
+        )
+
+    def _rows(self, wanted: ColumnElement[bool]) -> list[TrialRow]:
+        trial = models.TrialModel
+        columns = trial.trial_id, trial.number, trial.state, _CLAIM.value_json, _FROZEN.value_json
+        rows = self._session.execute(self._claimed(*columns).where(wanted).order_by(trial.number))
+        return [
+            TrialRow(trial_id, number, state, _loaded(held), _loaded(at)) for trial_id, number, state, held, at in rows
+        ]
+
 
 def _set_attr(session: orm.Session, model: Any, name: Mapping[str, Any], value: Any) -> None:
     row = session.execute(select(model).filter_by(**name)).scalar_one_or_none()
@@ -279,17 +302,17 @@ def _loaded(stored: str | None) -> Any:
 
 def counted(trials: Any) -> Counts:
     """Return the counts of trials given as state, whether claimed, whether frozen, and how many."""
-    count: dict[TrialState, int] = {}
+    count = [0] * len(TrialState)
     running = frozen = 0
     for state, is_claimed, is_frozen, number in trials:
-        count[state] = count.get(state, 0) + number
+        count[state] += number
         running += number if state == TrialState.RUNNING and is_claimed else 0
         frozen += number if state == TrialState.WAITING and is_frozen else 0
     return Counts(
-        complete=count.get(TrialState.COMPLETE, 0),
-        pruned=count.get(TrialState.PRUNED, 0),
-        failed=count.get(TrialState.FAIL, 0),
+        complete=count[TrialState.COMPLETE],
+        pruned=count[TrialState.PRUNED],
+        failed=count[TrialState.FAIL],
         running=running,
-        waiting=count.get(TrialState.WAITING, 0) - frozen,
+        waiting=count[TrialState.WAITING] - frozen,
         frozen=frozen,
     )

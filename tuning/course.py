@@ -71,6 +71,8 @@ class Course:
         self._spec = spec
         self._strategy = strategy
         self._claims = claims
+        # As it is stored, and read from that.
+        self._space: tuple[Any, SearchSpace] | None = None
 
     def next(self) -> Taken | None:
         """Take up what comes next; None when there is nothing to do now.
@@ -133,7 +135,7 @@ class Course:
         """
         storage = self._study._storage
         attrs = storage.get_study_user_attrs(self._study._study_id)
-        space = _space_of(attrs)
+        space = self._space_of(attrs)
         first = first_configurations(self._spec, space, attrs.get(attributes.FIRST, []))
         if claim.number < len(first) and attempt == 0:
             storage.set_trial_system_attr(claim.trial_id, FIXED_PARAMETERS_KEY, first[claim.number])
@@ -148,7 +150,7 @@ class Course:
         # trial here passes through those.
         study = SeenBySampler(study_name=self._study.study_name, storage=storage, sampler=sampler)
         # The trial was created in a transaction of its own; Optuna's cache learns of it by reading.
-        study.get_trials(deepcopy=False)
+        storage.get_all_trials(study._study_id, deepcopy=False)
         sampler.before_trial(study, storage.get_trial(claim.trial_id))
         return optuna.trial.Trial(study, claim.trial_id)
 
@@ -225,7 +227,15 @@ class Course:
             # Each trial yet to come trains an epoch, and the best one to its end.
             epochs_left = budget - spent_epochs(trials) - trials_left - self._set_aside(trials)
             epochs_left -= self._under_way(trials, besides=None if up_to is None else up_to[0])
-        return View(self._study, trials, _space_of(attrs), self._spec.epochs, trials_left, epochs_left)
+        return View(self._study, trials, self._space_of(attrs), self._spec.epochs, trials_left, epochs_left)
+
+    def _space_of(self, attrs: Mapping[str, Any]) -> SearchSpace | None:
+        document = attrs.get(attributes.SPACE)
+        if document is None:
+            return None
+        if self._space is None or self._space[0] != document:
+            self._space = document, SearchSpace.stored(document)
+        return self._space[1]
 
     def _set_aside(self, trials: Sequence[FrozenTrial]) -> int:
         best = incumbent(trials)
@@ -290,8 +300,3 @@ def _is_in(distribution: BaseDistribution, value: Any) -> bool:
         return distribution._contains(distribution.to_internal_repr(value))
     except (ValueError, TypeError):
         return False
-
-
-def _space_of(attrs: Mapping[str, Any]) -> SearchSpace | None:
-    document = attrs.get(attributes.SPACE)
-    return SearchSpace.stored(document) if document is not None else None

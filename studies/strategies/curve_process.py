@@ -7,6 +7,7 @@ second that the launcher and the first trial need not wait for.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,18 +23,60 @@ BLOCK = 256  # points asked at a time: their kernel with all others stays in the
 
 
 @dataclass(frozen=True)
+class _Groups:
+    """Points that have something in common.
+
+    Attributes:
+        first: (k,) one point of each group.
+        places: (n,) the group of each point.
+    """
+
+    first: Indices
+    places: Indices
+
+    @staticmethod
+    def of(labels: Array | Indices) -> _Groups:
+        _, first, places = np.unique(labels, return_index=True, return_inverse=True)
+        return _Groups(first, places)
+
+    @cached_property
+    def members(self) -> Array:
+        """(k, n): 1 where a point is of the group, else 0."""
+        return np.equal.outer(np.arange(len(self.first)), self.places).astype(float)
+
+
+@dataclass(frozen=True)
 class CurvePoints:
     """Where the process is known or asked.
 
     Attributes:
-        x: (n, d) in [0, 1].
+        x: (n, d) in [0, 1], the same for all points of a trial.
         log_epoch: (n,) logarithm of epoch / horizon, 0 at the end of a training.
-        trial: (n,) which curve each belongs to; negative if it has none yet.
+        trial: (n,) which curve each belongs to; negative, each configuration another number, if it has none yet.
     """
 
     x: Array
     log_epoch: Array
     trial: Indices
+
+    @cached_property
+    def trials(self) -> _Groups:
+        return _Groups.of(self.trial)
+
+    @cached_property
+    def epochs(self) -> _Groups:
+        return _Groups.of(self.log_epoch)
+
+    @cached_property
+    def configurations(self) -> Array:
+        """(u, d): the `x` of each trial."""
+        return self.x[self.trials.first]
+
+    @cached_property
+    def polynomials(self) -> Array:
+        """Legendre's of degree 1 and 2 of each parameter (n, 2 d), over [0, 1] of variance 1."""
+        centred = 2 * self.x - 1
+        return np.hstack([3**0.5 * centred, 5**0.5 * (1.5 * centred * centred - 0.5)])
 
     def take(self, rows: Indices) -> CurvePoints:
         return CurvePoints(self.x[rows], self.log_epoch[rows], self.trial[rows])
@@ -78,44 +121,46 @@ def _prior(d: int) -> tuple[Array, Array]:
 class _Pairs:
     """Points a (n,) and b (m,), with what does not depend on the hyperparameters.
 
-    What depends on epochs alone is kept as tables between the few epochs that occur: k of a's and l of b's.
+    What depends on epochs alone is kept as tables between the few epochs that occur, k of a's and l of b's; what
+    depends on parameters alone between the trials, u of a's and w of b's.
 
     Attributes:
         a, b: the points.
-        log_epochs: log of epoch / horizon, (k,) and (l,).
-        places: where each point's epoch is among them, (n,) and (m,).
-        same: the pairs of points of one trial, their rows and columns.
+        same: the pairs of points of one trial (s,), by their places among all n m.
+        same_epochs: where their epochs are (s,), among all k l.
     """
 
     a: CurvePoints
     b: CurvePoints
-    log_epochs: tuple[Array, Array]
-    places: tuple[Indices, Indices]
-    same: tuple[Indices, Indices]
+    same: Indices
+    same_epochs: Indices
 
     @staticmethod
     def of(a: CurvePoints, b: CurvePoints) -> _Pairs:
-        a_epochs, a_places = np.unique(a.log_epoch, return_inverse=True)
-        b_epochs, b_places = np.unique(b.log_epoch, return_inverse=True)
         begun = np.flatnonzero(a.trial >= 0)
         rows, columns = np.nonzero(a.trial[begun, None] == b.trial)
-        return _Pairs(a, b, (a_epochs, b_epochs), (a_places, b_places), (begun[rows], columns))
+        rows = begun[rows]
+        epochs = a.epochs.places[rows] * len(b.epochs.first) + b.epochs.places[columns]
+        return _Pairs(a, b, rows * len(b.trial) + columns, epochs)
 
-    def spread(self, table: Array) -> Array:
-        """Return a table between epochs (k, l) as one between points (n, m)."""
-        return table[:, self.places[1]][self.places[0]]
+    def by_epochs(self, table: Array, out: Array | None = None) -> Array:
+        """Return a table between epochs (k, l) as one between points (n, m), in `out` where that is given."""
+        between = table.take(self.b.epochs.places, axis=1)
+        return np.take(between, self.a.epochs.places, axis=0, out=out, mode="clip")
+
+    def by_trials(self, table: Array, out: Array | None = None) -> Array:
+        """Return a table between trials (u, w) as one between points (n, m), in `out` where that is given."""
+        between = table.take(self.a.trials.places, axis=0)
+        return np.take(between, self.b.trials.places, axis=1, out=out, mode="clip")
 
     def of_same(self, table: Array) -> Array:
         """Return what a table between epochs (k, l) says of the pairs of one trial."""
-        rows, columns = self.same
-        return np.asarray(table[self.places[0][rows], self.places[1][columns]])
+        return table.take(self.same_epochs)
 
     def sum_of_same(self, values: Array) -> Array:
         """Return (k, l): between epochs the sum over the pairs of one trial of values (n, m)."""
-        rows, columns = self.same
-        k, m = (len(epochs) for epochs in self.log_epochs)
-        cells = self.places[0][rows] * m + self.places[1][columns]
-        sums = np.bincount(cells, weights=values[rows, columns], minlength=k * m)
+        k, m = len(self.a.epochs.first), len(self.b.epochs.first)
+        sums = np.bincount(self.same_epochs, weights=values.take(self.same), minlength=k * m)
         return np.asarray(sums, dtype=float).reshape(k, m)
 
 
@@ -124,7 +169,7 @@ class _Parts:
     """The kernel between pairs of points, with the pieces that the gradient needs again.
 
     Attributes:
-        r: scaled distances (n, m).
+        r: scaled distances between trials (u, w).
         decay: exp(-r).
         matern: over the parameters (n, m).
         parabolas: of points a, as `_parabolas` returns them.
@@ -146,49 +191,44 @@ class _Parts:
 
 
 def _parabolas(points: CurvePoints, hyper: _Hyper) -> tuple[Array, Array]:
-    """Return what the trend is a product of: features (n, 2 d), grown with the epochs, and their variances (2 d,).
-
-    The features are Legendre's polynomials of degree 1 and 2 of each parameter, over [0, 1] of variance 1.
-    """
-    centred = 2 * points.x - 1
-    features = np.hstack([3**0.5 * centred, 5**0.5 * (1.5 * centred * centred - 0.5)])
-    grown = features * np.exp(hyper.growth * points.log_epoch)[:, None]
+    """Return what the trend is a product of: polynomials (n, 2 d) that grow with the epochs, and variances (2 d,)."""
+    grown = points.polynomials * np.exp(hyper.growth * points.log_epoch)[:, None]
     return grown, hyper.variances[6] * np.tile(hyper.lengths**-2, 2)
 
 
-def _kernel(pairs: _Pairs, hyper: _Hyper) -> _Parts:
+def _kernel(pairs: _Pairs, hyper: _Hyper, room: Array | None = None) -> _Parts:
     """Matern 5/2 over x times (asymptote + time), a trend over x, a deviation per trial, and a curve common to all.
 
     All but the last grow. The trend is a parabola over each parameter, steeper over those of shorter lengths: most
     parameters have one best value between too little and too much, which few trials show and the Matern kernel, that
     must be ready for anything, learns late (universal kriging: Rasmussen & Williams 2006, section 2.7).
+
+    All that is (n, m) lies in `room` (3, n, m) where that is given: with more than a thousand candidates the memory's
+    pace counts, and to get some anew from the system costs more than what is computed in it.
     """
-    left, right = (points.x * (5**0.5 / hyper.lengths) for points in (pairs.a, pairs.b))
-    # In place where it can be: with more than a thousand candidates the memory's pace counts.
+    shape = len(pairs.a.trial), len(pairs.b.trial)
+    matern, trend, total = (np.empty(shape) for _ in range(3)) if room is None else room
+    left, right = (points.configurations * (5**0.5 / hyper.lengths) for points in (pairs.a, pairs.b))
     r = left @ (-2 * right.T)
     r += (left * left).sum(1)[:, None]
     r += (right * right).sum(1)
     np.maximum(r, 0, out=r)
     np.sqrt(r, out=r)
     decay = np.exp(-r)
-    matern = r / 3
-    matern += 1
-    matern *= r
-    matern += 1
-    matern *= decay
+    pairs.by_trials((1 + r * (1 + r / 3)) * decay, out=matern)
     parabolas = features, variances = _parabolas(pairs.a, hyper)
     others = features if pairs.b is pairs.a else _parabolas(pairs.b, hyper)[0]
-    trend = (features * variances) @ others.T
-    a_epochs, b_epochs = pairs.log_epochs
+    np.matmul(features * variances, others.T, out=trend)
+    a_epochs, b_epochs = (points.log_epoch[points.epochs.first] for points in (pairs.a, pairs.b))
     gap = np.abs(a_epochs[:, None] - b_epochs) / hyper.time
     smooth, rough = np.exp(-0.5 * gap * gap), np.exp(-gap)
     grown = np.outer(np.exp(hyper.growth * a_epochs), np.exp(hyper.growth * b_epochs))
     v = hyper.variances
-    total = pairs.spread(grown * (v[0] + v[1] * smooth))
+    pairs.by_epochs(grown * (v[0] + v[1] * smooth), out=total)
     total *= matern
     total += trend
-    total += pairs.spread(v[4] * smooth)
-    total[pairs.same] += pairs.of_same(grown * (v[2] + v[3] * rough))
+    total += pairs.by_epochs(v[4] * smooth)
+    total.reshape(-1)[pairs.same] += pairs.of_same(grown * (v[2] + v[3] * rough))
     return _Parts(r, decay, matern, parabolas, trend, gap, smooth, rough, grown, total)
 
 
@@ -215,21 +255,24 @@ def _negative_log_posterior(logs: Array, pairs: _Pairs, z: Array, mean: Array, s
 
 def _gradient(outer: Array, pairs: _Pairs, parts: _Parts, hyper: _Hyper) -> Array:
     """outer: the derivative with respect to the covariance. O(n^2 d): the differences of x are never formed."""
-    x, v, smooth, rough, grown = pairs.a.x, hyper.variances, parts.smooth, parts.rough, parts.grown
+    trials, epochs = pairs.a.trials, pairs.a.epochs
+    x, log_epochs = pairs.a.configurations, pairs.a.log_epoch[epochs.first]
+    v, smooth, rough, grown = hyper.variances, parts.smooth, parts.rough, parts.grown
     slope = (5 / 3) * (1 + parts.r) * parts.decay
-    pull = outer * slope * pairs.spread(grown * (v[0] + v[1] * smooth))
+    pulls = outer * pairs.by_epochs(grown * (v[0] + v[1] * smooth))
+    pull = slope * (trials.members @ pulls @ trials.members.T)
     lengths = 2 * (pull.sum(1) @ (x * x) - (x * (pull @ x)).sum(0)) / hyper.lengths**2
     features, variances = parts.parabolas
     lengths -= 2 * (variances * (features * (outer @ features)).sum(0)).reshape(2, -1).sum(0)
     tilt = (outer * parts.trend).sum(1)
     # All else depends on the epochs alone: sums over the points of each pair of epochs (k, k) are enough.
-    one_hot = np.equal.outer(np.arange(len(grown)), pairs.places[0]).astype(float)
-    field, common = grown * (one_hot @ (outer * parts.matern) @ one_hot.T), smooth * (one_hot @ outer @ one_hot.T)
+    field = grown * (epochs.members @ (outer * parts.matern) @ epochs.members.T)
+    common = smooth * (epochs.members @ outer @ epochs.members.T)
     trial = grown * pairs.sum_of_same(outer)
     field_time, trial_time, bent = field * smooth, trial * rough, parts.gap * parts.gap
     sums = [field.sum(), field_time.sum(), trial.sum(), trial_time.sum(), common.sum(), np.trace(outer)]
     time = ((v[1] * field_time + v[4] * common) * bent).sum() + v[3] * (trial_time * parts.gap).sum()
-    growing = (v[0] * field + v[1] * field_time + v[2] * trial + v[3] * trial_time).sum(1) @ pairs.log_epochs[0]
+    growing = (v[0] * field + v[1] * field_time + v[2] * trial + v[3] * trial_time).sum(1) @ log_epochs
     growing += tilt @ pairs.a.log_epoch
     return np.concatenate([lengths, 2 * v[:6] * np.array(sums), [2 * tilt.sum(), time, 2 * growing]])
 
@@ -299,13 +342,17 @@ class CurveProcess:
 
     def predict(self, asked: CurvePoints) -> tuple[Array, Array]:
         """Return mean and standard deviation, both (m,), at m points, without noise."""
+        from scipy.linalg import blas
+
         mean, variance = np.empty(len(asked.trial)), self._prior_variance(asked)
+        room = np.empty((3, min(BLOCK, len(mean)), len(self._points.trial)))
         for start in range(0, len(mean), BLOCK):
             rows = np.arange(start, min(start + BLOCK, len(mean)))
-            cross = _kernel(_Pairs.of(asked.take(rows), self._points), self._hyper).total
+            pairs = _Pairs.of(asked.take(rows), self._points)
+            cross = _kernel(pairs, self._hyper, room[:, : len(rows)]).total
             mean[rows] = cross[:, : len(self._z)] @ self._weights
-            half = cross @ self._whitening.T
-            variance[rows] -= (half * half).sum(1)
+            half = blas.dtrmm(1.0, self._whitening, cross.T, lower=1, overwrite_b=1)
+            variance[rows] -= np.einsum("nm,nm->m", half, half)
         return mean, np.sqrt(np.maximum(variance, 1e-9))
 
     def _prior_variance(self, asked: CurvePoints) -> Array:

@@ -75,6 +75,11 @@ class Curve:
     until: int
 
     @cached_property
+    def configuration(self) -> bytes:
+        """Of `x`: what has the same bytes is the same."""
+        return self.x.tobytes()
+
+    @cached_property
     def peak(self) -> float:
         """The highest value; minus infinity before any."""
         return max(filter(math.isfinite, self.values.tolist()), default=-math.inf)
@@ -83,6 +88,37 @@ class Curve:
     def bends(self) -> Array:
         """Third differences (e - 5,) after the second epoch, their size: a smooth curve's are next to nothing there."""
         return np.abs(np.diff(self.values[2:], 3))
+
+
+class Curves(list[Curve]):
+    """The trials so far, unchanged from where it is made on: with what is asked of all of them again and again."""
+
+    @staticmethod
+    def of(curves: Sequence[Curve]) -> Curves:
+        return curves if isinstance(curves, Curves) else Curves(curves)
+
+    @cached_property
+    def lengths(self) -> Indices:
+        """(n,) how many values each has."""
+        return np.array([len(c.values) for c in self], dtype=np.int64)
+
+    @cached_property
+    def peaks(self) -> Array:
+        """(n,) the highest value of each."""
+        return np.array([c.peak for c in self])
+
+    @cached_property
+    def trained(self) -> int:
+        """How many epochs, all together."""
+        return int(self.lengths.sum())
+
+    def generator(self, seed: int, purpose: int) -> np.random.Generator:
+        """Random numbers that differ from decision to decision, and repeat for the same curves and seed."""
+        return np.random.default_rng([abs(int(seed)), purpose, len(self), self.trained, self._until])
+
+    @cached_property
+    def _until(self) -> int:
+        return sum([c.until for c in self])
 
 
 @dataclass(frozen=True)
@@ -111,8 +147,9 @@ def candidates(curves: Sequence[Curve], points: Array, *, seed: int, size: int =
         seed: the study's, the same at each call.
         size: how many.
     """
+    curves = Curves.of(curves)
     d = points.shape[1]
-    rng = _generator(curves, seed, 2)
+    rng = curves.generator(seed, 2)
     local = size // 2 if len(curves) >= FEW_TRIALS else 0
     everywhere = np.vstack([_quasi_random(len(curves), d, seed), rng.random((size - local - 1, d))])
     if not local:
@@ -144,20 +181,20 @@ def choose(
         log_costs: logarithm of what an epoch costs, (m,) of each candidate and (n,) of each curve; None if all cost
             alike. What costs twice as much must promise twice as much.
     """
+    curves = Curves.of(curves)
     frozen = [i for i, c in enumerate(curves) if may_thaw and c.state == "frozen" and len(c.values) < horizon]
     may_start = may_start and len(candidates) > 0
     if not frozen:
         if not may_start:
             return None
-        if not any(len(c.values) for c in curves):
+        if not curves.trained:
             return Choice(start=0)
-    rng = _generator(curves, seed, 3)
-    few = len(curves) < FEW_TRIALS or sum(len(c.values) > 0 for c in curves) < FEW_TRIALS // 2
+    rng = curves.generator(seed, 3)
+    few = len(curves) < FEW_TRIALS or (curves.lengths > 0).sum() < FEW_TRIALS // 2
     noisy = _noise(curves) > NOISY
-    trained = sum(len(c.values) for c in curves)
     # Once nothing may start, what epochs are left go to what earned them.
-    late = may_start and not (few or noisy) and trained > PATIENCE * horizon
-    deep_every = DEEP_EVERY[trained > 2 * PATIENCE * horizon]
+    late = may_start and not (few or noisy) and curves.trained > PATIENCE * horizon
+    deep_every = DEEP_EVERY[curves.trained > 2 * PATIENCE * horizon]
 
     def by_model(frozen: Sequence[int], may_start: bool, *, at_end: bool = False) -> Choice | None:
         return _by_model(curves, candidates, frozen, horizon, may_start, at_end, log_costs, rng)
@@ -184,12 +221,6 @@ def choose(
     return by_model(frozen, may_start)
 
 
-def _generator(curves: Sequence[Curve], seed: int, purpose: int) -> np.random.Generator:
-    """Random numbers that differ from decision to decision, and repeat for the same curves and seed."""
-    trained = sum(len(c.values) for c in curves)
-    return np.random.default_rng([abs(int(seed)), purpose, len(curves), trained, sum(c.until for c in curves)])
-
-
 def _quasi_random(number: int, d: int, seed: int) -> Array:
     """(1, d): a member of Roberts' additive recurrence (2018, "R_d"), shifted at random: even without knowing n."""
     rng = np.random.default_rng([abs(int(seed)), 1])
@@ -200,8 +231,8 @@ def _quasi_random(number: int, d: int, seed: int) -> Array:
     return np.asarray((rng.random(d) + number * steps) % 1.0)[None]
 
 
-def _best_points(curves: Sequence[Curve], points: Array, count: int = 6) -> Array:
-    best = points[np.argsort([-c.peak for c in curves], kind="stable")[:count]]
+def _best_points(curves: Curves, points: Array, count: int = 6) -> Array:
+    best = points[np.argsort(-curves.peaks, kind="stable")[:count]]
     return np.where(np.isnan(best), 0.5, best)
 
 
@@ -244,16 +275,14 @@ def _furthest(curves: Sequence[Curve], frozen: Sequence[int]) -> int:
     return max(frozen, key=standing)
 
 
-def _observations(
-    curves: Sequence[Curve], marks: Sequence[int], rng: np.random.Generator
-) -> tuple[Indices, Array, Array]:
+def _observations(curves: Curves, marks: Sequence[int], rng: np.random.Generator) -> tuple[Indices, Array, Array]:
     """Return trial, epoch and warped value (all (n,)) at the milestones and latest epochs, at most MAX_POINTS.
 
     Trials go in whole, better ones first but not only: a frozen trial without its points would look like a new one.
     What ended early has at the horizon the value it ended with: diverging trials often rise fast.
     """
-    seen = [i for i, c in enumerate(curves) if len(c.values)]
-    peaks = np.array([curves[i].peak for i in seen])
+    seen = np.flatnonzero(curves.lengths)
+    peaks = curves.peaks[seen]
     finite = peaks[np.isfinite(peaks)]
     if not len(finite):
         return np.zeros(0, dtype=np.int64), np.zeros(0), np.zeros(0)
@@ -264,12 +293,13 @@ def _observations(
     trials: list[int] = []
     epochs: list[int] = []
     for k in order:
-        curve = curves[seen[k]]
+        trial = int(seen[k])
+        curve = curves[trial]
         own = [m for m in marks if m < len(curve.values)] + [len(curve.values)]
         own += [marks[-1]] if curve.state == "ended" and own[-1] < marks[-1] else []
         if len(trials) + len(own) > MAX_POINTS:
             break
-        trials += [seen[k]] * len(own)
+        trials += [trial] * len(own)
         epochs += own
     pairs = zip(trials, epochs, strict=True)
     values = np.array([curves[i].values[min(e, len(curves[i].values)) - 1] for i, e in pairs], dtype=float)
@@ -279,10 +309,9 @@ def _observations(
     return np.array(trials, dtype=np.int64), np.array(epochs, dtype=float), z
 
 
-def _feasible(curves: Sequence[Curve], rng: np.random.Generator) -> tuple[Indices, Array]:
+def _feasible(curves: Curves, rng: np.random.Generator) -> tuple[Indices, Array]:
     """Return trial and 1, or 0 where it diverged or failed (both (n,)), of those that began, at most MAX_POINTS."""
-    begun = np.array([i for i, c in enumerate(curves) if len(c.values)], dtype=np.int64)
-    begun = np.sort(rng.permutation(begun)[:MAX_POINTS])
+    begun = np.sort(rng.permutation(np.flatnonzero(curves.lengths))[:MAX_POINTS])
     return begun, np.isfinite([curves[i].values[-1] for i in begun]).astype(float)
 
 
@@ -291,16 +320,15 @@ def _warp(values: Array, best: float, scale: float) -> Array:
     return np.asarray(-np.log((best - values) / scale + MARGIN))
 
 
-def _noise(curves: Sequence[Curve]) -> float:
+def _noise(curves: Curves) -> float:
     """Of one value, as a share of what the best is above the median; from how the better curves bend.
 
     Of three differences noise keeps 20 times its variance, a smooth curve next to nothing (after the difference-based
     variance estimate of Gasser, Sroka & Jennen-Steinmetz 1986; second differences take young curves for noisy).
     """
-    peaks = np.array([c.peak for c in curves])
-    finite = peaks[np.isfinite(peaks)]
+    finite = curves.peaks[np.isfinite(curves.peaks)]
     middle = float(np.median(finite)) if len(finite) else 0.0
-    bends = [c.bends for c, peak in zip(curves, peaks, strict=True) if len(c.values) > 5 and peak >= middle]
+    bends = [curves[i].bends for i in np.flatnonzero((curves.lengths > 5) & (curves.peaks >= middle))]
     known = np.concatenate(bends) if bends else np.zeros(0)
     known = known[np.isfinite(known)]
     scale = float(finite.max()) - middle if len(finite) else 0.0
@@ -313,7 +341,7 @@ def _encode(x: Array, inactive: NDArray[np.bool_]) -> Array:
 
 
 def _by_model(
-    curves: Sequence[Curve],
+    curves: Curves,
     candidates: Array,
     frozen: Sequence[int],
     horizon: int,

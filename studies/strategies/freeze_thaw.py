@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from optuna.trial import FrozenTrial, TrialState
@@ -17,7 +16,7 @@ from studies.space import Points, SearchSpace
 from studies.spec import StudySpec, derive_seed
 from studies.strategies import curve_search
 from studies.strategies.costs import expected_log_seconds
-from studies.strategies.curve_search import Curve
+from studies.strategies.curve_search import Curve, Curves
 from studies.strategies.strategy import Strategy, Verdict, View, fixed_parameters, is_frozen, is_running, values_of
 
 # All trials are started before this share of the epochs is spent: the last ones, too, need some to show their worth.
@@ -40,7 +39,7 @@ class FreezeThaw(Strategy):
         # milliseconds, and follows from what it was made of.
         self._latest: tuple[_Grounds, Choice | None] | None = None
         # Likewise most trials are the objects that they were: what no one changed is read once.
-        self._read: tuple[SearchSpace, int, dict[int, _Read]] | None = None
+        self._read: tuple[SearchSpace, int, dict[int, _Read | None]] | None = None
 
     def ask(self, view: View) -> Choice | None:
         space = view.space
@@ -69,7 +68,8 @@ class FreezeThaw(Strategy):
         # One for the study: what changes from choice to choice comes from the curves.
         seed = derive_seed(self.spec.seed, "freeze_thaw")
         space, curves = grounds.space, grounds.curves
-        candidates = curve_search.candidates(curves, grounds.points, seed=seed)
+        points = np.array([one.point for one in grounds.read]).reshape(len(curves), space.size)
+        candidates = curve_search.candidates(curves, points, seed=seed)
         candidates, features = _untried(candidates, space.features(candidates), curves)
         choice = curve_search.choose(
             curves,
@@ -79,7 +79,7 @@ class FreezeThaw(Strategy):
             may_start=grounds.may_start,
             may_thaw=grounds.may_thaw,
             bounded=grounds.bounded,
-            log_costs=_log_costs(grounds.curves, grounds.seconds, features),
+            log_costs=_log_costs(curves, grounds.seconds, features),
         )
         if choice is None:
             return None
@@ -87,17 +87,14 @@ class FreezeThaw(Strategy):
             if self.spec.sampler.name != "model":
                 return Start()
             return Start(space.params_at(candidates[choice.start]), number=grounds.trials)
-        return Thaw(grounds.numbers[choice.thaw]) if choice.thaw is not None else None
+        return Thaw(grounds.read[choice.thaw].trial.number) if choice.thaw is not None else None
 
     def _grounds(self, view: View, space: SearchSpace, pausing: FrozenTrial | None) -> _Grounds:
-        trials = [(trial, params) for trial in view.trials if (params := trial.params or fixed_parameters(trial))]
-        read = self._reading(view, space, trials, pausing)
+        read = self._reading(view, space, pausing)
         return _Grounds(
             space,
-            [trial.number for trial, _ in trials],
-            np.array([one.point for one in read]).reshape(len(read), space.size),
-            [one.curve for one in read],
-            None if self.spec.strategy.cost == "epochs" else np.array([_seconds_per_epoch(one) for one, _ in trials]),
+            read,
+            None if self.spec.strategy.cost == "epochs" else [_seconds_per_epoch(one.trial) for one in read],
             view.epochs,
             len(view.trials),
             view.trials_left > 0,
@@ -105,27 +102,33 @@ class FreezeThaw(Strategy):
             not math.isinf(view.epochs_left),
         )
 
-    def _reading(
-        self,
-        view: View,
-        space: SearchSpace,
-        trials: Sequence[tuple[FrozenTrial, Mapping[str, Any]]],
-        pausing: FrozenTrial | None,
-    ) -> list[_Read]:
+    def _reading(self, view: View, space: SearchSpace, pausing: FrozenTrial | None) -> list[_Read]:
+        """Return the trials that have parameters."""
         if self._read is None or self._read[:2] != (space, view.epochs):
             self._read = space, view.epochs, {}
-        read = self._read[2]
-        if pausing is not None:
-            read.pop(pausing.number, None)
-        changed = [pair for pair in trials if (one := read.get(pair[0].number)) is None or one.trial is not pair[0]]
-        points = space.points_of([params for _, params in changed])
-        for (trial, _), point, x in zip(changed, points, space.features(points), strict=True):
-            paused = pausing is not None and trial.number == pausing.number
-            read[trial.number] = _Read(trial, point, self._curve(view, trial, x, paused=paused))
-        found = [read[trial.number] for trial, _ in trials]
-        if pausing is not None:
-            read.pop(pausing.number, None)  # only for this question it is paused
+        read, paused = self._read[2], None if pausing is None else pausing.number
+        before = read.get(paused) if paused is not None else None
+        for number, trial in enumerate(view.trials):
+            known = read.get(number)
+            if known is None or known.trial is not trial or number == paused:
+                read[number] = self._read_anew(view, space, trial, known, paused=number == paused)
+        found = [one for number in range(len(view.trials)) if (one := read[number]) is not None]
+        if paused is not None:
+            read[paused] = before  # only for this question it is paused
         return found
+
+    def _read_anew(
+        self, view: View, space: SearchSpace, trial: FrozenTrial, known: _Read | None, *, paused: bool
+    ) -> _Read | None:
+        params = trial.params or fixed_parameters(trial)
+        if not params:
+            return None
+        if known is not None and known.trial.params == params:
+            point, x = known.point, known.curve.x
+        else:
+            (point,) = points = space.points_of([params])
+            (x,) = space.features(points)
+        return _Read(trial, point, self._curve(view, trial, x, paused=paused))
 
     def _curve(self, view: View, trial: FrozenTrial, x: Points, *, paused: bool) -> Curve:
         # What failed, diverged or did not fit is lost, however it began.
@@ -137,9 +140,9 @@ class FreezeThaw(Strategy):
         return Curve(x, values, "frozen" if frozen else "running" if runs else "ended", until)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Read:
-    """A trial as a choice sees it.
+    """A trial as a choice sees it; equal to any that says the same.
 
     Attributes:
         trial: what was read. Storages show what changed as another object.
@@ -151,15 +154,23 @@ class _Read:
     point: Points
     curve: Curve
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Read) and self._said == other._said
 
-@dataclass(frozen=True, eq=False)
+    @property
+    def _said(self) -> tuple[object, ...]:
+        curve = self.curve
+        return self.trial.number, self.point.tobytes(), curve.state, curve.until, curve.values.tobytes()
+
+
+@dataclass(frozen=True)
 class _Grounds:
     """All that a choice depends on, besides the study's seed.
 
     Attributes:
         space: what is searched.
-        numbers, points, curves: of the n trials that have parameters; points `(n, space.size)`.
-        seconds: that an epoch of each took `(n,)`, NaN before it is known; None where all epochs cost alike.
+        read: the trials that have parameters.
+        seconds: that an epoch of each took, NaN before it is known; None where all epochs cost alike.
         horizon: the most epochs of a trial.
         trials: how many there are.
         may_start, may_thaw: whether a trial may be started, whether a frozen one may go on.
@@ -167,30 +178,26 @@ class _Grounds:
     """
 
     space: SearchSpace
-    numbers: Sequence[int]
-    points: Points
-    curves: Sequence[Curve]
-    seconds: Points | None
+    read: Sequence[_Read]
+    seconds: Sequence[float] | None
     horizon: int
     trials: int
     may_start: bool
     may_thaw: bool
     bounded: bool
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Grounds) and self._compared == other._compared
-
     @cached_property
-    def _compared(self) -> tuple[object, ...]:
-        curves = [(curve.state, curve.until, curve.values.tobytes()) for curve in self.curves]
-        arrays = [self.points.tobytes(), None if self.seconds is None else self.seconds.tobytes()]
-        allowed = self.may_start, self.may_thaw, self.bounded
-        return self.space, self.numbers, curves, arrays, self.horizon, self.trials, allowed
+    def curves(self) -> Curves:
+        """Of the trials that have parameters."""
+        return Curves(one.curve for one in self.read)
 
 
-def _log_costs(curves: Sequence[Curve], seconds: Points | None, features: Points) -> tuple[Points, Points] | None:
-    if seconds is None:
+def _log_costs(
+    curves: Sequence[Curve], timed: Sequence[float] | None, features: Points
+) -> tuple[Points, Points] | None:
+    if timed is None:
         return None
+    seconds = np.array(timed)
     known = np.isfinite(seconds)
     of_trials = np.array([curve.x for curve in curves]).reshape(len(curves), features.shape[1])
     of_candidates = expected_log_seconds(of_trials[known], seconds[known], features)
@@ -218,6 +225,10 @@ def _seconds_per_epoch(trial: FrozenTrial) -> float:
 
 def _untried(points: Points, features: Points, curves: Sequence[Curve]) -> tuple[Points, Points]:
     """Return the candidates that no trial had yet; all of them where a small space has no other left."""
-    tried = {curve.x.tobytes() for curve in curves}
-    new = [place for place, row in enumerate(features) if row.tobytes() not in tried]
+    tried = {curve.configuration for curve in curves}
+    rows = np.ascontiguousarray(features).view(np.dtype((np.void, features.itemsize * features.shape[1])))
+    configurations = rows.ravel().tolist()
+    if tried.isdisjoint(configurations):
+        return points, features
+    new = [place for place, one in enumerate(configurations) if one not in tried]
     return (points[new], features[new]) if new else (points, features)

@@ -316,6 +316,9 @@ def test_what_runs_and_what_waits_is_unfinished(ledger: Kept) -> None:
     claims.put_back(waits, "interrupted")
     claims.put_back(frozen, "frozen", "frozen")
     assert claims.unfinished() == {runs.number, waits.number, frozen.number}
+    with ledger.rows(claims._study_id, write=False) as rows:
+        assert [row.number for row in rows.active()] == [runs.number, waits.number]
+        assert [row.number for row in map(rows.frozen, range(-1, 9)) if row is not None] == [frozen.number]
 
 
 def test_what_a_dead_worker_held_is_put_back_and_nothing_else(ledger: Kept) -> None:

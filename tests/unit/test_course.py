@@ -31,7 +31,6 @@ from tuning.course import (
     Course,
     Taken,
     UnusableStrategy,
-    _space_of,
     first_configurations,
     first_in_words,
     incumbent,
@@ -674,7 +673,7 @@ def test_without_the_defaults_what_is_known_to_be_good_comes_first() -> None:
 def test_a_known_configuration_that_is_the_defaults_is_neither_tried_nor_counted_twice() -> None:
     known = [{"learning_rate": 0.01, "layers": 2, "optimizer": "adam"}, *KNOWN_GOOD, KNOWN_GOOD[0]]
     course, _, storage = one_course(first=known)
-    spec, space = course._spec, _space_of(storage.get_study_user_attrs(0))
+    spec, space = course._spec, course._space_of(storage.get_study_user_attrs(0))
     assert space is not None
     assert first_in_words(spec, space, known) == "the defaults, then 2 known configurations"
     assert first_in_words(spec, space, known[:2]) == "the defaults, then 1 known configuration"
@@ -714,7 +713,7 @@ def test_without_a_recorded_space_nothing_is_known_to_be_first() -> None:
 
 def test_of_known_configurations_nothing_of_which_is_in_the_space_nothing_comes_first() -> None:
     course, _, _ = one_course(default_first=False, first=[{"batch_size": 32}])
-    space = _space_of(course._study.user_attrs)
+    space = course._space_of(course._study.user_attrs)
     assert first_configurations(course._spec, space, [{"batch_size": 32}]) == []
 
 

@@ -8,11 +8,14 @@ from scipy.optimize import approx_fprime, minimize
 
 from studies.strategies import curve_process, curve_search
 from studies.strategies.curve_process import CurvePoints, CurveProcess
-from studies.strategies.curve_search import Curve, milestones
+from studies.strategies.curve_search import Curve, Curves, milestones
 
 
-def _points(rng: np.random.Generator, n: int, d: int) -> CurvePoints:
-    return CurvePoints(rng.random((n, d)), np.log(rng.choice([1, 2, 4, 9], n) / 9), rng.integers(0, 9, n))
+def _points(rng: np.random.Generator, n: int, d: int, *, new: int = 0) -> CurvePoints:
+    """Of nine trials, the same ones at each call, and of so many that have not begun."""
+    trial = rng.integers(-new, 9, n)
+    x = np.random.default_rng(d).random((18, d))[trial]
+    return CurvePoints(x, np.log(rng.choice([1, 2, 4, 9], n) / 9), trial)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -43,7 +46,7 @@ def test_the_fit_comes_near_to_the_mode_where_all_curves_begin_alike(seed: int) 
         Curve(at, 0.1 + top * (1 - np.exp2(-np.arange(1, length + 1) / 8)), "frozen", int(length))
         for at, top, length in zip(x, final, lengths, strict=True)
     ]
-    trials, epochs, z = curve_search._observations(curves, milestones(horizon), rng)
+    trials, epochs, z = curve_search._observations(Curves(curves), milestones(horizon), rng)
     z = (z - z.mean()) / z.std()
     points = CurvePoints(x[trials], np.log(epochs / horizon), trials)
     mean, spread = curve_process._prior(d)
@@ -62,6 +65,35 @@ def test_the_fit_comes_near_to_the_mode_where_all_curves_begin_alike(seed: int) 
     variances = 0.5 * np.log(fitted.variances)
     reached = np.concatenate([np.log(fitted.lengths), variances, [np.log(fitted.time), fitted.growth]])
     assert posterior((reached - mean) / spread)[0] < mode.fun + 2  # seven steps were 5 to 12 away
+
+
+def test_the_kernel_is_the_sum_of_its_terms() -> None:
+    rng = np.random.default_rng(3)
+    d = 3
+    a, b = _points(rng, 30, d, new=9), _points(rng, 20, d, new=9)
+    mean, spread = curve_process._prior(d)
+    hyper = curve_process._Hyper.unpack(mean + spread * rng.standard_normal(len(mean)))
+    of_asymptote, of_field, of_trial, of_trial_time, of_time, _, of_trend = hyper.variances
+
+    def term(i: int, j: int) -> float:
+        x, y, s, t = a.x[i], b.x[j], a.log_epoch[i], b.log_epoch[j]
+        r = 5**0.5 * float(np.linalg.norm((x - y) / hyper.lengths))
+        gap = abs(s - t) / hyper.time
+        smooth, rough = np.exp(-gap * gap / 2), np.exp(-gap)
+        first, second = 3 * (2 * x - 1) * (2 * y - 1), 5 * np.prod([1.5 * (2 * w - 1) ** 2 - 0.5 for w in (x, y)], 0)
+        over_x = (of_asymptote + of_field * smooth) * (1 + r + r * r / 3) * np.exp(-r)
+        over_x += of_trend * float(((first + second) / hyper.lengths**2).sum())
+        alike = a.trial[i] == b.trial[j] and a.trial[i] >= 0
+        return float(
+            np.exp(hyper.growth * (s + t)) * (over_x + alike * (of_trial + of_trial_time * rough)) + of_time * smooth
+        )
+
+    expected = np.array([[term(i, j) for j in range(20)] for i in range(30)])
+    room = np.full((3, 30, 20), np.nan)
+    pairs = curve_process._Pairs.of(a, b)
+    assert curve_process._kernel(pairs, hyper).total == pytest.approx(expected)
+    assert curve_process._kernel(pairs, hyper, room).total == pytest.approx(expected)
+    assert np.shares_memory(room, curve_process._kernel(pairs, hyper, room).total)
 
 
 def test_the_posterior_is_the_textbooks() -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from studies.strategies.curve_search import NOISY, Choice, Curve, _noise, candidates, choose, milestones
+from studies.strategies.curve_search import NOISY, Choice, Curve, Curves, _noise, candidates, choose, milestones
 
 
 @pytest.mark.parametrize(
@@ -240,11 +240,11 @@ def rising(level: float, halfway: float, noise: float, rng: np.random.Generator)
 
 @given(st.floats(2.5, 30.0), st.floats(0.02, 0.3), st.integers(0, 2**32 - 1))
 def test_noise_is_told_from_the_bend_of_young_curves(halfway: float, share: float, seed: int) -> None:
-    rng, levels = np.random.default_rng(seed), np.linspace(0.4, 1.0, 24)
+    rng, levels = np.random.default_rng(seed), np.linspace(0.4, 1.0, 100)
     smooth = [rising(level, halfway, 0.0, rng) for level in levels]
-    assert _noise(smooth) < NOISY
+    assert _noise(Curves(smooth)) < NOISY
     peaks = np.array([each.peak for each in smooth])
     noise = share * float(peaks.max() - np.median(peaks))
     noisy = [rising(level, halfway, noise, rng) for level in levels]
-    # The best and the median are those of noisy values here, and of bends there are some dozens.
-    assert 0.4 * share < _noise(noisy) < 2.5 * share
+    # The best and the median are those of noisy values here, so that the share is that of more.
+    assert 0.3 * share < _noise(Curves(noisy)) < 2.5 * share
