@@ -193,7 +193,8 @@ class _Parts:
 def _parabolas(points: CurvePoints, hyper: _Hyper) -> tuple[Array, Array]:
     """Return what the trend is a product of: polynomials (n, 2 d) that grow with the epochs, and variances (2 d,)."""
     grown = points.polynomials * np.exp(hyper.growth * points.log_epoch)[:, None]
-    return grown, hyper.variances[6] * np.tile(hyper.lengths**-2, 2)
+    variances = hyper.variances[6] * hyper.lengths**-2
+    return grown, np.append(variances, variances)
 
 
 def _kernel(pairs: _Pairs, hyper: _Hyper, room: Array | None = None) -> _Parts:
@@ -208,10 +209,14 @@ def _kernel(pairs: _Pairs, hyper: _Hyper, room: Array | None = None) -> _Parts:
     """
     shape = len(pairs.a.trial), len(pairs.b.trial)
     matern, trend, total = (np.empty(shape) for _ in range(3)) if room is None else room
-    left, right = (points.configurations * (5**0.5 / hyper.lengths) for points in (pairs.a, pairs.b))
+    left = right = pairs.a.configurations * (5**0.5 / hyper.lengths)
+    squares = others_squares = (left * left).sum(1)
+    if pairs.b is not pairs.a:
+        right = pairs.b.configurations * (5**0.5 / hyper.lengths)
+        others_squares = (right * right).sum(1)
     r = left @ (-2 * right.T)
-    r += (left * left).sum(1)[:, None]
-    r += (right * right).sum(1)
+    r += squares[:, None]
+    r += others_squares
     np.maximum(r, 0, out=r)
     np.sqrt(r, out=r)
     decay = np.exp(-r)
