@@ -10,7 +10,7 @@ from typing import Any
 from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from storage.rows import CLAIM_KEY, FROZEN_KEY, Counts, TrialRow, counted
+from storage.rows import CLAIM_KEY, FROZEN_KEY, Counts, TrialRow, counted, is_frozen
 
 _UNFINISHED = (TrialState.RUNNING, TrialState.WAITING)
 
@@ -62,11 +62,11 @@ class MemoryRows:
 
     def active(self) -> list[TrialRow]:
         unfinished = (trial for trial in self._trials() if trial.state in _UNFINISHED)
-        return [_row(trial) for trial in unfinished if not _is_frozen(trial)]
+        return [_row(trial) for trial in unfinished if not is_frozen(trial)]
 
     def frozen(self, number: int) -> TrialRow | None:
         trials = self._trials()
-        return _row(trials[number]) if 0 <= number < len(trials) and _is_frozen(trials[number]) else None
+        return _row(trials[number]) if 0 <= number < len(trials) and is_frozen(trials[number]) else None
 
     def unfinished(self) -> set[int]:
         return {trial.number for trial in self._trials() if trial.state in _UNFINISHED}
@@ -139,10 +139,6 @@ class MemoryRows:
 
     def _trial(self, trial_id: int) -> FrozenTrial:
         return self._storage._get_trial(trial_id)
-
-
-def _is_frozen(trial: FrozenTrial) -> bool:
-    return trial.state == TrialState.WAITING and trial.system_attrs.get(FROZEN_KEY) is not None
 
 
 def _row(trial: FrozenTrial) -> TrialRow:

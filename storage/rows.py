@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from optuna.storages._rdb import models
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import ColumnElement, Select, case, delete, func, not_, orm, select
 
 # Attributes of a trial. System attributes, because those go when the trial goes (an own table would keep rows of trials
@@ -22,7 +22,6 @@ FROZEN_KEY = "tuning:frozen"
 WORKED_KEY = "tuning:worked"
 # An attribute of a study: when a trial was last taken up, likewise.
 BEGUN_KEY = "tuning:begun"
-
 
 _CLAIM, _FROZEN = (orm.aliased(models.TrialSystemAttributeModel) for _ in range(2))
 _IS_FROZEN = case((_FROZEN.value_json.is_not(None), _FROZEN.value_json != "null"), else_=False)
@@ -298,6 +297,11 @@ def _set_attr(session: orm.Session, model: Any, name: Mapping[str, Any], value: 
 
 def _loaded(stored: str | None) -> Any:
     return json.loads(stored) if stored is not None else None
+
+
+def is_frozen(trial: FrozenTrial) -> bool:
+    """Return whether a trial waits until it is thawed."""
+    return trial.state == TrialState.WAITING and trial.system_attrs.get(FROZEN_KEY) is not None
 
 
 def counted(trials: Any) -> Counts:

@@ -61,10 +61,12 @@ class CurvePoints:
 
     @cached_property
     def trials(self) -> _Groups:
+        """The points of each trial: u groups."""
         return _Groups.of(self.trial)
 
     @cached_property
     def epochs(self) -> _Groups:
+        """The points at each epoch: k groups."""
         return _Groups.of(self.log_epoch)
 
     @cached_property
@@ -143,6 +145,8 @@ class _Pairs:
         epochs = a.epochs.places[rows] * len(b.epochs.first) + b.epochs.places[columns]
         return _Pairs(a, b, rows * len(b.trial) + columns, epochs)
 
+    # The side that leaves the smaller table comes first: epochs are few on both, trials only of b's points.
+
     def by_epochs(self, table: Array, out: Array | None = None) -> Array:
         """Return a table between epochs (k, l) as one between points (n, m), in `out` where that is given."""
         between = table.take(self.b.epochs.places, axis=1)
@@ -197,18 +201,18 @@ def _parabolas(points: CurvePoints, hyper: _Hyper) -> tuple[Array, Array]:
     return grown, np.append(variances, variances)
 
 
-def _kernel(pairs: _Pairs, hyper: _Hyper, room: Array | None = None) -> _Parts:
+def _kernel(pairs: _Pairs, hyper: _Hyper, workspace: Array | None = None) -> _Parts:
     """Matern 5/2 over x times (asymptote + time), a trend over x, a deviation per trial, and a curve common to all.
 
     All but the last grow. The trend is a parabola over each parameter, steeper over those of shorter lengths: most
     parameters have one best value between too little and too much, which few trials show and the Matern kernel, that
     must be ready for anything, learns late (universal kriging: Rasmussen & Williams 2006, section 2.7).
 
-    All that is (n, m) lies in `room` (3, n, m) where that is given: with more than a thousand candidates the memory's
-    pace counts, and to get some anew from the system costs more than what is computed in it.
+    All that is (n, m) lies in `workspace` (3, n, m) where that is given: with more than a thousand candidates the
+    memory's pace counts, and to get some anew from the system costs more than what is computed in it.
     """
     shape = len(pairs.a.trial), len(pairs.b.trial)
-    matern, trend, total = (np.empty(shape) for _ in range(3)) if room is None else room
+    matern, trend, total = (np.empty(shape) for _ in range(3)) if workspace is None else workspace
     left = right = pairs.a.configurations * (5**0.5 / hyper.lengths)
     squares = others_squares = (left * left).sum(1)
     if pairs.b is not pairs.a:
@@ -350,11 +354,11 @@ class CurveProcess:
         from scipy.linalg import blas
 
         mean, variance = np.empty(len(asked.trial)), self._prior_variance(asked)
-        room = np.empty((3, min(BLOCK, len(mean)), len(self._points.trial)))
+        workspace = np.empty((3, min(BLOCK, len(mean)), len(self._points.trial)))
         for start in range(0, len(mean), BLOCK):
             rows = np.arange(start, min(start + BLOCK, len(mean)))
             pairs = _Pairs.of(asked.take(rows), self._points)
-            cross = _kernel(pairs, self._hyper, room[:, : len(rows)]).total
+            cross = _kernel(pairs, self._hyper, workspace[:, : len(rows)]).total
             mean[rows] = cross[:, : len(self._z)] @ self._weights
             half = blas.dtrmm(1.0, self._whitening, cross.T, lower=1, overwrite_b=1)
             variance[rows] -= np.einsum("nm,nm->m", half, half)

@@ -76,7 +76,7 @@ class Curve:
 
     @cached_property
     def configuration(self) -> bytes:
-        """Of `x`: what has the same bytes is the same."""
+        """The bytes of `x`, which are the same for the same configuration."""
         return self.x.tobytes()
 
     @cached_property
@@ -91,10 +91,11 @@ class Curve:
 
 
 class Curves(list[Curve]):
-    """The trials so far, unchanged from where it is made on: with what is asked of all of them again and again."""
+    """The trials so far. What is asked of all of them again and again is kept: not to be changed once it is made."""
 
     @staticmethod
     def of(curves: Sequence[Curve]) -> Curves:
+        """Return the same curves, themselves where they are this already."""
         return curves if isinstance(curves, Curves) else Curves(curves)
 
     @cached_property
@@ -113,7 +114,7 @@ class Curves(list[Curve]):
         return int(self.lengths.sum())
 
     def generator(self, seed: int, purpose: int) -> np.random.Generator:
-        """Random numbers that differ from decision to decision, and repeat for the same curves and seed."""
+        """Return random numbers that differ from decision to decision, and repeat for the same curves and seed."""
         return np.random.default_rng([abs(int(seed)), purpose, len(self), self.trained, self._until])
 
     @cached_property

@@ -19,7 +19,8 @@ from storage.claims import ENDS_KEY, FIXED_PARAMETERS_KEY
 from storage.claims import Choice as Choice
 from storage.claims import Start as Start
 from storage.claims import Thaw as Thaw
-from storage.rows import CLAIM_KEY, FROZEN_KEY
+from storage.rows import CLAIM_KEY
+from storage.rows import is_frozen as is_frozen
 from studies.space import SearchSpace
 from studies.spec import StudySpec
 
@@ -87,11 +88,6 @@ class Strategy:
             trial: the one that reported; `trial.intermediate_values` are its validation accuracies, by epoch from 1.
         """
         return "go on"
-
-
-def is_frozen(trial: FrozenTrial) -> bool:
-    """Return whether a trial waits until it is thawed."""
-    return trial.state == TrialState.WAITING and trial.system_attrs.get(FROZEN_KEY) is not None
 
 
 def is_running(trial: FrozenTrial) -> bool:

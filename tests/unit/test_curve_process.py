@@ -89,11 +89,11 @@ def test_the_kernel_is_the_sum_of_its_terms() -> None:
         )
 
     expected = np.array([[term(i, j) for j in range(20)] for i in range(30)])
-    room = np.full((3, 30, 20), np.nan)
+    workspace = np.full((3, 30, 20), np.nan)
     pairs = curve_process._Pairs.of(a, b)
     assert curve_process._kernel(pairs, hyper).total == pytest.approx(expected)
-    assert curve_process._kernel(pairs, hyper, room).total == pytest.approx(expected)
-    assert np.shares_memory(room, curve_process._kernel(pairs, hyper, room).total)
+    assert curve_process._kernel(pairs, hyper, workspace).total == pytest.approx(expected)
+    assert np.shares_memory(workspace, curve_process._kernel(pairs, hyper, workspace).total)
 
 
 def test_the_posterior_is_the_textbooks() -> None:
