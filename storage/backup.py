@@ -7,7 +7,7 @@ A study may be copied while it runs. Checkpoints come first, as far as they can 
 then the artifacts that these rows name, which are there because their bytes were written before their rows. A
 checkpoint is thus never ahead of the rows, and a trial that is continued from it reports the epochs between again.
 
-The way back is `storage.restoration`.
+The way back is `storage.restore`.
 """
 
 from __future__ import annotations

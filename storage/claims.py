@@ -27,7 +27,7 @@ from typing import Any, Literal, TypeVar
 from optuna.trial import TrialState
 
 from storage.errors import ClaimLost, TuningError
-from storage.rows import BEGUN_KEY, CLAIM_KEY, FROZEN_KEY, WORKED_KEY, Counts, Ledger, Rows, TrialRow
+from storage.ledger import BEGUN_KEY, CLAIM_KEY, FROZEN_KEY, WORKED_KEY, Counts, Ledger, Rows, TrialRow
 
 BEAT_S = 5.0
 LEASE_S = 45.0

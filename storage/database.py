@@ -51,7 +51,7 @@ from sqlalchemy.exc import (
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 from storage.errors import BadInput, ClaimLost, StorageUnavailable
-from storage.rows import CLAIM_KEY, SqlRows, SqlTrials
+from storage.ledger import CLAIM_KEY, SqlRows, SqlTrials
 from storage.waiting_trials import WaitingTrials, waiting_contents
 
 logger = logging.getLogger(__name__)
@@ -206,7 +206,7 @@ class Database(RDBStorage):
 
     @contextmanager
     def rows(self, study_id: int, *, write: bool) -> Iterator[SqlRows]:
-        """Yield a study's rows inside one transaction; see `storage.rows.Ledger`."""
+        """Yield a study's rows inside one transaction; see `storage.ledger.Ledger`."""
         with self.transaction() if write else self.reading() as session:
             yield SqlRows(session, study_id)
 

@@ -48,7 +48,7 @@ Kind = Literal[
 ]
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-# What `storage.files.replacing` and `studies.datasets.scratch` call what they are still writing.
+# What `storage.files.replacing` and `storage.scratch` call what they are still writing.
 _UNFINISHED = re.compile(r"\..+-[a-z0-9_]{8}(\.[^.]+)?")
 _SCRATCH = re.compile(r"\..+-[0-9a-f]{8}")
 _OF_A_UID = re.compile(r"[0-9a-f]{8}|")

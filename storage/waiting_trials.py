@@ -14,7 +14,7 @@ from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import orm, select
 
-from storage.rows import CLAIM_KEY
+from storage.ledger import CLAIM_KEY
 
 # All that can change while a trial waits, as the database has it; its parameters and values cannot.
 Content = list[tuple[Any, ...]]

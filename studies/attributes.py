@@ -13,7 +13,7 @@ LIMITS = "limits"
 UID = "uid"
 # How many epochs all trials together train; None without a bound.
 BUDGET_EPOCHS = "budget_epochs"
-# When its workers were let go the last time: `studies.times.Launched`.
+# When its workers were let go the last time: `studies.forecast.Launched`.
 LAUNCHED = "launched"
 # What is searched, and configurations that are tried first.
 SPACE = "space"

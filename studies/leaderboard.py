@@ -16,12 +16,12 @@ from optuna.trial import FrozenTrial, TrialState
 from storage.claims import BUDGET_KEY, GIVEN_UP_KEY, REASON_KEY, WORKER_KEY
 from storage.database import Database, shown_url
 from storage.errors import BadInput, unknown_name
-from storage.rows import BEGUN_KEY
+from storage.ledger import BEGUN_KEY
 from storage.settings import Home
 from studies import attributes
 from studies.disk_use import disk_use
+from studies.forecast import epochs_forecast_s, rate_per_hour, seconds_of
 from studies.strategies.strategy import is_frozen
-from studies.times import epochs_forecast_s, rate_per_hour, seconds_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -135,7 +135,7 @@ def as_table(rows: list[Row]) -> pd.DataFrame:
 def status(study: optuna.Study, storage_url: str, home: Home) -> dict[str, Any]:
     """Return where a study stands, as `status --json` prints it.
 
-    `rate_per_hour` is trials finished an hour while any ran, from the last `studies.times.RATE_TRIALS`; `forecast_s`
+    `rate_per_hour` is trials finished an hour while any ran, from the last `studies.forecast.RATE_TRIALS`; `forecast_s`
     the seconds until the budget, of trials or of epochs, is spent at the present rate. Either is None where it cannot
     be told; a study that stands still has no forecast. `disk_bytes` is what the study takes up under the home. The
     URL's password is hidden.

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from storage.database import Database
     from storage.settings import Home
-    from tuning.devices import PerDevice
+    from tuning.machine.devices import PerDevice
 
 app = typer.Typer(
     name="tuning",
@@ -133,7 +133,7 @@ def tune(
     """Run or continue a study."""
     from studies.attributes import DEFAULT_LIMITS
     from studies.declaration import Overrides
-    from tuning.launcher import TuneOptions, tune
+    from tuning.launch.launcher import TuneOptions, tune
 
     _quiet_optuna()
     options = TuneOptions(
@@ -208,9 +208,9 @@ def worker(
     from json import loads
 
     from storage.claims import Claim
-    from tuning.devices import find_gpus, place_workers, usable_cores
-    from tuning.user_files import UserFile
-    from tuning.worker import WorkerOptions, work
+    from tuning.machine.devices import find_gpus, place_workers, usable_cores
+    from tuning.user_classes import UserFile
+    from tuning.worker.worker import WorkerOptions, work
 
     _quiet_optuna()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
@@ -241,7 +241,7 @@ def worker(
 def status(study: Study = None, storage: Storage = None, json: Json = False) -> None:
     """State, budget, rate, forecast, best so far."""
     from studies.leaderboard import find_study
-    from tuning.status import show_status
+    from tuning.commands.status import show_status
 
     database = _database(storage)
     show_status(find_study(database, study), database.shown_url, _home(), as_json=json)
@@ -255,7 +255,7 @@ def trials(
 ) -> None:
     """The leaderboard."""
     from studies.leaderboard import find_study
-    from tuning.status import show_trials
+    from tuning.commands.status import show_trials
 
     show_trials(find_study(_database(storage), study), form)
 
@@ -267,7 +267,7 @@ def dashboard(
     port: Annotated[int, typer.Option(help="The port to listen on; 0 takes a free one.")] = 8080,
 ) -> None:
     """The web view: optuna-dashboard, until Ctrl-C."""
-    from tuning.dashboard import serve
+    from tuning.commands.dashboard import serve
 
     _quiet_optuna()
     home = _home()
@@ -289,7 +289,7 @@ def export(
 ) -> None:
     """The best model as a bundle that anyone can load, measured once on the test split."""
     from studies.leaderboard import find_study
-    from tuning.export import export
+    from tuning.bundles.export import export
 
     export(find_study(_database(storage), study), _home(), out, trial, form)
 
@@ -303,7 +303,7 @@ def predict(
 ) -> None:
     """Classify images that are in no data set."""
     from studies.leaderboard import find_study
-    from tuning.predict import bundle_folder, predict, show_predictions
+    from tuning.bundles.predict import bundle_folder, predict, show_predictions
 
     if study is None and model is None:
         study = find_study(_database(None), None).study_name
@@ -317,7 +317,7 @@ def delete(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> int:
     """Delete a study with its artifacts and checkpoints."""
-    from tuning.deletion import delete_study
+    from tuning.commands.delete import delete_study
 
     database = _database(storage)
     return delete_study(database, study, _home(), confirm=(lambda _: True) if yes else _confirm)
@@ -331,7 +331,7 @@ def record(
 ) -> None:
     """Write the learning curves of a study without pruning as a table, for comparing searches."""
     from studies.leaderboard import find_study
-    from tuning.record import record
+    from tuning.commands.record import record
 
     table = record(find_study(_database(storage), study), out)
     _console().print(f"{out}: {len(table.X)} configurations, {table.horizon} epochs", highlight=False, markup=False)
@@ -344,7 +344,7 @@ def backup(
     storage: Storage = None,
 ) -> int:
     """Copy a study with its artifacts and checkpoints, also while it runs."""
-    from tuning.backup import back_up_study
+    from tuning.commands.backup import back_up_study
 
     return back_up_study(_database(storage), study, _home(), out)
 
@@ -356,7 +356,7 @@ def restore(
     study: Annotated[str | None, typer.Option(help="Another name for the study. [default: its own]")] = None,
 ) -> None:
     """Bring a study back from a backup, into any database."""
-    from tuning.backup import restore_study
+    from tuning.commands.backup import restore_study
 
     _quiet_optuna()
     restore_study(folder, storage, _home(), study)
@@ -369,7 +369,7 @@ def gc(
     yes: Annotated[bool, typer.Option("--yes", help="Free it; without it, only say what is left over.")] = False,
 ) -> None:
     """Free files that no study needs: old artifacts without a trial, checkpoints of finished trials, scratch."""
-    from tuning.leftovers import collect_garbage
+    from tuning.commands.gc import collect_garbage
 
     _quiet_optuna()
     collect_garbage(_home(), storage or [], study, yes=yes)
@@ -386,7 +386,7 @@ def _say(line: str) -> None:
 @data_app.command("list")
 def data_list(json: Json = False) -> None:
     """What data sets there are, and which are here."""
-    from tuning.inventory import show_inventory
+    from tuning.commands.data import show_inventory
 
     show_inventory(_home(), as_json=json)
 
@@ -403,7 +403,7 @@ def data_prepare(dataset: Annotated[str, typer.Argument(help="The data set.")]) 
 def explore(dataset: Annotated[str, typer.Option(help="The data set.")]) -> None:
     """Draw a data set: class balance, samples, statistics."""
     from studies.datasets.prepared import prepare
-    from tuning.explore import explore
+    from tuning.commands.explore import explore
 
     home = _home()
     for file in explore(prepare(dataset, home, report=_say), home.exploration(dataset)):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from storage.errors import unknown_name
 from studies.declaration import hypermodel_name
 from studies.spec import HYPERMODELS
-from tuning.user_files import UserFile, load_class
+from tuning.user_classes import UserFile, load_class
 
 if TYPE_CHECKING:
     from models.classifier import ImageClassifier

@@ -22,10 +22,10 @@ import numpy.typing as npt
 
 from storage.errors import BadInput
 from storage.files import sync_file, sync_folder
+from storage.scratch import scratch_folder, write_error
 from storage.settings import Home
 from studies.datasets.formats import read_images, read_labels
 from studies.datasets.registry import DatasetInfo, SplitName, dataset_info
-from studies.datasets.scratch import scratch_folder, write_error
 from studies.datasets.sources import Found, fetch
 
 MANIFEST = "dataset.json"

@@ -14,11 +14,11 @@ from pathlib import Path
 
 from storage.errors import BadInput
 from storage.files import sync_file, sync_folder
+from storage.scratch import scratch_folder, write_error
 from storage.settings import Home
 from studies.datasets.download import SourceError, download, npm_pack
 from studies.datasets.folders import Contents, locate, read_folder
 from studies.datasets.registry import DatasetInfo
-from studies.datasets.scratch import scratch_folder, write_error
 
 SAMPLES = Path(__file__).resolve().parent / "samples"
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from storage.errors import BadInput, unknown_name
 from studies.spec import StudySpec
-from studies.strategies.freeze_thaw import FreezeThaw
+from studies.strategies.freeze_thaw.search import FreezeThaw
 from studies.strategies.promotion import Promotion
 from studies.strategies.stopping import hyperband, median, never, successive_halving
 from studies.strategies.strategy import Strategy

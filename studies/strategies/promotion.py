@@ -5,7 +5,7 @@ from __future__ import annotations
 from optuna.trial import FrozenTrial, TrialState
 
 from storage.claims import Choice, Start, Thaw
-from storage.rows import FROZEN_KEY
+from storage.ledger import FROZEN_KEY
 from studies.spec import StudySpec
 from studies.strategies.strategy import Strategy, Verdict, View, is_frozen
 

@@ -19,8 +19,8 @@ from storage.claims import ENDS_KEY, FIXED_PARAMETERS_KEY
 from storage.claims import Choice as Choice
 from storage.claims import Start as Start
 from storage.claims import Thaw as Thaw
-from storage.rows import CLAIM_KEY
-from storage.rows import is_frozen as is_frozen
+from storage.ledger import CLAIM_KEY
+from storage.ledger import is_frozen as is_frozen
 from studies.space import SearchSpace
 from studies.spec import StudySpec
 

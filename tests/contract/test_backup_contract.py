@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from storage.backup import back_up
 from storage.claims import Claims
 from storage.database import Database, open_database
-from storage.restoration import StudyExists, restore
+from storage.restore import StudyExists, restore
 from storage.settings import Home
 from storage.study_rows import study_id_of
 from tests.databases import new_study, second_connection, url_of

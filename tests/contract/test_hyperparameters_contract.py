@@ -115,13 +115,13 @@ def new_trial(seed: int = 0) -> optuna.Trial:
 
 
 def ranged(ranges: dict[str, ParameterRange] | None = None, **values: Any) -> Any:
-    from tuning.hyperparameters import RangedHyperParameters
+    from tuning.worker.hyperparameters import RangedHyperParameters
 
     return RangedHyperParameters(ranges or {}, values)
 
 
 def answered(trial: optuna.Trial, ranges: dict[str, ParameterRange] | None = None) -> Any:
-    from tuning.hyperparameters import TrialHyperParameters
+    from tuning.worker.hyperparameters import TrialHyperParameters
 
     return TrialHyperParameters(trial, ranges or {})
 
@@ -172,7 +172,7 @@ def test_without_a_trial_every_parameter_has_its_default(space: Space) -> None:
 @given(spaces())
 @settings(max_examples=40)
 def test_the_defaults_are_values_that_a_trial_can_be_given(space: Space) -> None:
-    from tuning.hyperparameters import parameters_of
+    from tuning.worker.hyperparameters import parameters_of
 
     hp = ranged()
     answers = build(hp, space)
@@ -184,7 +184,7 @@ def test_the_defaults_are_values_that_a_trial_can_be_given(space: Space) -> None
 @given(spaces())
 @settings(max_examples=40)
 def test_the_extremes_of_a_space_lie_in_it(space: Space) -> None:
-    from tuning.hyperparameters import extremes
+    from tuning.worker.hyperparameters import extremes
 
     hp = ranged()
     build(hp, space)
@@ -226,7 +226,7 @@ REFUSED: list[tuple[Callable[[Any], object], str]] = [
 def test_what_optuna_cannot_draw_faithfully_is_refused(
     model: Callable[[Any], object], says: str, with_trial: bool
 ) -> None:
-    from tuning.hyperparameters import UnusableParameter
+    from tuning.worker.hyperparameters import UnusableParameter
 
     with pytest.raises(UnusableParameter, match=says):
         model(answered(new_trial()) if with_trial else ranged())
@@ -257,7 +257,7 @@ def several(*scopes: tuple[str, list[str]] | None) -> Callable[[Any], None]:
 def test_a_name_that_is_declared_in_several_scopes_is_active_in_all_of_them(
     model: Callable[[Any], None], conditions: tuple[Any, ...]
 ) -> None:
-    from tuning.hyperparameters import RangedHyperParameters, search_space
+    from tuning.worker.hyperparameters import RangedHyperParameters, search_space
 
     active: dict[str, Any] = {}
     for head in "abc":
@@ -269,7 +269,7 @@ def test_a_name_that_is_declared_in_several_scopes_is_active_in_all_of_them(
 
 
 def test_scopes_that_a_search_space_cannot_join_are_refused() -> None:
-    from tuning.hyperparameters import UnusableParameter
+    from tuning.worker.hyperparameters import UnusableParameter
 
     says = "'dropout' is declared where head is a and where tail is b, which no.*Give each its own name"
     with pytest.raises(UnusableParameter, match=says):
@@ -279,7 +279,7 @@ def test_scopes_that_a_search_space_cannot_join_are_refused() -> None:
 def test_a_kind_that_is_unknown_is_refused() -> None:
     from keras_tuner.engine.hyperparameters import HyperParameter
 
-    from tuning.hyperparameters import UnusableParameter, distribution_of
+    from tuning.worker.hyperparameters import UnusableParameter, distribution_of
 
     with pytest.raises(UnusableParameter, match=r"'odd' is a HyperParameter, which is unknown here. Use hp.Int"):
         distribution_of(HyperParameter("odd"))
@@ -327,7 +327,7 @@ def model(hp: Any) -> dict[str, Any]:
 def test_a_studys_range_replaces_the_models(
     name: str, own: dict[str, Any], default: Any, allowed: Callable[[Any], bool]
 ) -> None:
-    from tuning.hyperparameters import parameters_of
+    from tuning.worker.hyperparameters import parameters_of
 
     ranges = {name: ParameterRange.model_validate(own)}
     hp = ranged(ranges)
@@ -353,7 +353,7 @@ def test_a_studys_range_replaces_the_models(
     ],
 )
 def test_a_range_that_does_not_fit_is_refused(name: str, own: dict[str, Any], says: str) -> None:
-    from tuning.hyperparameters import UnusableParameter
+    from tuning.worker.hyperparameters import UnusableParameter
 
     with pytest.raises(UnusableParameter, match=says):
         model(ranged({name: ParameterRange.model_validate(own)}))

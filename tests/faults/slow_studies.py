@@ -32,8 +32,8 @@ MODELS = Path(__file__).resolve().parent / "slow_models.py"
 QUICK: dict[str, Any] = {
     "storage.claims:BEAT_S": 0.5,
     "storage.claims:LEASE_S": 5.0,
-    "tuning.launcher:WATCH_S": 0.5,
-    "tuning.workforce:RESTART_S": 0.1,
+    "tuning.launch.launcher:WATCH_S": 0.5,
+    "tuning.launch.workforce:RESTART_S": 0.1,
 }
 
 

@@ -35,7 +35,7 @@ from tests.faults.slow_studies import (
 )
 from tests.integration.command_line import CommandLine, Finished, interrupt, wait_until
 from tests.processes import write_lock
-from tuning.devices import usable_cores
+from tuning.machine.devices import usable_cores
 
 pytestmark = [pytest.mark.faults, pytest.mark.keras]
 
@@ -59,7 +59,7 @@ def ended(process: subprocess.Popen[str], command: CommandLine, status: int = 0)
 
 # In the order in which a study comes by them.
 POINTS = [
-    Fault("tuning.preflight:preflight", "kill"),
+    Fault("tuning.worker.preflight:preflight", "kill"),
     Fault("storage.claims:Claims.next", "kill", "after", match="Claim("),
     Fault("os:replace", "kill", match=".checkpoint"),
     Fault("storage.checkpoints:TrialCheckpoints._remove_older", "kill"),
@@ -72,7 +72,7 @@ POINTS = [
 def test_a_worker_that_is_killed_at_any_point_costs_no_result_and_no_trial_runs_twice(
     undisturbed: list[FrozenTrial], tmp_path: Path
 ) -> None:
-    faults = Faults(tmp_path / "faults", *POINTS, constants={**QUICK, "tuning.workforce:MAX_DEATHS": 20})
+    faults = Faults(tmp_path / "faults", *POINTS, constants={**QUICK, "tuning.launch.workforce:MAX_DEATHS": 20})
     command = command_line(tmp_path, faults)
     finished = command.run(*tune(write_spec(tmp_path, epochs=EPOCHS), trials=2, workers=1))
     assert faults.happened() == [1] * len(POINTS)
@@ -204,9 +204,9 @@ def snapshot(home: Path) -> list[str]:
 def test_a_hung_trial_is_ended_a_worker_is_renewed_and_a_place_where_every_worker_dies_is_given_up(
     tmp_path: Path,
 ) -> None:
-    broken_place = Fault("tuning.worker:owner_name", "kill", log="worker-1.log", times=100)
+    broken_place = Fault("tuning.worker.worker:owner_name", "kill", log="worker-1.log", times=100)
     one_trial_each = {**DEFAULT_LIMITS, "trials_per_worker": 1}
-    constants = {"studies.attributes:DEFAULT_LIMITS": one_trial_each, "tuning.workforce:RESTART_S": 0.1}
+    constants = {"studies.attributes:DEFAULT_LIMITS": one_trial_each, "tuning.launch.workforce:RESTART_S": 0.1}
     faults = Faults(tmp_path / "faults", broken_place, constants=constants)
     command = command_line(tmp_path, faults, more={"SLOW_HUNG": str(tmp_path / "hung")})
     arguments = tune(write_spec(tmp_path, epochs=3), trials=3, workers=2, model="Hangs", checkpoint_interval="60s")

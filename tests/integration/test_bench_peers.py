@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from studies.simulation.virtual_clock import Contestant, Record, simulate
 from tests.benchmarks.search import peers, syne_tune
 from tests.benchmarks.search.contestants import find_contestant
 from tests.benchmarks.search.play import play
 from tests.benchmarks.search.results import Key
 from tests.benchmarks.search.tables import find_table
-from tuning.simulation import Contestant, Record, simulate
 
 
 def a_study(contestant: Contestant, table_name: str, workers: int, budget: int) -> Record:

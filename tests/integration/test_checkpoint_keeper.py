@@ -12,7 +12,7 @@ import pytest
 from models.training_state import TrainingState
 from storage.checkpoints import TrialCheckpoints
 from storage.errors import ClaimLost
-from tuning.callbacks import CheckpointKeeper, Frozen, Interrupted, state_of
+from tuning.worker.callbacks import CheckpointKeeper, Frozen, Interrupted, state_of
 
 pytestmark = pytest.mark.keras
 

@@ -11,10 +11,10 @@ from types import SimpleNamespace
 import pytest
 
 from storage.settings import Home
-from tuning import compile_probe
-from tuning.compile_cache import FAILS, WORKS, cache_environment
-from tuning.compile_probe import probe_compile_cache, why_not_kept
-from tuning.devices import Device, place_worker
+from tuning.machine import compile_probe
+from tuning.machine.compile_cache import FAILS, WORKS, cache_environment
+from tuning.machine.compile_probe import probe_compile_cache, why_not_kept
+from tuning.machine.devices import Device, place_worker
 
 GPU = Device("gpu", "-1", "H200", 100, (9, 0))
 NONE = place_worker(GPU, 1, {})

@@ -24,11 +24,11 @@ from studies import attributes
 from studies.datasets.prepared import PreparedDataset, prepare
 from studies.spec import Sampler, StrategyChoice, StudySpec, derive_seed
 from studies.study_data import describe, split_of
-from tuning import bundle
-from tuning import export as exporting
-from tuning.bundle import open_bundle, replacing_bundle
-from tuning.export import export, tolerance
-from tuning.predict import bundle_folder, predict, show_predictions
+from tuning.bundles import bundle
+from tuning.bundles import export as exporting
+from tuning.bundles.bundle import open_bundle, replacing_bundle
+from tuning.bundles.export import export, tolerance
+from tuning.bundles.predict import bundle_folder, predict, show_predictions
 
 # TensorFlow's variables do not know an argument that NumPy 2 gives them.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

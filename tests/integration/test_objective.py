@@ -16,8 +16,8 @@ from storage.checkpoints import Checkpoint
 from storage.claims import Claims
 from storage.database import Result
 from tests.databases import claimed, fresh_database, new_study, second_connection
-from tuning.endings import Endings
-from tuning.objective import Ending, Objective
+from tuning.worker.objective import Ending, Objective
+from tuning.worker.result_writer import Endings
 
 pytestmark = pytest.mark.keras
 

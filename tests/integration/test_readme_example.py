@@ -44,7 +44,7 @@ def test_the_example_model_is_tuned_exported_and_asked(my_model: Path, tmp_path:
 def declared(name: str, *, extended: bool) -> dict[str, Any]:
     """A model's searched parameters, also those under a condition, by name."""
     from models.classifier import Inputs
-    from tuning.hyperparameters import RangedHyperParameters
+    from tuning.worker.hyperparameters import RangedHyperParameters
 
     inputs = Inputs(shape=(32, 32, 3), classes=10, mean=(120.0,) * 3, std=(60.0,) * 3, flips=True)
     hypermodel = load_hypermodel(HYPERMODELS[name], None)

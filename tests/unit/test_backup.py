@@ -26,8 +26,8 @@ from storage.checkpoints import TrialCheckpoints
 from storage.claims import Claims, Thaw
 from storage.database import Database, open_database
 from storage.errors import BadInput, TuningError
-from storage.restoration import REASON, StudyExists, restore
-from storage.rows import CLAIM_KEY
+from storage.ledger import CLAIM_KEY
+from storage.restore import REASON, StudyExists, restore
 from storage.settings import Home
 from storage.study_rows import named_artifacts
 from studies.strategies.strategy import is_frozen

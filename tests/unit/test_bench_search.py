@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from storage.errors import BadInput
-from studies.curve_tables import CurveTable, Scalar
+from studies.simulation.curve_tables import CurveTable, Scalar
+from studies.simulation.rehearsal import Rehearsal
+from studies.simulation.virtual_clock import Recording, Run, simulate
 from tests.benchmarks.search import __main__ as bench
 from tests.benchmarks.search import budgeted, contestants, draw, families, measures, summary, thinking
 from tests.benchmarks.search.contestants import Entry, find_contestant, version_of
@@ -24,8 +26,6 @@ from tests.benchmarks.search.references import Clairvoyant, Foresight, Promotion
 from tests.benchmarks.search.resampled import SmoothedCurves, ThinnedCurves
 from tests.benchmarks.search.results import Key, Result, Results, result_of
 from tests.benchmarks.search.tables import Table, find_table, recorded_table, synthetic_names
-from tuning.rehearsal import Rehearsal
-from tuning.simulation import Recording, Run, simulate
 
 SPACE: Mapping[str, BaseDistribution] = {
     "rate": FloatDistribution(1e-4, 1.0, log=True),

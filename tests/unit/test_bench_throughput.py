@@ -20,7 +20,7 @@ from tests.benchmarks.throughput.contestants import Outcome
 from tests.benchmarks.throughput.data import Plan
 from tests.benchmarks.throughput.overhead import Measured
 from tests.benchmarks.throughput.task import Folder, Task
-from tuning.devices import CPU, Device
+from tuning.machine.devices import CPU, Device
 
 A_PLAN = Plan("mnist_sample", train_images=100, validation_images=50, epochs=3, configurations=draw_configurations(5))
 

@@ -15,8 +15,8 @@ from typing import Any, cast
 import pytest
 
 from storage.errors import BadInput, TuningError
-from studies.curve_tables import RECORDED
 from studies.declaration import Overrides, make_spec, read_declaration
+from studies.simulation.curve_tables import RECORDED
 from tests.benchmarks.lines import append_line
 from tests.benchmarks.throughput.processes import Programs
 from tests.benchmarks.training import __main__ as bench

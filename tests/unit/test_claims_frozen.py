@@ -17,9 +17,9 @@ from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState
 
 from storage.claims import GIVEN_UP_KEY, MAX_RETRIES, WORKER_KEY, Choice, Claim, Claims, GivenUp, Start, Thaw
-from storage.rows import CLAIM_KEY, FROZEN_KEY, WORKED_KEY
+from storage.ledger import CLAIM_KEY, FROZEN_KEY, WORKED_KEY
+from studies.forecast import moment, spans
 from studies.strategies.strategy import fixed_parameters, is_frozen, is_running
-from studies.times import moment, spans
 from tests.databases import Kept, claimed, finish, fresh_database, fresh_ledger, new_study, second_connection, trials
 
 

@@ -213,10 +213,10 @@ def test_a_running_study_is_not_deleted(
     claims.set_budget(1)
     claim = claims.next()
     assert claim is not None
-    monkeypatch.setattr("tuning.deletion.time.sleep", lambda _: claims.beat(claim))
+    monkeypatch.setattr("tuning.commands.delete.time.sleep", lambda _: claims.beat(claim))
     line = refused(capsys, ["delete", "--study", "mnist_sample", "--yes"], status=1)
     assert "is running trial 0. Stop it first" in line
-    monkeypatch.setattr("tuning.deletion.time.sleep", lambda _: None)
+    monkeypatch.setattr("tuning.commands.delete.time.sleep", lambda _: None)
     assert run(["delete", "--study", "mnist_sample", "--yes"]) == 0
     database.engine.dispose()
 
@@ -246,6 +246,6 @@ def test_ctrl_c_ends_with_130(capsys: pytest.CaptureFixture[str], monkeypatch: p
     def interrupted(*_: object) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("tuning.launcher.tune", interrupted)
+    monkeypatch.setattr("tuning.launch.launcher.tune", interrupted)
     assert run(TUNE) == 130
     assert "Traceback" not in capsys.readouterr().err

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 from storage.settings import Home
-from tuning.compile_cache import (
+from tuning.machine.compile_cache import (
     FAILS,
     MIN_FREE_BYTES,
     SETTLED_S,

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from storage.errors import BadInput
-from studies.curve_tables import Answers, CurveTable, Scalar, table_of
+from studies.simulation.curve_tables import Answers, CurveTable, Scalar, table_of
 
 NAMES = ("learning_rate", "units", "optimizer")
 ROWS = np.array([["0.001", "16", "sgd"], ["0.01", "32", "adam"], ["0.1", "64", "sgd"]])
@@ -181,7 +181,7 @@ def test_a_parameter_that_the_table_does_not_have_is_refused() -> None:
 
 def test_reading_a_table_needs_neither_keras_nor_optuna() -> None:
     program = (
-        "import sys, studies.curve_tables as m; "
+        "import sys, studies.simulation.curve_tables as m; "
         "assert not {'keras', 'optuna', 'pandas', 'pydantic'} & set(sys.modules), sorted(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True)

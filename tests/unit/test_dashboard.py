@@ -19,7 +19,7 @@ from storage.artifacts import Artifacts
 from storage.database import open_database
 from storage.errors import BadInput
 from storage.settings import Home
-from tuning.dashboard import DashboardServer, make_server, serve
+from tuning.commands.dashboard import DashboardServer, make_server, serve
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 from storage.errors import BadInput
 from storage.settings import Home
 from studies.datasets.prepared import PreparedDataset, prepare
-from tuning.explore import explore
+from tuning.commands.explore import explore
 
 
 def quiet(_: str) -> None:

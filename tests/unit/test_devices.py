@@ -10,7 +10,7 @@ import pynvml
 import pytest
 
 from storage.errors import BadInput
-from tuning.devices import Device, PerDevice, find_gpus, place_workers, usable_cores
+from tuning.machine.devices import Device, PerDevice, find_gpus, place_workers, usable_cores
 
 
 @dataclass

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from storage.claims import OUT_OF_MEMORY
-from tuning.failures import ERROR, failure_of
+from tuning.worker.failures import ERROR, failure_of
 
 
 class ResourceExhaustedError(Exception):

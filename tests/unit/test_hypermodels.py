@@ -9,7 +9,7 @@ import pytest
 
 from storage.errors import BadInput
 from tuning.hypermodels import load_hypermodel, parse_model
-from tuning.user_files import UserFile
+from tuning.user_classes import UserFile
 
 
 @pytest.fixture

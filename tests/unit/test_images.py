@@ -12,8 +12,8 @@ import pytest
 from PIL import Image, ImageDraw
 
 from storage.errors import BadInput
-from tuning import images
-from tuning.images import load_image, preparation_of
+from tuning.bundles import images
+from tuning.bundles.images import load_image, preparation_of
 
 MNIST = (28, 28, 1)
 CIFAR = (32, 32, 3)

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from storage.claims import Standing
-from tuning.launcher import EPOCHS_A_THAW, _Launcher, times_taken_up
+from tuning.launch.launcher import EPOCHS_A_THAW, _Launcher, times_taken_up
 
 
 def standing(*, complete: int = 0, pruned: int = 0, frozen: int = 0, budget: int = 24) -> Standing:

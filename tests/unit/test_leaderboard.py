@@ -19,10 +19,10 @@ from storage.database import Database, open_database
 from storage.errors import BadInput
 from storage.settings import Home
 from studies import attributes
+from studies.forecast import Launched, moment
 from studies.leaderboard import as_table, best_parameters, best_trial, find_study, leaderboard, status
-from studies.times import Launched, moment
 from tests.databases import claimed, new_study
-from tuning.status import duration, show_status, show_trials
+from tuning.commands.status import duration, show_status, show_trials
 
 NOON = datetime(2026, 3, 1, 12, 0)
 HOME = Home(Path("/none"))

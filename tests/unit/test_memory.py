@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tuning.memory import free_bytes, own_peak_bytes
+from tuning.machine.memory import free_bytes, own_peak_bytes
 
 MEMINFO = "MemTotal:       24000000 kB\nMemFree:  1 kB\nMemAvailable:   10000000 kB\n"
 FREE = 10_240_000_000

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tuning.packing import CONTEXT_BYTES, EPOCHS_IN_ALL, MAX_WORKERS, SHARE, WORTH, CpuPacking, GpuPacking, Pace
+from tuning.launch.packing import CONTEXT_BYTES, EPOCHS_IN_ALL, MAX_WORKERS, SHARE, WORTH, CpuPacking, GpuPacking, Pace
 
 GB = 10**9
 Curve = Callable[[int], float]

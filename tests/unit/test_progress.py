@@ -12,9 +12,9 @@ from optuna.trial import TrialState, create_trial
 from rich.console import Console
 
 from storage.claims import BUDGET_KEY, ENDS_KEY, FAILURE_KEY, REASON_KEY, WORKER_KEY
-from storage.rows import CLAIM_KEY, FROZEN_KEY
+from storage.ledger import CLAIM_KEY, FROZEN_KEY
 from studies import attributes
-from tuning.progress import Progress, finished_line, parameters_in_words, value_in_words
+from tuning.launch.progress import Progress, finished_line, parameters_in_words, value_in_words
 
 
 @dataclass

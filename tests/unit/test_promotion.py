@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from optuna.trial import FrozenTrial, TrialState
 
 from storage.claims import Start, Thaw
-from storage.rows import CLAIM_KEY, FROZEN_KEY
+from storage.ledger import CLAIM_KEY, FROZEN_KEY
 from studies.spec import Sampler, StrategyChoice, StudySpec
 from studies.strategies.promotion import Promotion, rungs
 from studies.strategies.strategy import View

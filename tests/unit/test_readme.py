@@ -31,8 +31,10 @@ from studies.declaration import CATALOG, Declaration, catalog_names, from_catalo
 from studies.leaderboard import Row, status
 from studies.spec import CORE_PARAMETERS, HYPERMODELS, STRATEGIES, ParameterRange, Plan, Sampler, StrategyChoice
 from tests.databases import fresh_database
-from tuning import bundle, images, predict, worker, workforce
+from tuning.bundles import bundle, images, predict
 from tuning.cli import app
+from tuning.launch import workforce
+from tuning.worker import worker
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("models", "storage", "studies", "tuning")
@@ -316,7 +318,7 @@ def test_the_retries_of_each_class_are_told(why: str, retries: int) -> None:
 
 def callbacks_grace_s() -> float:
     """Read from the source: importing it would import Keras."""
-    found = re.search(r"^GRACE_S = ([\d.]+)$", (ROOT / "tuning" / "callbacks.py").read_text(), re.MULTILINE)
+    found = re.search(r"^GRACE_S = ([\d.]+)$", (ROOT / "tuning" / "worker" / "callbacks.py").read_text(), re.MULTILINE)
     assert found is not None
     return float(found[1])
 
@@ -457,7 +459,7 @@ def test_the_metrics_example_has_the_keys_that_export_writes() -> None:
     assert list(example) == ["validation", "test"]
     assert list(example["validation"]) == ["accuracy", "loss"]
     assert list(example["test"]) == ["accuracy", "loss", "per_class"]
-    tree = ast.parse((ROOT / "tuning" / "export.py").read_text(encoding="utf-8"))
+    tree = ast.parse((ROOT / "tuning" / "bundles" / "export.py").read_text(encoding="utf-8"))
     literal = [
         [key.value for key in node.keys if isinstance(key, ast.Constant)]
         for node in ast.walk(tree)

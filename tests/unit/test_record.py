@@ -11,10 +11,10 @@ import pytest
 from storage.claims import DIVERGED, FAILURE_KEY, OUT_OF_MEMORY
 from storage.errors import BadInput
 from studies import attributes
-from studies.curve_tables import RECORDED, CurveTable
+from studies.simulation.curve_tables import RECORDED, CurveTable
 from studies.spec import Sampler, StrategyChoice, StudySpec
 from tests.benchmarks.search.tables import recorded_table
-from tuning.record import record
+from tuning.commands.record import record
 
 SPEC = StudySpec(
     dataset="mnist", model="models.cnn:CNN", space="core", parameters={}, seed=0, plan_name="cpu", epochs=3,

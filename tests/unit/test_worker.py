@@ -23,8 +23,8 @@ from studies.spec import Sampler, StrategyChoice, StudySpec
 from studies.stored import create_or_load
 from tests.databases import claimed, fresh_database, trials, url_of
 from tests.faults.breaking import moved_away
-from tuning.devices import CPU
-from tuning.worker import WorkerOptions, _Launcher, _open_patiently, _Worker
+from tuning.machine.devices import CPU
+from tuning.worker.worker import WorkerOptions, _Launcher, _open_patiently, _Worker
 
 SPEC = StudySpec(
     dataset="mnist", model="models.cnn:CNN", space="core", parameters={}, seed=0, plan_name="cpu", epochs=3,
@@ -45,7 +45,9 @@ def database(tmp_path: Path) -> Iterator[Database]:
 def started(database: Database, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """The command lines of the programs that took a worker's place."""
     found: list[list[str]] = []
-    monkeypatch.setattr("tuning.worker.os.execve", lambda _path, arguments, _environment: found.append(arguments))
+    monkeypatch.setattr(
+        "tuning.worker.worker.os.execve", lambda _path, arguments, _environment: found.append(arguments)
+    )
     return found
 
 
@@ -90,7 +92,7 @@ def test_a_stop_that_came_before_it_is_not_lost_with_the_program(
 
 SIGNALLED = """
 import os, signal, sys, threading, time
-from tuning.worker import _stop_on_signals
+from tuning.worker.worker import _stop_on_signals
 stop, ready = threading.Event(), threading.Event()
 _stop_on_signals(stop, ready, impatient=sys.argv[1] == "True")
 if sys.argv[2] == "True":
@@ -129,7 +131,7 @@ def test_a_worker_waits_for_a_database_that_is_away(
             if len(waited) == 3:
                 away.close()
 
-        monkeypatch.setattr("tuning.worker.time.sleep", sleep)
+        monkeypatch.setattr("tuning.worker.worker.time.sleep", sleep)
         opened = _open_patiently(url_of(database), 60.0)
     assert len(waited) == 3
     assert trials(opened) == []

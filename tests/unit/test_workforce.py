@@ -14,10 +14,10 @@ import pytest
 from storage.claims import Claims, GivenUp
 from storage.errors import BadInput, StorageUnavailable, TuningError
 from tests.databases import fresh_database, new_study
-from tuning.devices import CPU, Device, Placement, place_workers
-from tuning.packer import Packer, make_packer
-from tuning.packing import EPOCHS_IN_ALL
-from tuning.workforce import MAX_DEATHS, RENEWED, Slot, Workforce
+from tuning.launch.packer import Packer, make_packer
+from tuning.launch.packing import EPOCHS_IN_ALL
+from tuning.launch.workforce import MAX_DEATHS, RENEWED, Slot, Workforce
+from tuning.machine.devices import CPU, Device, Placement, place_workers
 
 PLACE = Placement(Device("cpu", "cpu", CPU), 1, {})
 # Longer than any pause before a worker is replaced.

@@ -20,7 +20,8 @@ from typing import Final
 
 import numpy as np
 
-from studies.curve_tables import CurveTable
+from studies.simulation.curve_tables import CurveTable
+from studies.simulation.virtual_clock import simulate
 from studies.spec import BUDGET_SHARE
 from tests.benchmarks.command import exit_status, require_positive
 from tests.benchmarks.search.contestants import find_contestant, made, own_search, runnable
@@ -28,7 +29,6 @@ from tests.benchmarks.search.play import process_pool, quieten
 from tests.benchmarks.search.resampled import smoothed, thinned
 from tests.benchmarks.search.tables import Table, find_table, present_tables
 from tests.benchmarks.throughput.measures import table as laid_out
-from tuning.simulation import simulate
 
 OURS: Final = "freeze_thaw"
 CONTESTANTS: Final = (OURS, "asha", "tpe_median", "random")

@@ -15,14 +15,14 @@ from typing import Final, Literal
 import numpy as np
 
 from storage.errors import unknown_name
-from studies.curve_tables import Scalar
+from studies.simulation.curve_tables import Scalar
+from studies.simulation.rehearsal import UNBOUNDED_TRIALS, Rehearsal
+from studies.simulation.virtual_clock import Contestant
 from studies.spec import Sampler, StrategyChoice
 from tests.benchmarks.search import peers, syne_tune
 from tests.benchmarks.search.measures import SHARES
 from tests.benchmarks.search.references import Clairvoyant, Foresight, Promotion, RandomSearch
 from tests.benchmarks.search.tables import ROOT, Table
-from tuning.rehearsal import UNBOUNDED_TRIALS, Rehearsal
-from tuning.simulation import Contestant
 
 # (what is searched, the study's seed) -> a fresh contestant. One with a method `close()` is closed after its study.
 # But a bound, none looks at more of a table than its space and its R.
@@ -63,7 +63,7 @@ def code_version(*files: str) -> str:
 
 def source_files(folder: str) -> list[str]:
     """Return the Python files of a folder, relative to the repository's root, for `code_version`."""
-    return sorted(str(Path(file).relative_to(ROOT)) for file in (ROOT / folder).glob("*.py"))
+    return sorted(str(Path(file).relative_to(ROOT)) for file in (ROOT / folder).rglob("*.py"))
 
 
 def settings_version(settings: Mapping[str, object]) -> str:
@@ -104,7 +104,7 @@ def own_search(
 def _own(strategy: str, sampler: Literal["model", "random"]) -> Entry:
     return Entry(
         partial(own_search, strategy=strategy, sampler=sampler),
-        code_version(*source_files("studies/strategies"), "studies/space.py", "tuning/course.py"),
+        code_version(*source_files("studies/strategies"), "studies/space.py", "studies/scheduler.py"),
     )
 
 

@@ -18,9 +18,9 @@ from typing import Final
 import numpy as np
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from studies.curve_tables import Scalar
+from studies.simulation.curve_tables import Scalar
+from studies.simulation.virtual_clock import Recording
 from tests.benchmarks.search.drawing import draw_configurations
-from tuning.simulation import Recording
 
 HORIZON: Final = 40
 RANDOM_CONFIGURATIONS: Final = 2000

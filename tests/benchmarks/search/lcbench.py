@@ -18,9 +18,9 @@ import numpy as np
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 
 from storage.errors import BadInput
-from studies.curve_tables import Scalar
+from studies.simulation.curve_tables import Scalar
+from studies.simulation.virtual_clock import Recording
 from tests.benchmarks.search.drawing import draw_configurations
-from tuning.simulation import Recording
 
 HORIZON: Final = 51  # trained epochs; the surrogate's are one more
 RANDOM_CONFIGURATIONS: Final = 2000

@@ -15,7 +15,7 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 
-from tuning.simulation import Run
+from studies.simulation.virtual_clock import Run
 
 SETTINGS: Final[Mapping[str, Mapping[str, Any]]] = tomllib.loads(Path(__file__).with_name("peers.toml").read_text())
 

@@ -14,11 +14,11 @@ from contextlib import contextmanager
 
 import optuna
 
+from studies.simulation.virtual_clock import Contestant, Run, simulate
 from tests.benchmarks.search.contestants import find_contestant, made, version_of
 from tests.benchmarks.search.measures import SHARES
 from tests.benchmarks.search.results import Key, Result, result_of
 from tests.benchmarks.search.tables import find_table
-from tuning.simulation import Contestant, Run, simulate
 
 
 class Timed:

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from optuna.distributions import BaseDistribution
 
-from studies.curve_tables import Scalar
+from studies.simulation.curve_tables import Scalar
+from studies.simulation.virtual_clock import Run
 from tests.benchmarks.search.drawing import draw_configurations
-from tuning.simulation import Run
 
 
 class RandomSearch:

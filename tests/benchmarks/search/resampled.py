@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 
 from storage.errors import BadInput
-from studies.curve_tables import CurveTable, Scalar
+from studies.simulation.curve_tables import CurveTable, Scalar
+from studies.simulation.virtual_clock import Curves, Recording
 from tests.benchmarks.search.tables import Table
-from tuning.simulation import Curves, Recording
 
 WIDTH = 0.2  # of the kernel, in parts of a column's range: of 60 rows three or four count, at the edge one
 SCATTER = 0.5  # of a row's deviation from its neighbours: the other half is what the kernel smooths away
@@ -37,8 +37,8 @@ class ThinnedCurves:
 class SmoothedCurves:
     """Of any configuration: what the recorded rows near it show on average, and how one of them deviates.
 
-    A study of a recorded table is answered with rows that it has not used (`studies.curve_tables.Answers`): it cannot
-    come back to where it was good. Here it can, as in real training.
+    A study of a recorded table is answered with rows that it has not used (`curve_tables.Answers`): it cannot come back
+    to where it was good. Here it can, as in real training.
 
     Args:
         table: the rows.

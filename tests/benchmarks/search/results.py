@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from studies.simulation.virtual_clock import Record
 from tests.benchmarks.lines import append_line
-from tuning.simulation import Record
 
 
 class Key(NamedTuple):

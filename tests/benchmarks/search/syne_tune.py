@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from tuning.simulation import Run
+from studies.simulation.virtual_clock import Run
 
 ENVIRONMENTS: Final = Path(__file__).resolve().parents[3] / ".bench"
 _DRIVER: Final = Path(__file__).with_name("syne_driver.py")

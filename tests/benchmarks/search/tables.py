@@ -15,9 +15,9 @@ import numpy as np
 from optuna.distributions import BaseDistribution
 
 from storage.errors import BadInput, unknown_name
-from studies.curve_tables import RECORDED, Answers, CurveTable, Scalar
+from studies.simulation.curve_tables import RECORDED, Answers, CurveTable, Scalar
+from studies.simulation.virtual_clock import Curves, Recording
 from tests.benchmarks.search import families, lcbench
-from tuning.simulation import Curves, Recording
 
 ROOT = Path(__file__).resolve().parents[3]
 LCBENCH = ROOT.parent / "shared" / "bench" / "lcbench"

@@ -16,12 +16,12 @@ from typing import Final
 import numpy as np
 
 from storage.errors import BadInput
+from studies.simulation.virtual_clock import Contestant, Run, simulate
 from tests.benchmarks.command import exit_status, require_positive
 from tests.benchmarks.search.contestants import find_contestant, made, runnable
 from tests.benchmarks.search.play import quieten
 from tests.benchmarks.search.tables import find_table
 from tests.benchmarks.throughput.measures import table
-from tuning.simulation import Contestant, Run, simulate
 
 CONTESTANTS: Final = ("freeze_thaw", "tpe_median")
 TRIALS: Final = 1000

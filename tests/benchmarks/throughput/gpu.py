@@ -33,7 +33,7 @@ from tests.benchmarks.throughput.data import KEPT, scratch
 from tests.benchmarks.throughput.measures import mean, median, shown, table, training_flops
 from tests.benchmarks.throughput.processes import module, programs
 from tests.benchmarks.throughput.task import Folder, Task
-from tuning.devices import Device, Placement, find_gpus, place_workers, usable_cores
+from tuning.machine.devices import Device, Placement, find_gpus, place_workers, usable_cores
 
 SEED: Final = 20_261_120
 

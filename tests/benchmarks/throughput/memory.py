@@ -33,7 +33,7 @@ from tests.benchmarks.throughput.configurations import SIGNATURES, draw_in_round
 from tests.benchmarks.throughput.data import Plan, make_home, make_task, prepared, scratch, write_spec
 from tests.benchmarks.throughput.measures import median, median_ratio, shown, slope, table
 from tests.benchmarks.throughput.processes import TUNING, Programs, module, peer_environment, programs
-from tuning.devices import usable_cores
+from tuning.machine.devices import usable_cores
 
 STUDY: Final = "memory"
 # So many trials may grow the worker by what is kept on purpose: a model for each signature, and Keras itself.

@@ -15,7 +15,7 @@ from typing import Any
 
 from storage.errors import TuningError
 from tests.benchmarks.throughput.data import ROOT
-from tuning.devices import cpu_environment
+from tuning.machine.devices import cpu_environment
 
 TUNING = Path(sys.executable).with_name("tuning")
 # How much of a log is shown when its program failed.

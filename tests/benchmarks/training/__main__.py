@@ -19,7 +19,7 @@ from tests.benchmarks.training import draw, summary
 from tests.benchmarks.training.contestants import CONTESTANTS
 from tests.benchmarks.training.plan import Plan, plan_of
 from tests.benchmarks.training.results import Result, Results, result_now
-from tuning.devices import usable_cores
+from tuning.machine.devices import usable_cores
 
 RESULTS: Final = ROOT / ".bench" / "training"
 DATASETS: Final = ("mnist", "cifar10")

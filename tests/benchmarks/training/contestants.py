@@ -21,7 +21,7 @@ from tests.benchmarks.throughput.processes import TUNING, Programs, peer_environ
 from tests.benchmarks.training.outcomes import Outcome
 from tests.benchmarks.training.plan import Plan
 from tests.benchmarks.training.watching import seen_in_database, seen_in_lines, watch
-from tuning.devices import place_workers, usable_cores
+from tuning.machine.devices import place_workers, usable_cores
 
 OURS: Final = "ours"
 STUDY: Final = "training"

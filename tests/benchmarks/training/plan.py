@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from studies.curve_tables import RECORDED
 from studies.declaration import from_catalog, read_declaration
+from studies.simulation.curve_tables import RECORDED
 
 TRAIN_IMAGES: Final = 10_000  # where no recorded table says it
 

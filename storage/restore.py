@@ -1,0 +1,185 @@
+"""The way back from a backup into any database.
+
+The backup is checked in full before anything is changed. Then its files are put in place, where they harm nobody, and
+last all rows in one transaction. A power cut leaves either no study or a whole one, and the same command, given again,
+does the work that is left. Files that no study names are `storage.leftovers`'s.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from optuna.storages._rdb import models
+from optuna.trial import TrialState
+from sqlalchemy import Connection, delete, orm, select, update
+from sqlalchemy.exc import IntegrityError
+
+from storage.backup import ARTIFACTS, CHECKPOINTS, ROWS, Backup, copy_file, open_rows, refused, verify
+from storage.claims import release
+from storage.database import Database, check_storage, open_database, shown_url
+from storage.errors import BadInput, TuningError
+from storage.files import replacing, sha256_of, sync_folder
+from storage.ledger import SqlRows
+from storage.settings import Home
+from storage.study_rows import copy_study, study_id_of
+
+REASON = "restored from a backup"
+
+# A study's system attribute that tells which restoration made it: one whose answer was lost finds its own work.
+RESTORED_KEY = "tuning:restored"
+
+
+class StudyExists(BadInput):
+    """A study of that name is there already."""
+
+
+def restore(backup: Backup, url: str, home: Home, *, uid_key: str, name: str | None = None) -> str:
+    """Bring a study back, into any database; return its name.
+
+    Trials that ran wait to be continued. The study gets a uid of its own: the original may still be somewhere, with the
+    same name and under the same home, and the two must not share checkpoints. They may share artifacts.
+
+    Args:
+        backup: where it comes from.
+        url: the SQLAlchemy URL of the database; one that is not there is made.
+        home: where the files go.
+        uid_key: as for `back_up`.
+        name: the study's; by default the one it had.
+
+    Raises:
+        BadInput: the backup is damaged, or the study exists already; nothing was changed.
+        TuningError: there is no room; no study was made.
+        StorageUnavailable: the database cannot be reached; no study was made.
+    """
+    name = name if name is not None else backup.study
+    _require_absent(url, name, home)
+    verify(backup)
+    home.make(home.artifacts)
+    database = open_database(url, create=True)
+    uid = uuid.uuid4().hex
+    checkpoints = home.checkpoints(name, uid)
+    try:
+        with refused(home.root):
+            artifacts = _place_files(backup, home, checkpoints)
+        with open_rows(backup.folder / ROWS) as rows:
+            made = _Made(name, uid_key, uid, artifacts)
+            database.repeated(lambda: _insert(rows, backup.study, database, made))
+    except StudyExists:
+        shutil.rmtree(checkpoints, ignore_errors=True)
+        raise
+    finally:
+        database.engine.dispose()
+    return name
+
+
+def _exists(url: str, name: str) -> StudyExists:
+    return StudyExists(
+        f"study {name!r} exists already in {shown_url(url)!r}. Give another name with --study, or delete it first:"
+        f" tuning delete --study {name}"
+    )
+
+
+def _require_absent(url: str, name: str, home: Home) -> None:
+    if (url == home.database_url and not home.root.exists()) or not check_storage(url):
+        return
+    database = open_database(url)
+    try:
+        database.get_study_id_from_name(name)
+    except KeyError:
+        return
+    finally:
+        database.engine.dispose()
+    raise _exists(url, name)
+
+
+def _place_files(backup: Backup, home: Home, checkpoints: Path) -> list[Path]:
+    """Put all files in place; on an exception only artifacts are left, which the next restoration finds there.
+
+    Nor would it be safe to remove those: another restoration may already count on them.
+    """
+    artifacts = [_place(backup, path, home.artifacts / Path(path).name) for path in backup.under(ARTIFACTS)]
+    try:
+        for path in backup.under(CHECKPOINTS):
+            trial, name = path.split("/")[1:]
+            _place(backup, path, home.make(checkpoints / trial) / name)
+        if checkpoints.is_dir():
+            sync_folder(checkpoints)
+            sync_folder(checkpoints.parent)
+    except BaseException:
+        shutil.rmtree(checkpoints, ignore_errors=True)
+        raise
+    # All young again: to whoever frees leftovers, an old file that no row names yet would look like one.
+    for file in artifacts:
+        os.utime(file)
+    return artifacts
+
+
+def _place(backup: Backup, path: str, target: Path) -> Path:
+    known = backup.files[path]
+    if target.is_file() and sha256_of(target) == known.sha256:
+        return target
+    with replacing(target, suffix="") as beside:
+        if copy_file(backup.folder / path, beside) != known:
+            raise BadInput(f"{backup.folder / path} was changed while it was restored. Give the same command again.")
+    return target
+
+
+@dataclass(frozen=True)
+class _Made:
+    """What a restoration makes: a study of that name and uid, with these files."""
+
+    name: str
+    uid_key: str
+    uid: str
+    artifacts: list[Path]
+
+
+def _insert(rows: Connection, study: str, database: Database, made: _Made) -> None:
+    with database.transaction() as session:
+        target = session.connection()
+        url = database.engine.url.render_as_string()
+        found = study_id_of(target, made.name)
+        if found is not None:
+            if _study_attribute(session, models.StudySystemAttributeModel, found, RESTORED_KEY) == made.uid:
+                return  # committed before: only the answer was lost
+            raise _exists(url, made.name)
+        original = study_id_of(rows, study)
+        assert original is not None
+        try:
+            study_id = copy_study(rows, original, target, made.name)
+        except IntegrityError as error:  # another process made it since
+            raise _exists(url, made.name) from error
+        _give_identity(session, study_id, made)
+        _put_back_running(session, study_id)
+        gone = next((file for file in made.artifacts if not file.is_file()), None)
+        if gone is not None:
+            raise TuningError(f"{gone} was removed while it was restored. Give the same command again.")
+
+
+def _give_identity(session: orm.Session, study_id: int, made: _Made) -> None:
+    system, user = models.StudySystemAttributeModel, models.StudyUserAttributeModel
+    session.execute(delete(system).where(system.study_id == study_id, system.key == RESTORED_KEY))
+    session.add(system(study_id=study_id, key=RESTORED_KEY, value_json=json.dumps(made.uid)))
+    new_uid = update(user).where(user.study_id == study_id, user.key == made.uid_key)
+    session.execute(new_uid.values(value_json=json.dumps(made.uid)))
+
+
+def _put_back_running(session: orm.Session, study_id: int) -> None:
+    """Let the trials that ran wait, as `Claims.put_back` does: no worker of the original is one of the copy's."""
+    rows = SqlRows(session, study_id)
+    for trial in rows.active():
+        if trial.state == TrialState.RUNNING:
+            release(rows, trial.trial_id, REASON, "interrupted")
+            rows.wait(trial.trial_id)
+
+
+def _study_attribute(session: orm.Session, model: Any, study_id: int, key: str) -> Any:
+    query = select(model.value_json).where(model.study_id == study_id, model.key == key)
+    stored = session.execute(query).scalar_one_or_none()
+    return json.loads(stored) if stored is not None else None

@@ -1,0 +1,115 @@
+"""When trials were worked on, and how fast a study goes. Moments are seconds since 1970."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, TypedDict
+
+from optuna.trial import FrozenTrial, TrialState
+
+from storage.ledger import CLAIM_KEY, WORKED_KEY
+from studies import attributes
+
+RATE_TRIALS = 20
+"""The rate is that of so many trials, the last to finish: early ones tell little about how long later ones take."""
+
+_FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
+
+Span = tuple[float, float]
+
+
+class Launched(TypedDict):
+    """What a study records when its workers are let go.
+
+    Attributes:
+        at: when.
+        epochs: how many epochs had been trained before.
+        epoch_s: how long the preflight expects the workers together to take for an epoch, or None.
+    """
+
+    at: float
+    epochs: int
+    epoch_s: float | None
+
+
+def spans(trial: FrozenTrial) -> list[Span]:
+    """Return when a trial was worked on: from each time that it was taken up until its worker was last seen alive."""
+    found: list[Span] = [(begun, until) for begun, until in trial.system_attrs.get(WORKED_KEY, [])]
+    held: Mapping[str, Any] = trial.system_attrs.get(CLAIM_KEY) or {}
+    ended = moment(trial.datetime_complete) if trial.datetime_complete is not None else None
+    if "begun" in held:
+        found.append((held["begun"], held["seen"] if ended is None else ended))
+    if not found and trial.datetime_start is not None and ended is not None:
+        # A trial that this service never claimed.
+        found.append((moment(trial.datetime_start), ended))
+    return found
+
+
+def seconds_of(trial: FrozenTrial) -> float | None:
+    """Return how long a trial was worked on; None where that is not known yet."""
+    recorded = trial.user_attrs.get(attributes.SECONDS)
+    if recorded is not None:
+        return float(recorded)
+    return sum(max(0.0, until - begun) for begun, until in spans(trial)) if trial.state.is_finished() else None
+
+
+def rate_per_hour(trials: Sequence[FrozenTrial]) -> float | None:
+    """Return how many trials finish in an hour of the time in which any was worked on: nights do not count.
+
+    A frozen trial that is pruned at the end took what it trained, long before.
+    """
+    last = sorted(
+        (moment(trial.datetime_complete), min(spans(trial))[0])
+        for trial in trials
+        if trial.state in _FINISHED and trial.datetime_complete is not None and spans(trial)
+    )[-RATE_TRIALS:]
+    if not last:
+        return None
+    since, until = min(begun for _, begun in last), last[-1][0]
+    busy_s = _covered_s([span for trial in trials for span in spans(trial)], since, until)
+    return len(last) / busy_s * 3600 if busy_s > 0 else None
+
+
+def epochs_forecast_s(trials: Sequence[FrozenTrial], budget: int, launched: Launched) -> float | None:
+    """Return the seconds until a budget of epochs is spent, at the pace since the workers were let go.
+
+    That pace has everything in it: taking up, tracing, and how many workers there are. Before each of them can have
+    trained an epoch, it is what the preflight expects.
+    """
+    spent = sum(len(trial.intermediate_values) for trial in trials)
+    running = sum(trial.state == TrialState.RUNNING for trial in trials)
+    busy_s = _covered_s([span for trial in trials for span in spans(trial)], launched["at"], math.inf)
+    epoch_s = seconds_per_epoch(spent - launched["epochs"], busy_s, running, launched["epoch_s"])
+    return None if epoch_s is None else max(0, budget - spent) * epoch_s
+
+
+def seconds_per_epoch(epochs: int, elapsed_s: float, running: int, expected_s: float | None) -> float | None:
+    """Return how long all workers together take for an epoch.
+
+    Args:
+        epochs: how many they have trained.
+        elapsed_s: in how many seconds.
+        running: how many trials run, each with an epoch under way that is half over, more or less.
+        expected_s: what is expected before enough is seen.
+    """
+    if epochs >= max(1, running) and elapsed_s > 0:
+        return elapsed_s / (epochs + running / 2)
+    return expected_s
+
+
+def _covered_s(found: Sequence[Span], since: float, until: float) -> float:
+    """Return how much of the time between two moments the spans cover."""
+    covered_s, covered_until = 0.0, since
+    for begun, ended in sorted(found):
+        begun, ended = max(begun, covered_until), min(ended, until)
+        if ended > begun:
+            covered_s += ended - begun
+            covered_until = ended
+    return covered_s
+
+
+def moment(local: datetime) -> float:
+    """Return a moment that Optuna has as naive local time, which jumps when the clocks change."""
+    return local.timestamp()

@@ -1,0 +1,1 @@
+"""Searches without training: a virtual clock over recorded learning curves."""

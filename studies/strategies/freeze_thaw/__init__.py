@@ -1,0 +1,1 @@
+"""The default search: trials are frozen and thawed by what their learning curves promise."""

@@ -1,0 +1,166 @@
+"""An exported model's folder: its files, how it comes to be in one step, and how it is opened. No Keras."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from storage.errors import BadInput, TuningError
+from storage.files import sha256_of, sync_file, sync_folder
+from storage.scratch import scratch_folder
+from tuning.bundles.images import PREPARATIONS, Preparation
+
+MODEL = "model.keras"
+CARD = "card.json"
+METRICS = "metrics.json"
+CONFUSION_MATRIX = "confusion_matrix.png"
+LEARNING_CURVE = "learning_curve.png"
+
+FORMATS = {
+    "keras": MODEL,
+    "tf_saved_model": "saved_model",
+    "onnx": "model.onnx",
+    "openvino": "model.xml",
+    "litert": "model.tflite",
+    "torch": "model.pt2",
+}
+"""What each of Keras's export formats is called in a bundle."""
+
+# OpenVINO puts the weights beside the model.
+_FILES = {*FORMATS.values(), "model.bin", CARD, METRICS, CONFUSION_MATRIX, LEARNING_CURVE}
+
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """What is needed to classify pictures with an exported model.
+
+    Attributes:
+        folder: where it is.
+        class_names: one for each probability, in their order.
+        shape: `(height, width, channels)` of a picture, in pixels.
+        preparation: how a picture is made to look like the data set's.
+    """
+
+    folder: Path
+    class_names: tuple[str, ...]
+    shape: tuple[int, int, int]
+    preparation: Preparation
+
+    @property
+    def model(self) -> Path:
+        """The Keras model's file."""
+        return self.folder / MODEL
+
+
+def open_bundle(folder: Path) -> Bundle:
+    """Return a bundle after comparing its model with what its card says.
+
+    Raises:
+        BadInput: there is no bundle, or it is damaged.
+    """
+    try:
+        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+        height, width, channels = card["input"]["shape"]
+        preparation, names, recorded = card["input"]["preparation"], card["class_names"], card["model_sha256"]
+        found = sha256_of(folder / MODEL)
+    except OSError as error:
+        raise BadInput(
+            f"{folder} holds no exported model: {error.strerror}: {error.filename}. Export one first."
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadInput(f"{folder / CARD} is damaged: {error}. Export the model again.") from error
+    if found != recorded or preparation not in PREPARATIONS:
+        raise BadInput(f"{folder / MODEL} has SHA-256 {found}, its card says {recorded}. Export the model again.")
+    return Bundle(folder, tuple(names), (int(height), int(width), int(channels)), preparation)
+
+
+@contextmanager
+def replacing_bundle(target: Path) -> Iterator[Path]:
+    """Yield an empty folder to fill; at the end it is synced and takes the place of `target`, as a whole.
+
+    On any exception `target` is as it was and nothing is left beside it.
+
+    Raises:
+        BadInput: `target` holds something else than a bundle, or its folder cannot be written.
+        BadInput: there is no room.
+    """
+    target = target.resolve()
+    _require_replaceable(target)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with scratch_folder(target) as folder:
+            yield folder
+            _sync_all(folder)
+            _put_in_place(folder, target)
+    except OSError as error:
+        raise _write_error(error, target) from error
+
+
+def _require_replaceable(target: Path) -> None:
+    """A former bundle is replaced; what a user keeps there is not."""
+    if not target.exists():
+        return
+    if not target.is_dir():
+        raise BadInput(f"{target} is a file. Give a folder with --out.")
+    others = sorted(entry.name for entry in target.iterdir() if entry.name not in _FILES)
+    if others:
+        raise BadInput(
+            f"{target} holds what no export wrote: {', '.join(others[:3])}. It would be lost: move it away, or give"
+            " another folder with --out."
+        )
+
+
+def _sync_all(folder: Path) -> None:
+    for parent, _, files in os.walk(folder, topdown=False):
+        for name in files:
+            sync_file(Path(parent, name))
+        sync_folder(Path(parent))
+
+
+def _put_in_place(folder: Path, target: Path) -> None:
+    """Afterwards `folder` is gone or holds the former bundle."""
+    if not target.exists():
+        folder.rename(target)
+    elif not _exchanged(folder, target):
+        with scratch_folder(target) as aside:
+            former = aside / target.name
+            target.rename(former)
+            try:
+                folder.rename(target)
+            except BaseException:
+                former.rename(target)
+                raise
+    sync_folder(target.parent)
+
+
+def _exchanged(first: Path, second: Path) -> bool:
+    """Exchange two folders in one step and return True; False where the system or its file system cannot.
+
+    It is Linux's renameat2, which Python does not have: with two renames there is a moment without a bundle.
+    """
+    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None) if sys.platform == "linux" else None
+    if renameat2 is None:
+        return False
+    if renameat2(_AT_FDCWD, os.fsencode(first), _AT_FDCWD, os.fsencode(second), _RENAME_EXCHANGE) == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP):
+        return False
+    raise OSError(code, os.strerror(code), str(second))
+
+
+def _write_error(error: OSError, target: Path) -> TuningError:
+    words = error.strerror or str(error)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return BadInput(f"no room for the bundle at {target}: {words}. Free some, or give another folder with --out.")
+    return BadInput(f"the bundle cannot be written to {target}: {words}. Give another folder with --out.")

@@ -1,0 +1,416 @@
+"""The best model of a study as a bundle that anyone can load.
+
+What is judged is the file that is handed over, not a model in memory: a fresh process loads the bundle's `model.keras`
+and must find the validation accuracy that the trial recorded. Only then is the test split read, once. Another process
+writes the further formats, so that a converter that dies takes nothing with it. Keras is imported in these two only.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+from rich.console import Console
+
+from storage.artifacts import ArtifactDamaged, Artifacts
+from storage.claims import BUDGET_KEY
+from storage.errors import BadInput, SpecMismatch, TuningError, unknown_name
+from storage.files import sha256_of
+from storage.settings import CHECKOUT, Home
+from studies import attributes
+from studies.attributes import StudyData
+from studies.datasets.prepared import PreparedDataset, open_prepared
+from studies.leaderboard import best_trial
+from studies.spec import StudySpec, derive_seed
+from studies.study_data import recorded_split
+from tuning.bundles.bundle import CARD, CONFUSION_MATRIX, FORMATS, LEARNING_CURVE, METRICS, MODEL, replacing_bundle
+from tuning.bundles.images import preparation_of
+from tuning.pictures import draw_confusion_matrix, draw_learning_curve
+
+# How far the accuracy of the exported model may lie from the recorded one. Other kernels round otherwise, and an image
+# or two on the border between classes go over; half precision rounds more.
+TOLERATED_IMAGES = 2
+TOLERATED_FLOAT32 = 5e-4
+TOLERATED_MIXED = 5e-3
+
+# The SavedModel must give the Keras model's probabilities, up to rounding.
+CHECKED_IMAGES = 8
+TOLERATED_PROBABILITY = {"float32": 1e-4, "mixed": 2e-2}
+
+_VERSIONS_OF = ("keras", "keras-tuner", "optuna", "numpy", "tensorflow", "jax", "torch")
+
+Document = dict[str, Any]
+
+
+def export(
+    study: optuna.Study,
+    home: Home,
+    out: Path | None = None,
+    trial_number: int | None = None,
+    formats: Sequence[str] | None = None,
+) -> Path:
+    """Write the bundle of a study's best trial and return its folder. A short summary goes to stderr.
+
+    Args:
+        study: whose trial it is.
+        home: where artifacts and data sets are.
+        out: the bundle's folder; `home.export` of the study by default. A former bundle there is replaced.
+        trial_number: another COMPLETE trial than the best.
+        formats: which of `FORMATS` are written besides `keras`; by default all that can be.
+
+    Raises:
+        BadInput: the trial, a format or the folder cannot be used, or the data set is not prepared or another one.
+        TuningError: there is no COMPLETE trial, the model is damaged, it is not as good as recorded, there is no room,
+            or a format that was asked for cannot be written. A former bundle is as it was.
+    """
+    wanted = _wanted(formats)
+    trial = _chosen(study, trial_number)
+    spec, recorded = _stored(study)
+    dataset = open_prepared(spec.dataset, home)
+    recorded_split(dataset, spec, recorded)
+    artifacts = Artifacts(home.artifacts)
+    source = artifacts.verified(trial, "model")
+    target = out.expanduser() if out is not None else home.export(study.study_name)
+    console = Console(stderr=True, markup=False, highlight=False, emoji=False)
+    console.print(f"{study.study_name}: trial {trial.number}, checking its model in a fresh process")
+    with replacing_bundle(target) as folder:
+        shutil.copyfile(source, folder / MODEL)
+        judgement = _judge(folder, home, trial, spec, recorded)
+        metrics = {"validation": judgement["validation"], "test": judgement["test"]}
+        _write_json(folder / METRICS, metrics)
+        draw_confusion_matrix(np.array(judgement["confusion"]), dataset.info.class_names, folder / CONFUSION_MATRIX)
+        _put_learning_curve(folder / LEARNING_CURVE, artifacts, trial, study.study_name)
+        skipped = _convert(folder, wanted, judgement["backend"], _precision(trial), required=formats is not None)
+        card = _card(study, trial, spec, recorded, dataset, judgement)
+        written = {name: FORMATS[name] for name in wanted if name not in skipped}
+        card |= {"formats": written, "skipped": skipped, "model_sha256": sha256_of(folder / MODEL)}
+        _write_json(folder / CARD, card)
+    _summarise(console, target, metrics, written, skipped)
+    return target
+
+
+def _wanted(formats: Sequence[str] | None) -> list[str]:
+    if formats is None:
+        return list(FORMATS)
+    for name in formats:
+        if name not in FORMATS:
+            raise unknown_name("format", name, FORMATS)
+    return list(dict.fromkeys(["keras", *formats]))
+
+
+def _chosen(study: optuna.Study, number: int | None) -> FrozenTrial:
+    trials = study.get_trials(deepcopy=False)
+    if number is None:
+        best = best_trial(study)
+        if best is None:
+            raise _nothing_to_export(study, trials)
+        return best
+    trial = next((trial for trial in trials if trial.number == number), None)
+    if trial is None:
+        raise BadInput(
+            f"study {study.study_name!r} has no trial {number}: it has {len(trials)}, from 0. Give one of these."
+        )
+    if trial.state != TrialState.COMPLETE:
+        raise BadInput(
+            f"trial {number} is {trial.state.name}, and only a COMPLETE one has a model. Give such a --trial."
+        )
+    return trial
+
+
+def _nothing_to_export(study: optuna.Study, trials: list[FrozenTrial]) -> TuningError:
+    count = Counter(trial.state.name for trial in trials)
+    states = ", ".join(f"{number} {state}" for state, number in count.items()) or "no trials at all"
+    budget = int(study.user_attrs.get(BUDGET_KEY, 0))
+    over = sum(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in trials)
+    more = f"raise TRIALS and tune on, for example to TRIALS={budget + 10}"
+    then = "give its command again" if over < budget else more
+    return TuningError(
+        f"study {study.study_name!r} has no COMPLETE trial to export: it has {states}. Wait for one, or {then}."
+    )
+
+
+def _stored(study: optuna.Study) -> tuple[StudySpec, StudyData]:
+    spec = StudySpec.stored(study.user_attrs.get(attributes.SPEC))
+    recorded: StudyData | None = study.user_attrs.get(attributes.DATA)
+    if recorded is None:
+        raise SpecMismatch(f"study {study.study_name!r} records no data. Tune it on, then export it.")
+    return spec, recorded
+
+
+def _precision(trial: FrozenTrial) -> str:
+    return str(trial.user_attrs.get(attributes.PRECISION, "float32"))
+
+
+def tolerance(precision: str, images: int) -> float:
+    """Return how far an exported model's accuracy on so many validation images may lie from the recorded one."""
+    return max(TOLERATED_IMAGES / images, TOLERATED_FLOAT32 if precision == "float32" else TOLERATED_MIXED)
+
+
+def _judge(folder: Path, home: Home, trial: FrozenTrial, spec: StudySpec, recorded: StudyData) -> Document:
+    """The figures of the model in `folder`, which have been compared with the trial's."""
+    assert trial.value is not None
+    tolerated = tolerance(_precision(trial), recorded["validation"])
+    task = {
+        "do": "judge",
+        "model": str(folder / MODEL),
+        "home": str(home.root),
+        "spec": spec.model_dump(mode="json"),
+        "recorded": recorded,
+        "value": trial.value,
+        "tolerated": tolerated,
+    }
+    answer = next(_ask(task), {})
+    if "validation" not in answer:
+        raise TuningError(
+            f"the model of trial {trial.number} cannot be checked: {answer.get('error', 'no answer')}."
+            " Take another trial with --trial."
+        )
+    if answer["test"] is None:
+        raise TuningError(
+            f"the exported model of trial {trial.number} has a validation accuracy of"
+            f" {answer['validation']['accuracy']:.4f}, recorded was {trial.value:.4f}, and {tolerated:.4f} is the most"
+            " they may differ. It is not exported: take another trial with --trial."
+        )
+    return answer
+
+
+def _convert(folder: Path, wanted: list[str], backend: str, precision: str, *, required: bool) -> dict[str, str]:
+    """Write the formats besides Keras's own; return why those that are missing are."""
+    skipped = {name: reason for name in wanted if (reason := _obstacle(name, backend))}
+    rest = [name for name in wanted if name != "keras" and name not in skipped]
+    if rest:
+        kind = "float32" if precision == "float32" else "mixed"
+        task = {"do": "convert", "folder": str(folder), "formats": rest, "tolerated": TOLERATED_PROBABILITY[kind]}
+        answers = {answer["format"]: answer["error"] for answer in _ask(task) if "format" in answer}
+        skipped |= {name: reason for name in rest if (reason := answers.get(name, "its converter died")) is not None}
+    for name, reason in skipped.items():
+        if "No space left" in reason:
+            raise TuningError(f"no room for the model as {name}. Free some, or give another folder with --out.")
+        if required:
+            raise TuningError(f"the model cannot be written as {name}: {reason}. Leave out --format {name}.")
+        _remove(folder / FORMATS[name])
+    return skipped
+
+
+def _obstacle(name: str, backend: str) -> str | None:
+    """Why a format cannot even be tried."""
+    torch = backend == "torch"
+    if name == "torch" and not torch:
+        return "needs the PyTorch backend"
+    if name == "litert" and backend not in ("tensorflow", "torch"):
+        return "needs the TensorFlow backend"
+    modules = {
+        "tf_saved_model": ("tensorflow",),
+        "onnx": ("onnx", "onnxscript") if torch else ("tensorflow", "tf2onnx", "onnx"),
+        "openvino": ("openvino",),
+        "litert": ("litert_torch",) if torch else ("tensorflow",),
+    }
+    missing = [module for module in modules.get(name, ()) if importlib.util.find_spec(module) is None]
+    return f"needs {' and '.join(missing)}" if missing else None
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _put_learning_curve(file: Path, artifacts: Artifacts, trial: FrozenTrial, study: str) -> None:
+    try:
+        shutil.copyfile(artifacts.verified(trial, "learning_curve"), file)
+        return
+    except ArtifactDamaged:
+        pass  # it can be drawn again
+    try:
+        history = json.loads(artifacts.verified(trial, "history").read_text(encoding="utf-8"))
+    except ArtifactDamaged:
+        history = {"val_accuracy": [value for _, value in sorted(trial.intermediate_values.items())]}
+    best_epoch = history.pop("best_epoch", trial.user_attrs.get(attributes.BEST_EPOCH))
+    draw_learning_curve(history, best_epoch, f"{study}, trial {trial.number}", file)
+
+
+def _card(
+    study: optuna.Study,
+    trial: FrozenTrial,
+    spec: StudySpec,
+    recorded: StudyData,
+    dataset: PreparedDataset,
+    judgement: Mapping[str, Any],
+) -> Document:
+    figures = {part: {name: judgement[part][name] for name in ("accuracy", "loss")} for part in ("validation", "test")}
+    return {
+        "study": study.study_name,
+        "trial": trial.number,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "dataset": spec.dataset,
+        "class_names": list(dataset.info.class_names),
+        "input": {
+            "shape": list(dataset.info.shape),
+            "dtype": "float32",
+            "range": [0, 255],
+            "preparation": preparation_of(spec.dataset),
+        },
+        "output": "one probability for each class, in the order of class_names",
+        "parameters": trial.params,
+        "seed": derive_seed(spec.seed, "trial", trial.number),
+        "precision": _precision(trial),
+        "epochs": trial.user_attrs.get(attributes.EPOCHS),
+        "best_epoch": trial.user_attrs.get(attributes.BEST_EPOCH),
+        **figures,
+        "data": recorded,
+        "spec": spec.model_dump(mode="json"),
+        "versions": _versions() | {"backend": judgement["backend"]},
+        "platform": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in _VERSIONS_OF:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _write_json(file: Path, document: Document) -> None:
+    file.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _summarise(
+    console: Console, target: Path, metrics: Document, written: Mapping[str, str], skipped: Mapping[str, str]
+) -> None:
+    for part in ("validation", "test"):
+        console.print(f"  {part + ' accuracy':20} {metrics[part]['accuracy']:.2%}   loss {metrics[part]['loss']:.4f}")
+    for name, file in written.items():
+        console.print(f"  {name:20} {target / file}", soft_wrap=True)
+    for name, reason in skipped.items():
+        console.print(f"  {name:20} skipped, {reason}", soft_wrap=True)
+    console.print(f"  {'figures':20} {target / METRICS}, {CONFUSION_MATRIX}, {LEARNING_CURVE}, {CARD}", soft_wrap=True)
+
+
+# --- The process with Keras -------------------------------------------------------------------------------------------
+
+
+def _ask(task: Document) -> Iterator[Document]:
+    """Do a task in a fresh process; yield its answers. What it prints is dropped, unless it dies."""
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(CHECKOUT), os.environ.get("PYTHONPATH")])),
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        # Workers may be training on the same device.
+        "TF_FORCE_GPU_ALLOW_GROWTH": "true",
+        "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+    }
+    # -P: a file in the user's folder that is called like a package is not that package.
+    command = [sys.executable, "-P", "-m", "tuning.bundles.export"]
+    done = subprocess.run(
+        command, env=environment, input=json.dumps(task), capture_output=True, text=True, errors="replace", check=False
+    )
+    for line in done.stdout.splitlines():
+        yield json.loads(line)
+    if done.returncode != 0:
+        last = next((line for line in reversed(done.stderr.splitlines()) if line.strip()), "it said nothing")
+        yield {"error": f"the process ended with status {done.returncode}: {last.strip()}"}
+
+
+def _answer_stdin() -> None:
+    task = json.load(sys.stdin)
+    # Libraries print to stdout: from now on that is stderr, and answers go where stdout was.
+    with os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
+        os.dup2(2, 1)
+        if task["do"] == "judge":
+            _say(answers, _judged(task))
+        else:
+            for answer in _converted(task):
+                _say(answers, answer)
+
+
+def _say(answers: TextIO, answer: Document) -> None:
+    answers.write(json.dumps(answer) + "\n")
+    answers.flush()
+
+
+def _words(error: Exception) -> str:
+    first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    return f"{type(error).__name__}: {first}".rstrip(": .")
+
+
+def _judged(task: Document) -> Document:
+    import keras
+
+    from models.evaluation import evaluate
+
+    spec = StudySpec.stored(task["spec"])
+    dataset = open_prepared(spec.dataset, Home(Path(task["home"])))
+    rows = recorded_split(dataset, spec, task["recorded"]).validation
+    names = dataset.info.class_names
+    try:
+        model = keras.saving.load_model(task["model"], compile=False)
+        validation = evaluate(model, dataset.train_images[rows], dataset.train_labels[rows], classes=len(names))
+    except Exception as error:  # whatever it is, this model is not to be handed over
+        return {"error": _words(error)}
+    figures: Document = {"accuracy": validation.accuracy, "loss": validation.loss}
+    answer: Document = {"validation": figures, "test": None, "backend": keras.backend.backend()}
+    if abs(validation.accuracy - task["value"]) > task["tolerated"]:
+        return answer
+    images, labels = dataset.test()
+    test = evaluate(model, images, labels, classes=len(names))
+    answer["test"] = {
+        "accuracy": test.accuracy,
+        "loss": test.loss,
+        "per_class": [
+            {"label": names[of.label_index], "precision": of.precision, "recall": of.recall, "support": of.support}
+            for of in test.per_class
+        ],
+    }
+    answer["confusion"] = test.confusion.tolist()
+    return answer
+
+
+def _converted(task: Document) -> Iterator[Document]:
+    import keras
+
+    folder = Path(task["folder"])
+    model = keras.saving.load_model(folder / MODEL, compile=False)
+    for name in task["formats"]:
+        file = folder / FORMATS[name]
+        try:
+            model.export(str(file), format=name, verbose=False)
+            if name == "tf_saved_model" and keras.backend.backend() == "tensorflow":
+                _compare(model, file, task["tolerated"])
+        except Exception as error:  # each converter has its own
+            yield {"format": name, "error": _words(error)}
+        else:
+            yield {"format": name, "error": None}
+
+
+def _compare(model: Any, saved: Path, tolerated: float) -> None:
+    import keras
+
+    shape = (CHECKED_IMAGES, *model.input_shape[1:])
+    images = np.random.default_rng(0).integers(0, 256, shape).astype(np.float32)
+    again = keras.layers.TFSMLayer(str(saved), call_endpoint="serve")(images)
+    difference = float(np.abs(np.asarray(again) - model.predict_on_batch(images)).max())
+    if not difference <= tolerated:
+        raise ValueError(f"it differs from the Keras model by {difference:.2g} in a probability")
+
+
+if __name__ == "__main__":
+    _answer_stdin()

@@ -1,0 +1,145 @@
+"""Pictures that are in no data set, classified by an exported model.
+
+It computes on the CPU: for a few pictures that is faster than starting a GPU, and takes no memory from a study.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypedDict
+
+import numpy as np
+import numpy.typing as npt
+from rich.console import Console
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+
+from storage.errors import BadInput
+from storage.settings import Home
+from tuning.bundles.bundle import Bundle, open_bundle
+from tuning.bundles.images import load_image
+
+MOST_CLASSES = 5
+"""So many of the most probable classes are named."""
+
+_BATCH_SIZE = 256
+
+
+class Guess(TypedDict):
+    """A class and its probability, 0..1."""
+
+    label: str
+    probability: float
+
+
+class Prediction(TypedDict):
+    """What a picture shows: the most probable classes, best first."""
+
+    image: str
+    classes: list[Guess]
+
+
+def bundle_folder(home: Home, study: str | None, model: Path | None) -> Path:
+    """Return the folder of the bundle that a command line names, by study or by folder.
+
+    Raises:
+        BadInput: both are given or none is, or the study has not been exported.
+    """
+    if (study is None) == (model is None):
+        raise BadInput("give either --study S, for the model that was exported from it, or --model DIR.")
+    if model is not None:
+        return model.expanduser()
+    assert study is not None
+    folder = home.export(study)
+    if not folder.is_dir():
+        raise BadInput(f"study {study!r} has not been exported: there is no {folder}. Run: make export STUDY={study}")
+    return folder
+
+
+def predict(folder: Path, images: Sequence[Path]) -> list[Prediction]:
+    """Return what pictures show, in their order.
+
+    Args:
+        folder: a bundle's.
+        images: the pictures' files, of any size, see `tuning.bundles.images`.
+
+    Raises:
+        BadInput: there is no bundle or it is damaged, no picture is given, or one cannot be read. Nothing is predicted
+            then.
+    """
+    if not images:
+        raise BadInput("no picture is given. Give the path of one or more.")
+    bundle = open_bundle(folder)
+    # Before Keras is imported: a mistyped path is told at once.
+    pixels = np.stack([load_image(file, bundle.shape, bundle.preparation) for file in images])
+    probabilities = _probabilities(bundle, pixels)
+    return [
+        Prediction(image=str(file), classes=_most_probable(row, bundle.class_names))
+        for file, row in zip(images, probabilities, strict=True)
+    ]
+
+
+def show_predictions(predictions: list[Prediction], *, as_json: bool = False) -> None:
+    """Print predictions to stdout, as a table with bars or as JSON."""
+    if as_json:
+        sys.stdout.write(json.dumps(predictions, indent=2, allow_nan=False) + "\n")
+        return
+    table = Table(box=None, pad_edge=False)
+    for heading in ("image", "class"):
+        table.add_column(heading, overflow="fold")
+    table.add_column("probability", justify="right", no_wrap=True)
+    table.add_column()
+    for prediction in predictions:
+        for place, guess in enumerate(prediction["classes"]):
+            p = guess["probability"]
+            image = prediction["image"] if place == 0 else ""
+            table.add_row(image, guess["label"], f"{p:.1%}", ProgressBar(total=1.0, completed=p, width=20))
+    Console(file=sys.stdout, markup=False, highlight=False, emoji=False).print(table)
+
+
+def _most_probable(row: npt.NDArray[Any], names: Sequence[str]) -> list[Guess]:
+    order = np.argsort(-row, kind="stable")[:MOST_CLASSES]
+    return [Guess(label=names[index], probability=float(row[index])) for index in order]
+
+
+def _probabilities(bundle: Bundle, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with _stderr_dropped():
+        import keras
+
+        try:
+            model = keras.saving.load_model(bundle.model, compile=False)
+        except (ValueError, TypeError, OSError, KeyError) as error:
+            raise BadInput(
+                f"{bundle.model} cannot be loaded by Keras {keras.__version__}: {_first_line(error)}. Its card.json"
+                " says which versions made it."
+            ) from error
+        parts = [pixels[start : start + _BATCH_SIZE] for start in range(0, len(pixels), _BATCH_SIZE)]
+        return np.concatenate([np.asarray(model.predict_on_batch(part)) for part in parts])
+
+
+def _first_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__).rstrip(".")
+
+
+@contextmanager
+def _stderr_dropped() -> Iterator[None]:
+    """Drop what libraries write to the file descriptor: TensorFlow logs before anything can tell it not to."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as drain:
+        os.dup2(drain.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(kept, 2)
+            os.close(kept)

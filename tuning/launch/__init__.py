@@ -1,0 +1,1 @@
+"""One study on this machine: understand, begin, start workers, watch, pack, conclude. Never imports Keras."""

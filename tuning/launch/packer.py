@@ -1,0 +1,134 @@
+"""Has as many workers on each device as its packing wants: starts more, and asks some to leave."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from typing import Any
+
+from tuning.launch.packing import MAX_WORKERS, CpuPacking, GpuPacking, Pace, Packing
+from tuning.launch.workforce import Slot, Workforce
+from tuning.machine.devices import CORES, Device, Placement, cores_as_device, place_worker
+
+
+class Packer:
+    """Follows the packings of this machine's devices.
+
+    Args:
+        workforce: the workers; one on each device to begin with, which never goes.
+        packings: of each device, by its id.
+        place: returns the placement of a worker on a device, by its id.
+        report: takes one line about each change.
+    """
+
+    def __init__(
+        self,
+        workforce: Workforce,
+        packings: Mapping[str, Packing],
+        place: Callable[[str], Placement],
+        report: Callable[[str], None],
+    ) -> None:
+        self._workforce = workforce
+        self._packings = packings
+        self._place = place
+        self._report = report
+        # What each worker's process was last told of its company, by the number of its place.
+        self._told: dict[int, bool] = {}
+
+    def adjust(self, trials_left: int) -> None:
+        """Take in what the workers said, and have as many as are wanted now; call it often.
+
+        Args:
+            trials_left: how many trials are not over. There is no use for more workers.
+        """
+        for slot, event in self._workforce.told():
+            line = self._take_in(slot, event, self._packings[slot.placement.device.id])
+            if line is not None:
+                self._report(line)
+        for device, packing in self._packings.items():
+            self._follow(device, packing, trials_left)
+            self._tell_of_company(device)
+
+    def _take_in(self, slot: Slot, event: dict[str, Any], packing: Packing) -> str | None:
+        present = sum(other.alive for other in self._on(slot.placement.device.id))
+        match event["event"]:
+            case "started":
+                self._told.pop(slot.number, None)
+            case "ended":
+                packing.gone(slot.number)
+            case "out_of_memory":
+                return packing.ran_out(present)
+            case "memory":
+                return packing.peaked(event["peak_bytes"], event["resident_bytes"])
+            case "pace":
+                line = packing.peaked(event["peak_bytes"], event["resident_bytes"])
+                pace = Pace(**{field.name: event[field.name] for field in fields(Pace)})
+                return line if line is not None or slot.leaving else packing.paced(slot.number, pace, present)
+        return None
+
+    def _follow(self, device: str, packing: Packing, trials_left: int) -> None:
+        slots = self._on(device)
+        staying = [slot for slot in slots if not slot.closing]
+        for slot in staying[packing.workers :]:
+            self._workforce.dismiss(slot)
+        placement = self._place(device)
+        for slot in staying[: packing.workers]:
+            if placement not in (slot.placement, slot.moves_to):
+                self._workforce.move(slot, placement)
+        # Those that are about to leave still take their memory.
+        for _ in range(packing.workers - len(slots)):
+            if len(self._workforce.slots) < trials_left:
+                self._workforce.add(placement)
+
+    def _tell_of_company(self, device: str) -> None:
+        slots = [slot for slot in self._on(device) if slot.alive]
+        crowded = len(slots) > 1
+        for slot in slots:
+            if self._told.get(slot.number, False) != crowded:
+                self._workforce.say(slot, "crowded" if crowded else "alone")
+                self._told[slot.number] = crowded
+
+    def _on(self, device: str) -> list[Slot]:
+        return [slot for slot in self._workforce.slots if slot.placement.device.id == device]
+
+
+def make_packer(
+    workforce: Workforce,
+    gpus: list[Device],
+    *,
+    cores: int,
+    workers: int | None,
+    memory_bytes: int,
+    environ: Mapping[str, str],
+    report: Callable[[str], None],
+) -> Packer:
+    """Return the packer of a workforce that was placed with `auto`.
+
+    Args:
+        workforce: the workers.
+        gpus: the machine's; none for the cores.
+        cores: usable CPU cores.
+        workers: how many workers there may be in all; None for as many as are useful.
+        memory_bytes: the machine's memory that was free before they were started.
+        environ: the environment that they inherit.
+        report: takes one line about each change.
+    """
+    if not gpus:
+        on_cores = CpuPacking(cores=cores, memory_bytes=memory_bytes, workers=workers or cores)
+        return Packer(
+            workforce,
+            {CORES: on_cores},
+            lambda _: place_worker(cores_as_device(), on_cores.threads, environ),
+            report,
+        )
+    placed = {slot.placement.device.id: slot.placement for slot in workforce.slots}
+    packings: dict[str, Packing] = {}
+    for number, gpu in enumerate(gpu for gpu in gpus if gpu.id in placed):
+        share = MAX_WORKERS if workers is None else (workers + len(placed) - 1 - number) // len(placed)
+        packings[gpu.id] = GpuPacking(
+            f"GPU {number}",
+            memory_bytes=gpu.memory_bytes,
+            host_bytes=memory_bytes // len(placed),
+            cap=max(1, min(MAX_WORKERS, cores // len(placed), share)),
+        )
+    return Packer(workforce, packings, placed.__getitem__, report)

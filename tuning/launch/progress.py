@@ -1,0 +1,236 @@
+"""The live terminal view, read from the storage."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from storage.claims import BUDGET_KEY, FAILURE_KEY, REASON_KEY, WORKER_KEY
+from storage.ledger import FROZEN_KEY
+from studies import attributes
+from studies.forecast import seconds_of, seconds_per_epoch
+from studies.leaderboard import best_trial
+from studies.strategies.strategy import is_frozen, is_running
+from tuning.commands.status import duration
+
+SHOWN_RUNNING = 16
+
+
+def value_in_words(value: Any) -> str:
+    """Return a parameter's value without digits that mean nothing."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def parameters_in_words(trial: FrozenTrial) -> str:
+    """Return a trial's parameters in one line."""
+    return "  ".join(f"{name} {value_in_words(value)}" for name, value in trial.params.items())
+
+
+def finished_line(trial: FrozenTrial, best: FrozenTrial | None) -> str:
+    """Return one plain line about a finished trial."""
+    epochs = len(trial.intermediate_values)
+    took = seconds_of(trial) or 0.0
+    head = f"trial {trial.number:>3} {trial.state.name.lower():<8}"
+    if trial.state == TrialState.FAIL:
+        failure = trial.user_attrs.get(FAILURE_KEY, "error")
+        return f"{head} {failure}: {trial.user_attrs.get(REASON_KEY, 'no reason was recorded')}"
+    value = f"{trial.value:.4f}" if trial.value is not None else "-"
+    mark = " (best so far)" if best is not None and best.number == trial.number else ""
+    effort = f"{epochs} epoch{'' if epochs == 1 else 's'}  {duration(took)}"
+    return f"{head} {value}{mark}  {effort}  {parameters_in_words(trial)}"
+
+
+def frozen_line(trial: FrozenTrial) -> str:
+    """Return one plain line about a trial that was frozen."""
+    epochs = len(trial.intermediate_values)
+    value = trial.intermediate_values.get(epochs, math.nan)
+    effort = f"{epochs} epoch{'' if epochs == 1 else 's'}  {duration(seconds_of(trial) or 0.0)}"
+    return f"trial {trial.number:>3} frozen   {value:.4f}  {effort}  {parameters_in_words(trial)}"
+
+
+def thawed_line(number: int, epochs: int) -> str:
+    """Return one plain line about a trial that goes on after so many epochs."""
+    return f"trial {number:>3} thawed   after epoch {epochs}"
+
+
+def ended_line(count: int, *, spent: bool) -> str:
+    """Return one plain line about frozen trials that were pruned, since the epochs are spent or nobody wanted them."""
+    trials = "trial" if count == 1 else "trials"
+    return f"{count} frozen {trials} pruned: {'the epochs are spent' if spent else 'none was worth another epoch'}"
+
+
+@dataclass
+class Progress:
+    """Shows a study while it runs: a live view on a terminal, else a line when a trial is frozen, thawed or over.
+
+    Args:
+        study: read anew at each `update`.
+        epochs: the most epochs of a trial.
+        console: where it is shown.
+        live: whether to draw the live view.
+        clock: monotonic seconds.
+        expected_epoch_s: how long all workers together are expected to take for an epoch, before it is seen.
+    """
+
+    study: optuna.Study
+    epochs: int
+    console: Console
+    live: bool
+    clock: Callable[[], float] = time.monotonic
+    expected_epoch_s: float | None = None
+    _told: set[int] = field(default_factory=set)
+    # By trial: the epochs after which it is frozen, as far as was told.
+    _frozen: dict[int, int] = field(default_factory=dict)
+    # Frozen trials that were pruned, and not told of yet.
+    _ended: int = 0
+    _started: float = 0.0
+    _spent_before: int = 0
+    _view: Live | None = None
+
+    def start(self) -> None:
+        """Begin: what finished before is counted, but neither told again nor part of the rate."""
+        trials = self.study.get_trials(deepcopy=False)
+        self._told = {trial.number for trial in trials if trial.state.is_finished()}
+        self._frozen = {trial.number: len(trial.intermediate_values) for trial in trials if is_frozen(trial)}
+        _, self._spent_before, _ = self._spending(trials, sum(_counts(trial) for trial in trials), 0)
+        self._started = self.clock()
+        if self.live:
+            self._view = Live(console=self.console, refresh_per_second=4, transient=True)
+            self._view.start()
+
+    def update(self) -> None:
+        """Look at the study and show what is new."""
+        trials = self.study.get_trials(deepcopy=False)
+        best = best_trial(self.study)
+        for trial in sorted(trials, key=lambda t: (t.datetime_complete is None, t.datetime_complete, t.number)):
+            if trial.state.is_finished() and trial.number not in self._told:
+                self._told.add(trial.number)
+                self._tell_finished(trial, best)
+        for trial in filter(is_frozen, trials):
+            self._tell_frozen(trial)
+        for trial in filter(is_running, trials):
+            self._tell_thawed(trial)
+        if not any(map(_is_cold, trials)):
+            self._tell_ended(trials)
+        if self._view is not None:
+            self._view.update(self._render(trials, best))
+
+    def _tell_finished(self, trial: FrozenTrial, best: FrozenTrial | None) -> None:
+        if trial.state == TrialState.PRUNED and trial.system_attrs.get(FROZEN_KEY) is not None:
+            # They end all at once: one line says so when the last one has.
+            self._tell_frozen(trial)
+            self._ended += 1
+            return
+        self._tell_thawed(trial)
+        self._print(finished_line(trial, best))
+
+    def _tell_frozen(self, trial: FrozenTrial) -> None:
+        epochs = len(trial.intermediate_values)
+        if self._frozen.get(trial.number) == epochs:
+            return
+        self._tell_thawed(trial)
+        self._frozen[trial.number] = epochs
+        # The live view shows their count.
+        if self._view is None:
+            self._print(frozen_line(trial))
+
+    def _tell_thawed(self, trial: FrozenTrial) -> None:
+        epochs = self._frozen.pop(trial.number, None)
+        if epochs is not None and self._view is None:
+            self._print(thawed_line(trial.number, epochs))
+
+    def _tell_ended(self, trials: list[FrozenTrial]) -> None:
+        if self._ended:
+            total, spent, unit = self._spending(trials, 0, 0)
+            self._print(ended_line(self._ended, spent=unit == "epochs" and spent >= total))
+            self._ended = 0
+
+    def _print(self, line: str) -> None:
+        self.console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+    def stop(self) -> None:
+        """Show what is new for the last time, and leave the terminal as it was."""
+        try:
+            self.update()
+            self._tell_ended(self.study.get_trials(deepcopy=False))
+        finally:
+            if self._view is not None:
+                self._view.stop()
+
+    def _render(self, trials: list[FrozenTrial], best: FrozenTrial | None) -> RenderableType:
+        budget = int(self.study.user_attrs.get(BUDGET_KEY, 0))
+        done = sum(_counts(trial) for trial in trials)
+        parts: list[RenderableType] = [self._headline(trials, done, budget), self._running(trials)]
+        if best is not None:
+            text = f"best so far: trial {best.number}, {best.value:.4f}  {parameters_in_words(best)}"
+            parts.append(Text(text, style="green"))
+        return Group(*parts)
+
+    def _headline(self, trials: list[FrozenTrial], done: int, budget: int) -> RenderableType:
+        elapsed = self.clock() - self._started
+        total, spent, unit = self._spending(trials, done, budget)
+        fresh, running, expected_s = spent - self._spent_before, 0, None
+        if unit == "epochs":
+            running, expected_s = sum(map(is_running, trials)), self.expected_epoch_s
+        each_s = seconds_per_epoch(fresh, elapsed, running, None)
+        words = [f"{3600 / each_s:.0f} {unit}/h"] if each_s is not None else []
+        if (each_s := each_s or expected_s) is not None:
+            words.append(f"about {duration(max(0, total - spent) * each_s)} left")
+        counted = {
+            "frozen": sum(is_frozen(trial) for trial in trials),
+            "pruned": sum(trial.state == TrialState.PRUNED for trial in trials),
+            "failed": sum(trial.state == TrialState.FAIL for trial in trials),
+        }
+        trials_words = (
+            f"{done}/{budget} trials" if unit == "trials" else f"{spent}/{total} epochs, {done}/{budget} trials"
+        )
+        line = Table.grid(padding=(0, 2))
+        line.add_row(
+            Text(self.study.study_name, style="bold"),
+            ProgressBar(total=max(total, 1), completed=min(spent, total), width=24),
+            ", ".join([trials_words, *(f"{number} {what}" for what, number in counted.items())]),
+            f"{duration(elapsed)} so far, {', '.join(words) or 'rate not known yet'}",
+        )
+        return line
+
+    def _spending(self, trials: list[FrozenTrial], done: int, budget: int) -> tuple[int, int, str]:
+        """Return what the study has to spend, what it has spent, and of what: epochs where they are bounded."""
+        epochs = self.study.user_attrs.get(attributes.BUDGET_EPOCHS)
+        if epochs is None:
+            return budget, done, "trials"
+        return int(epochs), sum(len(trial.intermediate_values) for trial in trials), "epochs"
+
+    def _running(self, trials: list[FrozenTrial]) -> RenderableType:
+        table = Table(box=None, padding=(0, 2), header_style="dim")
+        for title in ("running", "epoch", "val accuracy"):
+            table.add_column(title, no_wrap=True, min_width=len(title))
+        # What does not fit into the terminal is cut here, not there.
+        table.add_column("parameters", overflow="ellipsis", no_wrap=True, ratio=1)
+        running = [trial for trial in trials if trial.state == TrialState.RUNNING and WORKER_KEY in trial.user_attrs]
+        for trial in running[:SHOWN_RUNNING]:
+            step = trial.last_step or 0
+            value = f"{trial.intermediate_values[step]:.4f}" if step else "-"
+            table.add_row(f"trial {trial.number}", f"{step}/{self.epochs}", value, parameters_in_words(trial))
+        if len(running) > SHOWN_RUNNING:
+            table.add_row(f"and {len(running) - SHOWN_RUNNING} more", "", "", "")
+        return table
+
+
+def _is_cold(trial: FrozenTrial) -> bool:
+    """Return whether a trial is frozen, or being ended as such."""
+    return is_frozen(trial) or (trial.state == TrialState.RUNNING and trial.system_attrs.get(FROZEN_KEY) is not None)
+
+
+def _counts(trial: FrozenTrial) -> int:
+    return int(trial.state in (TrialState.COMPLETE, TrialState.PRUNED))

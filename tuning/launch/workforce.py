@@ -1,0 +1,358 @@
+"""The worker processes of one launcher: started, heard, replaced when they die, and ended. Never imports Keras."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from storage.claims import Claims
+from storage.errors import BadInput, TuningError
+from tuning.machine.devices import Placement
+
+# A place whose worker died so often in a row, without a trial finished or a checkpoint kept in between, is given up.
+MAX_DEATHS = 4
+# The pause before a dead worker is replaced, doubled with each death in a row.
+RESTART_S = 1.0
+# How long the last words of a dead worker may be on their way.
+LAST_WORDS_S = 5.0
+# How long workers may take to put their trials back when asked to stop.
+GRACE_S = 30.0
+# The exit status of a worker that asks to be replaced by a fresh process; BSD's EX_TEMPFAIL.
+RENEWED = 75
+
+
+@dataclass
+class Slot:
+    """A place for a worker. The process in it may be replaced; the place keeps count of that.
+
+    Attributes:
+        number: from 0, part of the log's name.
+        placement: the device and the environment.
+        log: where the worker's standard error goes.
+        owner: the name under which the worker claims trials, once it has said so.
+        deaths: how often in a row a worker died here.
+        start_after: when the next worker may start, monotonic seconds.
+        why: why the last worker here died.
+        listener: reads what the worker says, until its end.
+        leaving: whether the worker was asked to leave after its trial.
+        moves_to: where the one after it runs; None for the same placement, or where none follows.
+        closing: whether the place goes with the worker that is leaving.
+    """
+
+    number: int
+    placement: Placement
+    log: Path
+    process: subprocess.Popen[str] | None = None
+    owner: str | None = None
+    deaths: int = 0
+    start_after: float = 0.0
+    error: tuple[str, int] | None = None
+    crash: str | None = None
+    why: str = ""
+    listener: threading.Thread | None = None
+    leaving: bool = False
+    moves_to: Placement | None = None
+    closing: bool = False
+
+    @property
+    def alive(self) -> bool:
+        """Whether a worker runs here."""
+        return self.process is not None and self.process.poll() is None
+
+    @property
+    def given_up(self) -> bool:
+        """Whether no worker is started here any more."""
+        return self.deaths >= MAX_DEATHS
+
+
+class Workforce:
+    """The workers of one study on this machine.
+
+    Args:
+        claims: through which the trials of dead workers are put back.
+        placements: where each worker runs.
+        arguments: of `tuning worker`, the same for all.
+        environment: variables for all, besides those of the placement.
+        logs: the folder of the workers' logs.
+        report: takes one line about each death.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        claims: Claims,
+        placements: list[Placement],
+        arguments: list[str],
+        environment: dict[str, str],
+        logs: Path,
+        report: Callable[[str], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._claims = claims
+        self._arguments = arguments
+        self._environment = environment
+        self._report = report
+        self._clock = clock
+        self._events: queue.Queue[tuple[Slot, dict[str, Any]]] = queue.Queue()
+        self._gone = False
+        self._logs = logs
+        # Bounded, for where nobody asks.
+        self._told: deque[tuple[Slot, dict[str, Any]]] = deque(maxlen=1000)
+        self.slots: list[Slot] = []
+        for placement in placements:
+            self.add(placement)
+
+    def start(self) -> None:
+        """Start all workers; the first one makes the preflight, and none asks for a trial before `go`."""
+        for slot in self.slots:
+            self._start(slot, preflight=slot.number == 0)
+
+    def add(self, placement: Placement) -> None:
+        """Make a place for one worker more, which `tend` starts."""
+        number = min(set(range(len(self.slots) + 1)) - {slot.number for slot in self.slots})
+        self.slots.append(Slot(number, placement, self._logs / f"worker-{number}.log"))
+
+    def dismiss(self, slot: Slot) -> None:
+        """Give up a place: its worker leaves after its present trial."""
+        if slot.process is None:
+            self.slots.remove(slot)
+            return
+        slot.closing = True
+        self._ask_to_leave(slot)
+
+    def move(self, slot: Slot, placement: Placement) -> None:
+        """Have the worker of a place make way, after its present trial, for one that runs elsewhere."""
+        if slot.process is None:
+            slot.placement = placement
+            return
+        slot.moves_to = placement
+        self._ask_to_leave(slot)
+
+    def _ask_to_leave(self, slot: Slot) -> None:
+        slot.leaving = True
+        self.say(slot, "leave")
+
+    def told(self) -> list[tuple[Slot, dict[str, Any]]]:
+        """Return what the workers said of their pace and memory since the last call, and which ended."""
+        told = list(self._told)
+        self._told.clear()
+        return told
+
+    def _start(self, slot: Slot, *, preflight: bool = False) -> None:
+        place = slot.placement
+        command = [sys.executable, "-m", "tuning", "worker", "--supervised", *self._arguments]
+        command += ["--device", place.device.name, "--precision", place.device.precision]
+        command += ["--threads", str(place.threads)]
+        command += ["--preflight"] if preflight else []
+        slot.owner, slot.error, slot.crash = None, None, None
+        # The folder is the name's: whoever deletes a study of that name in another database removes it.
+        slot.log.parent.mkdir(parents=True, exist_ok=True)
+        with slot.log.open("a", encoding="utf-8") as log:
+            # A session of its own: the terminal's Ctrl-C reaches the launcher alone, which decides for all.
+            slot.process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env={**os.environ, **place.environment, **self._environment},
+                start_new_session=True,
+            )
+        self._listen_to(slot)
+
+    def _listen_to(self, slot: Slot) -> None:
+        assert slot.process is not None and slot.process.stdout is not None
+        slot.listener = threading.Thread(target=self._listen, args=(slot, slot.process.stdout), daemon=True)
+        slot.listener.start()
+
+    def _listen(self, slot: Slot, output: IO[str]) -> None:
+        with output:
+            for line in output:
+                with contextlib.suppress(json.JSONDecodeError):  # cut off by a kill
+                    self._events.put((slot, json.loads(line)))
+
+    def _hear(self) -> dict[str, Any] | None:
+        """Take in what the workers said; return the preflight's findings if they are among it."""
+        found = None
+        while True:
+            try:
+                slot, event = self._events.get_nowait()
+            except queue.Empty:
+                return found
+            match event["event"]:
+                case "started":
+                    slot.owner = event["owner"]
+                    if slot.leaving:  # it became another program in the meantime, which may not have heard it
+                        self.say(slot, "leave")
+                    self._told.append((slot, event))
+                case "finished":
+                    slot.deaths = 0
+                case "pace" | "memory" | "out_of_memory":
+                    self._told.append((slot, event))
+                case "error":
+                    slot.error = (event["message"], event["exit_status"])
+                case "crashed":
+                    slot.crash = event["message"]
+                case "note":
+                    self._report(event["message"])
+                case "preflight":
+                    found = event
+
+    def preflight(self, give_up: Callable[[], bool]) -> dict[str, Any] | None:
+        """Wait for the first worker's findings; None when `give_up` says so before.
+
+        A worker that was killed is replaced, as later. One that ended by itself would do so again.
+
+        Raises:
+            BadInput: the preflight refused the study.
+            TuningError: the worker died.
+        """
+        first = self.slots[0]
+        while not give_up():
+            if first.process is None and self._clock() >= first.start_after:
+                self._start(first, preflight=True)
+            died = first.process is not None and not first.alive
+            found = self._last_words(first) if died else self._hear()
+            if found is not None:
+                return found
+            if died and first.process is not None:
+                killed = first.process.returncode < 0 and first.error is None
+                if not killed or first.deaths + 1 >= MAX_DEATHS:
+                    self._raise_refusal(first)
+                self._bury(first)
+            time.sleep(0.05)
+        return None
+
+    def _last_words(self, slot: Slot) -> dict[str, Any] | None:
+        """Take in all that a dead worker said."""
+        if slot.listener is not None:
+            slot.listener.join(LAST_WORDS_S)
+        return self._hear()
+
+    def go(self) -> None:
+        """Let all workers ask for trials; those started later need not wait."""
+        self._gone = True
+        for slot in self.slots:
+            self._say_go(slot)
+
+    def _say_go(self, slot: Slot) -> None:
+        self.say(slot, "go")
+
+    def say(self, slot: Slot, line: str) -> None:
+        """Tell the worker of a place something, if there is one."""
+        if slot.process is None or slot.process.stdin is None:
+            return
+        with contextlib.suppress(BrokenPipeError):  # it died since, which `tend` will see
+            slot.process.stdin.write(f"{line}\n")
+            slot.process.stdin.flush()
+
+    def tend(self) -> None:
+        """Replace the dead, after a pause that grows with their number; call it often.
+
+        Raises:
+            TuningError: a worker said that the study cannot go on, or no place is left.
+        """
+        self._hear()
+        for slot in list(self.slots):
+            if slot.process is None:
+                if not slot.given_up and self._clock() >= slot.start_after:
+                    self._start(slot)
+                    self._say_go(slot)
+            elif not slot.alive:
+                self._bury(slot)
+        if all(slot.given_up for slot in self.slots):
+            last = self.slots[-1]
+            raise TuningError(f"no worker stays alive. The last one {last.why}. Its log is {last.log}")
+
+    def _bury(self, slot: Slot) -> None:
+        assert slot.process is not None
+        status = slot.process.returncode
+        self._last_words(slot)
+        if slot.error is not None:
+            # What ended it is the study's, and would end the next one, too.
+            self._raise_refusal(slot)
+        self._close(slot)
+        self._told.append((slot, {"event": "ended"}))
+        asked = slot.leaving
+        self._make_way(slot)
+        if status in (0, RENEWED):
+            # 0, unasked: it saw the budget spent; should a trial come back, somebody must be there for it.
+            slot.start_after = self._clock() + (RESTART_S if status == 0 and not asked else 0.0)
+            return
+        slot.why = _death(status) + (f": {slot.crash}" if slot.crash else "")
+        moved = slot.owner is not None and self._claims.moved(slot.owner)
+        back = self._claims.put_back_of(slot.owner, f"its worker {slot.why}", "lost") if slot.owner else []
+        slot.deaths = 1 if moved else slot.deaths + 1
+        pause_s = RESTART_S * 2.0 ** (slot.deaths - 1)
+        slot.start_after = self._clock() + pause_s
+        trial = f"; trial {', '.join(map(str, back))} is taken from it" if back else ""
+        then = f"the next starts in {pause_s:g} s"
+        if slot.given_up:
+            then = f"after {slot.deaths} in a row none is started on this {slot.placement.device.name} any more"
+        if slot.closing:
+            then = "it was about to leave"
+        self._report(f"worker {slot.number} {slot.why}{trial}; {then}. Its log is {slot.log}")
+
+    def _make_way(self, slot: Slot) -> None:
+        if slot.closing:
+            self.slots.remove(slot)
+        slot.placement = slot.moves_to or slot.placement
+        slot.leaving, slot.moves_to = False, None
+
+    def _raise_refusal(self, slot: Slot) -> None:
+        if slot.error is None:
+            status = slot.process.poll() if slot.process is not None else None
+            why = slot.crash or (_death(status) if status is not None else "it ended")
+            raise TuningError(f"the first worker failed before its first trial: {why}. Its log is {slot.log}")
+        message, status = slot.error
+        raise BadInput(message) if status == BadInput.exit_status else TuningError(message)
+
+    def kill_owner(self, owner: str) -> None:
+        """End the worker that claims trials under a name, if it is one of these: it hangs."""
+        for slot in self.slots:
+            if slot.owner == owner and slot.alive and slot.process is not None:
+                slot.process.kill()
+
+    def end(self, hurry: Callable[[], bool]) -> None:
+        """Ask all workers to stop, wait at most `GRACE_S` or until `hurry` says so, then end those that are left.
+
+        What they held is put back; afterwards no process is left.
+        """
+        for slot in self.slots:
+            if slot.alive and slot.process is not None:
+                slot.process.terminate()
+        until = self._clock() + GRACE_S
+        while any(slot.alive for slot in self.slots) and self._clock() < until and not hurry():
+            time.sleep(0.05)
+        for slot in self.slots:
+            if slot.process is None:
+                continue
+            if slot.alive:
+                slot.process.kill()
+            slot.process.wait()
+            self._last_words(slot)
+            self._close(slot)
+        # Only now the database, which may be away: its leases then give the trials back in time.
+        for owner in [slot.owner for slot in self.slots if slot.owner is not None]:
+            self._claims.put_back_of(owner, "its worker was ended")
+
+    def _close(self, slot: Slot) -> None:
+        assert slot.process is not None and slot.process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            slot.process.stdin.close()
+        slot.process = None
+
+
+def _death(status: int) -> str:
+    return f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"

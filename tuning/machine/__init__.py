@@ -1,0 +1,1 @@
+"""Devices, memory, compile caches: what this computer has."""

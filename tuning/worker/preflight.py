@@ -1,0 +1,240 @@
+"""What would fail in every trial fails here, once, before the first: the space at its extremes, the largest model."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import Any
+
+import keras
+import numpy as np
+
+from models.classifier import ImageClassifier
+from models.compiled import CompiledModels, seed_generators
+from models.feeding import LabelledImages
+from models.training import VALIDATION_BATCH_SIZE
+from storage.errors import BadInput, unknown_name
+from studies.space import SearchSpace
+from studies.spec import StudySpec, derive_seed
+from tuning.worker.failures import failure_of
+from tuning.worker.hyperparameters import (
+    RangedHyperParameters,
+    conditions_in_words,
+    conditions_of,
+    distribution_of,
+    extremes,
+    parameters_of,
+    search_space,
+)
+from tuning.worker.objective import TrainingData, make_classifier
+
+logger = logging.getLogger(__name__)
+
+# Steps that are timed, after one that is not because it traces.
+TIMED_STEPS = 3
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a model costs in time.
+
+    Attributes:
+        start_s: seconds to build it and to trace its first step, once in a trial.
+        epoch_s: seconds of an epoch, validation included.
+    """
+
+    start_s: float
+    epoch_s: float
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """What the preflight found.
+
+    Attributes:
+        space: what is searched.
+        parameters: the range of each searched parameter, in words, by name.
+        defaults: its value in the first trial.
+        default_weights, largest_weights: how many weights the default and the largest model have.
+        default_cost, largest_cost: the seconds that each takes in one worker.
+        seconds: what the preflight itself took.
+    """
+
+    space: SearchSpace
+    parameters: dict[str, str]
+    defaults: dict[str, Any]
+    default_weights: int
+    largest_weights: int
+    default_cost: Cost
+    largest_cost: Cost
+    seconds: float
+
+    def document(self) -> dict[str, Any]:
+        """Return what is printed of it as JSON-able data."""
+        return {name: value for name, value in asdict(self).items() if name != "space"}
+
+
+def preflight(
+    hypermodel: type[ImageClassifier],
+    spec: StudySpec,
+    data: TrainingData,
+    models: CompiledModels,
+    clock: Callable[[], float] = time.monotonic,
+) -> Preflight:
+    """Walk the space at its extremes, build the models there, and time steps of the default and the largest.
+
+    Args:
+        hypermodel: the study's.
+        spec: the study's.
+        data: the study's.
+        models: keeps what is compiled here for the first trials.
+        clock: monotonic seconds.
+
+    Raises:
+        BadInput: the space cannot be walked, a model cannot be built or trained; the message names the values.
+    """
+    started = clock()
+    _require_known_parameters(hypermodel, spec, data)
+    default = RangedHyperParameters(spec.parameters)
+    default_weights = _build(hypermodel, spec, data, default)
+    space = dict(default.active)
+    largest, largest_weights = default, default_weights
+    for values in extremes(default):
+        hp = RangedHyperParameters(spec.parameters, values)
+        weights = _build(hypermodel, spec, data, hp)
+        space.update(hp.active)
+        if weights > largest_weights or (weights == largest_weights and _batch(hp) > _batch(largest)):
+            largest, largest_weights = hp, weights
+    default_cost = _cost(hypermodel, spec, data, models, default, clock)
+    alike = parameters_of(largest) == parameters_of(default)
+    return Preflight(
+        space=search_space(space),
+        parameters={name: words for name, known in space.items() if (words := _in_words(known)) is not None},
+        defaults=parameters_of(default),
+        default_weights=default_weights,
+        largest_weights=largest_weights,
+        default_cost=default_cost,
+        largest_cost=default_cost if alike else _cost(hypermodel, spec, data, models, largest, clock),
+        seconds=clock() - started,
+    )
+
+
+def _batch(hp: RangedHyperParameters) -> Any:
+    return hp.values.get("batch_size", 0)
+
+
+def _in_words(hyperparameter: Any) -> str | None:
+    distribution = distribution_of(hyperparameter)
+    if distribution is None:
+        return None
+    words = str(distribution.__dict__)
+    choices, low, high = (getattr(distribution, name, None) for name in ("choices", "low", "high"))
+    if choices is not None:
+        words = "one of " + ", ".join(str(choice) for choice in choices)
+    elif low is not None and high is not None:
+        words = f"{low:g} to {high:g}" + (", log" if getattr(distribution, "log", False) else "")
+    conditions = conditions_of(hyperparameter.conditions)
+    return words + (f" (where {conditions_in_words(conditions)})" if conditions else "")
+
+
+def _require_known_parameters(hypermodel: type[ImageClassifier], spec: StudySpec, data: TrainingData) -> None:
+    if not spec.parameters:
+        return
+    # A file may give ranges for the extended space that a core study leaves unused; a misspelt name is in neither.
+    known: set[str] = set()
+    walked = RangedHyperParameters({})
+    extended = spec.model_copy(update={"space": "extended"})
+    _build(hypermodel, extended, data, walked)
+    for values in [{}, *extremes(walked)]:
+        hp = RangedHyperParameters({}, values)
+        _build(hypermodel, extended, data, hp)
+        known |= set(hp._hps)
+    for name in spec.parameters:
+        if name not in known:
+            raise unknown_name("parameter", name, known, then="Mend [parameters] in the study's file.")
+
+
+def _build(hypermodel: type[ImageClassifier], spec: StudySpec, data: TrainingData, hp: RangedHyperParameters) -> int:
+    classifier = make_classifier(hypermodel, spec, data, CompiledModels(kept=0))
+    try:
+        network = classifier.sketch(hp) or classifier.build(hp).network
+    except BadInput:
+        raise
+    except Exception as error:
+        raise BadInput(_cannot("built", hp, error)) from error
+    return int(network.count_params())
+
+
+def _cannot(what: str, hp: RangedHyperParameters, error: Exception) -> str:
+    values = ", ".join(f"{name}={value}" for name, value in parameters_of(hp).items())
+    logger.error("the model cannot be %s with %s", what, values, exc_info=error)
+    # Keras wraps what was raised: the first line is its own, the last one often says what was wrong.
+    _, reason = failure_of(error)
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    reason += f" ... {lines[-1][:300]}" if len(lines) > 1 else ""
+    return f"the model cannot be {what} with {values}: {reason}. Narrow the space, or mend the model."
+
+
+class _StepClock(keras.callbacks.Callback):
+    """Notes when steps were done: how many of the epoch's, at which second."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        super().__init__()
+        self._clock = clock
+        self.steps: list[tuple[int, float]] = []
+        self.tests: list[tuple[int, float]] = []
+
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
+        self.steps.append((batch + 1, self._clock()))
+
+    def on_test_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
+        self.tests.append((batch + 1, self._clock()))
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        self.model.stop_training = True
+
+
+def _cost(
+    hypermodel: type[ImageClassifier],
+    spec: StudySpec,
+    data: TrainingData,
+    models: CompiledModels,
+    hp: RangedHyperParameters,
+    clock: Callable[[], float],
+) -> Cost:
+    """Time a few steps of the study's own training on its own data."""
+    classifier = make_classifier(hypermodel, spec, data, models)
+    seed_generators(derive_seed(spec.seed, "preflight"))
+    batch_size = min(int(_batch(hp)) or 32, len(data.training))
+    part = _first(data.training, (1 + TIMED_STEPS) * batch_size)
+    validation = _first(data.validation, 2 * VALIDATION_BATCH_SIZE)
+    times = _StepClock(clock)
+    started = clock()
+    try:
+        model = classifier.build(hp)
+        classifier.fit(hp, model, part, validation, seed=0, callbacks=[times])
+    except Exception as error:
+        raise BadInput(_cannot("trained", hp, error)) from error
+    step_s = _typical(times.steps)
+    # With a single batch of validation there is nothing to take a difference of: a third of a step's cost per image,
+    # which is what the forward pass takes of it.
+    test_s = _typical(times.tests) / min(VALIDATION_BATCH_SIZE, len(validation)) or step_s / batch_size / 3
+    (_, first), (_, last) = times.steps[0], times.steps[-1]
+    traced = times.tests[0][1] - last
+    return Cost(
+        start_s=first - started + traced,
+        epoch_s=step_s * len(data.training) / batch_size + test_s * len(data.validation),
+    )
+
+
+def _typical(times: Sequence[tuple[int, float]]) -> float:
+    """Return the seconds of a step, the first call left out, which traced."""
+    pace = [(b - a) / (n - m) for (m, a), (n, b) in pairwise(times)]
+    return float(np.median(pace)) if pace else 0.0
+
+
+def _first(images: LabelledImages, count: int) -> LabelledImages:
+    return LabelledImages(images.images, images.labels, images.indices[:count])

@@ -1,0 +1,96 @@
+"""What a worker measures of itself for its launcher: how fast it trains, and how much memory it takes.
+
+Imported in workers only.
+"""
+
+from __future__ import annotations
+
+import importlib
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+
+from tuning.machine.memory import own_peak_bytes
+
+
+class TellPace(keras.callbacks.Callback):
+    """Tell the launcher at the end of each epoch how fast it was, and what memory the process has taken at most.
+
+    It comes before a callback that raises at the end of an epoch.
+
+    Args:
+        tell: called with `"pace"` and what `tuning.launch.packing.Pace` holds and the two peaks of `peaks`.
+        images: how many training images there are.
+        batch_size: images of a step; what is left over at the end of an epoch is not trained on.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        tell: Callable[..., None],
+        *,
+        images: int,
+        batch_size: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__()
+        self._tell = tell
+        self._batch_size = min(batch_size, images)
+        self._images = images // self._batch_size * self._batch_size
+        self._clock = clock
+        self._began = clock()
+        # How often the model's step was traced before the epoch; None where the model does not count that.
+        self._traces: int | None = None
+        self._epochs = 0
+
+    def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        self._traces = _traces(self.model)
+        self._began = self._clock()
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        seconds = self._clock() - self._began
+        self._epochs += 1
+        # Without a count, a trial's first epoch is taken for the one that traces.
+        warm = self._epochs > 1 if self._traces is None else self._traces == _traces(self.model)
+        self._tell(
+            "pace",
+            signature=signature_of(self.model, self._batch_size),
+            images_per_s=round(self._images / max(seconds, 1e-6), 1),
+            began=round(self._began, 3),
+            seconds=round(seconds, 3),
+            warm=warm,
+            **peaks(),
+        )
+
+
+def _traces(model: Any) -> int | None:
+    return getattr(getattr(model, "steps", None), "traces", None)
+
+
+def signature_of(model: keras.Model, batch_size: int) -> str:
+    """Return what trainings of equal cost have in common: the model's shape, its optimizer and the batch size."""
+    optimizer = type(model.optimizer).__name__
+    return f"{model.count_params()} weights, {len(model.layers)} layers, {optimizer}, batches of {batch_size}"
+
+
+def peaks() -> dict[str, int]:
+    """Return the most memory that this process has taken so far: of its device, and of the machine."""
+    resident = own_peak_bytes()
+    device = _device_peak_bytes(keras.backend.backend())
+    return {"peak_bytes": resident if device is None else device, "resident_bytes": resident}
+
+
+def _device_peak_bytes(backend: str) -> int | None:
+    """Return what the framework counts of its GPU's memory; None without a GPU."""
+    # By name: Keras has imported the one in use, and the other may not be installed.
+    framework = importlib.import_module(backend) if backend in ("tensorflow", "jax") else None
+    if framework is None:
+        return None
+    if backend == "jax":
+        stats = framework.local_devices()[0].memory_stats()
+        return int(stats["peak_bytes_in_use"]) if stats else None
+    if not framework.config.list_logical_devices("GPU"):
+        return None
+    return int(framework.config.experimental.get_memory_info("GPU:0")["peak"])
