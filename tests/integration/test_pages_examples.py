@@ -1,4 +1,4 @@
-"""What the README says of models is true: its example trains, its search spaces are the models' own."""
+"""What the pages say of models is true: the example trains, the search spaces are the models' own."""
 
 from __future__ import annotations
 
@@ -10,16 +10,19 @@ import pytest
 
 from studies.spec import HYPERMODELS
 from tests.integration.command_line import CommandLine
-from tests.unit.test_readme import ROOT, blocks, json_after, keys, named, row_of, rows, section
+from tests.pages.page import ROOT, Page, keys, named, row_of, rows
 from tuning.hypermodels import load_hypermodel
 
 pytestmark = pytest.mark.keras
+
+MODELS = Page.read("models/README.md")
+TUNING = Page.read("tuning/README.md")
 
 
 @pytest.fixture
 def my_model(tmp_path: Path) -> Path:
     file = tmp_path / "my_model.py"
-    file.write_text(next(text for text in blocks("python") if "ImageClassifier" in text))
+    file.write_text(next(text for text in MODELS.blocks("python") if "ImageClassifier" in text))
     return file
 
 
@@ -34,10 +37,10 @@ def test_the_example_model_is_tuned_exported_and_asked(my_model: Path, tmp_path:
     assert {"filters", "batch_size", "optimizer", "learning_rate", "dropout"} == set(trial.params)
     command.run("export", "--study", "my_model")
     metrics = json.loads((command.home / "exports" / "my_model" / "metrics.json").read_text())
-    assert keys(metrics) == keys(json_after("`exports/<study>/metrics.json` ("))
+    assert keys(metrics) == keys(TUNING.json_after("`exports/<study>/metrics.json` ("))
     digit = ROOT / ".readme" / "digit.png"
     assert keys(command.json("predict", "--study", "my_model", "--json", str(digit))) == keys(
-        json_after("`tuning predict --json`")
+        TUNING.json_after("`tuning predict --json`")
     )
 
 
@@ -57,7 +60,7 @@ def declared(name: str, *, extended: bool) -> dict[str, Any]:
 
 
 def in_words(parameter: Any) -> str:
-    """A range as the README writes it."""
+    """A range as the page writes it."""
     if hasattr(parameter, "values") and type(parameter).__name__ == "Choice":
         return ", ".join(str(value) for value in parameter.values)
     low, high = (f"{bound:g}" for bound in (parameter.min_value, parameter.max_value))
@@ -68,7 +71,7 @@ def in_words(parameter: Any) -> str:
 
 @pytest.mark.parametrize("name", HYPERMODELS)
 def test_the_search_spaces_are_the_models_own(name: str) -> None:
-    text = section("Models and search spaces")
+    text = MODELS.section("Models and search spaces")
     position = list(HYPERMODELS).index(name)
     own = {row[1].strip("`"): row for row in rows(text) if row[0] == f"`{name}`"}
     core, extended = (declared(name, extended=choice) for choice in (False, True))

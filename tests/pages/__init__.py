@@ -1,0 +1,1 @@
+"""The pages that people read: where they are, and how a test reads them."""

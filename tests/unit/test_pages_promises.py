@@ -1,0 +1,129 @@
+"""What the pages promise to programs and of reliability is the code's own: keys, statuses and bounds. No Keras."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import TrialState, create_trial
+
+from storage import checkpoints, claims
+from storage.claims import DIVERGED, OUT_OF_MEMORY
+from storage.settings import Home
+from studies.datasets.inventory import InventoryEntry
+from studies.leaderboard import Row, status
+from tests.databases import fresh_database
+from tests.pages.page import ROOT, Page, keys, named, row_of, rows
+from tuning.bundles import predict
+from tuning.launch import workforce
+from tuning.worker import worker
+
+PAGE = Page.read("tuning/README.md")
+STORAGE = Page.read("storage/README.md")
+
+# --- Bounds
+
+
+@pytest.mark.parametrize(("why", "retries"), claims.MAX_RETRIES.items())
+def test_the_retries_of_each_class_are_told(why: str, retries: int) -> None:
+    assert row_of(STORAGE.section("When a trial is given up"), why)[1] == str(retries)
+
+
+def callbacks_grace_s() -> float:
+    """Read from the source: importing it would import Keras."""
+    found = re.search(r"^GRACE_S = ([\d.]+)$", (ROOT / "tuning" / "worker" / "callbacks.py").read_text(), re.MULTILINE)
+    assert found is not None
+    return float(found[1])
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        f"every {claims.BEAT_S:g} seconds",
+        f"silent for {claims.LEASE_S:g} seconds",
+        f"{claims.MAX_CONSECUTIVE_FAILURES} failures in a row",
+        f"less than {callbacks_grace_s():g} seconds",
+        f"after {workforce.GRACE_S:g} seconds",
+        f"within {worker.ORPHAN_GRACE_S:g} seconds",
+        f"After {workforce.MAX_DEATHS} deaths in a row",
+        f"after {workforce.RESTART_S:g} second",
+        f"`{DIVERGED}`",
+        f"`{OUT_OF_MEMORY}`",
+    ],
+)
+def test_the_bounds_of_reliability_are_the_codes_own(words: str) -> None:
+    assert words in " ".join(STORAGE.section("Reliability").split())
+
+
+def test_as_many_checkpoints_are_kept_as_is_told() -> None:
+    assert checkpoints.KEPT == 2
+    assert "the one before it is kept" in " ".join(STORAGE.section("Reliability").split())
+
+
+def test_every_folder_of_a_home_is_described(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    made = [
+        *(home.dataset("d"), home.downloads, home.artifacts, home.checkpoints("s", "1"), home.export("s")),
+        *(home.exploration("d"), home.compiled("c"), home.logs("s")),
+    ]
+    tops = {f"{path.relative_to(tmp_path).parts[0]}/" for path in made} | {"studies.db"}
+    described = {named(row[0])[0] for row in rows(STORAGE.section("Where files live"))}
+    assert {path if "/" not in path else f"{path.partition('/')[0]}/" for path in described} == tops
+
+
+# --- For programs
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Iterator[optuna.Study]:
+    with fresh_database(tmp_path / "studies.db") as database:
+        study = optuna.create_study(storage=database, direction="maximize", study_name="mnist")
+        study.set_user_attr(claims.BUDGET_KEY, 2)
+        study.add_trial(create_trial(state=TrialState.COMPLETE, value=0.5))
+        yield study
+
+
+def test_the_status_example_has_the_keys_of_the_code(study: optuna.Study, home: Path) -> None:
+    example = PAGE.json_after("`tuning status --json`")
+    produced = status(study, "sqlite:///studies.db", Home(home))
+    example["best"]["params"] = produced["best"]["params"] = {}
+    assert keys(example) == keys(produced)
+    assert set(example["best"]) == {"number", "value", "params"}
+
+
+def test_the_other_examples_have_the_keys_of_the_code() -> None:
+    rows_shown = PAGE.json_after("`tuning trials --format json`")
+    assert all(list(row) == list(Row.__annotations__) for row in rows_shown)
+    prediction = PAGE.json_after("`tuning predict --json`")[0]
+    assert list(prediction) == list(predict.Prediction.__annotations__)
+    assert [list(guess) for guess in prediction["classes"]] == [list(predict.Guess.__annotations__)] * len(
+        prediction["classes"]
+    )
+    entry = PAGE.json_after("`tuning data list --json`")[0]
+    assert list(entry) == [field.name for field in fields(InventoryEntry)]
+
+
+def test_the_metrics_example_has_the_keys_that_export_writes() -> None:
+    """Export makes them in the process with Keras: here its source is read, and the integration test runs it."""
+    example = PAGE.json_after("`exports/<study>/metrics.json` (")
+    assert list(example) == ["validation", "test"]
+    assert list(example["validation"]) == ["accuracy", "loss"]
+    assert list(example["test"]) == ["accuracy", "loss", "per_class"]
+    tree = ast.parse((ROOT / "tuning" / "bundles" / "export.py").read_text(encoding="utf-8"))
+    literal = [
+        [key.value for key in node.keys if isinstance(key, ast.Constant)]
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Dict)
+    ]
+    assert list(example["test"]) in literal
+    assert list(example["test"]["per_class"][0]) in literal
+
+
+def test_the_exit_statuses_are_told() -> None:
+    told = {row[0] for row in rows(PAGE.section("For programs"))}
+    assert {"0", "1", "2", "130", str(workforce.RENEWED)} <= told
