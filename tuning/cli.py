@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from storage.errors import BadInput, TuningError
+from tuning import options
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -30,10 +31,6 @@ data_app = typer.Typer(
     help="The data sets: what is here; fetch and verify one.", no_args_is_help=True, rich_markup_mode=None
 )
 app.add_typer(data_app, name="data")
-
-Study = Annotated[str | None, typer.Option("--study", help="The study's name. [default: the one tuned last]")]
-Storage = Annotated[str | None, typer.Option(help="SQLAlchemy URL. [default: TUNING_HOME/studies.db]")]
-Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 
 
 def main() -> None:
@@ -104,31 +101,25 @@ def _quiet_optuna() -> None:
 
 @app.command()
 def tune(
-    dataset: Annotated[str | None, typer.Option(help="A data set with a study in the catalog.")] = None,
-    study: Annotated[str | None, typer.Option(help="The study's name. [default: the data set's]")] = None,
-    trials: Annotated[int | None, typer.Option(help="The study's total of finished trials.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="The most epochs of a trial.")] = None,
-    budget_epochs: Annotated[int | None, typer.Option(help="What all trials together train, at most.")] = None,
-    timeout: Annotated[str | None, typer.Option(help="End in time: 90s, 30m, 2h.")] = None,
-    workers: Annotated[str, typer.Option(help="How many processes, or auto.")] = "auto",
-    workers_per_device: Annotated[
-        str | None, typer.Option(help="How many processes on each GPU, or auto. [default: 1]")
-    ] = None,
-    model: Annotated[str | None, typer.Option(help="cnn, deep_cnn, resnet, or file.py:Class.")] = None,
-    space: Annotated[str | None, typer.Option(help="core or extended.")] = None,
-    strategy: Annotated[
-        str | None, typer.Option(help="freeze_thaw, promotion, successive_halving, ..., or file.py:Class.")
-    ] = None,
-    from_study: Annotated[str | None, typer.Option(help="Try that study's best configurations first.")] = None,
-    train_images: Annotated[int | None, typer.Option(help="How many training images to use.")] = None,
-    seed: Annotated[int | None, typer.Option(help="All randomness derives from it.")] = None,
-    storage: Storage = None,
-    spec: Annotated[Path | None, typer.Option(help="A study's TOML file, instead of the catalog's.")] = None,
-    trial_timeout: Annotated[
-        str | None, typer.Option(help="Take a trial for hung after this: 2h. [default: never]")
-    ] = None,
-    checkpoint_interval: Annotated[str, typer.Option(help="Time between a trial's checkpoints.")] = "60s",
-    progress: Annotated[bool, typer.Option("--progress/--no-progress", help="The live view, on a terminal.")] = True,
+    dataset: options.Dataset = None,
+    study: options.TunedStudy = None,
+    trials: options.Trials = None,
+    epochs: options.Epochs = None,
+    budget_epochs: options.BudgetEpochs = None,
+    timeout: options.Timeout = None,
+    workers: options.Workers = "auto",
+    workers_per_device: options.WorkersPerDevice = None,
+    model: options.Model = None,
+    space: options.Space = None,
+    strategy: options.Strategy = None,
+    from_study: options.FromStudy = None,
+    train_images: options.TrainImages = None,
+    seed: options.Seed = None,
+    storage: options.Storage = None,
+    spec: options.Spec = None,
+    trial_timeout: options.TrialTimeout = None,
+    checkpoint_interval: options.CheckpointInterval = "60s",
+    progress: options.Progress = True,
 ) -> int:
     """Run or continue a study."""
     from studies.attributes import DEFAULT_LIMITS
@@ -136,7 +127,7 @@ def tune(
     from tuning.launch.launcher import TuneOptions, tune
 
     _quiet_optuna()
-    options = TuneOptions(
+    asked = TuneOptions(
         dataset=dataset,
         spec_file=spec,
         study=study,
@@ -157,7 +148,7 @@ def tune(
             model=model, space=space, epochs=epochs, train_images=train_images, seed=seed, strategy=strategy
         ),
     )
-    return tune(options, _home(), _console())
+    return tune(asked, _home(), _console())
 
 
 def _duration(flag: str, text: str | None) -> float | None:
@@ -189,10 +180,12 @@ def _per_device(text: str | None) -> PerDevice:
 
 @app.command()
 def worker(
-    study: Annotated[str, typer.Option(help="The study to join.")],
-    storage: Annotated[str, typer.Option(envvar="TUNING_STORAGE", help="SQLAlchemy URL of the study's storage.")],
-    model: Annotated[str | None, typer.Option(help="file.py:Class, if the study's model is a user's.")] = None,
-    strategy: Annotated[str | None, typer.Option(help="file.py:Class, if its strategy is.")] = None,
+    study: Annotated[str, typer.Option(help="The study to join; it was begun with tuning tune.")],
+    storage: Annotated[str, typer.Option(envvar="TUNING_STORAGE", help="The SQLAlchemy URL of the study's database.")],
+    model: Annotated[
+        str | None, typer.Option(help="file.py:Class, if the study's model is a user's: the same file, to the byte.")
+    ] = None,
+    strategy: Annotated[str | None, typer.Option(help="file.py:Class, if its strategy is, likewise.")] = None,
     device: Annotated[str | None, typer.Option(hidden=True)] = None,
     precision: Annotated[str | None, typer.Option(hidden=True)] = None,
     threads: Annotated[int | None, typer.Option(hidden=True)] = None,
@@ -219,7 +212,7 @@ def worker(
         place = place_workers(find_gpus()[:1], usable_cores(), workers=1, per_device=None, environ=os.environ)[0]
         os.environ.update(place.environment)
         device, precision, threads = place.device.name, place.device.precision, place.threads
-    options = WorkerOptions(
+    asked = WorkerOptions(
         study=study,
         storage_url=storage,
         home=_home(),
@@ -234,11 +227,11 @@ def worker(
         claim=Claim(**loads(claim)) if claim is not None else None,
         own_threads=own_threads,
     )
-    return work(options)
+    return work(asked)
 
 
 @app.command()
-def status(study: Study = None, storage: Storage = None, json: Json = False) -> None:
+def status(study: options.Study = None, storage: options.Storage = None, json: options.Json = False) -> None:
     """State, budget, rate, forecast, best so far."""
     from studies.leaderboard import find_study
     from tuning.commands.status import show_status
@@ -249,8 +242,8 @@ def status(study: Study = None, storage: Storage = None, json: Json = False) -> 
 
 @app.command()
 def trials(
-    study: Study = None,
-    storage: Storage = None,
+    study: options.Study = None,
+    storage: options.Storage = None,
     form: Annotated[str, typer.Option("--format", help="table, csv or json.")] = "table",
 ) -> None:
     """The leaderboard."""
@@ -262,8 +255,8 @@ def trials(
 
 @app.command()
 def dashboard(
-    storage: Storage = None,
-    host: Annotated[str, typer.Option(help="The address to listen on; it has no password.")] = "127.0.0.1",
+    storage: options.Storage = None,
+    host: Annotated[str, typer.Option(help="The address to listen on; the dashboard has no password.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="The port to listen on; 0 takes a free one.")] = 8080,
 ) -> None:
     """The web view: optuna-dashboard, until Ctrl-C."""
@@ -276,16 +269,22 @@ def dashboard(
 
 @app.command()
 def export(
-    study: Study = None,
-    storage: Storage = None,
-    trial: Annotated[int | None, typer.Option(help="A trial's number. [default: the best]")] = None,
+    study: options.Study = None,
+    storage: options.Storage = None,
+    trial: Annotated[
+        int | None, typer.Option(help="Another COMPLETE trial, by its number. [default: the best]")
+    ] = None,
     form: Annotated[
         list[str] | None,
         typer.Option(
-            "--format", help="Only this one: keras, tf_saved_model, onnx, openvino, litert, torch; may be repeated."
+            "--format",
+            help="Only this one, besides keras, which is always there: keras, tf_saved_model, onnx, openvino, litert,"
+            " torch; may be repeated. [default: all that can be written]",
         ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="The bundle's folder. [default: under TUNING_HOME/exports]")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The bundle's folder. [default: TUNING_HOME/exports/<study>]")
+    ] = None,
 ) -> None:
     """The best model as a bundle that anyone can load, measured once on the test split."""
     from studies.leaderboard import find_study
@@ -296,10 +295,12 @@ def export(
 
 @app.command()
 def predict(
-    images: Annotated[list[Path] | None, typer.Argument(metavar="IMAGE...", help="PNG, JPEG or WebP files.")] = None,
-    study: Study = None,
-    model: Annotated[Path | None, typer.Option(help="The folder of an exported bundle.")] = None,
-    json: Json = False,
+    images: Annotated[
+        list[Path] | None, typer.Argument(metavar="IMAGE...", help="The pictures: one file or more.")
+    ] = None,
+    study: options.Study = None,
+    model: Annotated[Path | None, typer.Option(help="The folder of an exported bundle, instead of a study's.")] = None,
+    json: options.Json = False,
 ) -> None:
     """Classify images that are in no data set."""
     from studies.leaderboard import find_study
@@ -313,7 +314,7 @@ def predict(
 @app.command()
 def delete(
     study: Annotated[str, typer.Option(help="The study's name.")],
-    storage: Storage = None,
+    storage: options.Storage = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> int:
     """Delete a study with its artifacts and checkpoints."""
@@ -326,8 +327,8 @@ def delete(
 @app.command()
 def record(
     out: Annotated[Path, typer.Option(help="A new .npz file.")],
-    study: Study = None,
-    storage: Storage = None,
+    study: options.Study = None,
+    storage: options.Storage = None,
 ) -> None:
     """Write the learning curves of a study without pruning as a table, for comparing searches."""
     from studies.leaderboard import find_study
@@ -339,9 +340,9 @@ def record(
 
 @app.command()
 def backup(
-    out: Annotated[Path, typer.Option(help="A new folder for the backup.")],
-    study: Study = None,
-    storage: Storage = None,
+    out: Annotated[Path, typer.Option(help="The folder for the backup; new or empty.")],
+    study: options.Study = None,
+    storage: options.Storage = None,
 ) -> int:
     """Copy a study with its artifacts and checkpoints, also while it runs."""
     from tuning.commands.backup import back_up_study
@@ -352,7 +353,7 @@ def backup(
 @app.command()
 def restore(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a backup.")],
-    storage: Storage = None,
+    storage: options.Storage = None,
     study: Annotated[str | None, typer.Option(help="Another name for the study. [default: its own]")] = None,
 ) -> None:
     """Bring a study back from a backup, into any database."""
@@ -364,9 +365,14 @@ def restore(
 
 @app.command()
 def gc(
-    study: Annotated[str | None, typer.Option(help="Only what is left of this study.")] = None,
-    storage: Annotated[list[str] | None, typer.Option(help="A database of this home; may be repeated.")] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Free it; without it, only say what is left over.")] = False,
+    study: Annotated[
+        str | None, typer.Option(help="Only what is left of this study, also of one that is gone. [default: all]")
+    ] = None,
+    storage: Annotated[
+        list[str] | None,
+        typer.Option(help="A database that uses this folder; may be repeated, and the default one is always read."),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Free it; without it, nothing is changed.")] = False,
 ) -> None:
     """Free files that no study needs: old artifacts without a trial, checkpoints of finished trials, scratch."""
     from tuning.commands.gc import collect_garbage
@@ -384,7 +390,7 @@ def _say(line: str) -> None:
 
 
 @data_app.command("list")
-def data_list(json: Json = False) -> None:
+def data_list(json: options.Json = False) -> None:
     """What data sets there are, and which are here."""
     from tuning.commands.data import show_inventory
 
@@ -400,7 +406,9 @@ def data_prepare(dataset: Annotated[str, typer.Argument(help="The data set.")]) 
 
 
 @app.command()
-def explore(dataset: Annotated[str, typer.Option(help="The data set.")]) -> None:
+def explore(
+    dataset: Annotated[str, typer.Option(help="The data set; it is prepared first if it is not here.")],
+) -> None:
     """Draw a data set: class balance, samples, statistics."""
     from studies.datasets.prepared import prepare
     from tuning.commands.explore import explore

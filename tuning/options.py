@@ -1,0 +1,84 @@
+"""The options of `tuning tune`, and those that several commands have: what `--help` and tuning/README.md say of them.
+
+In a help text, `[default: ...]` at the end says the default where typer does not know it: the catalog's, or another's.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Storage = Annotated[
+    str | None, typer.Option(help="The SQLAlchemy URL of the database. [default: TUNING_HOME/studies.db]")
+]
+Study = Annotated[str | None, typer.Option("--study", help="The study's name. [default: the one tuned last]")]
+Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
+
+Dataset = Annotated[str | None, typer.Option(help="A data set; its study is read from the catalog.")]
+TunedStudy = Annotated[str | None, typer.Option(help="The study's name. [default: the data set's]")]
+Trials = Annotated[
+    int | None,
+    typer.Option(
+        help="The budget: the study's total of finished trials, COMPLETE and PRUNED; failed ones do not count. To"
+        " extend a study of 24 by 10, give 34. Left out, a study that exists keeps its own. [default: the plan's]"
+    ),
+]
+Epochs = Annotated[int | None, typer.Option(help="The most epochs of a trial. [default: the plan's]")]
+BudgetEpochs = Annotated[
+    int | None, typer.Option(help="How many epochs all trials together train, at most. [default: the plan's]")
+]
+Timeout = Annotated[
+    str | None,
+    typer.Option(
+        help="End in this time: 90s, 30m, 2h; trials that are not over go back into the queue. [default: none]"
+    ),
+]
+Workers = Annotated[
+    str,
+    typer.Option(help="How many processes; auto is one on each GPU, or one on each core where there is no GPU."),
+]
+WorkersPerDevice = Annotated[
+    str | None, typer.Option(help="How many processes share a GPU, or auto: as many as it gains from. [default: 1]")
+]
+Model = Annotated[
+    str | None,
+    typer.Option(help="cnn, deep_cnn, resnet, or one of your own: file.py:Class. [default: the study file's]"),
+]
+Space = Annotated[
+    str | None, typer.Option(help="Which parameters are searched: core or extended. [default: the study file's]")
+]
+Strategy = Annotated[
+    str | None,
+    typer.Option(
+        help="freeze_thaw, promotion, successive_halving, hyperband, median, none, or one of your own: file.py:Class."
+        " [default: the study file's]"
+    ),
+]
+FromStudy = Annotated[str | None, typer.Option(help="Try the best configurations of that study first.")]
+TrainImages = Annotated[
+    int | None,
+    typer.Option(
+        help="Train on so many images, each class with its share; validation stays the same. [default: the plan's]"
+    ),
+]
+Seed = Annotated[
+    int | None, typer.Option(help="All randomness of the study derives from it. [default: the study file's]")
+]
+Spec = Annotated[Path | None, typer.Option(help="A study's TOML file, instead of the catalog's.")]
+TrialTimeout = Annotated[
+    str | None,
+    typer.Option(
+        help="A trial that takes longer than this, say 2h, counts as hung: its worker is ended, the trial tried again."
+        " [default: never]"
+    ),
+]
+CheckpointInterval = Annotated[str, typer.Option(help="The time between two checkpoints of a trial.")]
+Progress = Annotated[
+    bool,
+    typer.Option(
+        "--progress/--no-progress",
+        help="The live view, where standard error is a terminal; otherwise one line for each trial that stops.",
+    ),
+]
