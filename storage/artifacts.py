@@ -19,12 +19,9 @@ import optuna
 from optuna.artifacts import FileSystemArtifactStore
 from optuna.storages import BaseStorage
 
+from storage import attributes
 from storage.errors import ClaimLost, TuningError
 from storage.files import replacing, sha256_of, sweep
-
-# Optuna's prefix of the system attributes that name a trial's artifacts.
-OPTUNA_PREFIX = "artifacts:"
-RECORDS_PREFIX = "tuning:artifact:"
 
 
 @dataclass(frozen=True)
@@ -110,12 +107,12 @@ class Artifacts:
             "encoding": encoding,
         }
         try:
-            storage.set_trial_system_attr(trial_id, OPTUNA_PREFIX + artifact_id, json.dumps(shown))
+            storage.set_trial_system_attr(trial_id, attributes.OPTUNA_ARTIFACT + artifact_id, json.dumps(shown))
         except ClaimLost:
             # Refused for certain. After any other error the record may be there: a file too many is only space.
             target.unlink(missing_ok=True)
             raise
-        storage.set_trial_system_attr(trial_id, RECORDS_PREFIX + role, json.dumps(asdict(artifact)))
+        storage.set_trial_system_attr(trial_id, attributes.ARTIFACT + role, json.dumps(asdict(artifact)))
         return artifact
 
     def sweep(self) -> None:
@@ -124,7 +121,7 @@ class Artifacts:
 
     def find(self, trial: optuna.trial.FrozenTrial, role: str) -> Artifact | None:
         """Return a trial's artifact of one role, or None."""
-        stored = trial.system_attrs.get(RECORDS_PREFIX + role)
+        stored = trial.system_attrs.get(attributes.ARTIFACT + role)
         return Artifact(**json.loads(stored)) if stored is not None else None
 
     def verified(self, trial: optuna.trial.FrozenTrial, role: str) -> Path:

@@ -26,8 +26,9 @@ from typing import Any, Literal, TypeVar
 
 from optuna.trial import TrialState
 
+from storage import attributes
 from storage.errors import ClaimLost, TuningError
-from storage.ledger import BEGUN_KEY, CLAIM_KEY, FROZEN_KEY, WORKED_KEY, Counts, Ledger, Rows, TrialRow
+from storage.ledger import Counts, Ledger, Rows, TrialRow
 
 BEAT_S = 5.0
 LEASE_S = 45.0
@@ -45,21 +46,6 @@ GivenUp = Literal["interrupted", "frozen", "lost", "timeout", "error"]
 # How often a trial is tried again after it was given up, by the class of the reason. A worker may be lost to anything;
 # an exception tends to come again. What is interrupted or frozen failed in nothing, and has no bound.
 MAX_RETRIES: dict[GivenUp, int] = {"lost": 5, "timeout": 2, "error": 2}
-
-BUDGET_KEY = "budget"
-# Failures of trials created before this number do not count towards the bound: the user has started the study anew.
-FORGIVEN_KEY = "tuning:failures_forgiven_before"
-WORKER_KEY = "worker"
-# In a claim, where its trial is only to be recorded as over.
-ENDS_KEY = "ends"
-GIVEN_UP_KEY = "given_up"
-REASON_KEY = "reason"
-FAILURE_KEY = "failure"
-# The classes of failure that the parameters bring about: the loss is no longer a number, or the device or the machine
-# has no room for the model and its batch.
-DIVERGED, OUT_OF_MEMORY = "diverged", "out_of_memory"
-# What Optuna's own `enqueue_trial` writes: the values that a trial is to have.
-FIXED_PARAMETERS_KEY = "fixed_params"
 
 
 class TooManyFailures(TuningError):
@@ -183,9 +169,9 @@ class Claims:
 
         def write(rows: Rows) -> None:
             rows.lock()
-            for key, value in {BUDGET_KEY: trials, **(also or {})}.items():
+            for key, value in {attributes.BUDGET: trials, **(also or {})}.items():
                 rows.set_study_user_attr(key, value)
-            rows.set_study_system_attr(FORGIVEN_KEY, rows.next_number())
+            rows.set_study_system_attr(attributes.FORGIVEN, rows.next_number())
 
         self._writing(write)
 
@@ -251,7 +237,7 @@ class Claims:
         self._require_no_streak(rows)
         created = rows.create()
         if choice.params:
-            rows.set_system_attr(created.trial_id, FIXED_PARAMETERS_KEY, dict(choice.params))
+            rows.set_system_attr(created.trial_id, attributes.FIXED_PARAMETERS, dict(choice.params))
         return self._claim(rows, created, claim_id)
 
     def _claim(self, rows: Rows, trial: TrialRow, claim_id: str, *, ends: bool = False) -> Claim:
@@ -260,14 +246,14 @@ class Claims:
         rows.begin(trial.trial_id)
         epochs, now = before.get("epochs", 0), round(self._clock(), 3)
         held = {"owner": claim.owner, "count": claim.count, "id": claim.id, "beat": 0, "from": epochs, "epochs": epochs}
-        held |= {"begun": now, "seen": now, **({ENDS_KEY: True} if ends else {})}
-        rows.set_system_attr(claim.trial_id, CLAIM_KEY, held)
+        held |= {"begun": now, "seen": now, **({attributes.ENDS: True} if ends else {})}
+        rows.set_system_attr(claim.trial_id, attributes.CLAIM, held)
         # A trial at its end stays frozen until that is recorded: given up before, it is not trained on.
         if trial.frozen is not None and not ends:
-            rows.set_system_attr(claim.trial_id, FROZEN_KEY, None)
+            rows.set_system_attr(claim.trial_id, attributes.FROZEN, None)
         if not ends:
-            rows.set_user_attr(claim.trial_id, WORKER_KEY, claim.owner)
-            rows.set_study_system_attr(BEGUN_KEY, now)
+            rows.set_user_attr(claim.trial_id, attributes.WORKER, claim.owner)
+            rows.set_study_system_attr(attributes.BEGUN, now)
         return claim
 
     def unfinished(self) -> set[int]:
@@ -293,7 +279,7 @@ class Claims:
     def _beat(self, rows: Rows, claim: Claim, **more: int) -> None:
         held = _held(rows, claim)
         shown = {"beat": held["beat"] + 1, "seen": round(self._clock(), 3), **more}
-        rows.set_system_attr(claim.trial_id, CLAIM_KEY, {**held, **shown})
+        rows.set_system_attr(claim.trial_id, attributes.CLAIM, {**held, **shown})
 
     def forget_parameters(self, claim: Claim) -> None:
         """Remove the parameters of a claimed trial that has not begun to train, so that they are drawn again.
@@ -305,7 +291,7 @@ class Claims:
         def forget(rows: Rows) -> None:
             _held(rows, claim)
             rows.forget_parameters(claim.trial_id)
-            rows.set_system_attr(claim.trial_id, FIXED_PARAMETERS_KEY, {})
+            rows.set_system_attr(claim.trial_id, attributes.FIXED_PARAMETERS, {})
 
         self._writing(forget)
 
@@ -330,7 +316,7 @@ class Claims:
                 _held(rows, claim)
             except ClaimLost:
                 # Repeated after a lost answer, it finds its own work done.
-                held = rows.system_attr(claim.trial_id, CLAIM_KEY)
+                held = rows.system_attr(claim.trial_id, attributes.CLAIM)
                 return attempts > 1 and held is not None and (held["id"], held["count"]) == (None, claim.count)
             _put_back(rows, claim, reason, why)
             return True
@@ -389,21 +375,24 @@ class Claims:
         attrs = rows.study_user_attrs()
         if any(attrs.get(key) != value for key, value in self._known_by.items()):
             raise _deleted()
-        return Standing(**asdict(rows.counts()), budget=int(attrs.get(BUDGET_KEY, 0)))
+        return Standing(**asdict(rows.counts()), budget=int(attrs.get(attributes.BUDGET, 0)))
 
     def _require_no_streak(self, rows: Rows) -> None:
-        since = int(rows.study_system_attrs().get(FORGIVEN_KEY, 0))
+        since = int(rows.study_system_attrs().get(attributes.FORGIVEN, 0))
         others, last = 0, rows.last_finished(MAX_CONSECUTIVE_BAD_PARAMETERS, since)
         for place, (trial_id, _, state) in enumerate(last, start=1):
             if state != TrialState.FAIL:
                 return
-            others += rows.user_attr(trial_id, FAILURE_KEY) not in (DIVERGED, OUT_OF_MEMORY)
+            others += rows.user_attr(trial_id, attributes.FAILURE) not in (
+                attributes.DIVERGED,
+                attributes.OUT_OF_MEMORY,
+            )
             if others >= MAX_CONSECUTIVE_FAILURES or place >= MAX_CONSECUTIVE_BAD_PARAMETERS:
                 break
         else:
             return
         first_id, number, _ = last[0]
-        reason = rows.user_attr(first_id, REASON_KEY) or "no reason was recorded"
+        reason = rows.user_attr(first_id, attributes.REASON) or "no reason was recorded"
         raise TooManyFailures(
             f"the last {place} trials failed, so the study ends here. The last one, trial {number}: {reason}. Mend the"
             " cause and give the same command again."
@@ -424,7 +413,7 @@ def _running(active: list[TrialRow]) -> list[tuple[Claim, int]]:
 
 def _held(rows: Rows, claim: Claim) -> dict[str, Any]:
     state = rows.lock_state(claim.trial_id)
-    held: dict[str, Any] | None = rows.system_attr(claim.trial_id, CLAIM_KEY) if state is not None else None
+    held: dict[str, Any] | None = rows.system_attr(claim.trial_id, attributes.CLAIM) if state is not None else None
     if state != TrialState.RUNNING or held is None or held["id"] != claim.id:
         raise ClaimLost(f"trial {claim.number} is no longer this worker's: it was given to another one")
     return held
@@ -436,9 +425,9 @@ def _put_back(rows: Rows, claim: Claim, reason: str, why: GivenUp) -> None:
     if why not in MAX_RETRIES or attempts <= MAX_RETRIES[why]:
         rows.wait(claim.trial_id)
         return
-    rows.set_user_attr(claim.trial_id, FAILURE_KEY, why)
+    rows.set_user_attr(claim.trial_id, attributes.FAILURE, why)
     reason = f"{reason} (given up for good after {attempts} attempts)"
-    rows.set_user_attr(claim.trial_id, REASON_KEY, reason)
+    rows.set_user_attr(claim.trial_id, attributes.REASON, reason)
     rows.fail(claim.trial_id)
 
 
@@ -451,24 +440,27 @@ def release(rows: Rows, trial_id: int, reason: str, why: GivenUp) -> list[dict[s
         reason: why, for people.
         why: the class of the reason.
     """
-    held: dict[str, Any] = rows.system_attr(trial_id, CLAIM_KEY) or {}
+    held: dict[str, Any] = rows.system_attr(trial_id, attributes.CLAIM) or {}
     epochs = held.get("epochs", 0)
-    given_up: list[dict[str, Any]] = [*(rows.user_attr(trial_id, GIVEN_UP_KEY) or [])]
+    given_up: list[dict[str, Any]] = [*(rows.user_attr(trial_id, attributes.GIVEN_UP) or [])]
     moved = epochs > held.get("from", 0)
     if why == "frozen":
-        rows.set_system_attr(trial_id, FROZEN_KEY, epochs)
+        rows.set_system_attr(trial_id, attributes.FROZEN, epochs)
     # To freeze is not to give up, but what was moved forward starts the count anew.
     if why != "frozen" or (given_up and moved):
         given_up.append({"worker": held.get("owner"), "class": why, "reason": reason, "moved": moved})
-        rows.set_user_attr(trial_id, GIVEN_UP_KEY, given_up)
+        rows.set_user_attr(trial_id, attributes.GIVEN_UP, given_up)
     if held:
         # The count and the progress stay, the id goes: no writer holds the trial now.
         nobody = {"owner": None, "count": held["count"], "id": None, "beat": 0, "from": epochs, "epochs": epochs}
-        rows.set_system_attr(trial_id, CLAIM_KEY, nobody)
+        rows.set_system_attr(trial_id, attributes.CLAIM, nobody)
     # Until it was last seen, not until now: whoever is given up may have been gone for a night.
     if "begun" in held:
-        worked: list[list[float]] = [*(rows.system_attr(trial_id, WORKED_KEY) or []), [held["begun"], held["seen"]]]
-        rows.set_system_attr(trial_id, WORKED_KEY, worked)
+        worked: list[list[float]] = [
+            *(rows.system_attr(trial_id, attributes.WORKED) or []),
+            [held["begun"], held["seen"]],
+        ]
+        rows.set_system_attr(trial_id, attributes.WORKED, worked)
     return given_up
 
 

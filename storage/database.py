@@ -50,8 +50,9 @@ from sqlalchemy.exc import (
 )
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
+from storage import attributes
 from storage.errors import BadInput, ClaimLost, StorageUnavailable
-from storage.ledger import CLAIM_KEY, SqlRows, SqlTrials
+from storage.ledger import SqlRows, SqlTrials
 from storage.waiting_trials import WaitingTrials, waiting_contents
 
 logger = logging.getLogger(__name__)
@@ -312,7 +313,7 @@ class Database(RDBStorage):
         try:
             # The row of the trial is locked, so that the claim cannot pass on between this check and the write.
             rows = SqlTrials(session)
-            held = rows.system_attr(trial_id, CLAIM_KEY) if rows.lock_state(trial_id) is not None else None
+            held = rows.system_attr(trial_id, attributes.CLAIM) if rows.lock_state(trial_id) is not None else None
         except BaseException:
             session.rollback()
             session.close()

@@ -13,15 +13,7 @@ from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import ColumnElement, Select, case, delete, func, not_, orm, select
 
-# Attributes of a trial. System attributes, because those go when the trial goes (an own table would keep rows of trials
-# deleted by stock Optuna, whose ids SQLite gives out again), and the dashboard does not show them.
-CLAIM_KEY = "tuning:claim"
-# The epochs after which a trial was frozen; null once it was taken up again.
-FROZEN_KEY = "tuning:frozen"
-# When its former claims were begun and last seen alive, `[[begun, seen], ...]` in seconds since 1970.
-WORKED_KEY = "tuning:worked"
-# An attribute of a study: when a trial was last taken up, likewise.
-BEGUN_KEY = "tuning:begun"
+from storage import attributes
 
 _CLAIM, _FROZEN = (orm.aliased(models.TrialSystemAttributeModel) for _ in range(2))
 _IS_FROZEN = case((_FROZEN.value_json.is_not(None), _FROZEN.value_json != "null"), else_=False)
@@ -274,8 +266,8 @@ class SqlRows(SqlTrials):
         trial_id = models.TrialModel.trial_id
         return (
             self._trials(*columns)
-            .join(_CLAIM, (_CLAIM.trial_id == trial_id) & (_CLAIM.key == CLAIM_KEY), isouter=True)
-            .join(_FROZEN, (_FROZEN.trial_id == trial_id) & (_FROZEN.key == FROZEN_KEY), isouter=True)
+            .join(_CLAIM, (_CLAIM.trial_id == trial_id) & (_CLAIM.key == attributes.CLAIM), isouter=True)
+            .join(_FROZEN, (_FROZEN.trial_id == trial_id) & (_FROZEN.key == attributes.FROZEN), isouter=True)
         )
 
     def _rows(self, wanted: ColumnElement[bool]) -> list[TrialRow]:
@@ -301,7 +293,7 @@ def _loaded(stored: str | None) -> Any:
 
 def is_frozen(trial: FrozenTrial) -> bool:
     """Return whether a trial waits until it is thawed."""
-    return trial.state == TrialState.WAITING and trial.system_attrs.get(FROZEN_KEY) is not None
+    return trial.state == TrialState.WAITING and trial.system_attrs.get(attributes.FROZEN) is not None
 
 
 def counted(trials: Any) -> Counts:

@@ -10,7 +10,8 @@ from typing import Any
 from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from storage.ledger import CLAIM_KEY, FROZEN_KEY, Counts, TrialRow, counted, is_frozen
+from storage import attributes
+from storage.ledger import Counts, TrialRow, counted, is_frozen
 
 _UNFINISHED = (TrialState.RUNNING, TrialState.WAITING)
 
@@ -53,8 +54,8 @@ class MemoryRows:
         return counted(
             (
                 trial.state,
-                trial.system_attrs.get(CLAIM_KEY) is not None,
-                trial.system_attrs.get(FROZEN_KEY) is not None,
+                trial.system_attrs.get(attributes.CLAIM) is not None,
+                trial.system_attrs.get(attributes.FROZEN) is not None,
                 1,
             )
             for trial in self._trials()
@@ -143,4 +144,6 @@ class MemoryRows:
 
 def _row(trial: FrozenTrial) -> TrialRow:
     attrs = trial.system_attrs
-    return TrialRow(trial._trial_id, trial.number, trial.state, attrs.get(CLAIM_KEY), attrs.get(FROZEN_KEY))
+    return TrialRow(
+        trial._trial_id, trial.number, trial.state, attrs.get(attributes.CLAIM), attrs.get(attributes.FROZEN)
+    )

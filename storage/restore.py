@@ -20,6 +20,7 @@ from optuna.trial import TrialState
 from sqlalchemy import Connection, delete, orm, select, update
 from sqlalchemy.exc import IntegrityError
 
+from storage import attributes
 from storage.backup import ARTIFACTS, CHECKPOINTS, ROWS, Backup, copy_file, open_rows, refused, verify
 from storage.claims import release
 from storage.database import Database, check_storage, open_database, shown_url
@@ -30,9 +31,6 @@ from storage.settings import Home
 from storage.study_rows import copy_study, study_id_of
 
 REASON = "restored from a backup"
-
-# A study's system attribute that tells which restoration made it: one whose answer was lost finds its own work.
-RESTORED_KEY = "tuning:restored"
 
 
 class StudyExists(BadInput):
@@ -146,7 +144,7 @@ def _insert(rows: Connection, study: str, database: Database, made: _Made) -> No
         url = database.engine.url.render_as_string()
         found = study_id_of(target, made.name)
         if found is not None:
-            if _study_attribute(session, models.StudySystemAttributeModel, found, RESTORED_KEY) == made.uid:
+            if _study_attribute(session, models.StudySystemAttributeModel, found, attributes.RESTORED) == made.uid:
                 return  # committed before: only the answer was lost
             raise _exists(url, made.name)
         original = study_id_of(rows, study)
@@ -164,8 +162,8 @@ def _insert(rows: Connection, study: str, database: Database, made: _Made) -> No
 
 def _give_identity(session: orm.Session, study_id: int, made: _Made) -> None:
     system, user = models.StudySystemAttributeModel, models.StudyUserAttributeModel
-    session.execute(delete(system).where(system.study_id == study_id, system.key == RESTORED_KEY))
-    session.add(system(study_id=study_id, key=RESTORED_KEY, value_json=json.dumps(made.uid)))
+    session.execute(delete(system).where(system.study_id == study_id, system.key == attributes.RESTORED))
+    session.add(system(study_id=study_id, key=attributes.RESTORED, value_json=json.dumps(made.uid)))
     new_uid = update(user).where(user.study_id == study_id, user.key == made.uid_key)
     session.execute(new_uid.values(value_json=json.dumps(made.uid)))
 

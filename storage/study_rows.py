@@ -15,7 +15,8 @@ import sqlalchemy
 from optuna.storages._rdb import models
 from sqlalchemy import Connection, Table, insert, select
 
-from storage.artifacts import OPTUNA_PREFIX, RECORDS_PREFIX, Artifact
+from storage import attributes
+from storage.artifacts import Artifact
 
 # Rows in memory at a time.
 PART = 1000
@@ -84,14 +85,14 @@ def _parts(
 
 def named_artifacts(connection: Connection, study_id: int | None = None) -> set[str]:
     """Return the ids of all artifacts that rows name: those of one study, or of every study in the database."""
-    documents = (json.loads(stored) for stored in _system_attributes(connection, study_id, OPTUNA_PREFIX))
+    documents = (json.loads(stored) for stored in _system_attributes(connection, study_id, attributes.OPTUNA_ARTIFACT))
     # The dashboard writes null over the record of an artifact that was removed.
     return {str(document["artifact_id"]) for document in documents if document is not None}
 
 
 def recorded_artifacts(connection: Connection, study_id: int | None = None) -> Iterator[Artifact]:
     """Yield the artifacts whose SHA-256 this service recorded, likewise."""
-    for stored in _system_attributes(connection, study_id, RECORDS_PREFIX):
+    for stored in _system_attributes(connection, study_id, attributes.ARTIFACT):
         yield Artifact(**json.loads(stored))
 
 

@@ -14,7 +14,7 @@ from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import orm, select
 
-from storage.ledger import CLAIM_KEY
+from storage import attributes
 
 # All that can change while a trial waits, as the database has it; its parameters and values cannot.
 Content = list[tuple[Any, ...]]
@@ -52,7 +52,7 @@ class WaitingTrials:
         kept = {trial_id: one for trial_id, one in self._read.get(study_id, {}).items() if trial_id in contents}
         for trial in trials:
             # One that was never claimed may have the id and the looks of another, which is deleted. There are few.
-            claimed = CLAIM_KEY in trial.system_attrs
+            claimed = attributes.CLAIM in trial.system_attrs
             if claimed and trial.state == TrialState.WAITING and trial._trial_id in contents:
                 kept[trial._trial_id] = contents[trial._trial_id], trial
         self._read[study_id] = kept

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import optuna
 
-from storage.artifacts import OPTUNA_PREFIX
+from storage import attributes
 from storage.settings import Home
-from studies import attributes
 
 
 def disk_use(study: optuna.Study, home: Home) -> dict[str, int]:
@@ -21,7 +20,7 @@ def disk_use(study: optuna.Study, home: Home) -> dict[str, int]:
     uid = str(study.user_attrs.get(attributes.UID, ""))
     keys = [key for trial in study.get_trials(deepcopy=False) for key in trial.system_attrs]
     keys += study._storage.get_study_system_attrs(study._study_id)
-    ids = {key.removeprefix(OPTUNA_PREFIX) for key in keys if key.startswith(OPTUNA_PREFIX)}
+    ids = {key.removeprefix(attributes.OPTUNA_ARTIFACT) for key in keys if key.startswith(attributes.OPTUNA_ARTIFACT)}
     used = {
         "artifacts": _size(home.artifacts / Path(artifact).name for artifact in ids),
         "checkpoints": _size(_files(home.checkpoints(study.study_name, uid))),

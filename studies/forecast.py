@@ -9,8 +9,7 @@ from typing import Any, TypedDict
 
 from optuna.trial import FrozenTrial, TrialState
 
-from storage.ledger import CLAIM_KEY, WORKED_KEY
-from studies import attributes
+from storage import attributes
 
 RATE_TRIALS = 20
 """The rate is that of so many trials, the last to finish: early ones tell little about how long later ones take."""
@@ -36,8 +35,8 @@ class Launched(TypedDict):
 
 def spans(trial: FrozenTrial) -> list[Span]:
     """Return when a trial was worked on: from each time that it was taken up until its worker was last seen alive."""
-    found: list[Span] = [(begun, until) for begun, until in trial.system_attrs.get(WORKED_KEY, [])]
-    held: Mapping[str, Any] = trial.system_attrs.get(CLAIM_KEY) or {}
+    found: list[Span] = [(begun, until) for begun, until in trial.system_attrs.get(attributes.WORKED, [])]
+    held: Mapping[str, Any] = trial.system_attrs.get(attributes.CLAIM) or {}
     ended = moment(trial.datetime_complete) if trial.datetime_complete is not None else None
     if "begun" in held:
         found.append((held["begun"], held["seen"] if ended is None else ended))

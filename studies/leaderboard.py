@@ -13,12 +13,10 @@ import sqlalchemy
 from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
 
-from storage.claims import BUDGET_KEY, GIVEN_UP_KEY, REASON_KEY, WORKER_KEY
+from storage import attributes
 from storage.database import Database, shown_url
 from storage.errors import BadInput, unknown_name
-from storage.ledger import BEGUN_KEY
 from storage.settings import Home
-from studies import attributes
 from studies.disk_use import disk_use
 from studies.forecast import epochs_forecast_s, rate_per_hour, seconds_of
 from studies.strategies.strategy import is_frozen
@@ -77,7 +75,7 @@ def _last_begun(database: Database) -> dict[str, tuple[float, int]]:
             study.study_name, study.study_id, sqlalchemy.func.max(trial._datetime_start_utc), attribute.value_json
         )
         .outerjoin(trial, trial.study_id == study.study_id)
-        .outerjoin(attribute, (attribute.study_id == study.study_id) & (attribute.key == BEGUN_KEY))
+        .outerjoin(attribute, (attribute.study_id == study.study_id) & (attribute.key == attributes.BEGUN))
         .group_by(study.study_id, study.study_name, attribute.value_json)
     )
 
@@ -142,7 +140,7 @@ def status(study: optuna.Study, storage_url: str, home: Home) -> dict[str, Any]:
     """
     trials = study.get_trials(deepcopy=False)
     count = Counter(trial.state for trial in trials)
-    budget = int(study.user_attrs.get(BUDGET_KEY, 0))
+    budget = int(study.user_attrs.get(attributes.BUDGET, 0))
     done = count[TrialState.COMPLETE] + count[TrialState.PRUNED]
     state = "done" if 0 < budget <= done else "running" if count[TrialState.RUNNING] else "stopped"
     frozen = sum(is_frozen(trial) for trial in trials)
@@ -183,11 +181,11 @@ def _rank(trial: FrozenTrial) -> tuple[int, float, int]:
 
 def _row(trial: FrozenTrial) -> Row:
     attrs = trial.user_attrs
-    reason = attrs.get(REASON_KEY) if trial.state == TrialState.FAIL else None
+    reason = attrs.get(attributes.REASON) if trial.state == TrialState.FAIL else None
     if is_frozen(trial):
         reason = f"frozen after epoch {trial.last_step}"
-    elif trial.state == TrialState.WAITING and attrs.get(GIVEN_UP_KEY):
-        reason = attrs[GIVEN_UP_KEY][-1]["reason"]
+    elif trial.state == TrialState.WAITING and attrs.get(attributes.GIVEN_UP):
+        reason = attrs[attributes.GIVEN_UP][-1]["reason"]
     return Row(
         number=trial.number,
         state=trial.state.name,
@@ -195,7 +193,7 @@ def _row(trial: FrozenTrial) -> Row:
         params=trial.params,
         epochs=int(attrs.get("epochs", len(trial.intermediate_values))),
         seconds=seconds_of(trial),
-        worker=attrs.get(WORKER_KEY),
+        worker=attrs.get(attributes.WORKER),
         reason=reason,
     )
 

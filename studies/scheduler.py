@@ -23,9 +23,9 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 
-from storage.claims import BUDGET_KEY, FIXED_PARAMETERS_KEY, Choice, Claim, Claims, Start, Thaw
+from storage import attributes
+from storage.claims import Choice, Claim, Claims, Start, Thaw
 from storage.errors import TuningError
-from studies import attributes
 from studies.space import SearchSpace
 from studies.spec import STRATEGIES, StudySpec, derive_seed
 from studies.strategies.samplers import SeenBySampler, make_sampler
@@ -138,7 +138,7 @@ class Course:
         space = self._space_of(attrs)
         first = first_configurations(self._spec, space, attrs.get(attributes.FIRST, []))
         if claim.number < len(first) and attempt == 0:
-            storage.set_trial_system_attr(claim.trial_id, FIXED_PARAMETERS_KEY, first[claim.number])
+            storage.set_trial_system_attr(claim.trial_id, attributes.FIXED_PARAMETERS, first[claim.number])
         if self._strategy.proposes and self._spec.sampler.name == "model":
             seed = derive_seed(self._spec.seed, "sampler", claim.number, attempt)
             sampler: optuna.samplers.BaseSampler = RandomSampler(seed=seed)
@@ -220,7 +220,7 @@ class Course:
             trials[number] = known = copy(trials[number])
             known.intermediate_values = {at: value for at, value in known.intermediate_values.items() if at <= epoch}
         started = sum(trial.state != TrialState.FAIL and not is_foreign(trial) for trial in trials)
-        trials_left = max(0, int(attrs.get(BUDGET_KEY, 0)) - started)
+        trials_left = max(0, int(attrs.get(attributes.BUDGET, 0)) - started)
         budget = attrs.get(attributes.BUDGET_EPOCHS)
         epochs_left = math.inf
         if budget is not None:

@@ -5,16 +5,54 @@ from __future__ import annotations
 import uuid
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 import optuna
 from optuna.study import StudyDirection
 
+from storage import attributes
 from storage.database import Database, check_storage, open_database
 from storage.errors import SpecMismatch
-from studies import attributes
-from studies.attributes import StudyData
 from studies.spec import Scalar, StudySpec
+
+
+class Limits(TypedDict):
+    """What a study's workers keep to. Not part of the spec: it changes no trial's result, only what a failure costs.
+
+    Attributes:
+        checkpoint_interval_s: seconds between two checkpoints of a trial.
+        trial_timeout_s: seconds after which a claimed trial counts as hung; None for never.
+        trials_per_worker: trials after which a worker is replaced by a fresh process.
+        memory_growth_bytes: growth of a worker's memory after which it is, too.
+    """
+
+    checkpoint_interval_s: float
+    trial_timeout_s: float | None
+    trials_per_worker: int
+    memory_growth_bytes: int
+
+
+DEFAULT_LIMITS = Limits(
+    checkpoint_interval_s=60.0, trial_timeout_s=None, trials_per_worker=1_000, memory_growth_bytes=4 * 2**30
+)
+
+
+class StudyData(TypedDict):
+    """What a study records of its data.
+
+    Attributes:
+        checksum: of the data set's official files.
+        split: the fingerprint of the split.
+        train, validation: how many images each part has.
+        mean, std: of each channel over the training part, in pixel units (0 to 255).
+    """
+
+    checksum: str
+    split: str
+    train: int
+    validation: int
+    mean: list[float]
+    std: list[float]
 
 
 def stored_spec(url: str, name: str) -> StudySpec | None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from storage.errors import BadInput
-from studies.attributes import StudyData
 from studies.datasets.prepared import PreparedDataset
 from studies.datasets.splits import Split, channel_statistics, stratified_split
 from studies.spec import StudySpec
+from studies.stored import StudyData
 
 
 def split_of(dataset: PreparedDataset, spec: StudySpec) -> Split:

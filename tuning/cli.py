@@ -122,8 +122,8 @@ def tune(
     progress: options.Progress = True,
 ) -> int:
     """Run or continue a study."""
-    from studies.attributes import DEFAULT_LIMITS
     from studies.declaration import Overrides
+    from studies.stored import DEFAULT_LIMITS
     from tuning.launch.launcher import TuneOptions, tune
 
     _quiet_optuna()

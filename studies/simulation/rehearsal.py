@@ -10,10 +10,10 @@ from optuna.distributions import BaseDistribution
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
-from storage.claims import DIVERGED, FAILURE_KEY, Claim, Claims, owner_name
+from storage import attributes
+from storage.claims import Claim, Claims, owner_name
 from storage.database import Database
 from storage.memory_rows import Memory
-from studies import attributes
 from studies.scheduler import Course, Taken
 from studies.simulation.virtual_clock import Run
 from studies.space import Parameter, SearchSpace
@@ -109,7 +109,7 @@ class Rehearsal:
         """A recording that ends early was stopped early, one that never began diverged."""
         if epoch > 1:
             return self._finish(claim, TrialState.COMPLETE)
-        self.study._storage.set_trial_user_attr(claim.trial_id, FAILURE_KEY, DIVERGED)
+        self.study._storage.set_trial_user_attr(claim.trial_id, attributes.FAILURE, attributes.DIVERGED)
         self.study._storage.set_trial_state_values(claim.trial_id, TrialState.FAIL)
         return False
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from optuna.trial import FrozenTrial, TrialState
 
+from storage import attributes
 from storage.claims import Choice, Start, Thaw
-from storage.ledger import FROZEN_KEY
 from studies.spec import StudySpec
 from studies.strategies.strategy import Strategy, Verdict, View, is_frozen
 
@@ -50,6 +50,6 @@ class Promotion(Strategy):
                 if running.last_step == rung:
                     return running
             # Not the last report: a trial that goes on from an older checkpoint has reports ahead of it.
-            elif is_frozen(trial) and trial.system_attrs[FROZEN_KEY] == rung:
+            elif is_frozen(trial) and trial.system_attrs[attributes.FROZEN] == rung:
                 return trial
         return None

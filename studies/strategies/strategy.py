@@ -15,11 +15,10 @@ from typing import Any, Final, Literal, get_args
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from storage.claims import ENDS_KEY, FIXED_PARAMETERS_KEY
+from storage import attributes
 from storage.claims import Choice as Choice
 from storage.claims import Start as Start
 from storage.claims import Thaw as Thaw
-from storage.ledger import CLAIM_KEY
 from storage.ledger import is_frozen as is_frozen
 from studies.space import SearchSpace
 from studies.spec import StudySpec
@@ -94,13 +93,18 @@ def is_running(trial: FrozenTrial) -> bool:
     """Return whether a trial trains, or will be continued without asking."""
     if trial.state == TrialState.WAITING:
         return not is_frozen(trial)
-    held = trial.system_attrs.get(CLAIM_KEY)
-    return trial.state == TrialState.RUNNING and held is not None and held["id"] is not None and not held.get(ENDS_KEY)
+    held = trial.system_attrs.get(attributes.CLAIM)
+    return (
+        trial.state == TrialState.RUNNING
+        and held is not None
+        and held["id"] is not None
+        and not held.get(attributes.ENDS)
+    )
 
 
 def is_foreign(trial: FrozenTrial) -> bool:
     """Return whether a trial is run by another program, which nobody here counts on."""
-    return trial.state == TrialState.RUNNING and trial.system_attrs.get(CLAIM_KEY) is None
+    return trial.state == TrialState.RUNNING and trial.system_attrs.get(attributes.CLAIM) is None
 
 
 def values_of(trial: FrozenTrial) -> list[float]:
@@ -111,5 +115,5 @@ def values_of(trial: FrozenTrial) -> list[float]:
 
 def fixed_parameters(trial: FrozenTrial) -> dict[str, Any]:
     """Return the parameters that a trial which was just started is to have."""
-    fixed: dict[str, Any] = trial.system_attrs.get(FIXED_PARAMETERS_KEY, {})
+    fixed: dict[str, Any] = trial.system_attrs.get(attributes.FIXED_PARAMETERS, {})
     return fixed

@@ -10,16 +10,15 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
+from storage import attributes
 from storage.artifacts import Artifacts
 from storage.claims import Claims
 from storage.database import Database, open_database
 from storage.errors import BadInput
 from storage.settings import Home
-from studies import attributes
-from studies.attributes import DEFAULT_LIMITS
 from studies.datasets.prepared import prepare
 from studies.declaration import Overrides, make_spec, read_declaration
-from studies.stored import create_or_load
+from studies.stored import DEFAULT_LIMITS, create_or_load
 from studies.study_data import describe
 from tests.faults.breaking import Faults
 from tests.integration.command_line import CommandLine

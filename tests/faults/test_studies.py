@@ -13,10 +13,10 @@ import psutil
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 
-from storage.claims import FAILURE_KEY, Claims, LeaseWatch
+from storage import attributes
+from storage.claims import Claims, LeaseWatch
 from storage.settings import Home
-from studies import attributes
-from studies.attributes import DEFAULT_LIMITS
+from studies.stored import DEFAULT_LIMITS
 from tests.faults.breaking import Fault, Faults, moved_away, paused, small_disk, wait_for_end
 from tests.faults.slow_studies import (
     MODELS,
@@ -206,7 +206,7 @@ def test_a_hung_trial_is_ended_a_worker_is_renewed_and_a_place_where_every_worke
 ) -> None:
     broken_place = Fault("tuning.worker.worker:owner_name", "kill", log="worker-1.log", times=100)
     one_trial_each = {**DEFAULT_LIMITS, "trials_per_worker": 1}
-    constants = {"studies.attributes:DEFAULT_LIMITS": one_trial_each, "tuning.launch.workforce:RESTART_S": 0.1}
+    constants = {"studies.stored:DEFAULT_LIMITS": one_trial_each, "tuning.launch.workforce:RESTART_S": 0.1}
     faults = Faults(tmp_path / "faults", broken_place, constants=constants)
     command = command_line(tmp_path, faults, more={"SLOW_HUNG": str(tmp_path / "hung")})
     arguments = tune(write_spec(tmp_path, epochs=3), trials=3, workers=2, model="Hangs", checkpoint_interval="60s")
@@ -226,7 +226,7 @@ def test_what_ran_out_of_memory_is_not_proposed_again(tmp_path: Path) -> None:
     found = trials(command)
     ran_out = [trial for trial in found if trial.state == TrialState.FAIL]
     assert ran_out, "the seed of the study proposes large batches"
-    assert {trial.user_attrs[FAILURE_KEY] for trial in ran_out} == {"out_of_memory"}
+    assert {trial.user_attrs[attributes.FAILURE] for trial in ran_out} == {"out_of_memory"}
     # Each class of size fails once: 256, and 128 if that was not tried before.
     sizes = [trial.params["batch_size"] for trial in ran_out]
     assert sizes in ([128], [256, 128])

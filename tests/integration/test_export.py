@@ -16,11 +16,11 @@ import optuna
 import pytest
 from PIL import Image
 
+from storage import attributes
 from storage.artifacts import ArtifactDamaged, Artifacts
 from storage.database import Database, open_database
 from storage.errors import BadInput, TuningError
 from storage.settings import CHECKOUT, Home
-from studies import attributes
 from studies.datasets.prepared import PreparedDataset, prepare
 from studies.spec import Sampler, StrategyChoice, StudySpec, derive_seed
 from studies.study_data import describe, split_of

@@ -20,13 +20,13 @@ import sqlalchemy
 from optuna.artifacts import FileSystemArtifactStore, upload_artifact
 from optuna.trial import TrialState
 
+from storage import attributes
 from storage.artifacts import Artifacts
 from storage.backup import MANIFEST, ROWS, Backup, back_up, read_backup, verify
 from storage.checkpoints import TrialCheckpoints
 from storage.claims import Claims, Thaw
 from storage.database import Database, open_database
 from storage.errors import BadInput, TuningError
-from storage.ledger import CLAIM_KEY
 from storage.restore import REASON, StudyExists, restore
 from storage.settings import Home
 from storage.study_rows import named_artifacts
@@ -237,8 +237,8 @@ def test_a_restored_study_has_the_same_trials_and_its_running_ones_wait(
     study_id = back.get_study_id_from_name("mnist")
     for trial in back.get_all_trials(study_id)[4:]:
         assert trial.state == TrialState.WAITING
-        assert trial.system_attrs[CLAIM_KEY]["id"] is None
-        assert trial.system_attrs[CLAIM_KEY]["count"] == 1
+        assert trial.system_attrs[attributes.CLAIM]["id"] is None
+        assert trial.system_attrs[attributes.CLAIM]["count"] == 1
         (given_up,) = trial.user_attrs["given_up"]
         assert (given_up["class"], given_up["reason"]) == ("interrupted", REASON)
         assert (given_up["worker"], given_up["moved"]) == ("me", trial.number == 5)

@@ -13,16 +13,13 @@ import pytest
 from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState
 
+from storage import attributes
 from storage import claims as claims_module
 from storage.claims import (
     BEAT_S,
-    FAILURE_KEY,
-    GIVEN_UP_KEY,
     LEASE_S,
     MAX_CONSECUTIVE_FAILURES,
     MAX_RETRIES,
-    REASON_KEY,
-    WORKER_KEY,
     Claims,
     GivenUp,
     LeaseWatch,
@@ -154,7 +151,7 @@ def test_stock_optuna_sees_a_claimed_trial_as_running(ledger: Kept) -> None:
     trial = ledger.get_trial(claim.trial_id)
     assert trial.state == TrialState.RUNNING
     assert trial.datetime_start is not None
-    assert trial.user_attrs[WORKER_KEY] == "me"
+    assert trial.user_attrs[attributes.WORKER] == "me"
 
 
 # --- Put back and taken up ---
@@ -214,7 +211,7 @@ def test_who_gave_a_trial_up_and_why_is_recorded(ledger: Kept) -> None:
     second = Claims(ledger, first._study_id, "second")
     first.put_back(claimed(first), "interrupted")
     second.put_back(claimed(second), "its worker was ended")
-    assert trials(ledger)[0].user_attrs[GIVEN_UP_KEY] == [
+    assert trials(ledger)[0].user_attrs[attributes.GIVEN_UP] == [
         {"worker": "first", "class": "interrupted", "reason": "interrupted", "moved": False},
         {"worker": "second", "class": "interrupted", "reason": "its worker was ended", "moved": False},
     ]
@@ -231,8 +228,8 @@ def test_a_trial_is_tried_again_as_often_as_the_class_of_the_reason_allows(ledge
     trial = trials(ledger)[0]
     assert trial.state == TrialState.FAIL
     assert trial.datetime_complete is not None
-    assert trial.user_attrs[FAILURE_KEY] == why
-    assert trial.user_attrs[REASON_KEY].startswith("it happened again (given up for good after ")
+    assert trial.user_attrs[attributes.FAILURE] == why
+    assert trial.user_attrs[attributes.REASON].startswith("it happened again (given up for good after ")
     assert claimed(claims).number == 1
 
 
@@ -276,7 +273,7 @@ def test_a_trial_is_put_back_once(ledger: Kept) -> None:
     again = claimed(claims)
     assert not claims.put_back(claim, "interrupted")
     assert [held.id for held, _ in claims.running()] == [again.id]
-    assert len(trials(ledger)[0].user_attrs[GIVEN_UP_KEY]) == 1
+    assert len(trials(ledger)[0].user_attrs[attributes.GIVEN_UP]) == 1
 
 
 def test_a_finished_trial_is_not_put_back(ledger: Kept) -> None:
@@ -396,7 +393,7 @@ def test_a_trial_put_back_whose_answer_was_lost_counts_as_put_back(
     assert lost
     (trial,) = trials(database)
     assert trial.state == (TrialState.WAITING if retries_left else TrialState.FAIL)
-    assert len(trial.user_attrs[GIVEN_UP_KEY]) == 1
+    assert len(trial.user_attrs[attributes.GIVEN_UP]) == 1
 
 
 # --- Failures ---
@@ -405,8 +402,8 @@ def test_a_trial_put_back_whose_answer_was_lost_counts_as_put_back(
 def fail(ledger: Kept, claims: Claims, times: int, reason: str = "ValueError: wrong") -> None:
     for _ in range(times):
         claim = claimed(claims)
-        ledger.set_trial_user_attr(claim.trial_id, FAILURE_KEY, "error")
-        ledger.set_trial_user_attr(claim.trial_id, REASON_KEY, reason)
+        ledger.set_trial_user_attr(claim.trial_id, attributes.FAILURE, "error")
+        ledger.set_trial_user_attr(claim.trial_id, attributes.REASON, reason)
         finish(ledger, claim, TrialState.FAIL)
 
 
@@ -475,7 +472,7 @@ def test_a_lease_whose_beat_stands_still_runs_out_once(ledger: Kept) -> None:
     assert looking(watch, clock, 0.1) == [0]
     assert looking(watch, clock, LEASE_S) == []
     assert trials(ledger)[0].state == TrialState.WAITING
-    assert "silent for 45 s" in trials(ledger)[0].user_attrs[GIVEN_UP_KEY][0]["reason"]
+    assert "silent for 45 s" in trials(ledger)[0].user_attrs[attributes.GIVEN_UP][0]["reason"]
 
 
 def test_a_watcher_that_just_began_gives_a_full_lease(ledger: Kept) -> None:

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState
 
-from storage.claims import GIVEN_UP_KEY, MAX_RETRIES, WORKER_KEY, Choice, Claim, Claims, GivenUp, Start, Thaw
-from storage.ledger import CLAIM_KEY, FROZEN_KEY, WORKED_KEY
+from storage import attributes
+from storage.claims import MAX_RETRIES, Choice, Claim, Claims, GivenUp, Start, Thaw
 from studies.forecast import moment, spans
 from studies.strategies.strategy import fixed_parameters, is_frozen, is_running
 from tests.databases import Kept, claimed, finish, fresh_database, fresh_ledger, new_study, second_connection, trials
@@ -128,7 +128,7 @@ def test_who_ends_a_frozen_trial_did_not_train_it(ledger: Kept) -> None:
     other = Claims(ledger, trained._study_id, "ends it")
     ending = claimed(other, Thaw(0, ends=True))
     thawed = claimed(other, Thaw(1))
-    assert [trial.user_attrs[WORKER_KEY] for trial in trials(ledger)] == ["trained it", "ends it"]
+    assert [trial.user_attrs[attributes.WORKER] for trial in trials(ledger)] == ["trained it", "ends it"]
     assert [is_running(trial) for trial in trials(ledger)] == [False, True]
     assert [claim.number for claim, _ in other.running()] == [ending.number, thawed.number], "both have a lease"
 
@@ -147,9 +147,9 @@ def test_a_trial_that_was_to_be_ended_by_a_worker_that_died_is_frozen_again(ledg
 def test_the_mark_of_a_frozen_trial_says_after_which_epoch_and_goes_when_it_is_thawed(ledger: Kept) -> None:
     claims = new_study(ledger)
     freeze(claims, claimed(claims), epochs=3)
-    assert trials(ledger)[0].system_attrs[FROZEN_KEY] == 3
+    assert trials(ledger)[0].system_attrs[attributes.FROZEN] == 3
     again = claimed(claims, Thaw(0))
-    assert trials(ledger)[0].system_attrs[FROZEN_KEY] is None
+    assert trials(ledger)[0].system_attrs[attributes.FROZEN] is None
     # Interrupted now, it waits like any other.
     claims.put_back(again, "interrupted")
     assert not is_frozen(trials(ledger)[0])
@@ -162,7 +162,7 @@ def test_a_frozen_trial_is_nobodys(ledger: Kept) -> None:
     frozen(claims)
     assert claims.running() == []
     assert claims.put_back_of("me", "its worker died") == []
-    assert trials(ledger)[0].system_attrs[CLAIM_KEY]["id"] is None
+    assert trials(ledger)[0].system_attrs[attributes.CLAIM]["id"] is None
 
 
 def test_to_freeze_is_not_to_give_up(ledger: Kept) -> None:
@@ -170,7 +170,7 @@ def test_to_freeze_is_not_to_give_up(ledger: Kept) -> None:
     freeze(claims, claimed(claims))
     for epochs in range(2, 20):
         freeze(claims, claimed(claims, Thaw(0)), epochs)
-    assert GIVEN_UP_KEY not in trials(ledger)[0].user_attrs
+    assert attributes.GIVEN_UP not in trials(ledger)[0].user_attrs
 
 
 def test_a_trial_that_is_taken_up_again_or_ended_began_when_it_first_began(ledger: Kept) -> None:
@@ -209,7 +209,7 @@ def test_it_is_known_when_a_trial_was_worked_on(ledger: Kept) -> None:
     pass_s(50)
     ending = claimed(claims, Thaw(0, ends=True))
     worked = [[1000, 1030], [1130, 1137], [1137 + 8 * 3600, 1142 + 8 * 3600]]
-    assert trials(ledger)[0].system_attrs[WORKED_KEY] == worked
+    assert trials(ledger)[0].system_attrs[attributes.WORKED] == worked
     finish(ledger, ending, TrialState.PRUNED)
     (trial,) = trials(ledger)
     assert trial.datetime_complete is not None
@@ -336,9 +336,9 @@ class Told:
 
 
 def shown(trial: Any) -> Any:
-    held = dict(trial.system_attrs.get(CLAIM_KEY) or {})
+    held = dict(trial.system_attrs.get(attributes.CLAIM) or {})
     held["id"] = held.get("id") is not None
-    system = {key: value for key, value in trial.system_attrs.items() if key != CLAIM_KEY}
+    system = {key: value for key, value in trial.system_attrs.items() if key != attributes.CLAIM}
     times = trial.datetime_start is not None, trial.datetime_complete is not None
     return trial.number, trial.state, trial.values, trial.user_attrs, system, held, times
 

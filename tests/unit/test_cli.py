@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from optuna.study import StudyDirection
 
+from storage import attributes
 from storage.claims import Claims
 from storage.database import Database, open_database
 from storage.settings import STORAGE_VARIABLE
-from studies import attributes
 from studies.declaration import Overrides, from_catalog, make_spec
 from tuning.cli import run
 

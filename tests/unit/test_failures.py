@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from storage.claims import OUT_OF_MEMORY
+from storage import attributes
 from tuning.worker.failures import ERROR, failure_of
 
 
@@ -15,9 +15,9 @@ class ResourceExhaustedError(Exception):
 @pytest.mark.parametrize(
     ("error", "failure"),
     [
-        (MemoryError(), OUT_OF_MEMORY),
-        (ResourceExhaustedError("OOM when allocating tensor with shape[64]"), OUT_OF_MEMORY),
-        (RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 7 bytes."), OUT_OF_MEMORY),
+        (MemoryError(), attributes.OUT_OF_MEMORY),
+        (ResourceExhaustedError("OOM when allocating tensor with shape[64]"), attributes.OUT_OF_MEMORY),
+        (RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 7 bytes."), attributes.OUT_OF_MEMORY),
         (ResourceExhaustedError("/runs/compiled/x.pb.tmp; No space left on device [Op:train]"), ERROR),
         (ValueError("no"), ERROR),
     ],

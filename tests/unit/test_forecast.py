@@ -8,8 +8,7 @@ from datetime import datetime
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 
-from storage.ledger import CLAIM_KEY, WORKED_KEY
-from studies import attributes
+from storage import attributes
 from studies.forecast import (
     RATE_TRIALS,
     Launched,
@@ -36,9 +35,9 @@ def trial(
     seconds: float | None = None,
 ) -> FrozenTrial:
     """A trial that was worked on at these times, counted in seconds from noon."""
-    system: dict[str, object] = {WORKED_KEY: [[NOON + begun, NOON + until] for begun, until in worked]}
+    system: dict[str, object] = {attributes.WORKED: [[NOON + begun, NOON + until] for begun, until in worked]}
     if held is not None:
-        system[CLAIM_KEY] = {"begun": NOON + held[0], "seen": NOON + held[1]}
+        system[attributes.CLAIM] = {"begun": NOON + held[0], "seen": NOON + held[1]}
     first = [*worked, *([held] if held else [])][0][0]
     return FrozenTrial(
         number=0,

@@ -15,10 +15,10 @@ import pytest
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
+from storage import attributes
 from storage.database import Database, open_database
 from storage.errors import BadInput
 from storage.settings import Home
-from studies import attributes
 from studies.forecast import Launched, moment
 from studies.leaderboard import as_table, best_parameters, best_trial, find_study, leaderboard, status
 from tests.databases import claimed, new_study

@@ -12,8 +12,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState, create_trial
 
-from storage import checkpoints, claims
-from storage.claims import DIVERGED, OUT_OF_MEMORY
+from storage import attributes, checkpoints, claims
 from storage.settings import Home
 from studies.datasets.inventory import InventoryEntry
 from studies.leaderboard import Row, status
@@ -52,8 +51,8 @@ def callbacks_grace_s() -> float:
         f"within {worker.ORPHAN_GRACE_S:g} seconds",
         f"After {workforce.MAX_DEATHS} deaths in a row",
         f"after {workforce.RESTART_S:g} second",
-        f"`{DIVERGED}`",
-        f"`{OUT_OF_MEMORY}`",
+        f"`{attributes.DIVERGED}`",
+        f"`{attributes.OUT_OF_MEMORY}`",
     ],
 )
 def test_the_bounds_of_reliability_are_the_codes_own(words: str) -> None:
@@ -83,7 +82,7 @@ def test_every_folder_of_a_home_is_described(tmp_path: Path) -> None:
 def study(tmp_path: Path) -> Iterator[optuna.Study]:
     with fresh_database(tmp_path / "studies.db") as database:
         study = optuna.create_study(storage=database, direction="maximize", study_name="mnist")
-        study.set_user_attr(claims.BUDGET_KEY, 2)
+        study.set_user_attr(attributes.BUDGET, 2)
         study.add_trial(create_trial(state=TrialState.COMPLETE, value=0.5))
         yield study
 

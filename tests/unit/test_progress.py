@@ -11,9 +11,7 @@ from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState, create_trial
 from rich.console import Console
 
-from storage.claims import BUDGET_KEY, ENDS_KEY, FAILURE_KEY, REASON_KEY, WORKER_KEY
-from storage.ledger import CLAIM_KEY, FROZEN_KEY
-from studies import attributes
+from storage import attributes
 from tuning.launch.progress import Progress, finished_line, parameters_in_words, value_in_words
 
 
@@ -37,7 +35,7 @@ def terminal(*, live: bool = False) -> Terminal:
 @pytest.fixture
 def study() -> optuna.Study:
     created = optuna.create_study(study_name="mnist", direction="maximize")
-    created.set_user_attr(BUDGET_KEY, 4)
+    created.set_user_attr(attributes.BUDGET, 4)
     return created
 
 
@@ -69,7 +67,7 @@ def test_a_finished_trial_is_one_line(study: optuna.Study) -> None:
 
 
 def test_a_failed_trial_says_why(study: optuna.Study) -> None:
-    add(study, None, TrialState.FAIL, **{FAILURE_KEY: "diverged", REASON_KEY: "the loss is not finite"})
+    add(study, None, TrialState.FAIL, **{attributes.FAILURE: "diverged", attributes.REASON: "the loss is not finite"})
     add(study, None, TrialState.FAIL)
     assert finished_line(study.trials[0], None) == "trial   0 fail     diverged: the loss is not finite"
     assert finished_line(study.trials[1], None).endswith("error: no reason was recorded")
@@ -81,7 +79,7 @@ def test_without_a_terminal_each_finished_trial_is_told_exactly_once(study: optu
     progress = Progress(study, 4, shown.console, live=False, clock=shown)
     progress.start()
     add(study, 0.7)
-    add(study, None, TrialState.FAIL, **{REASON_KEY: "[red]odd[/red]"})
+    add(study, None, TrialState.FAIL, **{attributes.REASON: "[red]odd[/red]"})
     study.ask()
     for _ in range(3):
         progress.update()
@@ -109,14 +107,14 @@ def freeze(study: optuna.Study, value: float, epochs: int) -> optuna.Trial:
 
 def mark(study: optuna.Study, trial: optuna.Trial, epochs: int | None) -> None:
     """Let a trial be frozen after so many epochs, or run again."""
-    study._storage.set_trial_system_attr(trial._trial_id, FROZEN_KEY, epochs)
-    study._storage.set_trial_system_attr(trial._trial_id, CLAIM_KEY, {"id": "mine" if epochs is None else None})
+    study._storage.set_trial_system_attr(trial._trial_id, attributes.FROZEN, epochs)
+    study._storage.set_trial_system_attr(trial._trial_id, attributes.CLAIM, {"id": "mine" if epochs is None else None})
     study._storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING if epochs is None else TrialState.WAITING)
 
 
 def end(study: optuna.Study, trial: optuna.Trial) -> None:
     """Record a frozen trial as over, in the two steps that it takes."""
-    study._storage.set_trial_system_attr(trial._trial_id, CLAIM_KEY, {"id": "mine", ENDS_KEY: True})
+    study._storage.set_trial_system_attr(trial._trial_id, attributes.CLAIM, {"id": "mine", attributes.ENDS: True})
     study._storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
     study._storage.set_trial_state_values(trial._trial_id, TrialState.PRUNED, [0.5])
 
@@ -249,7 +247,7 @@ def test_the_live_view_shows_where_the_study_stands(study: optuna.Study) -> None
         add(study, 0.7)
         running = study.ask()
         running.suggest_float("learning_rate", 0, 1)
-        running.set_user_attr(WORKER_KEY, "me")
+        running.set_user_attr(attributes.WORKER, "me")
         running.report(0.4321, 3)
         shown.now = 60.0
         progress.update()
@@ -299,7 +297,7 @@ def test_before_each_worker_trained_an_epoch_the_forecast_is_what_was_expected(s
 
 def test_many_running_trials_do_not_flood_the_screen(study: optuna.Study) -> None:
     for _ in range(20):
-        study.ask().set_user_attr(WORKER_KEY, "me")
+        study.ask().set_user_attr(attributes.WORKER, "me")
     shown = terminal()
     shown.console.print(Progress(study, 4, shown.console, live=False, clock=shown)._render(study.trials, None))
     assert "and 4 more" in shown.text.getvalue()

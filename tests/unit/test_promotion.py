@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.trial import FrozenTrial, TrialState
 
+from storage import attributes
 from storage.claims import Start, Thaw
-from storage.ledger import CLAIM_KEY, FROZEN_KEY
 from studies.spec import Sampler, StrategyChoice, StudySpec
 from studies.strategies.promotion import Promotion, rungs
 from studies.strategies.strategy import View
@@ -44,12 +44,12 @@ class Ladder:
 
     def frozen(self, *curves: list[float]) -> Ladder:
         for curve in curves:
-            self.add(TrialState.WAITING, curve, system={FROZEN_KEY: len(curve)})
+            self.add(TrialState.WAITING, curve, system={attributes.FROZEN: len(curve)})
         return self
 
     def running(self, *curves: list[float]) -> Ladder:
         for curve in curves:
-            self.add(TrialState.RUNNING, curve, system={CLAIM_KEY: {"id": "me"}})
+            self.add(TrialState.RUNNING, curve, system={attributes.CLAIM: {"id": "me"}})
         return self
 
     def complete(self, curve: list[float]) -> Ladder:
@@ -133,7 +133,9 @@ def test_what_was_promoted_still_counts_at_the_rung_that_it_left() -> None:
 
 def test_reports_ahead_of_the_checkpoint_that_a_trial_goes_on_from_keep_it_from_no_promotion() -> None:
     ladder = Ladder().frozen([0.1], [0.2])
-    ladder.add(TrialState.WAITING, [0.9, 0.95], system={FROZEN_KEY: 1})  # its worker died after the second report
+    ladder.add(
+        TrialState.WAITING, [0.9, 0.95], system={attributes.FROZEN: 1}
+    )  # its worker died after the second report
     assert promotion().ask(ladder.view()) == Thaw(2)
 
 

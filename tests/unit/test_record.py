@@ -8,9 +8,8 @@ import numpy as np
 import optuna
 import pytest
 
-from storage.claims import DIVERGED, FAILURE_KEY, OUT_OF_MEMORY
+from storage import attributes
 from storage.errors import BadInput
-from studies import attributes
 from studies.simulation.curve_tables import RECORDED, CurveTable
 from studies.spec import Sampler, StrategyChoice, StudySpec
 from tests.benchmarks.search.tables import recorded_table
@@ -50,13 +49,18 @@ def test_a_study_without_pruning_becomes_a_table_with_its_seconds(tmp_path: Path
 
 def test_what_diverged_has_a_curve_and_what_failed_of_something_else_has_none(tmp_path: Path) -> None:
     study = study_of([[0.1, 0.2, 0.3]])
-    for failure, curve in ((DIVERGED, [0.1, 0.15]), (DIVERGED, []), ("lost", [0.2, 0.3]), (OUT_OF_MEMORY, [])):
+    for failure, curve in (
+        (attributes.DIVERGED, [0.1, 0.15]),
+        (attributes.DIVERGED, []),
+        ("lost", [0.2, 0.3]),
+        (attributes.OUT_OF_MEMORY, []),
+    ):
         trial = study.ask()
         trial.suggest_float("learning_rate", 1e-4, 1e-1, log=True)
         trial.suggest_categorical("optimizer", ["sgd", "adam"])
         for epoch, value in enumerate(curve, start=1):
             trial.report(value, epoch)
-        trial.set_user_attr(FAILURE_KEY, failure)
+        trial.set_user_attr(attributes.FAILURE, failure)
         study.tell(trial, state=optuna.trial.TrialState.FAIL)
     table = record(study, tmp_path / "a.npz")
     assert table.seconds is None  # of what diverged it was not kept

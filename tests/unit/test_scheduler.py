@@ -16,10 +16,10 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from storage.claims import FIXED_PARAMETERS_KEY, Claim, Claims, Start, Thaw
+from storage import attributes
+from storage.claims import Claim, Claims, Start, Thaw
 from storage.database import Database, Result
 from storage.memory_rows import Memory
-from studies import attributes
 from studies.scheduler import (
     Course,
     Taken,
@@ -702,7 +702,7 @@ def test_first_parameters_that_do_not_fit_into_memory_are_drawn_again_as_others(
     claims.forget_parameters(found.claim)
     drawn = [course.trial(found.claim, attempt)._suggest("learning_rate", SPACE["learning_rate"]) for attempt in (1,)]
     assert drawn != [0.01]
-    assert storage.get_trial(found.claim.trial_id).system_attrs[FIXED_PARAMETERS_KEY] == {}
+    assert storage.get_trial(found.claim.trial_id).system_attrs[attributes.FIXED_PARAMETERS] == {}
 
 
 def test_without_a_recorded_space_nothing_is_known_to_be_first() -> None:

@@ -8,12 +8,11 @@ from typing import Any
 
 import pytest
 
+from storage import attributes
 from storage.database import Database
 from storage.errors import SpecMismatch
-from studies import attributes
-from studies.attributes import StudyData
 from studies.spec import Sampler, StrategyChoice, StudySpec
-from studies.stored import create_or_load
+from studies.stored import StudyData, create_or_load
 from tests.databases import fresh_database, second_connection
 
 DATA = StudyData(checksum="c", split="s", train=2, validation=1, mean=[0.5], std=[0.25])

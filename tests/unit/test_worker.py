@@ -18,9 +18,8 @@ from storage.claims import Claims
 from storage.database import Database
 from storage.errors import BadInput
 from storage.settings import Home
-from studies import attributes
 from studies.spec import Sampler, StrategyChoice, StudySpec
-from studies.stored import create_or_load
+from studies.stored import StudyData, create_or_load
 from tests.databases import claimed, fresh_database, trials, url_of
 from tests.faults.breaking import moved_away
 from tuning.machine.devices import CPU
@@ -35,7 +34,7 @@ SPEC = StudySpec(
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
     with fresh_database(tmp_path / "studies.db") as opened:
-        data = attributes.StudyData(checksum="c", split="s", train=2, validation=1, mean=[0.5], std=[0.25])
+        data = StudyData(checksum="c", split="s", train=2, validation=1, mean=[0.5], std=[0.25])
         study, _ = create_or_load(opened, "mnist", SPEC, lambda: data)
         Claims(opened, study._study_id, "launcher").set_budget(9)
         yield opened

@@ -26,16 +26,15 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
+from storage import attributes
 from storage.artifacts import ArtifactDamaged, Artifacts
-from storage.claims import BUDGET_KEY
 from storage.errors import BadInput, SpecMismatch, TuningError, unknown_name
 from storage.files import sha256_of
 from storage.settings import CHECKOUT, Home
-from studies import attributes
-from studies.attributes import StudyData
 from studies.datasets.prepared import PreparedDataset, open_prepared
 from studies.leaderboard import best_trial
 from studies.spec import StudySpec, derive_seed
+from studies.stored import StudyData
 from studies.study_data import recorded_split
 from tuning.bundles.bundle import CARD, CONFUSION_MATRIX, FORMATS, LEARNING_CURVE, METRICS, MODEL, replacing_bundle
 from tuning.bundles.images import preparation_of
@@ -134,7 +133,7 @@ def _chosen(study: optuna.Study, number: int | None) -> FrozenTrial:
 def _nothing_to_export(study: optuna.Study, trials: list[FrozenTrial]) -> TuningError:
     count = Counter(trial.state.name for trial in trials)
     states = ", ".join(f"{number} {state}" for state, number in count.items()) or "no trials at all"
-    budget = int(study.user_attrs.get(BUDGET_KEY, 0))
+    budget = int(study.user_attrs.get(attributes.BUDGET, 0))
     over = sum(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in trials)
     more = f"raise TRIALS and tune on, for example to TRIALS={budget + 10}"
     then = "give its command again" if over < budget else more

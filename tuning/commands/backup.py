@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from storage import attributes
 from storage.backup import ARTIFACTS, CHECKPOINTS, Backup, back_up, read_backup
 from storage.database import Database
 from storage.restore import restore
 from storage.settings import Home
-from studies import attributes
 from studies.leaderboard import find_study
 
 SHOWN_LEFT_OUT = 5

@@ -9,13 +9,13 @@ from collections.abc import Callable
 
 from optuna.trial import TrialState
 
+from storage import attributes
 from storage.artifacts import Artifacts
 from storage.claims import BEAT_S, Claims
 from storage.database import Database
 from storage.errors import TuningError
 from storage.settings import Home
 from storage.study_rows import named_artifacts
-from studies import attributes
 from studies.leaderboard import find_study
 
 

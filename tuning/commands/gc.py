@@ -9,10 +9,10 @@ from contextlib import ExitStack, contextmanager
 
 from sqlalchemy.engine import make_url
 
+from storage import attributes
 from storage.database import Database, open_database, sqlite_file
 from storage.leftovers import Leftover, Leftovers, find_leftovers, free
 from storage.settings import Home
-from studies import attributes
 
 
 def collect_garbage(home: Home, urls: Sequence[str], study: str | None, *, yes: bool) -> None:

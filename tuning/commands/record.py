@@ -8,9 +8,8 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from storage.claims import DIVERGED, FAILURE_KEY
+from storage import attributes
 from storage.errors import BadInput
-from studies import attributes
 from studies.simulation.curve_tables import CurveTable, table_of
 from studies.spec import StudySpec
 from studies.strategies.strategy import values_of
@@ -62,5 +61,9 @@ def _whole(study: optuna.Study) -> list[FrozenTrial]:
         raise BadInput(f"study {study.study_name!r} has no learning curve yet. Run it to its end first.")
     # What diverged in its first epoch has a curve, too: one without a value. What failed of something else would have
     # another the next time.
-    told = [t for t in trials if t.state == TrialState.COMPLETE or t.user_attrs.get(FAILURE_KEY) == DIVERGED]
+    told = [
+        t
+        for t in trials
+        if t.state == TrialState.COMPLETE or t.user_attrs.get(attributes.FAILURE) == attributes.DIVERGED
+    ]
     return [trial for trial in told if trial.params]

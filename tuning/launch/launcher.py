@@ -17,12 +17,11 @@ import optuna
 from rich.console import Console
 from sqlalchemy.engine import make_url
 
-from storage.claims import BUDGET_KEY, Claims, LeaseWatch, Standing
+from storage import attributes
+from storage.claims import Claims, LeaseWatch, Standing
 from storage.database import Database, open_database, shown_url, sqlite_file
 from storage.errors import BadInput, StorageUnavailable
 from storage.settings import STORAGE_VARIABLE, Home
-from studies import attributes
-from studies.attributes import DEFAULT_LIMITS, Limits
 from studies.datasets.prepared import PreparedDataset, prepare
 from studies.datasets.registry import dataset_info
 from studies.declaration import Declaration, Overrides, PlanName, from_catalog, make_spec, read_declaration
@@ -31,7 +30,7 @@ from studies.leaderboard import best_parameters, best_trial, find_study
 from studies.scheduler import first_in_words, spent_epochs
 from studies.space import SearchSpace
 from studies.spec import BUDGET_SHARE, Plan, StudySpec
-from studies.stored import create_or_load, stored_spec
+from studies.stored import DEFAULT_LIMITS, Limits, create_or_load, stored_spec
 from studies.strategies.chosen import make_strategy
 from studies.strategies.promotion import rungs
 from studies.strategies.samplers import require_sampler
@@ -131,7 +130,7 @@ def tune(options: TuneOptions, home: Home, console: Console) -> int:
     uid = study.user_attrs.get(attributes.UID)
     claims = Claims(database, study._study_id, owner="launcher", known_by={attributes.UID: uid})
     # Without a number, a study that exists keeps its own total, which may have been extended.
-    before = study.user_attrs.get(BUDGET_KEY)
+    before = study.user_attrs.get(attributes.BUDGET)
     trials = options.trials or before or plan.trials
     finished = claims.standing().finished
     if trials < finished:

@@ -16,9 +16,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from storage.claims import BUDGET_KEY, FAILURE_KEY, REASON_KEY, WORKER_KEY
-from storage.ledger import FROZEN_KEY
-from studies import attributes
+from storage import attributes
 from studies.forecast import seconds_of, seconds_per_epoch
 from studies.leaderboard import best_trial
 from studies.strategies.strategy import is_frozen, is_running
@@ -43,8 +41,8 @@ def finished_line(trial: FrozenTrial, best: FrozenTrial | None) -> str:
     took = seconds_of(trial) or 0.0
     head = f"trial {trial.number:>3} {trial.state.name.lower():<8}"
     if trial.state == TrialState.FAIL:
-        failure = trial.user_attrs.get(FAILURE_KEY, "error")
-        return f"{head} {failure}: {trial.user_attrs.get(REASON_KEY, 'no reason was recorded')}"
+        failure = trial.user_attrs.get(attributes.FAILURE, "error")
+        return f"{head} {failure}: {trial.user_attrs.get(attributes.REASON, 'no reason was recorded')}"
     value = f"{trial.value:.4f}" if trial.value is not None else "-"
     mark = " (best so far)" if best is not None and best.number == trial.number else ""
     effort = f"{epochs} epoch{'' if epochs == 1 else 's'}  {duration(took)}"
@@ -127,7 +125,7 @@ class Progress:
             self._view.update(self._render(trials, best))
 
     def _tell_finished(self, trial: FrozenTrial, best: FrozenTrial | None) -> None:
-        if trial.state == TrialState.PRUNED and trial.system_attrs.get(FROZEN_KEY) is not None:
+        if trial.state == TrialState.PRUNED and trial.system_attrs.get(attributes.FROZEN) is not None:
             # They end all at once: one line says so when the last one has.
             self._tell_frozen(trial)
             self._ended += 1
@@ -169,7 +167,7 @@ class Progress:
                 self._view.stop()
 
     def _render(self, trials: list[FrozenTrial], best: FrozenTrial | None) -> RenderableType:
-        budget = int(self.study.user_attrs.get(BUDGET_KEY, 0))
+        budget = int(self.study.user_attrs.get(attributes.BUDGET, 0))
         done = sum(_counts(trial) for trial in trials)
         parts: list[RenderableType] = [self._headline(trials, done, budget), self._running(trials)]
         if best is not None:
@@ -217,7 +215,9 @@ class Progress:
             table.add_column(title, no_wrap=True, min_width=len(title))
         # What does not fit into the terminal is cut here, not there.
         table.add_column("parameters", overflow="ellipsis", no_wrap=True, ratio=1)
-        running = [trial for trial in trials if trial.state == TrialState.RUNNING and WORKER_KEY in trial.user_attrs]
+        running = [
+            trial for trial in trials if trial.state == TrialState.RUNNING and attributes.WORKER in trial.user_attrs
+        ]
         for trial in running[:SHOWN_RUNNING]:
             step = trial.last_step or 0
             value = f"{trial.intermediate_values[step]:.4f}" if step else "-"
@@ -229,7 +229,9 @@ class Progress:
 
 def _is_cold(trial: FrozenTrial) -> bool:
     """Return whether a trial is frozen, or being ended as such."""
-    return is_frozen(trial) or (trial.state == TrialState.RUNNING and trial.system_attrs.get(FROZEN_KEY) is not None)
+    return is_frozen(trial) or (
+        trial.state == TrialState.RUNNING and trial.system_attrs.get(attributes.FROZEN) is not None
+    )
 
 
 def _counts(trial: FrozenTrial) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from storage.claims import OUT_OF_MEMORY
+from storage.attributes import OUT_OF_MEMORY
 
 # Anything that is raised and not one of the classes that parameters bring about.
 ERROR = "error"

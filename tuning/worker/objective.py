@@ -22,15 +22,15 @@ from models.compiled import CompiledModels, TrainingModel, seed_generators
 from models.feeding import LabelledImages
 from models.training import FitResult, NonFiniteLoss
 from models.training_state import TrainingState
+from storage import attributes
 from storage.artifacts import Artifacts
 from storage.checkpoints import TrialCheckpoints, remove_checkpoints_of
-from storage.claims import DIVERGED, FAILURE_KEY, OUT_OF_MEMORY, REASON_KEY, Claim, Claims
+from storage.claims import Claim, Claims
 from storage.database import Result
 from storage.errors import ClaimLost, StorageUnavailable
-from studies import attributes
-from studies.attributes import Limits
 from studies.scheduler import Course, Taken, UnusableStrategy
 from studies.spec import StudySpec, derive_seed
+from studies.stored import Limits
 from tuning.pictures import draw_learning_curve
 from tuning.worker.callbacks import CheckpointKeeper, Frozen, Interrupted, ReportToTrial, state_of
 from tuning.worker.failures import ERROR, failure_of
@@ -221,13 +221,15 @@ class Objective:
         except (Frozen, Interrupted, ClaimLost, StorageUnavailable, UnusableStrategy):
             raise
         except Exception as error:
-            failure, reason = (DIVERGED, str(error)) if isinstance(error, NonFiniteLoss) else failure_of(error)
+            failure, reason = (
+                (attributes.DIVERGED, str(error)) if isinstance(error, NonFiniteLoss) else failure_of(error)
+            )
             logger.exception("trial %d: %s", claim.number, failure)
-            if failure == ERROR or (failure == OUT_OF_MEMORY and self._crowded.is_set()):
+            if failure == ERROR or (failure == attributes.OUT_OF_MEMORY and self._crowded.is_set()):
                 raise TrialError(reason) from error
             # What the parameters themselves bring about would come again: no second attempt.
-            trial.set_user_attr(FAILURE_KEY, failure)
-            trial.set_user_attr(REASON_KEY, reason)
+            trial.set_user_attr(attributes.FAILURE, failure)
+            trial.set_user_attr(attributes.REASON, reason)
             return Ending(Result(TrialState.FAIL, None), failure)
 
     def _train(self, trial: optuna.trial.Trial, claim: Claim, checkpoints: TrialCheckpoints) -> Ending:
@@ -379,7 +381,10 @@ def ran_out_with(
         model: the model built from it; its weights count.
     """
     for trial in trials:
-        if trial.user_attrs.get(FAILURE_KEY) != OUT_OF_MEMORY or trial.user_attrs.get(attributes.DEVICE) != device:
+        if (
+            trial.user_attrs.get(attributes.FAILURE) != attributes.OUT_OF_MEMORY
+            or trial.user_attrs.get(attributes.DEVICE) != device
+        ):
             continue
         batch_size, weights = trial.params.get("batch_size", 0), trial.user_attrs.get(attributes.WEIGHTS, math.inf)
         if values.get("batch_size", 0) >= batch_size and model.weight_count >= weights:

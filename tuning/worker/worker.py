@@ -26,16 +26,16 @@ from typing import IO, TYPE_CHECKING, Any
 
 import optuna
 
+from storage import attributes
 from storage.artifacts import Artifacts
-from storage.claims import OUT_OF_MEMORY, Claim, Claims, LeaseWatch, owner_name
+from storage.claims import Claim, Claims, LeaseWatch, owner_name
 from storage.database import PATIENCE_S, Database, open_database
 from storage.errors import BadInput, ClaimLost, StorageUnavailable, TuningError
 from storage.settings import STORAGE_VARIABLE, Home
-from studies import attributes
-from studies.attributes import DEFAULT_LIMITS, Limits
 from studies.leaderboard import find_study
 from studies.scheduler import Course, Taken, first_configurations
 from studies.spec import StudySpec
+from studies.stored import DEFAULT_LIMITS, Limits
 from studies.strategies.chosen import make_strategy
 from studies.strategies.samplers import require_room
 from tuning.heartbeat import Heartbeat
@@ -268,7 +268,7 @@ class _Worker:
                 if not taken.ends and not self._continue_with_its_threads(taken.claim):
                     return 0
                 trials_run += 1
-                if self._run_trial(objective, taken) == OUT_OF_MEMORY:
+                if self._run_trial(objective, taken) == attributes.OUT_OF_MEMORY:
                     return RENEWED
             elif self._endings.pending:
                 # To the others that trial still runs: what comes next may wait for its end.
@@ -352,10 +352,13 @@ class _Worker:
                 return None
             except TrialError as error:
                 self._claims.put_back(claim, error.reason, "error")
-                if isinstance(error.__cause__, Exception) and failure_of(error.__cause__)[0] == OUT_OF_MEMORY:
+                if (
+                    isinstance(error.__cause__, Exception)
+                    and failure_of(error.__cause__)[0] == attributes.OUT_OF_MEMORY
+                ):
                     # Perhaps for want of what its neighbours have: the launcher makes room.
                     self._launcher.tell("out_of_memory", number=claim.number)
-                    return OUT_OF_MEMORY
+                    return attributes.OUT_OF_MEMORY
                 return None
             except ClaimLost as error:
                 logger.warning("%s; dropped", error)
@@ -374,7 +377,7 @@ class _Worker:
         if ending.failure is not None:
             self._endings.settle()
             logger.info("trial %d failed: %s", claim.number, ending.failure)
-        if ending.failure == OUT_OF_MEMORY:
+        if ending.failure == attributes.OUT_OF_MEMORY:
             self._launcher.tell("out_of_memory", number=claim.number)
         return ending.failure
 

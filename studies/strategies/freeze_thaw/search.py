@@ -10,8 +10,8 @@ from functools import cached_property
 import numpy as np
 from optuna.trial import FrozenTrial, TrialState
 
+from storage import attributes
 from storage.claims import Choice, Start, Thaw
-from studies import attributes
 from studies.space import Points, SearchSpace
 from studies.spec import StudySpec, derive_seed
 from studies.strategies.freeze_thaw import policy as curve_search

@@ -24,9 +24,9 @@ from typing import Final
 import optuna
 import psutil
 
+from storage import attributes
 from storage.errors import BadInput, TuningError
 from storage.settings import Home
-from studies import attributes
 from tests.benchmarks.command import exit_status
 from tests.benchmarks.throughput import parsing
 from tests.benchmarks.throughput.configurations import SIGNATURES, draw_in_rounds

@@ -9,7 +9,7 @@ import optuna
 from rich.console import Console
 
 from storage.settings import Home
-from studies.attributes import DEFAULT_LIMITS, Limits
+from studies.stored import DEFAULT_LIMITS, Limits
 from tuning.launch.launcher import TuneOptions, tune
 
 ENDLESS: Limits = {**DEFAULT_LIMITS, "trials_per_worker": 10**9, "memory_growth_bytes": 2**62}
