@@ -36,7 +36,10 @@ def make_strategy(spec: StudySpec, users: type[Strategy] | None = None) -> Strat
     if users is None:
         raise unknown_name("strategy", spec.strategy.name, _OWN)
     try:
-        return users(spec)
+        made = users(spec)
+        if not hasattr(made, "spec"):  # a constructor of its own may not have passed it on
+            made.spec = spec
+        return made
     except Exception as error:
         raise BadInput(
             f"strategy {spec.strategy.name!r} cannot be made: {type(error).__name__}: {error}. Mend the file."

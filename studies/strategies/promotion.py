@@ -6,7 +6,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from storage import attributes
 from storage.claims import Choice, Start, Thaw
-from studies.spec import StudySpec
+from studies.spec import StrategyChoice, StudySpec
 from studies.strategies.strategy import Strategy, Verdict, View, is_frozen
 
 
@@ -18,6 +18,11 @@ def rungs(first: int, factor: int, epochs: int) -> list[int]:
         found.append(rung)
         rung *= factor
     return found
+
+
+def halving_in_words(given: StrategyChoice) -> str:
+    """Return what a plan says of a strategy that compares trials at rungs."""
+    return f"{given.name}, 1 in {given.reduction_factor} goes on, from epoch {given.min_epochs}"
 
 
 class Promotion(Strategy):
@@ -39,6 +44,9 @@ class Promotion(Strategy):
     def decide(self, view: View, trial: FrozenTrial) -> Verdict:
         at = trial.last_step
         return "freeze" if at in self._rungs and self._promotable(view, at, trial) is not trial else "go on"
+
+    def in_words(self) -> str:
+        return halving_in_words(self.spec.strategy)
 
     def _promotable(self, view: View, rung: int, running: FrozenTrial | None = None) -> FrozenTrial | None:
         """Return the best of the rung's first third (by the factor) that waits there, or is the one that runs."""

@@ -7,6 +7,7 @@ from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, Successive
 from optuna.trial import FrozenTrial
 
 from studies.spec import StudySpec
+from studies.strategies.promotion import halving_in_words, rungs
 from studies.strategies.strategy import Strategy, Verdict, View
 
 
@@ -26,10 +27,32 @@ class Stopping(Strategy):
         return "prune" if self._pruner.prune(view.study, trial) else "go on"
 
 
+class _Halving(Stopping):
+    """Of the trials that reach a rung, one in so many goes on."""
+
+    def expected_epochs(self) -> float:
+        given = self.spec.strategy
+        expected, share, before = 0.0, 1.0, 0
+        for rung in rungs(given.min_epochs, given.reduction_factor, self.spec.epochs):
+            expected += share * (rung - before)
+            before, share = rung, share / given.reduction_factor
+        return expected + share * (self.spec.epochs - before)
+
+    def in_words(self) -> str:
+        return halving_in_words(self.spec.strategy)
+
+
+class _Median(Stopping):
+    """Goes on while a trial is not below the median of the others."""
+
+    def in_words(self) -> str:
+        return f"{self.spec.strategy.name}, from epoch {self.spec.strategy.min_epochs}"
+
+
 def successive_halving(spec: StudySpec) -> Strategy:
     """Return asynchronous successive halving that stops (Li et al. 2020, section 3.1 of arXiv:1810.05934v5)."""
     given = spec.strategy
-    return Stopping(
+    return _Halving(
         spec, SuccessiveHalvingPruner(min_resource=given.min_epochs, reduction_factor=given.reduction_factor)
     )
 
@@ -37,7 +60,7 @@ def successive_halving(spec: StudySpec) -> Strategy:
 def hyperband(spec: StudySpec) -> Strategy:
     """Return Hyperband (Li et al. 2018, arXiv:1603.06560), its brackets run side by side."""
     given = spec.strategy
-    return Stopping(
+    return _Halving(
         spec,
         HyperbandPruner(
             min_resource=given.min_epochs, max_resource=spec.epochs, reduction_factor=given.reduction_factor
@@ -47,7 +70,7 @@ def hyperband(spec: StudySpec) -> Strategy:
 
 def median(spec: StudySpec) -> Strategy:
     """Return the median stopping rule (Golovin et al. 2017, section 3.2.2 of Google Vizier)."""
-    return Stopping(spec, MedianPruner(n_warmup_steps=spec.strategy.min_epochs))
+    return _Median(spec, MedianPruner(n_warmup_steps=spec.strategy.min_epochs))
 
 
 def never(spec: StudySpec) -> Strategy:

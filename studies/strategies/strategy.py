@@ -88,6 +88,14 @@ class Strategy:
         """
         return "go on"
 
+    def expected_epochs(self) -> float:
+        """Return how many epochs a trial trains on average, as long as nothing bounds those of all trials together."""
+        return float(self.spec.epochs)
+
+    def in_words(self) -> str:
+        """Return what the plan of a study says of its strategy: one line, with the settings that it heeds."""
+        return self.spec.strategy.name
+
 
 def is_running(trial: FrozenTrial) -> bool:
     """Return whether a trial trains, or will be continued without asking."""

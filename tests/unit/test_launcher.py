@@ -60,7 +60,7 @@ def test_the_workers_are_ended_although_nobody_reads_the_output_any_more() -> No
     workforce = Interrupting()
     workers: Any = workforce
     unused: Any = None
-    launcher = _Launcher(unused, unused, unused, workers, None, unused, Unread(), None, None)
+    launcher = _Launcher(unused, unused, unused, unused, workers, None, unused, Unread(), None, None)
     with pytest.raises(SystemExit):
         launcher.run()
     assert workforce.ended

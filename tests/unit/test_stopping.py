@@ -100,6 +100,43 @@ def test_every_strategy_of_the_project_can_be_made(name: str) -> None:
     assert made.freezes == (name in ("freeze_thaw", "promotion"))
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("freeze_thaw", "freeze_thaw"),
+        ("promotion", "promotion, 1 in 4 goes on, from epoch 2"),
+        ("successive_halving", "successive_halving, 1 in 4 goes on, from epoch 2"),
+        ("hyperband", "hyperband, 1 in 4 goes on, from epoch 2"),
+        ("median", "median, from epoch 2"),
+        ("none", "none"),
+    ],
+)
+def test_a_strategy_says_which_settings_it_heeds(name: str, words: str) -> None:
+    assert make_strategy(spec(name=name, min_epochs=2, reduction_factor=4)).in_words() == words
+
+
+@pytest.mark.parametrize("name", ["successive_halving", "hyperband"])
+def test_where_one_in_so_many_goes_on_a_trial_is_expected_to_train_few_epochs(name: str) -> None:
+    # All train 1 epoch, a third of them 2 more, and a ninth 6 more.
+    assert make_strategy(spec(name=name)).expected_epochs() == pytest.approx(1 + 2 / 3 + 6 / 9)
+    assert make_strategy(spec(name=name, min_epochs=9)).expected_epochs() == 9
+
+
+@pytest.mark.parametrize("name", ["freeze_thaw", "promotion", "median", "none"])
+def test_of_any_other_strategy_a_trial_is_expected_to_be_trained_to_its_end(name: str) -> None:
+    assert make_strategy(spec(name=name)).expected_epochs() == 9
+
+
+def test_a_users_strategy_that_keeps_no_spec_is_told_by_its_name_and_trains_to_the_end() -> None:
+    class Mine(Strategy):
+        def __init__(self, spec: object) -> None:
+            pass
+
+    made = make_strategy(spec(name="mine.py:Mine@0123456789abcdef"), Mine)
+    assert made.in_words() == "mine.py:Mine@0123456789abcdef"
+    assert made.expected_epochs() == 9
+
+
 def test_a_users_strategy_is_made_of_the_class_that_was_loaded() -> None:
     class Mine(Strategy):
         pass

@@ -32,8 +32,8 @@ from studies.space import SearchSpace
 from studies.spec import BUDGET_SHARE, Plan, StudySpec
 from studies.stored import DEFAULT_LIMITS, Limits, create_or_load, stored_spec
 from studies.strategies.chosen import make_strategy
-from studies.strategies.promotion import rungs
 from studies.strategies.samplers import require_sampler
+from studies.strategies.strategy import Strategy
 from studies.study_data import describe
 from tuning.commands.status import duration
 from tuning.hypermodels import parse_model
@@ -55,8 +55,6 @@ MOST_TRIALS = 1_000_000
 LONGEST_NAME = 200
 # A study of CIFAR-10 with 24 trials and 64 epochs, on 2026-11-20: so many epochs each time that a trial was thawed.
 EPOCHS_A_THAW = 3
-# The strategies that never freeze a trial: each is taken up once.
-NEVER_FREEZE = ("successive_halving", "hyperband", "median", "none")
 # How often leases are looked at.
 WATCH_S = 5.0
 
@@ -154,7 +152,7 @@ def tune(options: TuneOptions, home: Home, console: Console) -> int:
             markup=False,
             soft_wrap=True,
         )
-    _print_plan(console, study, spec, trials, budget_epochs, dataset, placements, packs, database)
+    _print_plan(console, study, spec, strategy, trials, budget_epochs, dataset, placements, packs, database)
     if claims.standing().done:
         console.print(f"nothing to do: {claims.standing().finished} of {trials} trials are finished")
         return 0
@@ -190,7 +188,9 @@ def tune(options: TuneOptions, home: Home, console: Console) -> int:
             environ=os.environ,
             report=report,
         )
-    launcher = _Launcher(study, spec, claims, workforce, packer, progress, console, options.timeout_s, options.storage)
+    launcher = _Launcher(
+        study, spec, strategy, claims, workforce, packer, progress, console, options.timeout_s, options.storage
+    )
     database.sleep = launcher.wait_for_database
     try:
         return launcher.run()
@@ -264,6 +264,7 @@ def _print_plan(
     console: Console,
     study: optuna.Study,
     spec: StudySpec,
+    strategy: Strategy,
     trials: int,
     budget_epochs: int | None,
     dataset: PreparedDataset,
@@ -274,17 +275,14 @@ def _print_plan(
     data = study.user_attrs[attributes.DATA]
     devices = {placement.device.name for placement in placements}
     threads = placements[0].threads
-    strategy, sampler = spec.strategy, spec.sampler
+    sampler = spec.sampler
     in_all = f", {budget_epochs} in all" if budget_epochs is not None else ""
-    halves = strategy.name in ("promotion", "successive_halving", "hyperband")
     rows = {
         "study": f"{study.study_name}, in {database.shown_url}",
         "data": f"{dataset.info.title}: {data['train']:,} training and {data['validation']:,} validation images",
         "model": f"{spec.model}, {spec.space} space",
         "plan": f"{spec.plan_name}: {trials} trials of at most {spec.epochs} epochs{in_all}, patience {spec.patience}",
-        "strategy": strategy.name
-        + (f", 1 in {strategy.reduction_factor} goes on" if halves else "")
-        + (f", from epoch {strategy.min_epochs}" if halves or strategy.name == "median" else ""),
+        "strategy": strategy.in_words(),
         "sampler": ("the strategy's own model" if sampler.name == "model" else sampler.name)
         + (f", {sampler.startup_trials} startup trials" if sampler.name == "tpe" else "")
         + (", the defaults first" if sampler.default_first else ""),
@@ -301,6 +299,7 @@ class _Launcher:
         self,
         study: optuna.Study,
         spec: StudySpec,
+        strategy: Strategy,
         claims: Claims,
         workforce: Workforce,
         packer: Packer | None,
@@ -312,6 +311,7 @@ class _Launcher:
     ) -> None:
         self._study = study
         self._spec = spec
+        self._strategy = strategy
         self._claims = claims
         self._workforce = workforce
         self._packer = packer
@@ -435,23 +435,12 @@ class _Launcher:
         trials = standing.budget - standing.finished
         budget = self._study.user_attrs.get(attributes.BUDGET_EPOCHS)
         if budget is None:
-            return trials, trials * self._expected_epochs()
+            return trials, trials * self._strategy.expected_epochs()
         spent = spent_epochs(self._study.get_trials(deepcopy=False))
         # Each trial yet to come trains one, whatever is left.
         epochs = max(budget - spent, standing.budget - standing.started)
         epochs = min(max(0, epochs), trials * self._spec.epochs)
-        return times_taken_up(standing, epochs, freezes=self._spec.strategy.name not in NEVER_FREEZE), epochs
-
-    def _expected_epochs(self) -> float:
-        """Return how many epochs a trial trains on average, by the strategy's own arithmetic."""
-        epochs, strategy = float(self._spec.epochs), self._spec.strategy
-        if strategy.name not in ("successive_halving", "hyperband"):
-            return epochs
-        expected, share, before = 0.0, 1.0, 0
-        for rung in rungs(strategy.min_epochs, strategy.reduction_factor, self._spec.epochs):
-            expected += share * (rung - before)
-            before, share = rung, share / strategy.reduction_factor
-        return expected + share * (epochs - before)
+        return times_taken_up(standing, epochs, freezes=self._strategy.freezes), epochs
 
     def _print(self, line: str) -> None:
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)
