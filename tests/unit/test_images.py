@@ -12,8 +12,8 @@ import pytest
 from PIL import Image, ImageDraw
 
 from storage.errors import BadInput
-from tuning.bundles import images
-from tuning.bundles.images import load_image, preparation_of
+from studies.datasets.registry import PREPARATIONS, Preparation, dataset_info
+from tuning.bundles.images import load_image
 
 MNIST = (28, 28, 1)
 CIFAR = (32, 32, 3)
@@ -97,15 +97,15 @@ def test_a_photo_is_cropped_to_its_middle_not_squeezed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 500), (3_000, 2)])
-@pytest.mark.parametrize("preparation", images.PREPARATIONS)
-def test_any_size_is_taken(tmp_path: Path, size: tuple[int, int], preparation: images.Preparation) -> None:
+@pytest.mark.parametrize("preparation", PREPARATIONS)
+def test_any_size_is_taken(tmp_path: Path, size: tuple[int, int], preparation: Preparation) -> None:
     assert load_image(saved(Image.new("L", size, 9), tmp_path / "a.png"), MNIST, preparation).shape == MNIST
 
 
 @pytest.mark.parametrize("preparation", ["digit", "silhouette"])
 @pytest.mark.parametrize("colours", [(0, 255), (255, 0), (60, 200), (200, 60)])
 def test_a_drawing_becomes_bright_on_black_whatever_it_was(
-    tmp_path: Path, colours: tuple[int, int], preparation: images.Preparation
+    tmp_path: Path, colours: tuple[int, int], preparation: Preparation
 ) -> None:
     ink, paper = colours
     file = saved(digit(280, ink=ink, paper=paper), tmp_path / "a.png")
@@ -184,6 +184,7 @@ def test_a_decompression_bomb_is_refused_unread(tmp_path: Path, side: int) -> No
 
 
 def test_data_sets_have_their_preparation() -> None:
-    assert [preparation_of(name) for name in ("mnist", "mnist_sample", "fashion_mnist", "cifar10", "cifar100")] == [
-        "digit", "digit", "silhouette", "photo", "photo",
+    names = ("mnist", "mnist_sample", "fashion_mnist", "cifar10", "cifar10_sample", "cifar100")
+    assert [dataset_info(name).preparation for name in names] == [
+        "digit", "digit", "silhouette", "photo", "photo", "photo",
     ]  # fmt: skip

@@ -15,7 +15,7 @@ from pathlib import Path
 from storage.errors import BadInput, TuningError
 from storage.files import sha256_of, sync_file, sync_folder
 from storage.scratch import scratch_folder
-from tuning.bundles.images import PREPARATIONS, Preparation
+from studies.datasets.registry import PREPARATIONS, Preparation
 
 MODEL = "model.keras"
 CARD = "card.json"

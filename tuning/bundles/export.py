@@ -2,7 +2,7 @@
 
 What is judged is the file that is handed over, not a model in memory: a fresh process loads the bundle's `model.keras`
 and must find the validation accuracy that the trial recorded. Only then is the test split read, once. Another process
-writes the further formats, so that a converter that dies takes nothing with it. Keras is imported in these two only.
+writes the further formats. Both are `tuning.bundles.judge`, and Keras is imported in these two only.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TypedDict
 
 import numpy as np
 import optuna
@@ -37,7 +37,7 @@ from studies.spec import StudySpec, derive_seed
 from studies.stored import StudyData
 from studies.study_data import recorded_split
 from tuning.bundles.bundle import CARD, CONFUSION_MATRIX, FORMATS, LEARNING_CURVE, METRICS, MODEL, replacing_bundle
-from tuning.bundles.images import preparation_of
+from tuning.bundles.tasks import Answer, ConvertTask, Failed, Figures, Judgement, JudgeTask, Task, TestFigures
 from tuning.pictures import draw_confusion_matrix, draw_learning_curve
 
 # How far the accuracy of the exported model may lie from the recorded one. Other kernels round otherwise, and an image
@@ -47,12 +47,18 @@ TOLERATED_FLOAT32 = 5e-4
 TOLERATED_MIXED = 5e-3
 
 # The SavedModel must give the Keras model's probabilities, up to rounding.
-CHECKED_IMAGES = 8
 TOLERATED_PROBABILITY = {"float32": 1e-4, "mixed": 2e-2}
 
 _VERSIONS_OF = ("keras", "keras-tuner", "optuna", "numpy", "tensorflow", "jax", "torch")
 
 Document = dict[str, Any]
+
+
+class Metrics(TypedDict):
+    """What `metrics.json` holds."""
+
+    validation: Figures
+    test: TestFigures
 
 
 def export(
@@ -89,7 +95,7 @@ def export(
     with replacing_bundle(target) as folder:
         shutil.copyfile(source, folder / MODEL)
         judgement = _judge(folder, home, trial, spec, recorded)
-        metrics = {"validation": judgement["validation"], "test": judgement["test"]}
+        metrics = Metrics(validation=judgement["validation"], test=judgement["test"])
         _write_json(folder / METRICS, metrics)
         draw_confusion_matrix(np.array(judgement["confusion"]), dataset.info.class_names, folder / CONFUSION_MATRIX)
         _put_learning_curve(folder / LEARNING_CURVE, artifacts, trial, study.study_name)
@@ -159,29 +165,28 @@ def tolerance(precision: str, images: int) -> float:
     return max(TOLERATED_IMAGES / images, TOLERATED_FLOAT32 if precision == "float32" else TOLERATED_MIXED)
 
 
-def _judge(folder: Path, home: Home, trial: FrozenTrial, spec: StudySpec, recorded: StudyData) -> Document:
+def _judge(folder: Path, home: Home, trial: FrozenTrial, spec: StudySpec, recorded: StudyData) -> Judgement:
     """The figures of the model in `folder`, which have been compared with the trial's."""
     assert trial.value is not None
     tolerated = tolerance(_precision(trial), recorded["validation"])
-    task = {
-        "do": "judge",
-        "model": str(folder / MODEL),
-        "home": str(home.root),
-        "spec": spec.model_dump(mode="json"),
-        "recorded": recorded,
-        "value": trial.value,
-        "tolerated": tolerated,
-    }
-    answer = next(_ask(task), {})
-    if "validation" not in answer:
+    task = JudgeTask(
+        do="judge",
+        model=str(folder / MODEL),
+        home=str(home.root),
+        spec=spec.model_dump(mode="json"),
+        recorded=recorded,
+        value=trial.value,
+        tolerated=tolerated,
+    )
+    answer = next(_ask(task), Failed(error="no answer"))
+    if "error" in answer:
         raise TuningError(
-            f"the model of trial {trial.number} cannot be checked: {answer.get('error', 'no answer')}."
-            " Take another trial with --trial."
+            f"the model of trial {trial.number} cannot be checked: {answer['error']}. Take another trial with --trial."
         )
-    if answer["test"] is None:
+    if "differs" in answer:
         raise TuningError(
             f"the exported model of trial {trial.number} has a validation accuracy of"
-            f" {answer['validation']['accuracy']:.4f}, recorded was {trial.value:.4f}, and {tolerated:.4f} is the most"
+            f" {answer['differs']:.4f}, recorded was {trial.value:.4f}, and {tolerated:.4f} is the most"
             " they may differ. It is not exported: take another trial with --trial."
         )
     return answer
@@ -193,7 +198,7 @@ def _convert(folder: Path, wanted: list[str], backend: str, precision: str, *, r
     rest = [name for name in wanted if name != "keras" and name not in skipped]
     if rest:
         kind = "float32" if precision == "float32" else "mixed"
-        task = {"do": "convert", "folder": str(folder), "formats": rest, "tolerated": TOLERATED_PROBABILITY[kind]}
+        task = ConvertTask(do="convert", folder=str(folder), formats=rest, tolerated=TOLERATED_PROBABILITY[kind])
         answers = {answer["format"]: answer["error"] for answer in _ask(task) if "format" in answer}
         skipped |= {name: reason for name in rest if (reason := answers.get(name, "its converter died")) is not None}
     for name, reason in skipped.items():
@@ -203,6 +208,28 @@ def _convert(folder: Path, wanted: list[str], backend: str, precision: str, *, r
             raise TuningError(f"the model cannot be written as {name}: {reason}. Leave out --format {name}.")
         _remove(folder / FORMATS[name])
     return skipped
+
+
+def _ask(task: Task) -> Iterator[Answer]:
+    """Do a task in a fresh process; yield its answers. What it prints is dropped, unless it dies."""
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(CHECKOUT), os.environ.get("PYTHONPATH")])),
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        # Workers may be training on the same device.
+        "TF_FORCE_GPU_ALLOW_GROWTH": "true",
+        "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+    }
+    # -P: a file in the user's folder that is called like a package is not that package.
+    command = [sys.executable, "-P", "-m", "tuning.bundles.judge"]
+    done = subprocess.run(
+        command, env=environment, input=json.dumps(task), capture_output=True, text=True, errors="replace", check=False
+    )
+    for line in done.stdout.splitlines():
+        yield json.loads(line)
+    if done.returncode != 0:
+        last = next((line for line in reversed(done.stderr.splitlines()) if line.strip()), "it said nothing")
+        yield Failed(error=f"the process ended with status {done.returncode}: {last.strip()}")
 
 
 def _obstacle(name: str, backend: str) -> str | None:
@@ -249,9 +276,9 @@ def _card(
     spec: StudySpec,
     recorded: StudyData,
     dataset: PreparedDataset,
-    judgement: Mapping[str, Any],
+    judgement: Judgement,
 ) -> Document:
-    figures = {part: {name: judgement[part][name] for name in ("accuracy", "loss")} for part in ("validation", "test")}
+    test = judgement["test"]
     return {
         "study": study.study_name,
         "trial": trial.number,
@@ -262,7 +289,7 @@ def _card(
             "shape": list(dataset.info.shape),
             "dtype": "float32",
             "range": [0, 255],
-            "preparation": preparation_of(spec.dataset),
+            "preparation": dataset.info.preparation,
         },
         "output": "one probability for each class, in the order of class_names",
         "parameters": trial.params,
@@ -270,7 +297,8 @@ def _card(
         "precision": _precision(trial),
         "epochs": trial.user_attrs.get(attributes.EPOCHS),
         "best_epoch": trial.user_attrs.get(attributes.BEST_EPOCH),
-        **figures,
+        "validation": judgement["validation"],
+        "test": Figures(accuracy=test["accuracy"], loss=test["loss"]),
         "data": recorded,
         "spec": spec.model_dump(mode="json"),
         "versions": _versions() | {"backend": judgement["backend"]},
@@ -288,128 +316,17 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _write_json(file: Path, document: Document) -> None:
+def _write_json(file: Path, document: Mapping[str, object]) -> None:
     file.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def _summarise(
-    console: Console, target: Path, metrics: Document, written: Mapping[str, str], skipped: Mapping[str, str]
+    console: Console, target: Path, metrics: Metrics, written: Mapping[str, str], skipped: Mapping[str, str]
 ) -> None:
-    for part in ("validation", "test"):
-        console.print(f"  {part + ' accuracy':20} {metrics[part]['accuracy']:.2%}   loss {metrics[part]['loss']:.4f}")
+    for part, figures in (("validation", metrics["validation"]), ("test", metrics["test"])):
+        console.print(f"  {part + ' accuracy':20} {figures['accuracy']:.2%}   loss {figures['loss']:.4f}")
     for name, file in written.items():
         console.print(f"  {name:20} {target / file}", soft_wrap=True)
     for name, reason in skipped.items():
         console.print(f"  {name:20} skipped, {reason}", soft_wrap=True)
     console.print(f"  {'figures':20} {target / METRICS}, {CONFUSION_MATRIX}, {LEARNING_CURVE}, {CARD}", soft_wrap=True)
-
-
-# --- The process with Keras -------------------------------------------------------------------------------------------
-
-
-def _ask(task: Document) -> Iterator[Document]:
-    """Do a task in a fresh process; yield its answers. What it prints is dropped, unless it dies."""
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(filter(None, [str(CHECKOUT), os.environ.get("PYTHONPATH")])),
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-        # Workers may be training on the same device.
-        "TF_FORCE_GPU_ALLOW_GROWTH": "true",
-        "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
-    }
-    # -P: a file in the user's folder that is called like a package is not that package.
-    command = [sys.executable, "-P", "-m", "tuning.bundles.export"]
-    done = subprocess.run(
-        command, env=environment, input=json.dumps(task), capture_output=True, text=True, errors="replace", check=False
-    )
-    for line in done.stdout.splitlines():
-        yield json.loads(line)
-    if done.returncode != 0:
-        last = next((line for line in reversed(done.stderr.splitlines()) if line.strip()), "it said nothing")
-        yield {"error": f"the process ended with status {done.returncode}: {last.strip()}"}
-
-
-def _answer_stdin() -> None:
-    task = json.load(sys.stdin)
-    # Libraries print to stdout: from now on that is stderr, and answers go where stdout was.
-    with os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
-        os.dup2(2, 1)
-        if task["do"] == "judge":
-            _say(answers, _judged(task))
-        else:
-            for answer in _converted(task):
-                _say(answers, answer)
-
-
-def _say(answers: TextIO, answer: Document) -> None:
-    answers.write(json.dumps(answer) + "\n")
-    answers.flush()
-
-
-def _words(error: Exception) -> str:
-    first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
-    return f"{type(error).__name__}: {first}".rstrip(": .")
-
-
-def _judged(task: Document) -> Document:
-    import keras
-
-    from models.evaluation import evaluate
-
-    spec = StudySpec.stored(task["spec"])
-    dataset = open_prepared(spec.dataset, Home(Path(task["home"])))
-    rows = recorded_split(dataset, spec, task["recorded"]).validation
-    names = dataset.info.class_names
-    try:
-        model = keras.saving.load_model(task["model"], compile=False)
-        validation = evaluate(model, dataset.train_images[rows], dataset.train_labels[rows], classes=len(names))
-    except Exception as error:  # whatever it is, this model is not to be handed over
-        return {"error": _words(error)}
-    figures: Document = {"accuracy": validation.accuracy, "loss": validation.loss}
-    answer: Document = {"validation": figures, "test": None, "backend": keras.backend.backend()}
-    if abs(validation.accuracy - task["value"]) > task["tolerated"]:
-        return answer
-    images, labels = dataset.test()
-    test = evaluate(model, images, labels, classes=len(names))
-    answer["test"] = {
-        "accuracy": test.accuracy,
-        "loss": test.loss,
-        "per_class": [
-            {"label": names[of.label_index], "precision": of.precision, "recall": of.recall, "support": of.support}
-            for of in test.per_class
-        ],
-    }
-    answer["confusion"] = test.confusion.tolist()
-    return answer
-
-
-def _converted(task: Document) -> Iterator[Document]:
-    import keras
-
-    folder = Path(task["folder"])
-    model = keras.saving.load_model(folder / MODEL, compile=False)
-    for name in task["formats"]:
-        file = folder / FORMATS[name]
-        try:
-            model.export(str(file), format=name, verbose=False)
-            if name == "tf_saved_model" and keras.backend.backend() == "tensorflow":
-                _compare(model, file, task["tolerated"])
-        except Exception as error:  # each converter has its own
-            yield {"format": name, "error": _words(error)}
-        else:
-            yield {"format": name, "error": None}
-
-
-def _compare(model: Any, saved: Path, tolerated: float) -> None:
-    import keras
-
-    shape = (CHECKED_IMAGES, *model.input_shape[1:])
-    images = np.random.default_rng(0).integers(0, 256, shape).astype(np.float32)
-    again = keras.layers.TFSMLayer(str(saved), call_endpoint="serve")(images)
-    difference = float(np.abs(np.asarray(again) - model.predict_on_batch(images)).max())
-    if not difference <= tolerated:
-        raise ValueError(f"it differs from the Keras model by {difference:.2g} in a probability")
-
-
-if __name__ == "__main__":
-    _answer_stdin()

@@ -15,16 +15,13 @@ from __future__ import annotations
 import math
 import warnings
 from pathlib import Path
-from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from storage.errors import BadInput
-
-Preparation = Literal["photo", "digit", "silhouette"]
-PREPARATIONS: tuple[Preparation, ...] = get_args(Preparation)
+from studies.datasets.registry import Preparation
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 
@@ -36,18 +33,7 @@ MNIST_BOX_PIXELS = 20
 # What is fainter than this share of the strongest stroke is paper, shade or JPEG noise.
 _FAINT = 0.2
 
-_PREPARATIONS: dict[str, Preparation] = {
-    "mnist": "digit",
-    "mnist_sample": "digit",
-    "fashion_mnist": "silhouette",
-}
-
 _Grey = npt.NDArray[np.float32]
-
-
-def preparation_of(dataset: str) -> Preparation:
-    """Return how pictures are made to look like those of a data set."""
-    return _PREPARATIONS.get(dataset, "photo")
 
 
 def load_image(file: Path, shape: tuple[int, int, int], preparation: Preparation = "photo") -> npt.NDArray[np.uint8]:

@@ -1,0 +1,122 @@
+"""The process with Keras in which an export is judged and converted: `python -m tuning.bundles.judge`.
+
+One task comes on standard input; its answers go to standard output, one a line. A converter that dies takes this
+process with it and no more.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+
+from storage.settings import Home
+from studies.datasets.prepared import open_prepared
+from studies.spec import StudySpec
+from studies.study_data import recorded_split
+from tuning.bundles.bundle import FORMATS, MODEL
+from tuning.bundles.tasks import (
+    Answer,
+    Conversion,
+    ConvertTask,
+    Differs,
+    Failed,
+    Figures,
+    Judgement,
+    JudgeTask,
+    LabelFigures,
+    Task,
+    TestFigures,
+)
+
+# On so many images the SavedModel must give the Keras model's probabilities.
+CHECKED_IMAGES = 8
+
+
+def _answer_stdin() -> None:
+    task: Task = json.load(sys.stdin)
+    # Libraries print to stdout: from now on that is stderr, and answers go where stdout was.
+    with os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
+        os.dup2(2, 1)
+        if task["do"] == "judge":
+            _say(answers, _judged(task))
+        else:
+            for answer in _converted(task):
+                _say(answers, answer)
+
+
+def _say(answers: TextIO, answer: Answer) -> None:
+    answers.write(json.dumps(answer) + "\n")
+    answers.flush()
+
+
+def _words(error: Exception) -> str:
+    first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    return f"{type(error).__name__}: {first}".rstrip(": .")
+
+
+def _judged(task: JudgeTask) -> Judgement | Differs | Failed:
+    import keras
+
+    from models.evaluation import evaluate
+
+    spec = StudySpec.stored(task["spec"])
+    dataset = open_prepared(spec.dataset, Home(Path(task["home"])))
+    rows = recorded_split(dataset, spec, task["recorded"]).validation
+    names = dataset.info.class_names
+    try:
+        model = keras.saving.load_model(task["model"], compile=False)
+        validation = evaluate(model, dataset.train_images[rows], dataset.train_labels[rows], classes=len(names))
+    except Exception as error:  # whatever it is, this model is not to be handed over
+        return Failed(error=_words(error))
+    if abs(validation.accuracy - task["value"]) > task["tolerated"]:
+        return Differs(differs=validation.accuracy)
+    images, labels = dataset.test()
+    test = evaluate(model, images, labels, classes=len(names))
+    per_class = [
+        LabelFigures(label=names[of.label_index], precision=of.precision, recall=of.recall, support=of.support)
+        for of in test.per_class
+    ]
+    return Judgement(
+        validation=Figures(accuracy=validation.accuracy, loss=validation.loss),
+        test=TestFigures(accuracy=test.accuracy, loss=test.loss, per_class=per_class),
+        confusion=test.confusion.tolist(),
+        backend=keras.backend.backend(),
+    )
+
+
+def _converted(task: ConvertTask) -> Iterator[Conversion]:
+    import keras
+
+    folder = Path(task["folder"])
+    model = keras.saving.load_model(folder / MODEL, compile=False)
+    for name in task["formats"]:
+        file = folder / FORMATS[name]
+        try:
+            model.export(str(file), format=name, verbose=False)
+            if name == "tf_saved_model" and keras.backend.backend() == "tensorflow":
+                _compare(model, file, task["tolerated"])
+        except Exception as error:  # each converter has its own
+            yield Conversion(format=name, error=_words(error))
+        else:
+            yield Conversion(format=name, error=None)
+
+
+def _compare(model: Any, saved: Path, tolerated: float) -> None:
+    import keras
+
+    shape = (CHECKED_IMAGES, *model.input_shape[1:])
+    images = np.random.default_rng(0).integers(0, 256, shape).astype(np.float32)
+    again = keras.layers.TFSMLayer(str(saved), call_endpoint="serve")(images)
+    difference = float(np.abs(np.asarray(again) - model.predict_on_batch(images)).max())
+    if not difference <= tolerated:
+        raise ValueError(f"it differs from the Keras model by {difference:.2g} in a probability")
+
+
+if __name__ == "__main__":
+    _answer_stdin()
