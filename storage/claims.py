@@ -28,7 +28,7 @@ from optuna.trial import TrialState
 
 from storage import attributes
 from storage.errors import ClaimLost, TuningError
-from storage.ledger import Counts, Ledger, Rows, TrialRow
+from storage.rows.ledger import Counts, Ledger, Rows, TrialRow
 
 BEAT_S = 5.0
 LEASE_S = 45.0

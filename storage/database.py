@@ -52,8 +52,8 @@ from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 from storage import attributes
 from storage.errors import BadInput, ClaimLost, StorageUnavailable
-from storage.ledger import SqlRows, SqlTrials
-from storage.waiting_trials import WaitingTrials, waiting_contents
+from storage.rows.sql_rows import SqlRows, SqlTrials
+from storage.rows.waiting_trials import WaitingTrials, waiting_contents
 
 logger = logging.getLogger(__name__)
 
@@ -207,7 +207,7 @@ class Database(RDBStorage):
 
     @contextmanager
     def rows(self, study_id: int, *, write: bool) -> Iterator[SqlRows]:
-        """Yield a study's rows inside one transaction; see `storage.ledger.Ledger`."""
+        """Yield a study's rows inside one transaction; see `storage.rows.ledger.Ledger`."""
         with self.transaction() if write else self.reading() as session:
             yield SqlRows(session, study_id)
 

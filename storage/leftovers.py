@@ -27,8 +27,8 @@ from optuna.trial import TrialState
 from sqlalchemy import select
 
 from storage.database import Database
+from storage.rows.study_rows import STUDIES, named_artifacts
 from storage.settings import Home
-from storage.study_rows import STUDIES, named_artifacts
 
 GRACE_S = 3600.0
 """No younger file is ever freed: a worker writes an artifact's bytes before its row."""

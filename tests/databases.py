@@ -18,7 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from storage.claims import Choice, Claim, Claims, Start
 from storage.database import Database, open_database
-from storage.memory_rows import Memory
+from storage.rows.memory_rows import Memory
 
 # Where claims can be kept.
 Kept = Database | Memory

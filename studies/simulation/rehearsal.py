@@ -13,7 +13,7 @@ from optuna.trial import TrialState
 from storage import attributes
 from storage.claims import Claim, Claims, owner_name
 from storage.database import Database
-from storage.memory_rows import Memory
+from storage.rows.memory_rows import Memory
 from studies.scheduler import Course, Taken
 from studies.simulation.virtual_clock import Run
 from studies.space import Parameter, SearchSpace

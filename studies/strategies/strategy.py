@@ -19,7 +19,7 @@ from storage import attributes
 from storage.claims import Choice as Choice
 from storage.claims import Start as Start
 from storage.claims import Thaw as Thaw
-from storage.ledger import is_frozen as is_frozen
+from storage.rows.ledger import is_frozen as is_frozen
 from studies.space import SearchSpace
 from studies.spec import StudySpec
 

@@ -8,12 +8,12 @@ import pytest
 from optuna.trial import TrialState
 from sqlalchemy import Connection
 
-from storage.backup import back_up
+from storage.backups.backup import back_up
+from storage.backups.restore import StudyExists, restore
 from storage.claims import Claims
 from storage.database import Database, open_database
-from storage.restore import StudyExists, restore
+from storage.rows.study_rows import study_id_of
 from storage.settings import Home
-from storage.study_rows import study_id_of
 from tests.databases import new_study, second_connection, url_of
 from tests.studies_made import all_facts, as_put_back, varied_home, varied_study
 
@@ -74,7 +74,7 @@ def test_rows_on_a_server_are_those_of_one_moment(
             other.set_trial_state_values(trial._trial_id, TrialState.COMPLETE, [0.9])
         return found
 
-    monkeypatch.setattr("storage.backup.study_id_of", and_then_a_trial_ends)
+    monkeypatch.setattr("storage.backups.backup.study_id_of", and_then_a_trial_ends)
     backup = back_up(postgres, "mnist", tmp_path / "copy", home, uid_key="uid")
     assert backup.trials["running"] == 2
     monkeypatch.undo()

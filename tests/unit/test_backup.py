@@ -22,14 +22,14 @@ from optuna.trial import TrialState
 
 from storage import attributes
 from storage.artifacts import Artifacts
-from storage.backup import MANIFEST, ROWS, Backup, back_up, read_backup, verify
+from storage.backups.backup import MANIFEST, ROWS, Backup, back_up, read_backup, verify
+from storage.backups.restore import REASON, StudyExists, restore
 from storage.checkpoints import TrialCheckpoints
 from storage.claims import Claims, Thaw
 from storage.database import Database, open_database
 from storage.errors import BadInput, TuningError
-from storage.restore import REASON, StudyExists, restore
+from storage.rows.study_rows import named_artifacts
 from storage.settings import Home
-from storage.study_rows import named_artifacts
 from studies.strategies.strategy import is_frozen
 from tests.databases import fresh_database, new_study, second_connection
 from tests.processes import in_processes, keep_trials
@@ -194,7 +194,7 @@ def test_a_study_deleted_meanwhile_is_no_backup(
         shutil.rmtree(mine.artifacts)
         return named
 
-    monkeypatch.setattr("storage.backup.named_artifacts", deleted_after)
+    monkeypatch.setattr("storage.backups.backup.named_artifacts", deleted_after)
     with pytest.raises(TuningError, match="not there, or not any more"):
         back_up(database, "mnist", tmp_path / "copy", mine, uid_key="uid")
     assert not (tmp_path / "copy").exists()
@@ -330,7 +330,7 @@ def test_a_damaged_backup_is_refused_and_nothing_changes(
 
 def rewrite(backup: Backup, change: Callable[[dict[str, Any]], None]) -> None:
     """Change a manifest as someone would who knows how it is signed."""
-    from storage.backup import _digest
+    from storage.backups.backup import _digest
 
     document = json.loads((backup.folder / MANIFEST).read_text())
     change(document)
@@ -379,7 +379,7 @@ def test_a_database_that_is_none_is_refused(backup: Backup, tmp_path: Path) -> N
 
 def back_to(backup: Backup, path: str) -> Backup:
     """Return a backup that calls a changed file its own."""
-    from storage.backup import copy_file
+    from storage.backups.backup import copy_file
 
     known = copy_file(backup.folder / path, backup.folder.parent / "thrown away")
     return Backup(**{**vars(backup), "files": {**backup.files, path: known}})

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from storage.artifacts import Artifacts
-from storage.backup import back_up
+from storage.backups.backup import back_up
+from storage.backups.restore import restore
 from storage.database import Database
 from storage.leftovers import COMPILED_GRACE_S, GRACE_S, SCRATCH_GRACE_S, Leftovers, find_leftovers, free
-from storage.restore import restore
 from storage.settings import Home
 from tests.databases import fresh_database, new_study
 from tests.studies_made import UID, claimed, varied_home

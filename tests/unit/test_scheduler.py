@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 from storage import attributes
 from storage.claims import Claim, Claims, Start, Thaw
 from storage.database import Database, Result
-from storage.memory_rows import Memory
+from storage.rows.memory_rows import Memory
 from studies.scheduler import (
     Course,
     Taken,

@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 from storage import attributes
-from storage.backup import ARTIFACTS, CHECKPOINTS, Backup, back_up, read_backup
+from storage.backups.backup import ARTIFACTS, CHECKPOINTS, Backup, back_up, read_backup
+from storage.backups.restore import restore
 from storage.database import Database
-from storage.restore import restore
 from storage.settings import Home
 from studies.leaderboard import find_study
 

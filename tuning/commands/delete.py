@@ -14,8 +14,8 @@ from storage.artifacts import Artifacts
 from storage.claims import BEAT_S, Claims
 from storage.database import Database
 from storage.errors import TuningError
+from storage.rows.study_rows import named_artifacts
 from storage.settings import Home
-from storage.study_rows import named_artifacts
 from studies.leaderboard import find_study
 
 

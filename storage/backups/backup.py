@@ -7,7 +7,7 @@ A study may be copied while it runs. Checkpoints come first, as far as they can 
 then the artifacts that these rows name, which are there because their bytes were written before their rows. A
 checkpoint is thus never ahead of the rows, and a trial that is continued from it reports the epochs between again.
 
-The way back is `storage.restore`.
+The way back is `storage.backups.restore`.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ from sqlalchemy.pool import NullPool
 from storage.database import Database
 from storage.errors import BadInput, TuningError
 from storage.files import replacing, sha256_of, sync_file, sync_folder
+from storage.rows.study_rows import TRIALS, copy_study, named_artifacts, recorded_artifacts, study_id_of
 from storage.settings import Home
-from storage.study_rows import TRIALS, copy_study, named_artifacts, recorded_artifacts, study_id_of
 
 FORMAT = 1
 MANIFEST = "backup.json"

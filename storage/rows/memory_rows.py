@@ -11,7 +11,7 @@ from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from storage import attributes
-from storage.ledger import Counts, TrialRow, counted, is_frozen
+from storage.rows.ledger import Counts, TrialRow, counted, is_frozen
 
 _UNFINISHED = (TrialState.RUNNING, TrialState.WAITING)
 
@@ -21,7 +21,7 @@ class Memory(InMemoryStorage):
 
     @contextmanager
     def rows(self, study_id: int, *, write: bool) -> Iterator[MemoryRows]:
-        """Yield a study's rows; see `storage.ledger.Ledger`."""
+        """Yield a study's rows; see `storage.rows.ledger.Ledger`."""
         yield MemoryRows(self, study_id)
 
     def repeated(self, call: Callable[[], Any]) -> Any:

@@ -21,14 +21,14 @@ from sqlalchemy import Connection, delete, orm, select, update
 from sqlalchemy.exc import IntegrityError
 
 from storage import attributes
-from storage.backup import ARTIFACTS, CHECKPOINTS, ROWS, Backup, copy_file, open_rows, refused, verify
+from storage.backups.backup import ARTIFACTS, CHECKPOINTS, ROWS, Backup, copy_file, open_rows, refused, verify
 from storage.claims import release
 from storage.database import Database, check_storage, open_database, shown_url
 from storage.errors import BadInput, TuningError
 from storage.files import replacing, sha256_of, sync_folder
-from storage.ledger import SqlRows
+from storage.rows.sql_rows import SqlRows
+from storage.rows.study_rows import copy_study, study_id_of
 from storage.settings import Home
-from storage.study_rows import copy_study, study_id_of
 
 REASON = "restored from a backup"
 
