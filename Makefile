@@ -255,6 +255,10 @@ format: $(READY_DEV)  ## mend what can be mended without asking
 	@.venv/bin/ruff check --fix --quiet || true
 	@.venv/bin/ruff format
 
+.PHONY: docs
+docs: $(READY_DEV)  ## write into the pages what they take from the code and from results
+	@.venv/bin/python -m tests.pages
+
 .PHONY: clean
 clean:  ## remove .venv and caches; studies and data stay
 	@rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

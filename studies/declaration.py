@@ -34,12 +34,14 @@ class Declaration(Frozen):
 
     Attributes:
         dataset: a data set's name.
-        model: a short name (`cnn`, `deep_cnn`, `resnet`) or `file.py:Class`.
-        space: `core` or `extended`.
-        seed: all randomness of the study derives from it.
-        parameters: ranges, by parameter name; what is left out comes from the model.
-        first: configurations that are known to be good, tried right after the defaults.
-        plan: how much is spent, without a GPU (`cpu`) and with one (`gpu`).
+        model: the hypermodel: `cnn`, `deep_cnn`, `resnet`, or one of your own, `file.py:Class`.
+        space: which parameters are searched.
+        seed: all randomness derives from it: the split, the proposals, the weights, the order of the images.
+        parameters: ranges that replace the model's own, a table for each parameter; a name that the model does not
+            know is refused.
+        first: configurations that are known to be good, tried right after the defaults; what one leaves out is drawn.
+        plan: how much is spent: `[plan.cpu]`, `[plan.gpu]` or both. With a GPU `plan.gpu` is taken, else `plan.cpu`;
+            where only one is there, that one. A study keeps the plan that it was begun with.
     """
 
     dataset: str

@@ -48,11 +48,12 @@ class ParameterRange(Frozen):
     """The values that one parameter may take: either `choices`, or `low` to `high`, both included.
 
     Attributes:
-        low, high: bounds of a number; integers for an integer parameter.
-        step: distance between two values, linear only.
-        log: whether the number is drawn on a logarithmic scale.
-        choices: the values of a categorical parameter.
-        default: the value of the study's first trial; the model's own default where it lies in the range.
+        low: the smallest value, itself included; a whole number for a parameter that counts.
+        high: the largest value, itself included.
+        step: the distance between two values; not together with `log`.
+        log: whether the number is drawn on a logarithmic scale; `low` must be above 0.
+        choices: draw one of these, instead of `low` and `high`.
+        default: the value of the first trial; left out, the model's own, where it lies in the range.
     """
 
     low: float | None = None
@@ -97,17 +98,17 @@ class ParameterRange(Frozen):
 
 
 class Plan(Frozen):
-    """How much is spent on each trial.
+    """How much is spent.
 
     Attributes:
-        trials: the study's total of finished trials, where the command line gives no other.
-        epochs: the most epochs a trial trains.
-        train_images: how many training images are used, stratified; None for all that validation leaves.
-        validation_images: how many images are held out of the training data, stratified.
-        patience: epochs without a better validation accuracy after which a trial stops early.
-        model: the hypermodel under this plan; None for the declared one.
-        budget_epochs: what all trials together train; None for no bound, or where the strategy needs one for a share
-            (`BUDGET_SHARE`) of what they would train if each trained to its end.
+        trials: the budget, where the command line gives no other: the study's total of finished trials.
+        epochs: the most epochs of a trial; the learning rate's schedule ends there.
+        train_images: how many images are trained on, each class with its share; left out, all that validation leaves.
+        validation_images: how many images of the training split are held out to judge with, each class with its share.
+        patience: epochs without a better validation accuracy after which a trial stops by itself.
+        model: another hypermodel under this plan; left out, the file's.
+        budget_epochs: how many epochs all trials together train; left out, with `freeze_thaw` a third of what they
+            would train if each trained to its end, else no bound.
     """
 
     trials: Annotated[int, Field(ge=1)]
@@ -123,11 +124,14 @@ class Sampler(Frozen):
     """Which sampler proposes parameters.
 
     Attributes:
-        name: `model`, the strategy's own where it has one and `tpe` where not; `tpe` (Bergstra et al. 2011,
-            multivariate), `cmaes`, `gp` (needs torch), `random`, `grid` or `qmc`.
-        startup_trials: trials drawn at random before TPE models the finished ones.
-        default_first: whether trial 0 is the model's default configuration.
-        points: how many values of each number a grid has.
+        name: who proposes parameters: `model` is the strategy's own where it has one (`freeze_thaw`), else TPE; the
+            others are Optuna's: `tpe` (Bergstra et al. 2011, multivariate), `cmaes`, `gp`, `random`, `grid`, `qmc`.
+            `gp` needs PyTorch: `.venv/bin/python -m pip install torch`.
+        startup_trials: trials drawn at random before `tpe`, `cmaes` or `gp` begins to learn; `tpe` and `cmaes` learn
+            from frozen and pruned trials too, `gp` only from those that were trained to their end.
+        default_first: whether trial 0 has the model's defaults.
+        points: how many values of each number a `grid` has; it begins after the trials that come first, and one with
+            fewer points than the other trials is refused.
     """
 
     name: Literal["model", "tpe", "cmaes", "gp", "random", "grid", "qmc"] = "model"
@@ -141,11 +145,13 @@ class StrategyChoice(Frozen):
 
     Attributes:
         name: `freeze_thaw`, `promotion` (successive halving that pauses and promotes, Li et al. 2020),
-            `successive_halving` (the same, stopping), `hyperband`, `median`, `none`, or `file.py:Class@sha256` for a
-            user's.
-        min_epochs: epochs before the first decision.
-        reduction_factor: of the trials at a rung, one in this many goes on.
-        cost: what `freeze_thaw` spends sparingly, `epochs` or `seconds`.
+            `successive_halving` (the same, stopping), `hyperband`, `median`, `none`, or one of your own,
+            `file.py:Class`, which is stored with a checksum.
+        min_epochs: epochs before the first decision (not `freeze_thaw`).
+        reduction_factor: of the trials that reach a decision, one in so many goes on (`promotion`,
+            `successive_halving`, `hyperband`).
+        cost: what `freeze_thaw` spends sparingly: with `seconds` a configuration whose epochs take twice as long must
+            promise twice as much.
     """
 
     name: str = "freeze_thaw"

@@ -74,8 +74,8 @@ class Page:
 
 def page_paths() -> list[str]:
     """Return the path of every page, README.md first."""
-    # Hidden folders (.venv, .bench) and what studies leave behind have pages of others.
-    tops = ("models", "storage", "studies", "tests", "tuning")
+    # Hidden folders (.venv, .bench) and what studies leave behind have pages of others, data of tests their own.
+    tops = ("models", "storage", "studies", "tests/benchmarks", "tuning")
     found = [path for top in tops for path in (ROOT / top).rglob("*.md")]
     return ["README.md", *sorted(path.relative_to(ROOT).as_posix() for path in found)]
 

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import re
 import shlex
-from typing import Any
 
-import click
 import pytest
-import typer
 
 from storage.settings import STORAGE_VARIABLE
 from studies.declaration import catalog_names
+from tests.pages.command_line import commands, shown_names, visible
+from tests.pages.makefile import recipes, variables
 from tests.pages.page import ROOT, Page, named, page_paths, row_of, rows
 from tuning.bundles import bundle, images
-from tuning.cli import app
 
 PACKAGES = ("models", "storage", "studies", "tuning")
 PAGE = Page.read("tuning/README.md")
@@ -24,33 +22,7 @@ MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 # --- Commands
 
 
-def commands() -> dict[str, click.Command]:
-    """Every command that does something, by its words."""
-    found: dict[str, click.Command] = {}
-
-    def walk(command: Any, words: tuple[str, ...]) -> None:
-        inner = getattr(command, "commands", None)
-        if inner is None:
-            found[" ".join(words)] = command
-            return
-        for name, one in inner.items():
-            walk(one, (*words, name))
-
-    walk(typer.main.get_command(app), ("tuning",))
-    return found
-
-
 COMMANDS = commands()
-
-
-def visible(command: click.Command) -> list[Any]:
-    return [parameter for parameter in command.params if not getattr(parameter, "hidden", False)]
-
-
-def shown_names(parameter: Any) -> list[str]:
-    if parameter.param_type_name == "argument":
-        return [parameter.metavar or parameter.name.upper()]
-    return [*parameter.opts, *parameter.secondary_opts]
 
 
 @pytest.mark.parametrize("words", COMMANDS)
@@ -89,31 +61,25 @@ def test_every_export_format_and_picture_format_is_named() -> None:
 # --- Make
 
 
-def recipes() -> dict[str, str]:
-    """The text of each target that `make` lists."""
-    found = re.finditer(r"^([a-z][a-z-]*):[^\n]*## [^\n]*\n((?:\t[^\n]*\n)*)", MAKEFILE, re.MULTILINE)
-    return {match[1]: match[0] for match in found}
-
-
 RECIPES = recipes()
-
-
-def variables(recipe: str) -> set[str]:
-    calls = re.findall(r"(?:flag|switch),--[a-z-]+,([A-Z_]+)\)", recipe)
-    return {*calls, *re.findall(r"(?:quoted,|value |\$\()([A-Z_]{3,})\)", recipe)} - {"TUNING", "READY", "READY_DEV"}
 
 
 def test_the_makefile_was_understood() -> None:
     assert {"tune", "export", "help", "clean"} <= set(RECIPES)
-    assert variables(RECIPES["export"]) == {"STUDY", "DATASET", "STORAGE", "TRIAL", "FORMAT", "OUT"}
-    assert variables(RECIPES["test"]) == {"ARGS"}
+    assert set(variables(RECIPES["export"])) == {"STUDY", "DATASET", "STORAGE", "TRIAL", "FORMAT", "OUT"}
+    assert variables(RECIPES["gc"]) == {"STUDY": False, "STORAGE": False, "YES": True}
+    assert list(variables(RECIPES["test"])) == ["ARGS"]
 
 
 @pytest.mark.parametrize("target", RECIPES)
 def test_every_target_is_listed_with_exactly_its_variables(target: str) -> None:
     cells = row_of(PAGE.section("Make targets"), target)
-    documented = {name.partition("=")[0] for name in named(cells[1]) if name.partition("=")[0].isupper()}
-    assert documented == variables(RECIPES[target])
+    assert {name.partition("=")[0] for name in named(cells[2])} == set(variables(RECIPES[target]))
+    # What `make` itself prints of the target names no others, and all of them unless it says that there are more.
+    told = RECIPES[target].partition("\n")[0].partition("## ")[2]
+    known = set(re.findall(r"\b([A-Z_]+)=", told))
+    assert known <= set(variables(RECIPES[target]))
+    assert known == set(variables(RECIPES[target])) or "..." in told
 
 
 def test_no_target_is_listed_that_does_not_exist() -> None:
@@ -134,10 +100,14 @@ def test_every_environment_variable_is_described() -> None:
     described = {name for row in rows(PAGE.section("Environment variables")) for name in named(row[0])}
     read = variables_read()
     assert {"TUNING_HOME", "DATA_DIR", "CUDA_VISIBLE_DEVICES"} <= read
-    # Ours to pass on to Python's and CUDA's own; PYTHON and CUDA are the Makefile's; Keras and typer read theirs.
-    assert read - {"PYTHONPATH"} | {"PYTHON", "CUDA", "KERAS_BACKEND", STORAGE_VARIABLE} == described
+    # Python's own is passed on; Keras and typer read theirs by themselves.
+    assert read - {"PYTHONPATH"} | {"KERAS_BACKEND", STORAGE_VARIABLE} == described
+
+
+def test_what_set_up_reads_is_described() -> None:
     assert re.search(r"^CUDA \?=", MAKEFILE, re.MULTILINE)
     assert "$(PYTHON)" in MAKEFILE
+    assert {"PYTHON", "CUDA=yes", "CUDA="} <= set(named(PAGE.section("Make targets")))
 
 
 # --- Command lines on all pages
@@ -184,8 +154,6 @@ def assert_make(words: list[str]) -> None:
     given = dict(word.split("=", 1) for word in words if "=" in word)
     assert set(targets) <= set(RECIPES)
     known = {"TUNING_HOME", "DATA_DIR", "PYTHON", "CUDA"}.union(*(variables(RECIPES[target]) for target in targets))
-    if "data" in targets:  # which passes it on
-        known |= {"DATASET"}
     assert set(given) <= known
     assert given.get("DATASET", "cifar10") in catalog_names()
 

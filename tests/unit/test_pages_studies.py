@@ -14,24 +14,15 @@ from typing import Any, Literal, get_args, get_origin
 import numpy as np
 import pytest
 from optuna.distributions import FloatDistribution
-from pydantic import BaseModel
-from pydantic.fields import FieldInfo
 
 from studies.datasets.registry import DATASETS
-from studies.declaration import CATALOG, Declaration, catalog_names, from_catalog, hypermodel_name, read_declaration
+from studies.declaration import CATALOG, catalog_names, from_catalog, hypermodel_name, read_declaration
 from studies.simulation.rehearsal import Rehearsal
 from studies.simulation.virtual_clock import Recording, simulate
-from studies.spec import (
-    CORE_PARAMETERS,
-    HYPERMODELS,
-    STRATEGIES,
-    ParameterRange,
-    Plan,
-    Sampler,
-    StrategyChoice,
-)
+from studies.spec import CORE_PARAMETERS, HYPERMODELS, STRATEGIES, Sampler, StrategyChoice
 from studies.strategies.strategy import Strategy, View
 from tests.pages.page import Page, named, page_paths, row_of, rows
+from tests.pages.study_file import spec_keys
 from tuning.user_classes import UserFile, load_strategy
 
 STUDIES = Page.read("studies/README.md")
@@ -40,23 +31,6 @@ DATA = Page.read("studies/datasets/README.md")
 MODELS = Page.read("models/README.md")
 
 # --- A study's file
-
-
-def spec_keys() -> dict[str, FieldInfo]:
-    """Every key of a study's file, `*` for a name that the user gives, with its field."""
-    tables: dict[str, type[BaseModel]] = {
-        "plan.*": Plan,
-        "parameters.*": ParameterRange,
-        "sampler": Sampler,
-        "strategy": StrategyChoice,
-    }
-    found: dict[str, FieldInfo] = {}
-    for name, field in Declaration.model_fields.items():
-        if name not in tables:
-            found[f"{name}.*" if f"{name}.*" in tables else name] = field
-    for table, model in tables.items():
-        found |= {f"{table}.{name}": field for name, field in model.model_fields.items()}
-    return found
 
 
 SPEC_KEYS = spec_keys()
@@ -72,13 +46,14 @@ def literals(annotation: Any) -> list[Any]:
 def test_every_key_of_a_studys_file_is_described_with_its_default(key: str) -> None:
     field = SPEC_KEYS[key]
     row = row_of(STUDIES.section("A study's file"), key)
-    default, allowed = row[1], named(row[2])
+    allowed, default = named(row[1]), row[2]
     if field.is_required():
         assert default == "required"
     elif field.default is not None and not key.endswith(".*"):
         assert named(default) == [json.dumps(field.default)], key
     for value in literals(field.annotation):
-        assert json.dumps(value) in allowed or f"[plan.{value}]" in allowed, (key, value)
+        assert json.dumps(value) in allowed or f"[plan.{value}]" in named(row[3]), (key, value)
+    assert row[3], "a key without a meaning: say it in the docstring of its class"
 
 
 def test_no_key_is_described_that_does_not_exist() -> None:
@@ -134,7 +109,7 @@ def test_every_catalog_file_says_what_it_costs(name: str) -> None:
 def test_every_strategy_is_told_apart() -> None:
     for name in STRATEGIES:
         assert len(row_of(STRATEGY.section("The strategies"), name)) == 3
-        assert f'"{name}"' in named(row_of(STUDIES.section("A study's file"), "strategy.name")[2])
+        assert name in named(row_of(STUDIES.section("A study's file"), "strategy.name")[3])
 
 
 def test_all_that_a_strategy_sees_and_may_say_is_described() -> None:

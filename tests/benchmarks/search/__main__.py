@@ -57,7 +57,7 @@ class Plan:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit status."""
     quieten()
-    given = _parser().parse_args(arguments)
+    given = make_parser().parse_args(arguments)
     return exit_status(lambda: _compare(given), stopped="What was simulated is kept: the same command goes on.")
 
 
@@ -109,7 +109,7 @@ def _known(plan: Plan, results: Results) -> dict[Key, Result]:
     return known
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.search", description=__doc__)
     parser.add_argument("--smoke", action="store_true", help="a few tables and seeds; ends within two minutes")
     parser.add_argument("--tables", nargs="+", help="paths of .npz, or names; default: all that are here")
@@ -119,7 +119,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--workers", nargs="+", type=int, help="W; default: 1 4 8 32")
     parser.add_argument("--seeds", type=int, help="studies of each kind; default: 10")
     parser.add_argument("--budget", type=int, help="worker-epochs of a study, in R; default: 80")
-    parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1), help="processes; default: %(default)s")
+    parser.add_argument(
+        "--jobs", type=int, default=min(2, os.cpu_count() or 1), help="processes; default: 2, where there are cores"
+    )
     parser.add_argument(
         "--until-seen", action="store_true", help="end a study at its first value in the top 1%%: no regret, but faster"
     )

@@ -86,7 +86,7 @@ def regret(study: Study) -> list[float]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit status."""
     quieten()
-    given = _parser().parse_args(arguments)
+    given = make_parser().parse_args(arguments)
     return exit_status(lambda: _compare(given), stopped="Nothing was kept.")
 
 
@@ -128,7 +128,7 @@ def _by_group(groups: Mapping[str, str]) -> dict[str, set[str]]:
     return found
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.search.budgeted", description=__doc__)
     parser.add_argument("--tables", nargs="+", help="paths of .npz, or names; default: all that are here")
     parser.add_argument("--contestants", nargs="+", default=CONTESTANTS, help=f"default: {' '.join(CONTESTANTS)}")
@@ -136,7 +136,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--epochs", type=int, default=8, help="of the plan, at most of a trial; default: %(default)s")
     parser.add_argument("--workers", type=int, default=2, help="W; default: %(default)s")
     parser.add_argument("--seeds", type=int, default=10, help="studies of each kind; default: %(default)s")
-    parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1), help="processes; default: %(default)s")
+    parser.add_argument(
+        "--jobs", type=int, default=min(2, os.cpu_count() or 1), help="processes; default: 2, where there are cores"
+    )
     return parser
 
 

@@ -114,7 +114,7 @@ def watch(name: str, where: str, *, trials: int, handovers: int) -> Watched:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit status."""
     quieten()
-    given = _parser().parse_args(arguments)
+    given = make_parser().parse_args(arguments)
     return exit_status(lambda: _compare(given), stopped="Nothing was kept.")
 
 
@@ -147,7 +147,7 @@ def _row(name: str, seen: Watched) -> list[str]:
     return [name, f"{median:.1f}", f"{most:.1f}", f"{1e3 * epoch:.1f}", f"{100 * epoch / EPOCH_S:.2f}%"]
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.search.thinking", description=__doc__)
     parser.add_argument("--contestants", nargs="+", default=CONTESTANTS, help=f"default: {' '.join(CONTESTANTS)}")
     parser.add_argument("--table", default="synthetic/crossing", help="what is searched; default: %(default)s")

@@ -126,7 +126,7 @@ class Figures:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit status."""
-    given = _parser().parse_args(arguments)
+    given = make_parser().parse_args(arguments)
     return exit_status(lambda: _compare(given), stopped="Nothing was kept.")
 
 
@@ -327,7 +327,7 @@ def _accuracies(figures: Sequence[Figures]) -> list[list[str]]:
     return rows
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.throughput.gpu", description=__doc__)
     parser.add_argument("--smoke", action="store_true", help="few images, once; ends in about a minute")
     parser.add_argument("--models", nargs="+", help=f"default: {' '.join(CASES)}")

@@ -91,7 +91,7 @@ class FirstStep:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit status."""
-    given = _parser().parse_args(arguments)
+    given = make_parser().parse_args(arguments)
     return exit_status(lambda: _compare(given), stopped="Nothing was kept.")
 
 
@@ -241,7 +241,7 @@ def _known(value: float) -> str:
     return "not recorded" if math.isnan(value) else shown(value)
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.throughput.memory", description=__doc__)
     parser.add_argument("--smoke", action="store_true", help="24 trials, one first step; ends in about a minute")
     parser.add_argument("--trials", type=int, help="in the one worker; default: 200")

@@ -72,7 +72,7 @@ class Measured:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit status."""
-    given = _parser().parse_args(arguments)
+    given = make_parser().parse_args(arguments)
     return exit_status(lambda: _compare(given), stopped="Nothing was kept.")
 
 
@@ -225,7 +225,7 @@ def _verdicts(measured: Measured) -> str:
     return "\n".join(lines)
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.throughput.overhead", description=__doc__)
     parser.add_argument("--smoke", action="store_true", help="4 trials of 1 epoch, once; ends in about a minute")
     parser.add_argument("--repeats", type=int, help="how often each contestant runs; default: 3")

@@ -32,7 +32,7 @@ SMOKE: Final = plan_of(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit status."""
-    given = _parser().parse_args(arguments)
+    given = make_parser().parse_args(arguments)
     return exit_status(lambda: _compare(given), stopped="What ran to its end is kept: the same command goes on.")
 
 
@@ -105,7 +105,7 @@ def _contestants(given: Sequence[str] | None) -> list[str]:
     return list(dict.fromkeys(given or CONTESTANTS))
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.training", description=__doc__)
     parser.add_argument("--smoke", action="store_true", help="12 epochs on 1,000 images; ends in about a minute")
     parser.add_argument("--datasets", nargs="+", default=DATASETS, help=f"default: {' '.join(DATASETS)}")
