@@ -140,8 +140,7 @@ class Claims:
         study_id: the study's id there.
         owner: the name under which trials are claimed.
         clock: seconds since 1970. It says when trials were worked on, to people; no lease hangs on it.
-        known_by: user attributes that the study has for good. SQLite gives the id of a deleted study to the next one,
-            which has others.
+        uid: the study's own for good. SQLite gives the id of a deleted study to the next one, which has another.
     """
 
     def __init__(
@@ -151,13 +150,13 @@ class Claims:
         owner: str,
         clock: Callable[[], float] = time.time,
         *,
-        known_by: Mapping[str, Any] | None = None,
+        uid: str | None = None,
     ) -> None:
         self._ledger = ledger
         self._study_id = study_id
         self.owner = owner
         self._clock = clock
-        self._known_by = dict(known_by or {})
+        self._uid = uid
 
     def set_budget(self, trials: int, also: Mapping[str, Any] | None = None) -> None:
         """Set the study's total of finished trials, and forgive the failures so far.
@@ -373,7 +372,7 @@ class Claims:
 
     def _standing(self, rows: Rows) -> Standing:
         attrs = rows.study_user_attrs()
-        if any(attrs.get(key) != value for key, value in self._known_by.items()):
+        if self._uid is not None and attrs.get(attributes.UID) != self._uid:
             raise _deleted()
         return Standing(**asdict(rows.counts()), budget=int(attrs.get(attributes.BUDGET, 0)))
 

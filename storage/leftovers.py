@@ -26,6 +26,7 @@ from optuna.storages._rdb import models
 from optuna.trial import TrialState
 from sqlalchemy import select
 
+from storage import attributes
 from storage.database import Database
 from storage.rows.study_rows import STUDIES, named_artifacts
 from storage.settings import Home
@@ -99,7 +100,6 @@ def find_leftovers(
     home: Home,
     databases: Iterable[Database],
     *,
-    uid_key: str,
     study: str | None = None,
     clock: Callable[[], float] = time.time,
 ) -> Leftovers:
@@ -108,7 +108,6 @@ def find_leftovers(
     Args:
         home: where to look.
         databases: all that the home serves.
-        uid_key: the user attribute of studies that tells their checkpoints apart.
         study: look only at what is left of this study. If none of the databases knows it, it counts as gone for good.
         clock: seconds since the epoch.
 
@@ -120,7 +119,7 @@ def find_leftovers(
     listed = sorted(_entries(home.artifacts)) if study is None else []
     folders = sorted(_entries(home.checkpoints("", "").parent))
     logs = sorted(_entries(home.logs("").parent))
-    known = _read(home, databases, uid_key)
+    known = _read(home, databases)
     found = Leftovers()
     for folder in (entry for entry in folders if entry.is_dir()):
         if folder.name in known.unfinished:
@@ -160,19 +159,19 @@ def free(leftovers: Iterable[Leftover], *, clock: Callable[[], float] = time.tim
     return removed
 
 
-def _read(home: Home, databases: Iterable[Database], uid_key: str) -> _Known:
+def _read(home: Home, databases: Iterable[Database]) -> _Known:
     names: set[str] = set()
     unfinished: dict[str, set[str]] = {}
     artifacts: set[str] = set()
     for database in databases:
-        for study_id, name, uid in _studies(database, uid_key):
+        for study_id, name, uid in _studies(database):
             names.add(name)
             unfinished[home.checkpoints(name, uid).name] = _unfinished_trials(database, study_id)
         artifacts |= _all_named(database)
     return _Known(names, unfinished, artifacts)
 
 
-def _studies(database: Database, uid_key: str) -> list[tuple[int, str, str]]:
+def _studies(database: Database) -> list[tuple[int, str, str]]:
     def attempt() -> list[tuple[int, str]]:
         with database.reading() as session:
             return [(row[0], row[1]) for row in session.execute(select(STUDIES.c.study_id, STUDIES.c.study_name))]
@@ -180,7 +179,7 @@ def _studies(database: Database, uid_key: str) -> list[tuple[int, str, str]]:
     known = []
     for study_id, name in database.repeated(attempt):
         try:
-            known.append((study_id, name, str(database.get_study_user_attrs(study_id).get(uid_key, ""))))
+            known.append((study_id, name, str(database.get_study_user_attrs(study_id).get(attributes.UID, ""))))
         except KeyError:
             continue  # deleted since
     return known

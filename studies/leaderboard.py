@@ -1,24 +1,15 @@
-"""Which study is meant, where it stands, and its trials in order. No Keras."""
+"""The trials of a study in order. No Keras."""
 
 from __future__ import annotations
 
-import json
 import math
-from collections import Counter
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import optuna
-import sqlalchemy
-from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
 
 from storage import attributes
-from storage.database import Database, shown_url
-from storage.errors import BadInput, unknown_name
-from storage.settings import Home
-from studies.disk_use import disk_use
-from studies.forecast import epochs_forecast_s, rate_per_hour, seconds_of
+from studies.forecast import seconds_of
 from studies.strategies.strategy import is_frozen
 
 if TYPE_CHECKING:
@@ -49,49 +40,6 @@ class Row(TypedDict):
     seconds: float | None
     worker: str | None
     reason: str | None
-
-
-def find_study(database: Database, name: str | None) -> optuna.Study:
-    """Return the study called `name`; without one, the study whose trial began last.
-
-    Raises:
-        BadInput: there is no such study, or none at all.
-    """
-    last_begun = _last_begun(database)
-    if not last_begun:
-        raise BadInput("there is no study here yet. Start one with: make tune DATASET=mnist")
-    if name is None:
-        name = max(last_begun, key=lambda known: last_begun[known])
-    if name not in last_begun:
-        raise unknown_name("study", name, last_begun)
-    return optuna.load_study(study_name=name, storage=database)
-
-
-def _last_begun(database: Database) -> dict[str, tuple[float, int]]:
-    """When a trial of each study was last taken up, and the study's id: this orders studies without reading trials."""
-    study, trial, attribute = models.StudyModel, models.TrialModel, models.StudySystemAttributeModel
-    query = (
-        sqlalchemy.select(
-            study.study_name, study.study_id, sqlalchemy.func.max(trial._datetime_start_utc), attribute.value_json
-        )
-        .outerjoin(trial, trial.study_id == study.study_id)
-        .outerjoin(attribute, (attribute.study_id == study.study_id) & (attribute.key == attributes.BEGUN))
-        .group_by(study.study_id, study.study_name, attribute.value_json)
-    )
-
-    def attempt() -> dict[str, tuple[float, int]]:
-        with database.reading() as session:
-            return {
-                name: (max(_seconds(started), json.loads(begun) if begun is not None else -math.inf), number)
-                for name, number, started, begun in session.execute(query)
-            }
-
-    result: dict[str, tuple[float, int]] = database.repeated(attempt)
-    return result
-
-
-def _seconds(utc: datetime | None) -> float:
-    return utc.replace(tzinfo=UTC).timestamp() if utc is not None else -math.inf
 
 
 def best_trial(study: optuna.Study) -> FrozenTrial | None:
@@ -130,43 +78,6 @@ def as_table(rows: list[Row]) -> pd.DataFrame:
     return pd.DataFrame(columns, dtype=object)
 
 
-def status(study: optuna.Study, storage_url: str, home: Home) -> dict[str, Any]:
-    """Return where a study stands, as `status --json` prints it.
-
-    `rate_per_hour` is trials finished an hour while any ran, from the last `studies.forecast.RATE_TRIALS`; `forecast_s`
-    the seconds until the budget, of trials or of epochs, is spent at the present rate. Either is None where it cannot
-    be told; a study that stands still has no forecast. `disk_bytes` is what the study takes up under the home. The
-    URL's password is hidden.
-    """
-    trials = study.get_trials(deepcopy=False)
-    count = Counter(trial.state for trial in trials)
-    budget = int(study.user_attrs.get(attributes.BUDGET, 0))
-    done = count[TrialState.COMPLETE] + count[TrialState.PRUNED]
-    state = "done" if 0 < budget <= done else "running" if count[TrialState.RUNNING] else "stopped"
-    frozen = sum(is_frozen(trial) for trial in trials)
-    rate = rate_per_hour(trials)
-    best = best_trial(study)
-    return {
-        "study": study.study_name,
-        "storage": shown_url(storage_url),
-        "state": state,
-        "trials": {
-            "complete": count[TrialState.COMPLETE],
-            "pruned": count[TrialState.PRUNED],
-            "failed": count[TrialState.FAIL],
-            "running": count[TrialState.RUNNING],
-            "waiting": count[TrialState.WAITING] - frozen,
-            "frozen": frozen,
-        },
-        "budget": {"trials": budget, "done": done, "epochs": study.user_attrs.get(attributes.BUDGET_EPOCHS)},
-        "epochs_trained": sum(len(trial.intermediate_values) for trial in trials),
-        "best": {"number": best.number, "value": best.value, "params": best.params} if best is not None else None,
-        "rate_per_hour": rate,
-        "forecast_s": _forecast_s(study, trials, budget - done, rate) if state == "running" else None,
-        "disk_bytes": disk_use(study, home),
-    }
-
-
 def _value(trial: FrozenTrial) -> float | None:
     value = trial.values[0] if trial.values else None
     if value is None and trial.state in (TrialState.PRUNED, TrialState.WAITING) and trial.last_step is not None:
@@ -191,17 +102,8 @@ def _row(trial: FrozenTrial) -> Row:
         state=trial.state.name,
         value=_value(trial),
         params=trial.params,
-        epochs=int(attrs.get("epochs", len(trial.intermediate_values))),
+        epochs=int(attrs.get(attributes.EPOCHS, len(trial.intermediate_values))),
         seconds=seconds_of(trial),
         worker=attrs.get(attributes.WORKER),
         reason=reason,
     )
-
-
-def _forecast_s(study: optuna.Study, trials: list[FrozenTrial], trials_left: int, rate: float | None) -> float | None:
-    """The seconds until the budget is spent: of epochs, where they are bounded, since frozen trials end all at once."""
-    budget_epochs = study.user_attrs.get(attributes.BUDGET_EPOCHS)
-    if budget_epochs is None:
-        return trials_left / rate * 3600 if rate else None
-    launched = study.user_attrs.get(attributes.LAUNCHED)
-    return epochs_forecast_s(trials, int(budget_epochs), launched) if launched is not None else None

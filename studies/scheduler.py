@@ -28,6 +28,7 @@ from storage.claims import Choice, Claim, Claims, Start, Thaw
 from storage.errors import TuningError
 from studies.space import SearchSpace
 from studies.spec import STRATEGIES, StudySpec, derive_seed
+from studies.stored import StudyRecord
 from studies.strategies.samplers import SeenBySampler, make_sampler
 from studies.strategies.strategy import VERDICTS, Strategy, Verdict, View, is_foreign, is_frozen, is_running
 
@@ -71,8 +72,8 @@ class Course:
         self._spec = spec
         self._strategy = strategy
         self._claims = claims
-        # As it is stored, and read from that.
-        self._space: tuple[Any, SearchSpace] | None = None
+        # The record of which the space was parsed.
+        self._read: StudyRecord | None = None
 
     def next(self) -> Taken | None:
         """Take up what comes next; None when there is nothing to do now.
@@ -134,9 +135,9 @@ class Course:
             attempt: how often its parameters were drawn before.
         """
         storage = self._study._storage
-        attrs = storage.get_study_user_attrs(self._study._study_id)
-        space = self._space_of(attrs)
-        first = first_configurations(self._spec, space, attrs.get(attributes.FIRST, []))
+        record = StudyRecord.read(storage, self._study._study_id, self._study.study_name)
+        space = self._space_of(record)
+        first = first_configurations(self._spec, space, record.first)
         if claim.number < len(first) and attempt == 0:
             storage.set_trial_system_attr(claim.trial_id, attributes.FIXED_PARAMETERS, first[claim.number])
         if self._strategy.proposes and self._spec.sampler.name == "model":
@@ -213,29 +214,26 @@ class Course:
         return "go on" if best and alone and not view.trials_left else "freeze"
 
     def _view(self, up_to: tuple[int, int] | None = None) -> View:
-        attrs = self._study._storage.get_study_user_attrs(self._study._study_id)
+        record = StudyRecord.of(self._study)
         trials = self._study.get_trials(deepcopy=False)
         if up_to is not None:
             number, epoch = up_to
             trials[number] = known = copy(trials[number])
             known.intermediate_values = {at: value for at, value in known.intermediate_values.items() if at <= epoch}
         started = sum(trial.state != TrialState.FAIL and not is_foreign(trial) for trial in trials)
-        trials_left = max(0, int(attrs.get(attributes.BUDGET, 0)) - started)
-        budget = attrs.get(attributes.BUDGET_EPOCHS)
+        trials_left = max(0, record.budget - started)
+        budget = record.budget_epochs
         epochs_left = math.inf
         if budget is not None:
             # Each trial yet to come trains an epoch, and the best one to its end.
             epochs_left = budget - spent_epochs(trials) - trials_left - self._set_aside(trials)
             epochs_left -= self._under_way(trials, besides=None if up_to is None else up_to[0])
-        return View(self._study, trials, self._space_of(attrs), self._spec.epochs, trials_left, epochs_left)
+        return View(self._study, trials, self._space_of(record), self._spec.epochs, trials_left, epochs_left)
 
-    def _space_of(self, attrs: Mapping[str, Any]) -> SearchSpace | None:
-        document = attrs.get(attributes.SPACE)
-        if document is None:
-            return None
-        if self._space is None or self._space[0] != document:
-            self._space = document, SearchSpace.stored(document)
-        return self._space[1]
+    def _space_of(self, record: StudyRecord) -> SearchSpace | None:
+        if self._read is None or self._read.space_document != record.space_document:
+            self._read = record
+        return self._read.space
 
     def _set_aside(self, trials: Sequence[FrozenTrial]) -> int:
         best = incumbent(trials)

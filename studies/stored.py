@@ -5,14 +5,20 @@ from __future__ import annotations
 import uuid
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypedDict
 
 import optuna
+from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 
 from storage import attributes
 from storage.database import Database, check_storage, open_database
-from storage.errors import SpecMismatch
+from storage.errors import BadInput, SpecMismatch, unknown_name
+from storage.rows.study_rows import last_begun
+from studies.forecast import Launched
+from studies.space import SearchSpace
 from studies.spec import Scalar, StudySpec
 
 
@@ -53,6 +59,93 @@ class StudyData(TypedDict):
     validation: int
     mean: list[float]
     std: list[float]
+
+
+@dataclass(frozen=True)
+class StudyRecord:
+    """What a study records of itself, read once: a snapshot. Every study can be read, of whatever program it is.
+
+    Attributes:
+        name: the study's.
+        uid: tells studies of one name apart; empty where none was recorded.
+        budget: how many trials the study has in all; 0 where none was set.
+        budget_epochs: how many epochs they train together; None without a bound.
+        limits: what its workers keep to.
+        data: what it trains on; None before its first launch.
+        first: configurations that are tried first, after the defaults.
+        launched: when its workers were let go the last time; None before.
+        space_document: what is searched, as it is stored; None before the first preflight.
+        spec_document: the spec as it is stored; None where another program made the study.
+    """
+
+    name: str
+    uid: str
+    budget: int
+    budget_epochs: int | None
+    limits: Limits
+    data: StudyData | None
+    first: Sequence[dict[str, Any]]
+    launched: Launched | None
+    space_document: dict[str, Any] | None
+    spec_document: dict[str, Any] | None
+
+    @classmethod
+    def of(cls, study: optuna.Study) -> StudyRecord:
+        """Read the record of a study."""
+        return cls.read(study._storage, study._study_id, study.study_name)
+
+    @classmethod
+    def read(cls, storage: BaseStorage, study_id: int, name: str) -> StudyRecord:
+        """Read the record of a study by its id."""
+        attrs = storage.get_study_user_attrs(study_id)
+        budget_epochs = attrs.get(attributes.BUDGET_EPOCHS)
+        return cls(
+            name=name,
+            uid=str(attrs.get(attributes.UID) or ""),
+            budget=int(attrs.get(attributes.BUDGET) or 0),
+            budget_epochs=int(budget_epochs) if budget_epochs is not None else None,
+            limits={**DEFAULT_LIMITS, **attrs.get(attributes.LIMITS, {})},
+            data=attrs.get(attributes.DATA),
+            first=attrs.get(attributes.FIRST, []),
+            launched=attrs.get(attributes.LAUNCHED),
+            space_document=attrs.get(attributes.SPACE),
+            spec_document=attrs.get(attributes.SPEC),
+        )
+
+    @cached_property
+    def spec(self) -> StudySpec:
+        """What is tuned and how.
+
+        Raises:
+            SpecMismatch: there is none, or one of another version.
+        """
+        return StudySpec.stored(self.spec_document)
+
+    @cached_property
+    def space(self) -> SearchSpace | None:
+        """What is searched; None before the first preflight."""
+        return SearchSpace.stored(self.space_document) if self.space_document is not None else None
+
+
+def find_study(database: Database, name: str | None) -> optuna.Study:
+    """Return the study called `name`; without one, the study whose trial began last.
+
+    Raises:
+        BadInput: there is no such study, or none at all.
+    """
+
+    def attempt() -> dict[str, tuple[float, int]]:
+        with database.reading() as session:
+            return last_begun(session)
+
+    begun: dict[str, tuple[float, int]] = database.repeated(attempt)
+    if not begun:
+        raise BadInput("there is no study here yet. Start one with: make tune DATASET=mnist")
+    if name is None:
+        name = max(begun, key=lambda known: begun[known])
+    if name not in begun:
+        raise unknown_name("study", name, begun)
+    return optuna.load_study(study_name=name, storage=database)
 
 
 def stored_spec(url: str, name: str) -> StudySpec | None:

@@ -233,7 +233,7 @@ def worker(
 @app.command()
 def status(study: options.Study = None, storage: options.Storage = None, json: options.Json = False) -> None:
     """State, budget, rate, forecast, best so far."""
-    from studies.leaderboard import find_study
+    from studies.stored import find_study
     from tuning.commands.status import show_status
 
     database = _database(storage)
@@ -247,7 +247,7 @@ def trials(
     form: Annotated[str, typer.Option("--format", help="table, csv or json.")] = "table",
 ) -> None:
     """The leaderboard."""
-    from studies.leaderboard import find_study
+    from studies.stored import find_study
     from tuning.commands.status import show_trials
 
     show_trials(find_study(_database(storage), study), form)
@@ -287,7 +287,7 @@ def export(
     ] = None,
 ) -> None:
     """The best model as a bundle that anyone can load, measured once on the test split."""
-    from studies.leaderboard import find_study
+    from studies.stored import find_study
     from tuning.bundles.export import export
 
     export(find_study(_database(storage), study), _home(), out, trial, form)
@@ -303,7 +303,7 @@ def predict(
     json: options.Json = False,
 ) -> None:
     """Classify images that are in no data set."""
-    from studies.leaderboard import find_study
+    from studies.stored import find_study
     from tuning.bundles.predict import bundle_folder, predict, show_predictions
 
     if study is None and model is None:
@@ -331,7 +331,7 @@ def record(
     storage: options.Storage = None,
 ) -> None:
     """Write the learning curves of a study without pruning as a table, for comparing searches."""
-    from studies.leaderboard import find_study
+    from studies.stored import find_study
     from tuning.commands.record import record
 
     table = record(find_study(_database(storage), study), out)

@@ -34,6 +34,7 @@ from sqlalchemy import Connection, func, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
+from storage import attributes
 from storage.database import Database
 from storage.errors import BadInput, TuningError
 from storage.files import replacing, sha256_of, sync_file, sync_folder
@@ -94,7 +95,7 @@ class Backup:
         return [path for path in self.files if path.startswith(f"{part}/")]
 
 
-def back_up(database: Database, study: str, folder: Path, home: Home, *, uid_key: str) -> Backup:
+def back_up(database: Database, study: str, folder: Path, home: Home) -> Backup:
     """Copy a study, which may be running, into a new folder.
 
     Args:
@@ -102,7 +103,6 @@ def back_up(database: Database, study: str, folder: Path, home: Home, *, uid_key
         study: its name.
         folder: is made, or empty; on an exception it is left as it was.
         home: where the study's files are.
-        uid_key: the user attribute that tells studies of one name apart, and their checkpoints.
 
     Raises:
         BadInput: the folder is not empty or cannot be written.
@@ -111,7 +111,7 @@ def back_up(database: Database, study: str, folder: Path, home: Home, *, uid_key
     """
     with refused(folder), _filling(folder):
         study_id = _require_study(database, study)
-        uid = database.get_study_user_attrs(study_id).get(uid_key)
+        uid = database.get_study_user_attrs(study_id).get(attributes.UID)
         files: dict[str, File] = {}
         if uid is not None:
             files |= _copy_checkpoints(home.checkpoints(study, str(uid)), folder / CHECKPOINTS)

@@ -37,7 +37,7 @@ class StudyExists(BadInput):
     """A study of that name is there already."""
 
 
-def restore(backup: Backup, url: str, home: Home, *, uid_key: str, name: str | None = None) -> str:
+def restore(backup: Backup, url: str, home: Home, *, name: str | None = None) -> str:
     """Bring a study back, into any database; return its name.
 
     Trials that ran wait to be continued. The study gets a uid of its own: the original may still be somewhere, with the
@@ -47,7 +47,6 @@ def restore(backup: Backup, url: str, home: Home, *, uid_key: str, name: str | N
         backup: where it comes from.
         url: the SQLAlchemy URL of the database; one that is not there is made.
         home: where the files go.
-        uid_key: as for `back_up`.
         name: the study's; by default the one it had.
 
     Raises:
@@ -66,7 +65,7 @@ def restore(backup: Backup, url: str, home: Home, *, uid_key: str, name: str | N
         with refused(home.root):
             artifacts = _place_files(backup, home, checkpoints)
         with open_rows(backup.folder / ROWS) as rows:
-            made = _Made(name, uid_key, uid, artifacts)
+            made = _Made(name, uid, artifacts)
             database.repeated(lambda: _insert(rows, backup.study, database, made))
     except StudyExists:
         shutil.rmtree(checkpoints, ignore_errors=True)
@@ -133,7 +132,6 @@ class _Made:
     """What a restoration makes: a study of that name and uid, with these files."""
 
     name: str
-    uid_key: str
     uid: str
     artifacts: list[Path]
 
@@ -164,7 +162,7 @@ def _give_identity(session: orm.Session, study_id: int, made: _Made) -> None:
     system, user = models.StudySystemAttributeModel, models.StudyUserAttributeModel
     session.execute(delete(system).where(system.study_id == study_id, system.key == attributes.RESTORED))
     session.add(system(study_id=study_id, key=attributes.RESTORED, value_json=json.dumps(made.uid)))
-    new_uid = update(user).where(user.study_id == study_id, user.key == made.uid_key)
+    new_uid = update(user).where(user.study_id == study_id, user.key == attributes.UID)
     session.execute(new_uid.values(value_json=json.dumps(made.uid)))
 
 

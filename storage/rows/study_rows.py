@@ -8,12 +8,14 @@ and the copy appears as a whole. Ids are given out anew, in the old order, which
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy
 from optuna.storages._rdb import models
-from sqlalchemy import Connection, Table, insert, select
+from sqlalchemy import Connection, Table, insert, orm, select
 
 from storage import attributes
 from storage.artifacts import Artifact
@@ -112,3 +114,25 @@ def _system_attributes(connection: Connection, study_id: int | None, prefix: str
         for key, value in connection.execute(wanted, execution_options={"yield_per": PART}):
             if key.startswith(prefix):  # SQLite compares without regard to case
                 yield str(json.loads(value))
+
+
+def last_begun(session: orm.Session) -> dict[str, tuple[float, int]]:
+    """Return when a trial of each study was last taken up, seconds since 1970, and the study's id, by its name.
+
+    This orders studies without reading their trials. A study without a trial that began has minus infinity.
+    """
+    study, trial, attribute = models.StudyModel, models.TrialModel, models.StudySystemAttributeModel
+    query = (
+        select(study.study_name, study.study_id, sqlalchemy.func.max(trial._datetime_start_utc), attribute.value_json)
+        .outerjoin(trial, trial.study_id == study.study_id)
+        .outerjoin(attribute, (attribute.study_id == study.study_id) & (attribute.key == attributes.BEGUN))
+        .group_by(study.study_id, study.study_name, attribute.value_json)
+    )
+    return {
+        name: (max(_seconds(started), json.loads(begun) if begun is not None else -math.inf), number)
+        for name, number, started, begun in session.execute(query)
+    }
+
+
+def _seconds(utc: datetime | None) -> float:
+    return utc.replace(tzinfo=UTC).timestamp() if utc is not None else -math.inf

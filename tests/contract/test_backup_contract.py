@@ -27,10 +27,10 @@ def test_a_study_comes_back_into_its_own_kind_of_database(database: Database, tm
     home = home_at(tmp_path / "home")
     new_study(database, name="another")
     varied_study(database, home)
-    backup = back_up(database, "mnist", tmp_path / "copy", home, uid_key="uid")
+    backup = back_up(database, "mnist", tmp_path / "copy", home)
     with pytest.raises(StudyExists):
-        restore(backup, url_of(database), home, uid_key="uid")
-    restore(backup, url_of(database), home, uid_key="uid", name="again")
+        restore(backup, url_of(database), home)
+    restore(backup, url_of(database), home, name="again")
     before, after = all_facts(database, "mnist"), all_facts(database, "again")
     assert after[:4] == before[:4]
     assert [as_put_back(trial) for trial in after] == [as_put_back(trial) for trial in before]
@@ -44,12 +44,12 @@ def test_a_study_passes_from_sqlite_to_postgresql_and_back(postgres: Database, t
     first, second = home_at(tmp_path / "first"), home_at(tmp_path / "second")
     with varied_home(first) as here:
         before = all_facts(here, "mnist")
-        there = back_up(here, "mnist", tmp_path / "there", first, uid_key="uid")
-    restore(there, url_of(postgres), second, uid_key="uid")
+        there = back_up(here, "mnist", tmp_path / "there", first)
+    restore(there, url_of(postgres), second)
     on_server = all_facts(postgres, "mnist")
-    back = back_up(postgres, "mnist", tmp_path / "back", second, uid_key="uid")
+    back = back_up(postgres, "mnist", tmp_path / "back", second)
     home = home_at(tmp_path / "third")
-    restore(back, home.database_url, home, uid_key="uid")
+    restore(back, home.database_url, home)
     again = open_database(home.database_url)
     after = all_facts(again, "mnist")
     again.engine.dispose()
@@ -75,9 +75,9 @@ def test_rows_on_a_server_are_those_of_one_moment(
         return found
 
     monkeypatch.setattr("storage.backups.backup.study_id_of", and_then_a_trial_ends)
-    backup = back_up(postgres, "mnist", tmp_path / "copy", home, uid_key="uid")
+    backup = back_up(postgres, "mnist", tmp_path / "copy", home)
     assert backup.trials["running"] == 2
     monkeypatch.undo()
-    restore(backup, url_of(postgres), home, uid_key="uid", name="again")
+    restore(backup, url_of(postgres), home, name="again")
     trial = postgres.get_all_trials(postgres.get_study_id_from_name("again"))[4]
     assert "later" not in trial.user_attrs

@@ -21,7 +21,7 @@ from storage.claims import BEAT_S, LEASE_S, Claim, Claims, LeaseWatch, StudyDele
 from storage.database import Database
 from storage.errors import ClaimLost
 from studies.forecast import rate_per_hour
-from studies.leaderboard import find_study
+from studies.stored import find_study
 from tests.databases import claimed, finish, new_study, second_connection, url_of
 from tests.processes import in_processes, run_trials
 

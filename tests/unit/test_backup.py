@@ -59,11 +59,11 @@ def elsewhere(tmp_path: Path) -> Home:
 
 @pytest.fixture
 def backup(database: Database, mine: Home, tmp_path: Path) -> Backup:
-    return back_up(database, "mnist", tmp_path / "copy", mine, uid_key="uid")
+    return back_up(database, "mnist", tmp_path / "copy", mine)
 
 
 def restored(backup: Backup, home: Home, name: str | None = None) -> str:
-    return restore(backup, home.database_url, home, uid_key="uid", name=name)
+    return restore(backup, home.database_url, home, name=name)
 
 
 def everything(folder: Path) -> Disk:
@@ -118,7 +118,7 @@ def test_a_study_that_is_written_to_meanwhile_is_copied_as_of_one_moment(
     try:
         while claims.standing().complete < 3:
             time.sleep(0.05)
-        backups = [back_up(database, "live", tmp_path / str(n), mine, uid_key="uid") for n in range(3)]
+        backups = [back_up(database, "live", tmp_path / str(n), mine) for n in range(3)]
         assert claims.standing().complete > backups[0].trials["complete"]
     finally:
         stop.touch()
@@ -142,11 +142,11 @@ def test_a_folder_that_holds_something_is_refused_and_left_alone(
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter").write_text("dear")
     with pytest.raises(BadInput, match=r"is not empty.*Give a new folder with --out"):
-        back_up(database, "mnist", tmp_path / "mine", mine, uid_key="uid")
+        back_up(database, "mnist", tmp_path / "mine", mine)
     assert everything(tmp_path / "mine") == {"letter": b"dear"}
     (tmp_path / "file").touch()
     with pytest.raises(BadInput, match="cannot be read or written"):
-        back_up(database, "mnist", tmp_path / "file", mine, uid_key="uid")
+        back_up(database, "mnist", tmp_path / "file", mine)
 
 
 @pytest.mark.parametrize("made", [True, False], ids=["empty", "absent"])
@@ -162,7 +162,7 @@ def test_a_backup_that_fails_leaves_the_folder_as_it_was(
 
     monkeypatch.setattr(os, "replace", full)
     with pytest.raises(TuningError, match=r"no room left under .*No space left on device"):
-        back_up(database, "mnist", folder, mine, uid_key="uid")
+        back_up(database, "mnist", folder, mine)
     assert folder.exists() == made
     assert everything(folder) == {}
 
@@ -196,7 +196,7 @@ def test_a_study_deleted_meanwhile_is_no_backup(
 
     monkeypatch.setattr("storage.backups.backup.named_artifacts", deleted_after)
     with pytest.raises(TuningError, match="not there, or not any more"):
-        back_up(database, "mnist", tmp_path / "copy", mine, uid_key="uid")
+        back_up(database, "mnist", tmp_path / "copy", mine)
     assert not (tmp_path / "copy").exists()
 
 
@@ -213,12 +213,12 @@ def test_a_checkpoint_that_is_replaced_meanwhile_is_not_missed(
             yield folder / "9"  # a trial that is over took its folder along
 
     monkeypatch.setattr(Path, "iterdir", and_one_that_is_gone)
-    assert len(back_up(database, "mnist", tmp_path / "copy", mine, uid_key="uid").under("checkpoints")) == 2
+    assert len(back_up(database, "mnist", tmp_path / "copy", mine).under("checkpoints")) == 2
 
 
 @pytest.mark.parametrize("name", ["a b", "100%", "what?", "{x}", "#1", "ü"])
 def test_any_path_will_do(database: Database, mine: Home, tmp_path: Path, elsewhere: Home, name: str) -> None:
-    backup = back_up(database, "mnist", tmp_path / name / "copy", mine, uid_key="uid")
+    backup = back_up(database, "mnist", tmp_path / name / "copy", mine)
     assert restored(backup, elsewhere) == "mnist"
 
 
@@ -459,7 +459,7 @@ def small_backup(database: Database, mine: Home, tmp_path: Path) -> Backup:
     database.set_trial_state_values(complete.trial_id, TrialState.COMPLETE, [0.5])
     claims.next()
     checkpoint(mine, "small", "fedcba9876543210", 1, 4)
-    return back_up(database, "small", tmp_path / "small", mine, uid_key="uid")
+    return back_up(database, "small", tmp_path / "small", mine)
 
 
 @pytest.mark.slow
@@ -518,7 +518,7 @@ def test_a_commit_whose_answer_was_lost_is_found_again(
 def test_a_restored_study_can_be_backed_up_and_restored_again(backup: Backup, elsewhere: Home, tmp_path: Path) -> None:
     restored(backup, elsewhere)
     back = open_database(elsewhere.database_url)
-    again = back_up(back, "mnist", tmp_path / "again", elsewhere, uid_key="uid")
+    again = back_up(back, "mnist", tmp_path / "again", elsewhere)
     restored(again, elsewhere, "third")
     first, third = all_facts(back, "mnist"), all_facts(back, "third")
     back.engine.dispose()
@@ -536,7 +536,7 @@ def test_a_frozen_trial_is_still_frozen_in_the_copy(
     claims.put_back(interrupted, "interrupted")
     file = checkpoint(mine, "mnist", UID, frozen.number, 4)
     before = all_facts(database, "mnist")[frozen.number]
-    restored(back_up(database, "mnist", tmp_path / "copy", mine, uid_key="uid"), elsewhere)
+    restored(back_up(database, "mnist", tmp_path / "copy", mine), elsewhere)
 
     back = open_database(elsewhere.database_url)
     study_id = back.get_study_id_from_name("mnist")
@@ -569,7 +569,7 @@ def test_a_study_of_stock_optuna_comes_back(tmp_path: Path, elsewhere: Home) -> 
         upload_artifact(artifact_store=store, file_path=str(tmp_path / "note"), study_or_trial=holder)
     study.optimize(lambda trial: (trial.suggest_float("x", 0, 1), trial.suggest_int("n", 1, 3)), n_trials=3)
     opened = open_database(url)
-    backup = back_up(opened, "theirs", tmp_path / "copy", elsewhere, uid_key="uid")
+    backup = back_up(opened, "theirs", tmp_path / "copy", elsewhere)
     opened.engine.dispose()
     assert len(backup.under("artifacts")) == 2
     restored(backup, elsewhere)
@@ -620,7 +620,7 @@ def test_trials_pass_in_parts(database: Database, mine: Home, tmp_path: Path, el
             f" SELECT trial_id, step, step, 'FINITE' FROM trials, steps WHERE study_id = {claims._study_id}"
         )
     tracemalloc.start()
-    backup = back_up(database, "large", tmp_path / "copy", mine, uid_key="uid")
+    backup = back_up(database, "large", tmp_path / "copy", mine)
     restored(backup, elsewhere)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()

@@ -287,7 +287,7 @@ def test_a_finished_trial_is_not_put_back(ledger: Kept) -> None:
 def test_a_worker_of_a_deleted_study_takes_nothing_from_the_one_that_has_its_id_now(database: Database) -> None:
     first = new_study(database, budget=9)
     database.set_study_user_attr(first._study_id, "uid", "first")
-    known = Claims(database, first._study_id, "of the first", known_by={"uid": "first"})
+    known = Claims(database, first._study_id, "of the first", uid="first")
     held = claimed(known)
     assert known.standing().running == 1
     database.delete_study(first._study_id)

@@ -47,7 +47,7 @@ def age(root: Path, seconds: float) -> None:
 
 
 def found(home: Home, *databases: Database, study: str | None = None) -> Leftovers:
-    return find_leftovers(home, databases, uid_key="uid", study=study)
+    return find_leftovers(home, databases, study=study)
 
 
 def paths(leftovers: Leftovers) -> set[Path]:
@@ -198,10 +198,10 @@ def test_a_study_that_is_gone_is_freed_by_its_name(database: Database, mine: Hom
 
 
 def test_what_a_restoration_that_was_killed_left_is_found(database: Database, mine: Home, tmp_path: Path) -> None:
-    backup = back_up(database, "mnist", tmp_path / "copy", mine, uid_key="uid")
+    backup = back_up(database, "mnist", tmp_path / "copy", mine)
     free(found(mine, database).free)
     new = Home(tmp_path / "new")
-    restore(backup, new.database_url, new, uid_key="uid")
+    restore(backup, new.database_url, new)
     age(new.root, 2 * GRACE_S)
     with fresh_database(tmp_path / "empty.db") as empty:
         doubt = found(new, empty)

@@ -20,7 +20,9 @@ from storage.database import Database, open_database
 from storage.errors import BadInput
 from storage.settings import Home
 from studies.forecast import Launched, moment
-from studies.leaderboard import as_table, best_parameters, best_trial, find_study, leaderboard, status
+from studies.leaderboard import as_table, best_parameters, best_trial, leaderboard
+from studies.status import status
+from studies.stored import find_study
 from tests.databases import claimed, new_study
 from tuning.commands.status import duration, show_status, show_trials
 

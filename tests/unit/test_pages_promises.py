@@ -15,7 +15,8 @@ from optuna.trial import TrialState, create_trial
 from storage import attributes, checkpoints, claims
 from storage.settings import Home
 from studies.datasets.inventory import InventoryEntry
-from studies.leaderboard import Row, status
+from studies.leaderboard import Row
+from studies.status import status
 from tests.databases import fresh_database
 from tests.pages.page import ROOT, Page, keys, named, row_of, rows
 from tuning.bundles import predict

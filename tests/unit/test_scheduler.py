@@ -34,6 +34,7 @@ from studies.simulation.rehearsal import Rehearsal
 from studies.simulation.virtual_clock import Record, Recording, Run, simulate
 from studies.space import Parameter, SearchSpace
 from studies.spec import STRATEGIES, Sampler, StrategyChoice, StudySpec
+from studies.stored import StudyRecord
 from studies.strategies.chosen import make_strategy
 from studies.strategies.freeze_thaw import policy as curve_search
 from studies.strategies.strategy import Strategy, Verdict, View, is_frozen
@@ -672,8 +673,8 @@ def test_without_the_defaults_what_is_known_to_be_good_comes_first() -> None:
 
 def test_a_known_configuration_that_is_the_defaults_is_neither_tried_nor_counted_twice() -> None:
     known = [{"learning_rate": 0.01, "layers": 2, "optimizer": "adam"}, *KNOWN_GOOD, KNOWN_GOOD[0]]
-    course, _, storage = one_course(first=known)
-    spec, space = course._spec, course._space_of(storage.get_study_user_attrs(0))
+    course, *_ = one_course(first=known)
+    spec, space = course._spec, StudyRecord.of(course._study).space
     assert space is not None
     assert first_in_words(spec, space, known) == "the defaults, then 2 known configurations"
     assert first_in_words(spec, space, known[:2]) == "the defaults, then 1 known configuration"
@@ -713,7 +714,7 @@ def test_without_a_recorded_space_nothing_is_known_to_be_first() -> None:
 
 def test_of_known_configurations_nothing_of_which_is_in_the_space_nothing_comes_first() -> None:
     course, _, _ = one_course(default_first=False, first=[{"batch_size": 32}])
-    space = course._space_of(course._study.user_attrs)
+    space = StudyRecord.of(course._study).space
     assert first_configurations(course._spec, space, [{"batch_size": 32}]) == []
 
 

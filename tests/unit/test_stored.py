@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 
 from storage import attributes
 from storage.database import Database
 from storage.errors import SpecMismatch
 from studies.spec import Sampler, StrategyChoice, StudySpec
-from studies.stored import StudyData, create_or_load
+from studies.stored import DEFAULT_LIMITS, StudyData, StudyRecord, create_or_load
 from tests.databases import fresh_database, second_connection
 
 DATA = StudyData(checksum="c", split="s", train=2, validation=1, mean=[0.5], std=[0.25])
@@ -45,6 +46,26 @@ def test_a_new_study_records_what_it_is_and_another_call_finds_it(database: Data
     again, made = create_or_load(database, "mnist", spec(), lambda: pytest.fail("it was described again"))
     assert (again._study_id, made) == (study._study_id, False)
     assert attrs(database) == recorded
+
+
+def test_the_record_of_a_study_has_what_it_records_and_defaults_for_what_it_does_not(database: Database) -> None:
+    study, _ = create_or_load(database, "mnist", spec(), lambda: DATA, [{"dropout": 0.5}])
+    study.set_user_attr(attributes.LIMITS, {"trials_per_worker": 3})
+    record = StudyRecord.of(study)
+    assert (record.name, record.spec, record.data, record.first) == ("mnist", spec(), DATA, [{"dropout": 0.5}])
+    assert record.uid == attrs(database)[attributes.UID]
+    assert record.limits == {**DEFAULT_LIMITS, "trials_per_worker": 3}
+    assert (record.budget, record.budget_epochs, record.space, record.launched) == (0, None, None, None)
+    study.set_user_attr(attributes.BUDGET, 9)
+    study.set_user_attr(attributes.BUDGET_EPOCHS, 20)
+    assert (record.budget, StudyRecord.of(study).budget, StudyRecord.of(study).budget_epochs) == (0, 9, 20)
+
+
+def test_the_record_of_another_programs_study_is_read_and_has_no_spec(database: Database) -> None:
+    record = StudyRecord.of(optuna.create_study(storage=database, study_name="theirs"))
+    assert (record.uid, record.data, record.limits) == ("", None, DEFAULT_LIMITS)
+    with pytest.raises(SpecMismatch, match="another program"):
+        _ = record.spec
 
 
 @pytest.mark.parametrize("epochs", [3, 50])

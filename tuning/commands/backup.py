@@ -5,12 +5,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from storage import attributes
 from storage.backups.backup import ARTIFACTS, CHECKPOINTS, Backup, back_up, read_backup
 from storage.backups.restore import restore
 from storage.database import Database
 from storage.settings import Home
-from studies.leaderboard import find_study
+from studies.stored import find_study
 
 SHOWN_LEFT_OUT = 5
 
@@ -25,7 +24,7 @@ def back_up_study(database: Database, study: str | None, home: Home, folder: Pat
         TuningError: there is no room.
     """
     name = find_study(database, study).study_name
-    backup = back_up(database, name, folder, home, uid_key=attributes.UID)
+    backup = back_up(database, name, folder, home)
     print(f"backed up study {name!r}: {_in_words(backup)}, in {folder}", file=sys.stderr)
     for artifact in sorted(backup.left_out)[:SHOWN_LEFT_OUT]:
         print(f"left out: artifact {artifact} {backup.left_out[artifact]}", file=sys.stderr)
@@ -42,7 +41,7 @@ def restore_study(folder: Path, url: str | None, home: Home, study: str | None) 
         TuningError: there is no room.
     """
     backup = read_backup(folder)
-    name = restore(backup, url or home.database_url, home, uid_key=attributes.UID, name=study)
+    name = restore(backup, url or home.database_url, home, name=study)
     print(f"restored study {name!r} of {backup.created}: {_in_words(backup)}", file=sys.stderr)
 
 

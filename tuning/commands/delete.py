@@ -9,14 +9,13 @@ from collections.abc import Callable
 
 from optuna.trial import TrialState
 
-from storage import attributes
 from storage.artifacts import Artifacts
 from storage.claims import BEAT_S, Claims
 from storage.database import Database
 from storage.errors import TuningError
 from storage.rows.study_rows import named_artifacts
 from storage.settings import Home
-from studies.leaderboard import find_study
+from studies.stored import StudyRecord, find_study
 
 
 def delete_study(database: Database, name: str, home: Home, *, confirm: Callable[[str], bool]) -> int:
@@ -38,7 +37,7 @@ def delete_study(database: Database, name: str, home: Home, *, confirm: Callable
         return 1
     with database.reading() as session:
         mine = named_artifacts(session.connection(), study._study_id)
-    uid = str(study.user_attrs.get(attributes.UID, ""))
+    uid = StudyRecord.of(study).uid
     # Rows first: a file that nothing names is only space, a row that names a missing file is a broken promise.
     database.delete_study(study._study_id)
     with database.reading() as session:

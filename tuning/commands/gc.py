@@ -9,7 +9,6 @@ from contextlib import ExitStack, contextmanager
 
 from sqlalchemy.engine import make_url
 
-from storage import attributes
 from storage.database import Database, open_database, sqlite_file
 from storage.leftovers import Leftover, Leftovers, find_leftovers, free
 from storage.settings import Home
@@ -30,7 +29,7 @@ def collect_garbage(home: Home, urls: Sequence[str], study: str | None, *, yes: 
     """
     with _opened(_all_urls(home, urls)) as databases:
         shown = ", ".join(database.shown_url for database in databases)
-        found = find_leftovers(home, databases, uid_key=attributes.UID, study=study)
+        found = find_leftovers(home, databases, study=study)
         freed = free(found.free) if yes else found.free
     print(f"databases read: {shown}", file=sys.stderr)
     for line in _lines("freed" if yes else "left over", freed):

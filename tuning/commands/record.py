@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 from storage import attributes
 from storage.errors import BadInput
 from studies.simulation.curve_tables import CurveTable, table_of
-from studies.spec import StudySpec
+from studies.stored import StudyRecord
 from studies.strategies.strategy import values_of
 
 
@@ -31,7 +31,7 @@ def record(study: optuna.Study, file: Path) -> CurveTable:
         raise BadInput(f"--out {file}: there is no folder {file.absolute().parent}. Make it, or give another name.")
     if file.exists():
         raise BadInput(f"--out {file}: is there already. Give another name.")
-    spec = StudySpec.stored(study.user_attrs.get(attributes.SPEC))
+    spec = StudyRecord.of(study).spec
     trials = _whole(study)
     rows = [trial.params for trial in trials]
     curves = np.full((len(trials), spec.epochs), np.nan)

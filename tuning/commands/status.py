@@ -13,7 +13,8 @@ from rich.table import Table
 
 from storage.errors import unknown_name
 from storage.settings import Home
-from studies.leaderboard import Row, as_table, leaderboard, status
+from studies.leaderboard import Row, as_table, leaderboard
+from studies.status import status
 
 TRIAL_FORMATS = ("table", "csv", "json")
 

@@ -26,11 +26,11 @@ from studies.datasets.prepared import PreparedDataset, prepare
 from studies.datasets.registry import dataset_info
 from studies.declaration import Declaration, Overrides, PlanName, from_catalog, make_spec, read_declaration
 from studies.forecast import Launched
-from studies.leaderboard import best_parameters, best_trial, find_study
+from studies.leaderboard import best_parameters, best_trial
 from studies.scheduler import first_in_words, spent_epochs
 from studies.space import SearchSpace
 from studies.spec import BUDGET_SHARE, Plan, StudySpec
-from studies.stored import DEFAULT_LIMITS, Limits, create_or_load, stored_spec
+from studies.stored import DEFAULT_LIMITS, Limits, create_or_load, find_study, stored_spec
 from studies.strategies.chosen import make_strategy
 from studies.strategies.samplers import require_sampler
 from studies.strategies.strategy import Strategy
@@ -126,7 +126,7 @@ def tune(options: TuneOptions, home: Home, console: Console) -> int:
     database = open_database(url, create=True)
     study, created = create_or_load(database, name, spec, lambda: describe(dataset, spec), first)
     uid = study.user_attrs.get(attributes.UID)
-    claims = Claims(database, study._study_id, owner="launcher", known_by={attributes.UID: uid})
+    claims = Claims(database, study._study_id, owner="launcher", uid=uid)
     # Without a number, a study that exists keeps its own total, which may have been extended.
     before = study.user_attrs.get(attributes.BUDGET)
     trials = options.trials or before or plan.trials

@@ -32,10 +32,9 @@ from storage.claims import Claim, Claims, LeaseWatch, owner_name
 from storage.database import PATIENCE_S, Database, open_database
 from storage.errors import BadInput, ClaimLost, StorageUnavailable, TuningError
 from storage.settings import STORAGE_VARIABLE, Home
-from studies.leaderboard import find_study
 from studies.scheduler import Course, Taken, first_configurations
 from studies.spec import StudySpec
-from studies.stored import DEFAULT_LIMITS, Limits
+from studies.stored import DEFAULT_LIMITS, Limits, find_study
 from studies.strategies.chosen import make_strategy
 from studies.strategies.samplers import require_room
 from tuning.heartbeat import Heartbeat
@@ -215,7 +214,7 @@ class _Worker:
         self._study = study
         owner = options.claim.owner if options.claim is not None else owner_name()
         uid = study.user_attrs.get(attributes.UID)
-        self._claims = Claims(self._database, study._study_id, owner, known_by={attributes.UID: uid})
+        self._claims = Claims(self._database, study._study_id, owner, uid=uid)
         strategy = make_strategy(self._spec, load_strategy(self._spec.strategy.name, options.strategy_file))
         self._course = Course(self._study, self._spec, strategy, self._claims)
         self._watch = LeaseWatch(self._claims)

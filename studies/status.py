@@ -1,0 +1,98 @@
+"""Where a study stands, and how much room it takes. No Keras."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from storage import attributes
+from storage.database import shown_url
+from storage.settings import Home
+from studies.forecast import epochs_forecast_s, rate_per_hour
+from studies.leaderboard import best_trial
+from studies.stored import StudyRecord
+from studies.strategies.strategy import is_frozen
+
+
+def status(study: optuna.Study, storage_url: str, home: Home) -> dict[str, Any]:
+    """Return where a study stands, as `status --json` prints it.
+
+    `rate_per_hour` is trials finished an hour while any ran, from the last `studies.forecast.RATE_TRIALS`; `forecast_s`
+    the seconds until the budget, of trials or of epochs, is spent at the present rate. Either is None where it cannot
+    be told; a study that stands still has no forecast. `disk_bytes` is what the study takes up under the home. The
+    URL's password is hidden.
+    """
+    record = StudyRecord.of(study)
+    trials = study.get_trials(deepcopy=False)
+    count = Counter(trial.state for trial in trials)
+    done = count[TrialState.COMPLETE] + count[TrialState.PRUNED]
+    state = "done" if 0 < record.budget <= done else "running" if count[TrialState.RUNNING] else "stopped"
+    frozen = sum(is_frozen(trial) for trial in trials)
+    rate = rate_per_hour(trials)
+    best = best_trial(study)
+    return {
+        "study": study.study_name,
+        "storage": shown_url(storage_url),
+        "state": state,
+        "trials": {
+            "complete": count[TrialState.COMPLETE],
+            "pruned": count[TrialState.PRUNED],
+            "failed": count[TrialState.FAIL],
+            "running": count[TrialState.RUNNING],
+            "waiting": count[TrialState.WAITING] - frozen,
+            "frozen": frozen,
+        },
+        "budget": {"trials": record.budget, "done": done, "epochs": record.budget_epochs},
+        "epochs_trained": sum(len(trial.intermediate_values) for trial in trials),
+        "best": {"number": best.number, "value": best.value, "params": best.params} if best is not None else None,
+        "rate_per_hour": rate,
+        "forecast_s": _forecast_s(record, trials, record.budget - done, rate) if state == "running" else None,
+        "disk_bytes": disk_use(study, home),
+    }
+
+
+def _forecast_s(record: StudyRecord, trials: list[FrozenTrial], trials_left: int, rate: float | None) -> float | None:
+    """The seconds until the budget is spent: of epochs, where they are bounded, since frozen trials end all at once."""
+    if record.budget_epochs is None:
+        return trials_left / rate * 3600 if rate else None
+    if record.launched is None:
+        return None
+    return epochs_forecast_s(trials, record.budget_epochs, record.launched)
+
+
+def disk_use(study: optuna.Study, home: Home) -> dict[str, int]:
+    """Return the bytes of a study's files under a home: `artifacts`, `checkpoints`, `export`, `logs` and `total`.
+
+    Files that come and go meanwhile are counted or not. Artifacts of former attempts at a trial count as well.
+    """
+    uid = StudyRecord.of(study).uid
+    keys = [key for trial in study.get_trials(deepcopy=False) for key in trial.system_attrs]
+    keys += study._storage.get_study_system_attrs(study._study_id)
+    ids = {key.removeprefix(attributes.OPTUNA_ARTIFACT) for key in keys if key.startswith(attributes.OPTUNA_ARTIFACT)}
+    used = {
+        "artifacts": _size(home.artifacts / Path(artifact).name for artifact in ids),
+        "checkpoints": _size(_files(home.checkpoints(study.study_name, uid))),
+        "export": _size(_files(home.export(study.study_name))),
+        "logs": _size(_files(home.logs(study.study_name))),
+    }
+    return {**used, "total": sum(used.values())}
+
+
+def _files(folder: Path) -> Iterable[Path]:
+    return (Path(parent, name) for parent, _, names in os.walk(folder) for name in names)
+
+
+def _size(files: Iterable[Path]) -> int:
+    total = 0
+    for file in files:
+        try:
+            total += file.lstat().st_size
+        except FileNotFoundError:
+            continue
+    return total
