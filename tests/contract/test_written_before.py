@@ -7,6 +7,7 @@ stay the same wherever the code behind them moves.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import tarfile
 from dataclasses import dataclass
@@ -105,6 +106,11 @@ def require_gone_on(command: CommandLine, study: str, before: list[FrozenTrial])
     assert list((command.home / "checkpoints").glob(f"{study}-*/*/*")) == []
 
 
+def keys_of(trial: FrozenTrial) -> set[str]:
+    """What is recorded of a trial, where files have names of their own."""
+    return {re.sub("[0-9a-f-]{36}", "a file", key) for key in (*trial.user_attrs, *trial.system_attrs)}
+
+
 def interrupted(trials: list[FrozenTrial]) -> set[int]:
     """The trials that were in the middle of an epoch when the study was stopped; the others that wait are frozen."""
     waiting = [trial for trial in trials if trial.state == TrialState.WAITING]
@@ -158,10 +164,13 @@ def test_a_restored_study_goes_on_from_its_checkpoints(written: Written, restore
     command.run("tune", *spec, "--trials", "11", "--workers", "2")
     require_gone_on(command, "small", before)
     after = trials_of(command, "small")
-    assert len(after) > len(before), "one more was asked for, and it was begun"
     assert len(interrupted(before)) == 2
     for number in interrupted(before):
         assert len(after[number].intermediate_values) > len(before[number].intermediate_values)
+        # Complete, it is recorded as one was then, and so is the one that is new.
+        assert keys_of(before[2]) <= keys_of(after[number])
+    begun = next(trial for trial in after[len(before) :] if trial.state != TrialState.FAIL)
+    assert keys_of(before[0]) - {"tuning:frozen", "tuning:worked"} <= keys_of(begun)
 
 
 @pytest.mark.keras
