@@ -1,4 +1,4 @@
-"""The study's budget and its leases: each trial created or taken up exactly once.
+"""The study's budget: each trial created or taken up exactly once.
 
 A study's budget is an attribute of the study. A free worker asks for its next trial in one write transaction that
 either takes up the lowest trial that was put back, or does what the strategy chose: takes up a frozen trial or, while
@@ -8,9 +8,7 @@ any number of workers and hosts.
 A frozen trial was put back like an interrupted one, with a mark that says so: it waits until it is chosen.
 
 A claim is a lease: an owner, a count that grows with each claim of the trial, an id, and a beat that the owner keeps
-raising. Whoever watches sees a lease run out when the beat has stood still for `LEASE_S` seconds of the watcher's own
-monotonic clock in which the database took writes. No two clocks are compared, and a database that nobody could reach
-for a minute costs nobody a trial, nor does a machine that was suspended with watcher and workers alike.
+raising. How it is kept, and how it runs out, is `storage.leases`.
 """
 
 from __future__ import annotations
@@ -22,18 +20,14 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from optuna.trial import TrialState
 
 from storage import attributes
 from storage.errors import ClaimLost, TuningError
+from storage.rows.giving_up import GivenUp, give_up
 from storage.rows.ledger import Counts, Ledger, Rows, TrialRow
-
-BEAT_S = 5.0
-LEASE_S = 45.0
-# The most that a watcher counts as silence between two looks: what passed beyond that it slept through itself.
-LOOK_S = 2 * BEAT_S
 
 # So many failures in a row, without a finished trial between them, end the study: the cause is not the parameters.
 # Those that parameters do bring about may follow each other by chance; when so many do, the whole space is wrong.
@@ -41,11 +35,6 @@ MAX_CONSECUTIVE_FAILURES = 8
 MAX_CONSECUTIVE_BAD_PARAMETERS = 32
 
 T = TypeVar("T")
-
-GivenUp = Literal["interrupted", "frozen", "lost", "timeout", "error"]
-# How often a trial is tried again after it was given up, by the class of the reason. A worker may be lost to anything;
-# an exception tends to come again. What is interrupted or frozen failed in nothing, and has no bound.
-MAX_RETRIES: dict[GivenUp, int] = {"lost": 5, "timeout": 2, "error": 2}
 
 
 class TooManyFailures(TuningError):
@@ -317,7 +306,7 @@ class Claims:
                 # Repeated after a lost answer, it finds its own work done.
                 held = rows.system_attr(claim.trial_id, attributes.CLAIM)
                 return attempts > 1 and held is not None and (held["id"], held["count"]) == (None, claim.count)
-            _put_back(rows, claim, reason, why)
+            give_up(rows, claim.trial_id, reason, why)
             return True
 
         # The fence stays: nothing that this process still does for the trial is written any more.
@@ -351,7 +340,7 @@ class Claims:
                 with contextlib.suppress(ClaimLost):
                     # Its row locked, it may turn out to have beaten since; with SQLite it cannot have.
                     if _held(rows, claim)["beat"] == beats[claim.id]:
-                        _put_back(rows, claim, reason, "lost")
+                        give_up(rows, claim.trial_id, reason, "lost")
                         lost.append(claim)
             return lost
 
@@ -416,88 +405,3 @@ def _held(rows: Rows, claim: Claim) -> dict[str, Any]:
     if state != TrialState.RUNNING or held is None or held["id"] != claim.id:
         raise ClaimLost(f"trial {claim.number} is no longer this worker's: it was given to another one")
     return held
-
-
-def _put_back(rows: Rows, claim: Claim, reason: str, why: GivenUp) -> None:
-    given_up = release(rows, claim.trial_id, reason, why)
-    attempts = _in_a_row(given_up, why)
-    if why not in MAX_RETRIES or attempts <= MAX_RETRIES[why]:
-        rows.wait(claim.trial_id)
-        return
-    rows.set_user_attr(claim.trial_id, attributes.FAILURE, why)
-    reason = f"{reason} (given up for good after {attempts} attempts)"
-    rows.set_user_attr(claim.trial_id, attributes.REASON, reason)
-    rows.fail(claim.trial_id)
-
-
-def release(rows: Rows, trial_id: int, reason: str, why: GivenUp) -> list[dict[str, Any]]:
-    """Record that nobody holds a trial any more, and why; return what it was given up for, this time included.
-
-    Args:
-        rows: the transaction's; the trial's state is the caller's to change.
-        trial_id: the trial's id.
-        reason: why, for people.
-        why: the class of the reason.
-    """
-    held: dict[str, Any] = rows.system_attr(trial_id, attributes.CLAIM) or {}
-    epochs = held.get("epochs", 0)
-    given_up: list[dict[str, Any]] = [*(rows.user_attr(trial_id, attributes.GIVEN_UP) or [])]
-    moved = epochs > held.get("from", 0)
-    if why == "frozen":
-        rows.set_system_attr(trial_id, attributes.FROZEN, epochs)
-    # To freeze is not to give up, but what was moved forward starts the count anew.
-    if why != "frozen" or (given_up and moved):
-        given_up.append({"worker": held.get("owner"), "class": why, "reason": reason, "moved": moved})
-        rows.set_user_attr(trial_id, attributes.GIVEN_UP, given_up)
-    if held:
-        # The count and the progress stay, the id goes: no writer holds the trial now.
-        nobody = {"owner": None, "count": held["count"], "id": None, "beat": 0, "from": epochs, "epochs": epochs}
-        rows.set_system_attr(trial_id, attributes.CLAIM, nobody)
-    # Until it was last seen, not until now: whoever is given up may have been gone for a night.
-    if "begun" in held:
-        worked: list[list[float]] = [
-            *(rows.system_attr(trial_id, attributes.WORKED) or []),
-            [held["begun"], held["seen"]],
-        ]
-        rows.set_system_attr(trial_id, attributes.WORKED, worked)
-    return given_up
-
-
-@dataclass
-class LeaseWatch:
-    """Sees leases run out, by the watcher's own clock.
-
-    Args:
-        claims: the study's claims.
-        clock: monotonic seconds.
-        lease_s: how long a beat may stand still.
-    """
-
-    claims: Claims
-    clock: Callable[[], float] = time.monotonic
-    lease_s: float = LEASE_S
-    # By claim: its last beat, and for how long it was seen to stand still.
-    _silence: dict[str, tuple[int, float]] = field(default_factory=dict)
-    _looked: float | None = None
-
-    def put_back_expired(self) -> list[Claim]:
-        """Look at all running claims, put back those whose beat has stood still, and return them; call it often."""
-        return self.claims.put_back_silent(self._silent, f"its worker was silent for {self.lease_s:g} s")
-
-    def _silent(self, running: list[tuple[Claim, int]]) -> list[Claim]:
-        now = self.clock()
-        # A watcher that was stopped, or that waited for the database, does not know what the others did meanwhile.
-        passed = min(now - self._looked, LOOK_S) if self._looked is not None else 0.0
-        before, self._looked, self._silence = self._silence, now, {}
-        for claim, beat in running:
-            last_beat, silent_s = before.get(claim.id, (beat, 0.0))
-            self._silence[claim.id] = (beat, silent_s + passed if beat == last_beat else 0.0)
-        return [claim for claim, _ in running if self._silence[claim.id][1] > self.lease_s]
-
-
-def _in_a_row(given_up: list[dict[str, Any]], why: GivenUp) -> int:
-    """Return how often a trial was given up for reasons of one class since its checkpoint last moved."""
-    count = 0
-    for one in given_up:
-        count = (0 if one["moved"] else count) + int(one["class"] == why)
-    return count

@@ -22,10 +22,10 @@ from sqlalchemy.exc import IntegrityError
 
 from storage import attributes
 from storage.backups.backup import ARTIFACTS, CHECKPOINTS, ROWS, Backup, copy_file, open_rows, refused, verify
-from storage.claims import release
 from storage.database import Database, check_storage, open_database, shown_url
 from storage.errors import BadInput, TuningError
 from storage.files import replacing, sha256_of, sync_folder
+from storage.rows.giving_up import give_up
 from storage.rows.sql_rows import SqlRows
 from storage.rows.study_rows import copy_study, study_id_of
 from storage.settings import Home
@@ -171,8 +171,7 @@ def _put_back_running(session: orm.Session, study_id: int) -> None:
     rows = SqlRows(session, study_id)
     for trial in rows.active():
         if trial.state == TrialState.RUNNING:
-            release(rows, trial.trial_id, REASON, "interrupted")
-            rows.wait(trial.trial_id)
+            give_up(rows, trial.trial_id, REASON, "interrupted")
 
 
 def _study_attribute(session: orm.Session, model: Any, study_id: int, key: str) -> Any:

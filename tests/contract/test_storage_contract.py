@@ -17,9 +17,10 @@ from optuna.testing.pytest_storages import StorageTestCase
 from optuna.trial import TrialState
 
 from storage.artifacts import Artifacts
-from storage.claims import BEAT_S, LEASE_S, Claim, Claims, LeaseWatch, StudyDeleted, Thaw
+from storage.claims import Claim, Claims, StudyDeleted, Thaw
 from storage.database import Database
 from storage.errors import ClaimLost
+from storage.leases import BEAT_S, LEASE_S, LeaseWatch
 from studies.forecast import rate_per_hour
 from studies.stored import find_study
 from tests.databases import claimed, finish, new_study, second_connection, url_of

@@ -29,8 +29,8 @@ MODELS = Path(__file__).resolve().parent / "slow_models.py"
 
 # Leases and pauses that a test can wait for.
 QUICK: dict[str, Any] = {
-    "storage.claims:BEAT_S": 0.5,
-    "storage.claims:LEASE_S": 5.0,
+    "storage.leases:BEAT_S": 0.5,
+    "storage.leases:LEASE_S": 5.0,
     "tuning.launch.launcher:WATCH_S": 0.5,
     "tuning.launch.workforce:RESTART_S": 0.1,
 }

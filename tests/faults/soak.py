@@ -30,8 +30,8 @@ import psutil
 from optuna.trial import FrozenTrial, TrialState
 
 from storage.artifacts import ArtifactDamaged, Artifacts
-from storage.claims import LEASE_S
 from storage.database import Database, open_database
+from storage.leases import LEASE_S
 from storage.settings import Home
 from tests.faults.breaking import Faults, alive
 
@@ -82,7 +82,7 @@ SHORT = Form(
     trials=6, workers=2, epochs=5, epoch_s=0.6, gap_s=(4.0, 7.0), lease_s=4.0, oversleep_s=2.0,
     checkpoint_interval_s=1.0, longest_s=240.0, most_faults=5,
     constants={
-        "storage.claims:BEAT_S": 0.5, "storage.claims:LEASE_S": 4.0, "tuning.launch.launcher:WATCH_S": 0.5,
+        "storage.leases:BEAT_S": 0.5, "storage.leases:LEASE_S": 4.0, "tuning.launch.launcher:WATCH_S": 0.5,
         "tuning.launch.workforce:RESTART_S": 0.1, "tuning.launch.workforce:MAX_DEATHS": 20,
     },
 )  # fmt: skip

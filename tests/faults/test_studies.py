@@ -14,7 +14,8 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState
 
 from storage import attributes
-from storage.claims import Claims, LeaseWatch
+from storage.claims import Claims
+from storage.leases import LeaseWatch
 from storage.settings import Home
 from studies.stored import DEFAULT_LIMITS
 from tests.faults.breaking import Fault, Faults, moved_away, paused, small_disk, wait_for_end
@@ -144,7 +145,7 @@ def test_a_study_survives_its_launcher_then_everything_and_a_database_that_is_lo
     wait_until(lambda: len(running(command, epochs=2)) == 4 or len(trials(command)) == 4)
     wait_until(lambda: len(running(command, epochs=1)) >= 2)
     with write_lock(command.home / "studies.db"):
-        time.sleep(QUICK["storage.claims:LEASE_S"] + 2)
+        time.sleep(QUICK["storage.leases:LEASE_S"] + 2)
     with moved_away(command.home / "studies.db"):
         time.sleep(2)
     ended(launcher, command)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,15 +13,9 @@ from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState
 
 from storage import attributes
-from storage import claims as claims_module
 from storage.claims import (
-    BEAT_S,
-    LEASE_S,
     MAX_CONSECUTIVE_FAILURES,
-    MAX_RETRIES,
     Claims,
-    GivenUp,
-    LeaseWatch,
     StudyDeleted,
     Thaw,
     TooManyFailures,
@@ -30,6 +23,7 @@ from storage.claims import (
 )
 from storage.database import Database
 from storage.errors import ClaimLost
+from storage.rows.giving_up import MAX_RETRIES, GivenUp
 from tests.databases import (
     Kept,
     claimed,
@@ -40,7 +34,7 @@ from tests.databases import (
     second_connection,
     trials,
 )
-from tests.processes import in_processes, run_trials, write_lock
+from tests.processes import in_processes, run_trials
 
 
 @pytest.fixture
@@ -152,6 +146,15 @@ def test_stock_optuna_sees_a_claimed_trial_as_running(ledger: Kept) -> None:
     assert trial.state == TrialState.RUNNING
     assert trial.datetime_start is not None
     assert trial.user_attrs[attributes.WORKER] == "me"
+
+
+def test_a_trial_of_stock_optuna_that_runs_without_a_claim_holds_up_no_study(ledger: Kept) -> None:
+    claims = new_study(ledger, budget=1)
+    optuna.load_study(study_name="mnist", storage=ledger).ask()
+    assert claims.standing().running == 0
+    finish(ledger, claimed(claims))
+    assert claims.standing().done
+    assert claims.next() is None
 
 
 # --- Put back and taken up ---
@@ -274,6 +277,15 @@ def test_a_trial_is_put_back_once(ledger: Kept) -> None:
     assert not claims.put_back(claim, "interrupted")
     assert [held.id for held, _ in claims.running()] == [again.id]
     assert len(trials(ledger)[0].user_attrs[attributes.GIVEN_UP]) == 1
+
+
+def test_a_worker_that_put_its_trial_back_writes_nothing_more_to_it(database: Database) -> None:
+    claims = new_study(database)
+    claim = claimed(claims)
+    assert claims.put_back(claim, "it hangs", "timeout")
+    with pytest.raises(ClaimLost):  # another thread of it, which hung
+        finish(database, claim)
+    assert trials(database)[0].state == TrialState.WAITING
 
 
 def test_a_finished_trial_is_not_put_back(ledger: Kept) -> None:
@@ -432,132 +444,3 @@ def test_failures_are_forgiven_when_the_study_is_started_anew(ledger: Kept) -> N
     fail(ledger, claims, MAX_CONSECUTIVE_FAILURES)
     with pytest.raises(TooManyFailures):
         claims.next()
-
-
-# --- Leases ---
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def looking(watch: LeaseWatch, clock: Clock, seconds: float) -> list[int]:
-    """Look as often as a launcher does for so many seconds; return the numbers of the trials put back."""
-    end, found = clock.now + seconds, watch.put_back_expired()
-    while clock.now < end:
-        clock.now = min(clock.now + BEAT_S, end)
-        found += watch.put_back_expired()
-    return [claim.number for claim in found]
-
-
-def test_a_beating_lease_is_kept_for_ever(ledger: Kept) -> None:
-    claims, clock = new_study(ledger), Clock()
-    claim = claimed(claims)
-    watch = LeaseWatch(claims, clock)
-    for _ in range(10):
-        assert looking(watch, clock, LEASE_S - 1) == []
-        claims.beat(claim)
-    assert [beat for _, beat in claims.running()] == [10]
-
-
-def test_a_lease_whose_beat_stands_still_runs_out_once(ledger: Kept) -> None:
-    claims, clock = new_study(ledger), Clock()
-    claimed(claims)
-    watch = LeaseWatch(claims, clock)
-    assert looking(watch, clock, LEASE_S) == []
-    assert looking(watch, clock, 0.1) == [0]
-    assert looking(watch, clock, LEASE_S) == []
-    assert trials(ledger)[0].state == TrialState.WAITING
-    assert "silent for 45 s" in trials(ledger)[0].user_attrs[attributes.GIVEN_UP][0]["reason"]
-
-
-def test_a_watcher_that_just_began_gives_a_full_lease(ledger: Kept) -> None:
-    claims, clock = new_study(ledger), Clock()
-    claimed(claims)
-    clock.now += 100 * LEASE_S
-    assert looking(LeaseWatch(claims, clock), clock, LEASE_S / 2) == []
-
-
-def test_a_watcher_that_was_stopped_with_the_others_blames_nobody(ledger: Kept) -> None:
-    claims, clock = new_study(ledger), Clock()
-    claim = claimed(claims)
-    watch = LeaseWatch(claims, clock)
-    for _ in range(3):  # a laptop that is closed and opened
-        assert looking(watch, clock, LEASE_S / 3) == []
-        clock.now += 100 * LEASE_S
-        assert watch.put_back_expired() == []
-        claims.beat(claim)
-
-
-def test_a_database_that_takes_no_writes_costs_nobody_a_trial(database: Database, tmp_path: Path) -> None:
-    claims, clock = new_study(database), Clock()
-    claim = claimed(claims)
-    watch = LeaseWatch(claims, clock)
-    assert looking(watch, clock, LEASE_S / 2) == []
-    with write_lock(tmp_path / "studies.db") as release:
-        # The lock goes while the watcher waits, an hour later by its clock; the worker waited as long with its beat.
-        def end() -> None:
-            clock.now += 3600
-            release()
-
-        timer = threading.Timer(0.3, end)
-        timer.start()
-        assert [lost.number for lost in watch.put_back_expired()] == []
-        timer.join()
-    claims.beat(claim)
-    assert looking(watch, clock, LEASE_S) == []
-
-
-def test_a_trial_claimed_again_begins_a_new_lease(ledger: Kept) -> None:
-    claims, clock = new_study(ledger), Clock()
-    claim = claimed(claims)
-    watch = LeaseWatch(claims, clock)
-    assert looking(watch, clock, LEASE_S - 1) == []
-    claims.put_back(claim, "interrupted")
-    claimed(claims)
-    assert looking(watch, clock, LEASE_S - 1) == []
-
-
-def test_a_worker_that_wakes_up_after_its_lease_learns_that_it_lost_it(database: Database) -> None:
-    asleep = new_study(database)
-    claim = claimed(asleep)
-    with second_connection(database) as other:
-        clock = Clock()
-        assert looking(LeaseWatch(Claims(other, asleep._study_id, "another"), clock), clock, LEASE_S + 1) == [0]
-    with pytest.raises(ClaimLost, match="trial 0 is no longer this worker's"):
-        asleep.beat(claim)
-    with pytest.raises(ClaimLost):
-        database.set_trial_intermediate_value(claim.trial_id, 2, 0.5)
-
-
-def test_a_worker_that_put_its_trial_back_writes_nothing_more_to_it(database: Database) -> None:
-    claims = new_study(database)
-    claim = claimed(claims)
-    assert claims.put_back(claim, "it hangs", "timeout")
-    with pytest.raises(ClaimLost):  # another thread of it, which hung
-        finish(database, claim)
-    assert trials(database)[0].state == TrialState.WAITING
-
-
-def test_a_trial_of_stock_optuna_that_runs_without_a_claim_is_left_alone(ledger: Kept) -> None:
-    claims, clock = new_study(ledger), Clock()
-    optuna.load_study(study_name="mnist", storage=ledger).ask()
-    assert looking(LeaseWatch(claims, clock), clock, 3 * LEASE_S) == []
-    assert trials(ledger)[0].state == TrialState.RUNNING
-
-
-def test_a_trial_of_stock_optuna_that_runs_without_a_claim_holds_up_no_study(ledger: Kept) -> None:
-    claims = new_study(ledger, budget=1)
-    optuna.load_study(study_name="mnist", storage=ledger).ask()
-    assert claims.standing().running == 0
-    finish(ledger, claimed(claims))
-    assert claims.standing().done
-    assert claims.next() is None
-
-
-def test_a_lease_outlives_several_missed_beats() -> None:
-    assert claims_module.LEASE_S >= 5 * claims_module.BEAT_S

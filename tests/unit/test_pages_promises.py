@@ -12,7 +12,8 @@ import optuna
 import pytest
 from optuna.trial import TrialState, create_trial
 
-from storage import attributes, checkpoints, claims
+from storage import attributes, checkpoints, claims, leases
+from storage.rows import giving_up
 from storage.settings import Home
 from studies.datasets.inventory import InventoryEntry
 from studies.leaderboard import Row
@@ -29,7 +30,7 @@ STORAGE = Page.read("storage/README.md")
 # --- Bounds
 
 
-@pytest.mark.parametrize(("why", "retries"), claims.MAX_RETRIES.items())
+@pytest.mark.parametrize(("why", "retries"), giving_up.MAX_RETRIES.items())
 def test_the_retries_of_each_class_are_told(why: str, retries: int) -> None:
     assert row_of(STORAGE.section("When a trial is given up"), why)[1] == str(retries)
 
@@ -44,8 +45,8 @@ def callbacks_grace_s() -> float:
 @pytest.mark.parametrize(
     "words",
     [
-        f"every {claims.BEAT_S:g} seconds",
-        f"silent for {claims.LEASE_S:g} seconds",
+        f"every {leases.BEAT_S:g} seconds",
+        f"silent for {leases.LEASE_S:g} seconds",
         f"{claims.MAX_CONSECUTIVE_FAILURES} failures in a row",
         f"less than {callbacks_grace_s():g} seconds",
         f"after {workforce.GRACE_S:g} seconds",

@@ -11,9 +11,10 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from storage.claims import Claim, Claims, GivenUp
+from storage.claims import Claim, Claims
 from storage.database import Database, Result
 from storage.errors import ClaimLost, StorageUnavailable
+from storage.rows.giving_up import GivenUp
 from tests.databases import claimed, fresh_database, new_study, second_connection, trials
 from tuning.worker.result_writer import Endings
 

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from storage.claims import Claims, GivenUp
+from storage.claims import Claims
 from storage.errors import BadInput, StorageUnavailable, TuningError
+from storage.rows.giving_up import GivenUp
 from tests.databases import fresh_database, new_study
 from tuning.launch.packer import Packer, make_packer
 from tuning.launch.packing import EPOCHS_IN_ALL

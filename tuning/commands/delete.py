@@ -10,9 +10,10 @@ from collections.abc import Callable
 from optuna.trial import TrialState
 
 from storage.artifacts import Artifacts
-from storage.claims import BEAT_S, Claims
+from storage.claims import Claims
 from storage.database import Database
 from storage.errors import TuningError
+from storage.leases import BEAT_S
 from storage.rows.study_rows import named_artifacts
 from storage.settings import Home
 from studies.stored import StudyRecord, find_study

@@ -18,9 +18,10 @@ from rich.console import Console
 from sqlalchemy.engine import make_url
 
 from storage import attributes
-from storage.claims import Claims, LeaseWatch, Standing
+from storage.claims import Claims, Standing
 from storage.database import Database, open_database, shown_url, sqlite_file
 from storage.errors import BadInput, StorageUnavailable
+from storage.leases import LeaseWatch
 from storage.settings import STORAGE_VARIABLE, Home
 from studies.datasets.prepared import PreparedDataset, prepare
 from studies.datasets.registry import dataset_info

@@ -28,16 +28,16 @@ import optuna
 
 from storage import attributes
 from storage.artifacts import Artifacts
-from storage.claims import Claim, Claims, LeaseWatch, owner_name
+from storage.claims import Claim, Claims, owner_name
 from storage.database import PATIENCE_S, Database, open_database
 from storage.errors import BadInput, ClaimLost, StorageUnavailable, TuningError
+from storage.leases import Heartbeat, LeaseWatch
 from storage.settings import STORAGE_VARIABLE, Home
 from studies.scheduler import Course, Taken, first_configurations
 from studies.spec import StudySpec
 from studies.stored import DEFAULT_LIMITS, Limits, find_study
 from studies.strategies.chosen import make_strategy
 from studies.strategies.samplers import require_room
-from tuning.heartbeat import Heartbeat
 from tuning.hypermodels import load_hypermodel
 from tuning.launch.workforce import RENEWED
 from tuning.machine.compile_cache import cache_environment, seal_compiled
