@@ -186,48 +186,27 @@ def worker(
         str | None, typer.Option(help="file.py:Class, if the study's model is a user's: the same file, to the byte.")
     ] = None,
     strategy: Annotated[str | None, typer.Option(help="file.py:Class, if its strategy is, likewise.")] = None,
-    device: Annotated[str | None, typer.Option(hidden=True)] = None,
-    precision: Annotated[str | None, typer.Option(hidden=True)] = None,
-    threads: Annotated[int | None, typer.Option(hidden=True)] = None,
-    supervised: Annotated[bool, typer.Option("--supervised", hidden=True)] = False,
-    go: Annotated[bool, typer.Option("--go", hidden=True)] = False,
-    preflight: Annotated[bool, typer.Option("--preflight", hidden=True)] = False,
-    claim: Annotated[str | None, typer.Option(hidden=True)] = None,
-    own_threads: Annotated[int | None, typer.Option(hidden=True)] = None,
+    told: Annotated[str | None, typer.Option("--as", hidden=True)] = None,
 ) -> int:
     """Join a study from anywhere."""
     import logging
     import os
-    from json import loads
 
-    from storage.claims import Claim
     from tuning.machine.devices import find_gpus, place_workers, usable_cores
+    from tuning.messages import WorkerOptions
     from tuning.user_classes import UserFile
-    from tuning.worker.worker import WorkerOptions, work
+    from tuning.worker.worker import work
 
     _quiet_optuna()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    if device is None or precision is None or threads is None:
-        # Started by hand: this one process takes the first device. Before Keras is imported.
-        place = place_workers(find_gpus()[:1], usable_cores(), workers=1, per_device=None, environ=os.environ)[0]
-        os.environ.update(place.environment)
-        device, precision, threads = place.device.name, place.device.precision, place.threads
-    asked = WorkerOptions(
-        study=study,
-        storage_url=storage,
-        home=_home(),
-        user_file=UserFile.parse("model", model) if model is not None else None,
-        strategy_file=UserFile.parse("strategy", strategy) if strategy is not None else None,
-        device=device,
-        precision=precision,
-        threads=threads,
-        supervised=supervised,
-        go=go,
-        preflight=preflight,
-        claim=Claim(**loads(claim)) if claim is not None else None,
-        own_threads=own_threads,
-    )
-    return work(asked)
+    if told is not None:
+        return work(WorkerOptions.from_json(told), storage, _home())
+    # Started by hand: this one process takes the first device. Before Keras is imported.
+    place = place_workers(find_gpus()[:1], usable_cores(), workers=1, per_device=None, environ=os.environ)[0]
+    os.environ.update(place.environment)
+    user_file = UserFile.parse("model", model) if model is not None else None
+    strategy_file = UserFile.parse("strategy", strategy) if strategy is not None else None
+    return work(WorkerOptions.at(place, study, user_file, strategy_file), storage, _home())
 
 
 @app.command()

@@ -1,29 +1,25 @@
-"""A worker measures its pace and its memory, and what it says is what the packing takes."""
+"""A worker measures how fast it trains and what memory it takes."""
 
 from __future__ import annotations
 
 import itertools
-from dataclasses import fields
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tuning.launch.packing import Pace
+from tuning.messages import EpochEnded
 
 pytestmark = pytest.mark.keras
 
 
-def told_of_a_training(*, epochs: int, traces: list[int] | None = None) -> list[dict[str, Any]]:
+def told_of_a_training(*, epochs: int, traces: list[int] | None = None) -> list[EpochEnded]:
     """What is told of a training of 10 images in batches of 4, where each look at the clock takes a second."""
     import keras
 
     from tuning.worker.throughput import TellPace
 
-    told: list[dict[str, Any]] = []
-
-    def tell(event: str, **more: Any) -> None:
-        told.append({"event": event, **more})
+    told: list[EpochEnded] = []
 
     class Traced(keras.callbacks.Callback):
         """Counts traces as the project's own models do: the number after each epoch."""
@@ -43,7 +39,7 @@ def told_of_a_training(*, epochs: int, traces: list[int] | None = None) -> list[
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
     model.compile("adam", "mse")
     images, targets = np.zeros((10, 2)), np.zeros((10, 3))
-    pace = TellPace(tell, images=10, batch_size=4, clock=lambda: next(clock))
+    pace = TellPace(told.append, images=10, batch_size=4, clock=lambda: next(clock))
     callbacks = [Traced(), pace]
     model.fit(
         images, targets, validation_data=(images, targets), epochs=epochs, batch_size=4, callbacks=callbacks, verbose=0
@@ -53,15 +49,13 @@ def told_of_a_training(*, epochs: int, traces: list[int] | None = None) -> list[
 
 def test_each_epoch_is_told_with_its_pace_and_the_peaks() -> None:
     first, second = told_of_a_training(epochs=2)
-    assert first["event"] == "pace"
-    assert first["images_per_s"] == 8.0  # two left over are not trained on
-    assert (first["seconds"], second["began"] - first["began"]) == (1.0, 2.0)
-    assert first["signature"] == second["signature"] == "9 weights, 1 layers, Adam, batches of 4"
+    assert first.throughput.images_per_s == 8.0  # two left over are not trained on
+    assert (first.throughput.seconds, second.throughput.began - first.throughput.began) == (1.0, 2.0)
+    assert first.throughput.workload == second.throughput.workload == "9 weights, 1 layers, Adam, batches of 4"
     # Without a GPU both are the machine's.
-    assert first["resident_bytes"] == first["peak_bytes"] > 10**7
-    assert {field.name for field in fields(Pace)} <= set(first)
+    assert first.memory.resident_bytes == first.memory.peak_bytes > 10**7
 
 
 def test_an_epoch_in_which_something_was_traced_is_not_warm() -> None:
-    assert [event["warm"] for event in told_of_a_training(epochs=3)] == [False, True, True]
-    assert [event["warm"] for event in told_of_a_training(epochs=3, traces=[2, 2, 2, 3])] == [True, True, False]
+    assert [told.throughput.warm for told in told_of_a_training(epochs=3)] == [False, True, True]
+    assert [told.throughput.warm for told in told_of_a_training(epochs=3, traces=[2, 2, 2, 3])] == [True, True, False]

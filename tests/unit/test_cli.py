@@ -86,6 +86,7 @@ def refused(capsys: pytest.CaptureFixture[str], arguments: list[str], status: in
         (["explore", "--dataset", "mnst"], "unknown data set 'mnst'"),
         (["delete", "--study", "mnist", "--yes"], "there is no study in"),
         (["worker", "--study", "mnist"], "Missing option '--storage'"),
+        (["worker", "--study", "mnist", "--storage", "sqlite://", "--as", "nonsense"], "launchers start their workers"),
     ],
     ids=lambda value: " ".join(value[-2:]) if isinstance(value, list) else "",
 )

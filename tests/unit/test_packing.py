@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tuning.launch.packing import CONTEXT_BYTES, EPOCHS_IN_ALL, MAX_WORKERS, SHARE, WORTH, CpuPacking, GpuPacking, Pace
+from tuning.launch.packing import CONTEXT_BYTES, EPOCHS_IN_ALL, MAX_WORKERS, SHARE, WORTH, CpuPacking, GpuPacking
+from tuning.messages import Memory, Throughput
 
 GB = 10**9
 Curve = Callable[[int], float]
@@ -20,11 +21,11 @@ class Machine:
     """A GPU on which workers train, one epoch after the other; what it measures is exact but for `noise`.
 
     Args:
-        curve: images per second of so many workers together, for a signature of cost 1.
+        curve: images per second of so many workers together, for a workload of cost 1.
         peak_bytes: what each worker takes of its memory.
         memory_bytes: what it has.
         cap: how many workers there may be.
-        costs: of the signatures; a trial draws one and keeps it for `trial_epochs`.
+        costs: of the workloads; a trial draws one and keeps it for `trial_epochs`.
         noise: the standard deviation of the measured pace, relative.
     """
 
@@ -71,8 +72,8 @@ class Machine:
             other[3] -= passed * speed
         seconds = self.now - trial[2]
         measured = 1000 / seconds * math.exp(self.random.gauss(0, self.noise))
-        pace = Pace(f"costs {trial[0]}", measured, trial[2], seconds, warm=not trial[4])
-        self.tell(worker, pace, here)
+        epoch = Throughput(f"costs {trial[0]}", measured, trial[2], seconds, warm=not trial[4])
+        self.tell(worker, epoch, here)
         trial[1] -= 1
         trial[2:] = [self.now, 1000 * trial[0], 0.0]
         if trial[1] <= 0:
@@ -85,10 +86,10 @@ class Machine:
         cost = self.random.choice(self.costs)
         return [cost, self.trial_epochs, self.now, 1000 * cost * (3 if traces else 1), float(traces)]
 
-    def tell(self, worker: int, pace: Pace, present: int) -> None:
-        lines = [self.packing.peaked(self.peak_bytes, 1)]
+    def tell(self, worker: int, epoch: Throughput, present: int) -> None:
+        lines = [self.packing.peaked(Memory(self.peak_bytes, 1))]
         if worker < self.packing.workers:
-            lines.append(self.packing.paced(worker, pace, present))
+            lines.append(self.packing.paced(worker, epoch, present))
         self.lines += [line for line in lines if line is not None]
         if self.packing.workers != self.levels[-1]:
             self.levels.append(self.packing.workers)
@@ -215,8 +216,8 @@ def test_what_ends_the_search_for_want_of_memory_is_told() -> None:
 
 def test_the_machines_own_memory_bounds_the_workers_of_a_gpu_too() -> None:
     packing = GpuPacking("GPU 0", memory_bytes=100 * GB, host_bytes=4 * GB, cap=16)
-    packing.peaked(GB, 3 * GB)
-    lines = [packing.paced(0, Pace("a", 1.0, float(now), 1.0, warm=True), 1) for now in range(10)]
+    packing.peaked(Memory(GB, 3 * GB))
+    lines = [packing.paced(0, Throughput("a", 1.0, float(now), 1.0, warm=True), 1) for now in range(10)]
     assert [line for line in lines if line] == ["GPU 0: one more would not fit (main memory 3.0 of 4.0 GB)"]
     assert packing.workers == 1
 
@@ -228,7 +229,7 @@ def test_an_epoch_counts_only_if_all_workers_trained_while_it_lasted() -> None:
     def epochs(workers: list[int], *, present: int, warm: bool = True) -> int:
         nonlocal now
         for worker in workers:
-            packing.paced(worker, Pace("a", 100.0, now, 1.0, warm), present)
+            packing.paced(worker, Throughput("a", 100.0, now, 1.0, warm), present)
             now += 0.0 if worker < max(workers) else 1.0
         return packing.workers
 
@@ -264,7 +265,7 @@ def test_workers_on_the_cores_fit_into_the_memory_and_use_the_cores(
     assert (packing.workers, packing.threads) == (cores, 1)
     for number, peak in enumerate(peaks):
         before = packing.workers
-        line = packing.peaked(0, int(peak * GB))
+        line = packing.peaked(Memory(0, int(peak * GB)))
         assert (line is not None) == (packing.workers < before)
         if number == 0:
             assert packing.workers * packing.threads <= cores < packing.workers * (packing.threads + 1)
@@ -275,11 +276,11 @@ def test_workers_on_the_cores_fit_into_the_memory_and_use_the_cores(
 
 def test_fewer_workers_with_more_threads_are_told_and_later_fewer_with_the_same() -> None:
     packing = CpuPacking(cores=8, memory_bytes=6 * GB, workers=8)
-    assert packing.peaked(0, GB) == (
+    assert packing.peaked(Memory(0, GB)) == (
         "CPU: not enough memory for 8 workers (1.2 GB each of 6.0 GB): 4 with 2 thread(s) each"
     )
-    assert packing.peaked(0, int(1.3 * GB)) is None
-    assert packing.peaked(0, int(1.5 * GB)) == (
+    assert packing.peaked(Memory(0, int(1.3 * GB))) is None
+    assert packing.peaked(Memory(0, int(1.5 * GB))) == (
         "CPU: not enough memory for 4 workers (1.5 GB each of 6.0 GB): 3 with 2 thread(s) each"
     )
     assert packing.ran_out(4) is None
@@ -290,5 +291,5 @@ def test_fewer_workers_with_more_threads_are_told_and_later_fewer_with_the_same(
 @pytest.mark.parametrize("workers", [1, 3, 20])
 def test_a_number_of_workers_is_kept_to(workers: int) -> None:
     packing = CpuPacking(cores=8, memory_bytes=100 * GB, workers=workers)
-    assert packing.peaked(0, GB) is None
+    assert packing.peaked(Memory(0, GB)) is None
     assert packing.workers == workers

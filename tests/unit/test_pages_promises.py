@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import re
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -20,9 +19,9 @@ from studies.leaderboard import Row
 from studies.status import status
 from tests.databases import fresh_database
 from tests.pages.page import ROOT, Page, keys, named, row_of, rows
+from tuning import messages
 from tuning.bundles import predict
 from tuning.launch import workforce
-from tuning.worker import worker
 
 PAGE = Page.read("tuning/README.md")
 STORAGE = Page.read("storage/README.md")
@@ -35,22 +34,15 @@ def test_the_retries_of_each_class_are_told(why: str, retries: int) -> None:
     assert row_of(STORAGE.section("When a trial is given up"), why)[1] == str(retries)
 
 
-def callbacks_grace_s() -> float:
-    """Read from the source: importing it would import Keras."""
-    found = re.search(r"^GRACE_S = ([\d.]+)$", (ROOT / "tuning" / "worker" / "callbacks.py").read_text(), re.MULTILINE)
-    assert found is not None
-    return float(found[1])
-
-
 @pytest.mark.parametrize(
     "words",
     [
         f"every {leases.BEAT_S:g} seconds",
         f"silent for {leases.LEASE_S:g} seconds",
         f"{claims.MAX_CONSECUTIVE_FAILURES} failures in a row",
-        f"less than {callbacks_grace_s():g} seconds",
-        f"after {workforce.GRACE_S:g} seconds",
-        f"within {worker.ORPHAN_GRACE_S:g} seconds",
+        f"less than {messages.EPOCH_GRACE_S:g} seconds",
+        f"after {messages.LAUNCHER_GRACE_S:g} seconds",
+        f"within {messages.ORPHAN_GRACE_S:g} seconds",
         f"After {workforce.MAX_DEATHS} deaths in a row",
         f"after {workforce.RESTART_S:g} second",
         f"`{attributes.DIVERGED}`",
@@ -127,4 +119,4 @@ def test_the_metrics_example_has_the_keys_that_export_writes() -> None:
 
 def test_the_exit_statuses_are_told() -> None:
     told = {row[0] for row in rows(PAGE.section("For programs"))}
-    assert {"0", "1", "2", "130", str(workforce.RENEWED)} <= told
+    assert {"0", "1", "2", "130", str(messages.RENEWED)} <= told

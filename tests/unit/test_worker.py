@@ -9,8 +9,8 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -23,12 +23,14 @@ from studies.stored import StudyData, create_or_load
 from tests.databases import claimed, fresh_database, trials, url_of
 from tests.faults.breaking import moved_away
 from tuning.machine.devices import CPU
-from tuning.worker.worker import WorkerOptions, _Launcher, _open_patiently, _Worker
+from tuning.messages import WorkerOptions
+from tuning.worker.worker import _Launcher, _open_patiently, _Worker
 
 SPEC = StudySpec(
     dataset="mnist", model="models.cnn:CNN", space="core", parameters={}, seed=0, plan_name="cpu", epochs=3,
     train_images=None, validation_images=1, patience=10, sampler=Sampler(), strategy=StrategyChoice(),
 )  # fmt: skip
+OPTIONS = WorkerOptions("mnist", None, None, CPU, "float32", threads=1)
 
 
 @pytest.fixture
@@ -41,12 +43,14 @@ def database(tmp_path: Path) -> Iterator[Database]:
 
 
 @pytest.fixture
-def started(database: Database, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """The command lines of the programs that took a worker's place."""
-    found: list[list[str]] = []
-    monkeypatch.setattr(
-        "tuning.worker.worker.os.execve", lambda _path, arguments, _environment: found.append(arguments)
-    )
+def started(database: Database, monkeypatch: pytest.MonkeyPatch) -> list[WorkerOptions]:
+    """What the programs were started with that took a worker's place."""
+    found: list[WorkerOptions] = []
+
+    def execve(_path: str, command: list[str], _environment: dict[str, str]) -> None:
+        found.append(WorkerOptions.from_json(command[command.index("--as") + 1]))
+
+    monkeypatch.setattr("tuning.worker.worker.os.execve", execve)
     return found
 
 
@@ -54,8 +58,7 @@ def started(database: Database, monkeypatch: pytest.MonkeyPatch) -> list[list[st
 def worker_of(database: Database, home: Path, stop: threading.Event) -> Iterator[_Worker]:
     ready = threading.Event()
     ready.set()
-    options = WorkerOptions("mnist", url_of(database), Home(home), None, None, CPU, "float32", threads=1)
-    worker = _Worker(options, stop, _Launcher(False, stop, ready))
+    worker = _Worker(OPTIONS, url_of(database), Home(home), stop, _Launcher(False, stop, ready))
     try:
         yield worker
     finally:
@@ -63,26 +66,24 @@ def worker_of(database: Database, home: Path, stop: threading.Event) -> Iterator
 
 
 def test_a_worker_becomes_one_with_the_threads_of_its_trial(
-    database: Database, tmp_path: Path, started: list[list[str]]
+    database: Database, tmp_path: Path, started: list[WorkerOptions]
 ) -> None:
     with worker_of(database, tmp_path, threading.Event()) as worker:
         claim = claimed(worker._claims)
-        worker._start_again(4, claim=claim)
-    (arguments,) = started
-    assert arguments[arguments.index("--threads") + 1] == "4"
-    assert claim.id in arguments[arguments.index("--claim") + 1]
+        worker._start_again(OPTIONS.successor(claim=claim, threads=4))
+    assert started == [replace(OPTIONS, claim=claim, threads=4, own_threads=1, go=True)]
     assert [held.id for held, _ in worker._claims.running()] == [claim.id]
 
 
 def test_a_stop_that_came_before_it_is_not_lost_with_the_program(
-    database: Database, tmp_path: Path, started: list[list[str]]
+    database: Database, tmp_path: Path, started: list[WorkerOptions]
 ) -> None:
     stop = threading.Event()
     stop.set()
     with worker_of(database, tmp_path, stop) as worker:
         claim = claimed(worker._claims)
-        worker._start_again(4, claim=claim)
-        worker._start_again(1, claim=None)
+        worker._start_again(OPTIONS.successor(claim=claim, threads=4))
+        worker._start_again(OPTIONS.successor())
     assert started == []
     (trial,) = trials(database)
     assert trial.state.name == "WAITING"
@@ -144,6 +145,6 @@ def test_its_patience_ends(tmp_path: Path) -> None:
 
 
 def test_a_worker_without_a_launcher_is_told_at_once_that_there_is_no_study(tmp_path: Path) -> None:
-    options: Any = WorkerOptions("mnist", f"sqlite:///{tmp_path}/none.db", Home(tmp_path), None, None, CPU, "f", 1)
+    stop = threading.Event()
     with pytest.raises(BadInput, match="there is no study in"):
-        _Worker(options, threading.Event(), _Launcher(False, threading.Event(), threading.Event()))
+        _Worker(OPTIONS, f"sqlite:///{tmp_path}/none.db", Home(tmp_path), stop, _Launcher(False, stop, stop))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import time
@@ -17,12 +16,33 @@ from storage.rows.giving_up import GivenUp
 from tests.databases import fresh_database, new_study
 from tuning.launch.packer import Packer, make_packer
 from tuning.launch.packing import EPOCHS_IN_ALL
-from tuning.launch.workforce import MAX_DEATHS, RENEWED, Slot, Workforce
+from tuning.launch.workforce import MAX_DEATHS, Slot, Workforce
 from tuning.machine.devices import CPU, Device, Placement, place_workers
+from tuning.messages import (
+    RENEWED,
+    Cost,
+    Crashed,
+    EpochEnded,
+    Failed,
+    FromWorker,
+    Memory,
+    Note,
+    OutOfMemory,
+    Preflight,
+    Started,
+    Throughput,
+    WorkerOptions,
+    encode,
+)
 
 PLACE = Placement(Device("cpu", "cpu", CPU), 1, {})
+FOUND = Preflight({}, {}, 1, 1, Cost(1.0, 1.0), Cost(1.0, 1.0), seconds=1.0)
 # Longer than any pause before a worker is replaced.
 LONG_S = 3600.0
+
+
+def options(place: Placement) -> WorkerOptions:
+    return WorkerOptions.at(place, "mnist", None, None)
 
 
 class Clock:
@@ -42,7 +62,7 @@ class Acted(Workforce):
     def __init__(self, claims: Claims, logs: Path, *scripts: str, places: Sequence[Placement] = (PLACE,)) -> None:
         self.reports: list[str] = []
         self.clock = Clock()
-        super().__init__(claims, list(places), [], {}, logs, self.reports.append, self.clock)
+        super().__init__(claims, list(places), options, {}, logs, self.reports.append, self.clock)
         self.scripts = list(scripts)
         self.preflights: list[bool] = []
         self.placed: list[tuple[int, Placement]] = []
@@ -50,11 +70,17 @@ class Acted(Workforce):
     def _start(self, slot: Slot, *, preflight: bool = False) -> None:
         self.preflights.append(preflight)
         self.placed.append((slot.number, slot.placement))
-        slot.owner, slot.error, slot.crash = None, None, None
+        slot.owner, slot.failure, slot.crash = None, None, None
         slot.process = subprocess.Popen(
             [sys.executable, "-c", self.scripts.pop(0)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         self._listen_to(slot)
+
+    def have_said(self, slot: Slot, message: FromWorker) -> None:
+        """Have the script of a place say something; see `OBEDIENT`."""
+        assert slot.process is not None and slot.process.stdin is not None
+        slot.process.stdin.write(f"tell {encode(message)}")
+        slot.process.stdin.flush()
 
     def skip_pauses(self) -> bool:
         """Let time pass, and do not give up."""
@@ -65,9 +91,9 @@ class Acted(Workforce):
 KILLED = "import os; os.kill(os.getpid(), 9)"
 
 
-def says(event: str, status: int = 0, **more: object) -> str:
+def says(message: FromWorker, status: int = 0) -> str:
     """Return the script of a worker that says one thing and ends."""
-    return f"import os; print({json.dumps({'event': event, **more})!r}, flush=True); os._exit({status})"
+    return f"import os; print({encode(message)!r}, end='', flush=True); os._exit({status})"
 
 
 @pytest.fixture
@@ -97,11 +123,10 @@ def act(claims: Claims, tmp_path: Path) -> Iterator[Act]:
 
 
 def test_a_worker_that_is_killed_in_the_preflight_is_replaced(act: Act, tmp_path: Path) -> None:
-    workforce = act(KILLED, says("preflight", seconds=1))
+    workforce = act(KILLED, says(FOUND))
     workforce.start()
     found = workforce.preflight(give_up=workforce.skip_pauses)
-    assert found is not None
-    assert found["seconds"] == 1
+    assert found == FOUND
     assert workforce.preflights == [True, True]
     assert workforce.reports == [
         f"worker 0 was killed by signal 9; the next starts in 1 s. Its log is {tmp_path}/worker-0.log"
@@ -119,8 +144,8 @@ def test_a_preflight_in_which_every_worker_is_killed_ends_the_study(act: Act) ->
 @pytest.mark.parametrize(
     ("script", "error", "words"),
     [
-        (says("error", 2, message="the model cannot be built", exit_status=2), BadInput, "cannot be built"),
-        (says("crashed", 1, message="ImportError: no"), TuningError, "before its first trial: ImportError: no"),
+        (says(Failed("the model cannot be built", 2), 2), BadInput, "cannot be built"),
+        (says(Crashed("ImportError: no"), 1), TuningError, "before its first trial: ImportError: no"),
         ("raise SystemExit(3)", TuningError, "before its first trial: ended with status 3"),
     ],
 )
@@ -164,7 +189,7 @@ def test_a_worker_that_kept_a_checkpoint_before_it_died_starts_the_count_anew(ac
     claim = claims.next()
     assert claim is not None
     claims.progressed(claim, 3)
-    workforce.scripts.append(says("started", 1, owner=claim.owner))
+    workforce.scripts.append(says(Started(claim.owner), 1))
     workforce._start(slot)
     assert deaths_after(workforce, 1) == 1
     assert "ended with status 1; trial 0 is taken from it; the next starts in 1 s" in workforce.reports[-1]
@@ -173,7 +198,7 @@ def test_a_worker_that_kept_a_checkpoint_before_it_died_starts_the_count_anew(ac
 
 def test_the_last_words_of_a_worker_are_heard_however_late_they_are_read(act: Act) -> None:
     for _ in range(5):
-        workforce = act(says("error", 1, message="no room", exit_status=1))
+        workforce = act(says(Failed("no room", 1), 1))
         workforce.start()
         (slot,) = workforce.slots
         assert slot.process is not None
@@ -184,26 +209,27 @@ def test_the_last_words_of_a_worker_are_heard_however_late_they_are_read(act: Ac
 
 # --- Coming and leaving ---
 
-# Does what it is told in lines, repeats each as an event, and leaves when it is asked to, after its trial.
+# Repeats the name of each message as a note, and leaves when it is asked to, after its trial. What a test has it say
+# comes after `tell`. It imports nothing of ours: a dozen of them start in a test.
 OBEDIENT = """
 import json, os, sys
-print(json.dumps({"event": "started", "owner": str(os.getpid())}), flush=True)
+def say(line): print(line, end="", flush=True)
+say(json.dumps({"Started": {"owner": str(os.getpid())}}) + "\\n")
 for line in sys.stdin:
-    word, _, rest = line.strip().partition(" ")
-    if word == "tell":
-        print(rest, flush=True)
-    elif word == "end":
-        os._exit(int(rest))
-    elif word != "go":
-        print(json.dumps({"event": "note", "message": word}), flush=True)
-    if word == "leave":
+    if line.startswith("tell "):
+        say(line.removeprefix("tell "))
+        continue
+    (name,) = json.loads(line)
+    if name != "Go":
+        say(json.dumps({"Note": {"message": name}}) + "\\n")
+    if name == "Leave":
         os._exit(0)
 """
 # One whose trial lasts longer than the test.
 BUSY = """
-import sys
-print('{"event": "started", "owner": "busy"}', flush=True)
-for line in sys.stdin: print('{"event": "note", "message": "%s"}' % line.strip(), flush=True)
+import json, sys
+print(json.dumps({"Started": {"owner": "busy"}}), flush=True)
+for line in sys.stdin: print(json.dumps({"Note": {"message": next(iter(json.loads(line)))}}), flush=True)
 """
 
 
@@ -229,7 +255,7 @@ def test_a_worker_that_is_added_starts_and_one_that_is_dismissed_leaves_and_is_n
     first, second = workforce.slots
     workforce.dismiss(first)
     tend_until(workforce, lambda: workforce.slots == [second])
-    assert workforce.reports == ["leave"]
+    assert workforce.reports == ["Leave"]
     # Its number, and with it its log, is free again.
     workforce.add(PLACE)
     tend_until(workforce, lambda: alive(workforce) == [1, 0])
@@ -242,7 +268,7 @@ def test_a_dismissed_worker_goes_on_with_its_trial(act: Act) -> None:
     workforce.add(PLACE)
     tend_until(workforce, lambda: alive(workforce) == [0, 1])
     workforce.dismiss(workforce.slots[0])
-    tend_until(workforce, lambda: "leave" in workforce.reports)
+    tend_until(workforce, lambda: "Leave" in workforce.reports)
     assert alive(workforce) == [0, 1]
 
 
@@ -288,8 +314,8 @@ def test_a_worker_that_became_another_program_is_asked_to_leave_again(act: Act) 
     (slot,) = workforce.slots
     tend_until(workforce, lambda: slot.owner == "busy")
     workforce.dismiss(slot)
-    workforce._events.put((slot, {"event": "started", "owner": "busy"}))
-    tend_until(workforce, lambda: workforce.reports == ["leave", "leave"])
+    workforce._said.put((slot, Started("busy")))
+    tend_until(workforce, lambda: workforce.reports == ["Leave", "Leave"])
 
 
 # --- Packing ---
@@ -320,17 +346,14 @@ class Packed:
     def all_there(self, count: int) -> None:
         self.until(lambda: len(alive(self.workforce)) == count == len(self.workforce.slots))
 
-    def say(self, slot: Slot, event: str, **more: object) -> None:
-        self.workforce.say(slot, "tell " + json.dumps({"event": event, **more}))
-
     def train(self, images_per_s: float, peak_bytes: int = 10**9) -> None:
         """Let each worker tell of enough epochs, until there are others."""
         slots = list(self.workforce.slots)
         for _ in range(EPOCHS_IN_ALL + 2):
             for slot in slots:
-                pace = {"signature": "a", "images_per_s": images_per_s, "began": self.now, "seconds": 1.0, "warm": True}
-                self.say(slot, "pace", **pace, peak_bytes=peak_bytes, resident_bytes=1)
-                self.say(slot, "note", message=f"at {self.now}")
+                throughput = Throughput("a", images_per_s, began=self.now, seconds=1.0, warm=True)
+                self.workforce.have_said(slot, EpochEnded(throughput, Memory(peak_bytes, resident_bytes=1)))
+                self.workforce.have_said(slot, Note(f"at {self.now}"))
             # One worker's epochs are not heard before the other's.
             self.until(lambda: self.workforce.reports.count(f"at {self.now}") == len(slots))
             self.now += 1.0
@@ -357,7 +380,7 @@ def test_a_gpu_gets_workers_while_that_is_faster_and_then_one_fewer(act: Act) ->
         "GPU 0: 3 workers train 1.00 times as fast as 2: back to 2",
     ]
     # The one that left was the last that came.
-    assert packed.workforce.reports.count("leave") == 1
+    assert packed.workforce.reports.count("Leave") == 1
     assert [slot.number for slot in packed.workforce.slots] == [0, 1]
 
 
@@ -366,10 +389,10 @@ def test_a_trial_that_finds_no_memory_sends_neighbours_away_and_who_stays_is_tol
     packed.all_there(1)
     packed.train(100.0)
     packed.all_there(2)
-    packed.until(lambda: packed.workforce.reports.count("crowded") >= 2)
-    packed.say(packed.workforce.slots[0], "out_of_memory", number=7)
+    packed.until(lambda: packed.workforce.reports.count("Crowded") >= 2)
+    packed.workforce.have_said(packed.workforce.slots[0], OutOfMemory(7))
     packed.all_there(1)
-    packed.until(lambda: "alone" in packed.workforce.reports)
+    packed.until(lambda: "Alone" in packed.workforce.reports)
     assert packed.lines == ["GPU 0: a trial of 2 workers found no memory: back to 1"]
 
 
@@ -398,16 +421,16 @@ def test_the_cores_get_their_workers_once_the_preflight_has_told_of_their_memory
         workforce, [], cores=8, workers=None, memory_bytes=600, environ={}, report=workforce.reports.append
     )
     workforce.start()
-    workforce.say(workforce.slots[0], 'tell {"event": "memory", "peak_bytes": 100, "resident_bytes": 100}')
-    workforce.say(workforce.slots[0], 'tell {"event": "preflight", "seconds": 1}')
+    workforce.have_said(workforce.slots[0], Memory(100, 100))
+    workforce.have_said(workforce.slots[0], FOUND)
     assert workforce.preflight(give_up=lambda: False) is not None
     packer.adjust(trials_left=100)
     workforce.go()
     tend_until(workforce, lambda: alive(workforce) == [0, 1, 2, 3] and len(workforce.placed) == 5, packer)
     # The one that made the preflight had a single thread.
     assert [place.threads for _, place in workforce.placed] == [1, 2, 2, 2, 2]
-    assert workforce.reports.count("leave") == 1
-    workforce.say(workforce.slots[3], 'tell {"event": "memory", "peak_bytes": 150, "resident_bytes": 150}')
+    assert workforce.reports.count("Leave") == 1
+    workforce.have_said(workforce.slots[3], Memory(150, 150))
     tend_until(workforce, lambda: alive(workforce) == [0, 1, 2] == [slot.number for slot in workforce.slots], packer)
     assert len(workforce.placed) == 5
 
@@ -428,7 +451,7 @@ class Away(Claims):
 
 def test_no_process_is_left_even_if_the_database_is_away_at_the_end(tmp_path: Path) -> None:
     claims = Away()
-    workforce = Workforce(claims, [PLACE] * 3, [], {}, tmp_path, report=lambda line: None)
+    workforce = Workforce(claims, [PLACE] * 3, options, {}, tmp_path, report=lambda line: None)
     processes = []
     for slot in workforce.slots:
         slot.process = subprocess.Popen(
@@ -447,7 +470,7 @@ def test_no_process_is_left_even_if_the_database_is_away_at_the_end(tmp_path: Pa
 
 def test_a_worker_starts_although_its_namesakes_deletion_took_the_logs_along(claims: Claims, tmp_path: Path) -> None:
     reports: list[str] = []
-    workforce = Workforce(claims, [PLACE], ["--study"], {}, tmp_path / "logs" / "mnist", reports.append)
+    workforce = Workforce(claims, [PLACE], options, {}, tmp_path / "logs" / "mnist", reports.append)
     workforce.start()
     workforce.end(hurry=lambda: True)
     assert (tmp_path / "logs" / "mnist" / "worker-0.log").is_file()

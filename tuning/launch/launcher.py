@@ -40,11 +40,12 @@ from tuning.commands.status import duration
 from tuning.hypermodels import parse_model
 from tuning.launch.packer import Packer, make_packer
 from tuning.launch.progress import Progress, parameters_in_words, value_in_words
-from tuning.launch.workforce import GRACE_S, Workforce
+from tuning.launch.workforce import Workforce
 from tuning.machine.compile_cache import drop_unsealed
 from tuning.machine.compile_probe import probe_compile_cache
 from tuning.machine.devices import PerDevice, Placement, find_gpus, place_workers, usable_cores
 from tuning.machine.memory import free_bytes
+from tuning.messages import LAUNCHER_GRACE_S, Cost, Preflight, WorkerOptions
 from tuning.user_classes import load_strategy, parse_strategy
 
 TICK_S = 0.5
@@ -168,11 +169,7 @@ def tune(options: TuneOptions, home: Home, console: Console) -> int:
     workforce = Workforce(
         claims,
         placements,
-        [
-            *("--study", name),
-            *(("--model", str(user_file)) if user_file is not None else ()),
-            *(("--strategy", str(strategy_file)) if strategy_file is not None else ()),
-        ],
+        lambda place: WorkerOptions.at(place, name, user_file, strategy_file),
         # The URL may hold a password, and command lines are public.
         {"TUNING_HOME": str(home.root), STORAGE_VARIABLE: url},
         home.make(home.logs(name)),
@@ -322,7 +319,7 @@ class _Launcher:
         self._clock = clock
         self._started = clock()
         # Asked to stop a little before the end of its time, so that the study ends in it.
-        self._deadline = None if timeout_s is None else self._started + timeout_s - min(GRACE_S, timeout_s / 4)
+        self._deadline = None if timeout_s is None else self._started + timeout_s - min(LAUNCHER_GRACE_S, timeout_s / 4)
         self._watch = LeaseWatch(claims)
         self._watched = self._started
         self._interrupts = 0
@@ -343,7 +340,7 @@ class _Launcher:
                     if before:
                         self._print(
                             "stopping: running trials go on to the end of their epoch if that is near, and back into"
-                            f" the queue, within {GRACE_S:g} s; Ctrl-C again ends them now"
+                            f" the queue, within {LAUNCHER_GRACE_S:g} s; Ctrl-C again ends them now"
                         )
                 finally:  # what reads the output may be gone
                     self._workforce.end(hurry=lambda: self._interrupts > max(before, 1))
@@ -402,11 +399,11 @@ class _Launcher:
         self._study.set_user_attr(attributes.LAUNCHED, Launched(at=time.time(), epochs=spent, epoch_s=epoch_s))
         self._progress.expected_epoch_s = epoch_s
 
-    def _print_preflight(self, found: dict[str, Any]) -> float:
+    def _print_preflight(self, found: Preflight) -> float:
         """Print what the preflight found; return the seconds that the study is expected to take."""
-        width = max((len(name) for name in found["parameters"]), default=0)
-        for name, words in found["parameters"].items():
-            first = found["defaults"].get(name)
+        width = max((len(name) for name in found.parameters), default=0)
+        for name, words in found.parameters.items():
+            first = found.defaults.get(name)
             shown = f", first {value_in_words(first)}" if first is not None and self._spec.sampler.default_first else ""
             self._print(f"  {name:<{width}}  {words}{shown}")
         standing = self._claims.standing()
@@ -415,21 +412,21 @@ class _Launcher:
         if first is not None and not standing.started:
             self._print(f"first: {first}")
         left = standing.budget - standing.finished
-        typical, most = (self._forecast_s(found[key], standing) for key in ("default_cost", "largest_cost"))
+        typical, most = (self._forecast_s(cost, standing) for cost in (found.default_cost, found.largest_cost))
         self._print(
-            f"preflight took {duration(found['seconds'])}: {found['default_weights']:,} weights by default, at most"
-            f" {found['largest_weights']:,}"
+            f"preflight took {duration(found.seconds)}: {found.default_weights:,} weights by default, at most"
+            f" {found.largest_weights:,}"
         )
         most_words = f", {duration(most)} if every trial had the largest model" if most > 1.1 * typical else ""
         self._print(f"forecast: {left} trials in about {duration(typical)}{most_words}")
         return typical
 
-    def _forecast_s(self, cost: dict[str, float], standing: Standing) -> float:
+    def _forecast_s(self, cost: Cost, standing: Standing) -> float:
         slots = self._workforce.slots
         # More threads than cores share the cores; the preflight measured with a core to itself.
         crowding = max(1.0, sum(slot.placement.threads for slot in slots) / usable_cores())
         taken_up, epochs = self._work_left(standing)
-        return crowding * (cost["start_s"] * taken_up + cost["epoch_s"] * epochs) / max(1.0, min(len(slots), taken_up))
+        return crowding * (cost.start_s * taken_up + cost.epoch_s * epochs) / max(1.0, min(len(slots), taken_up))
 
     def _work_left(self, standing: Standing) -> tuple[float, float]:
         """Return how often a trial is taken up from now on, and how many epochs are trained."""

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import fields
-from typing import Any
 
-from tuning.launch.packing import MAX_WORKERS, CpuPacking, GpuPacking, Pace, Packing
-from tuning.launch.workforce import Slot, Workforce
+from tuning.launch.packing import MAX_WORKERS, CpuPacking, GpuPacking, Packing
+from tuning.launch.workforce import Ended, Event, Slot, Workforce
 from tuning.machine.devices import CORES, Device, Placement, cores_as_device, place_worker
+from tuning.messages import Alone, Crowded, EpochEnded, Memory, OutOfMemory, Started
 
 
 class Packer:
@@ -41,7 +40,7 @@ class Packer:
         Args:
             trials_left: how many trials are not over. There is no use for more workers.
         """
-        for slot, event in self._workforce.told():
+        for slot, event in self._workforce.drain_events():
             line = self._take_in(slot, event, self._packings[slot.placement.device.id])
             if line is not None:
                 self._report(line)
@@ -49,21 +48,20 @@ class Packer:
             self._follow(device, packing, trials_left)
             self._tell_of_company(device)
 
-    def _take_in(self, slot: Slot, event: dict[str, Any], packing: Packing) -> str | None:
+    def _take_in(self, slot: Slot, event: Event, packing: Packing) -> str | None:
         present = sum(other.alive for other in self._on(slot.placement.device.id))
-        match event["event"]:
-            case "started":
+        match event:
+            case Started():
                 self._told.pop(slot.number, None)
-            case "ended":
+            case Ended():
                 packing.gone(slot.number)
-            case "out_of_memory":
+            case OutOfMemory():
                 return packing.ran_out(present)
-            case "memory":
-                return packing.peaked(event["peak_bytes"], event["resident_bytes"])
-            case "pace":
-                line = packing.peaked(event["peak_bytes"], event["resident_bytes"])
-                pace = Pace(**{field.name: event[field.name] for field in fields(Pace)})
-                return line if line is not None or slot.leaving else packing.paced(slot.number, pace, present)
+            case Memory():
+                return packing.peaked(event)
+            case EpochEnded(throughput, memory):
+                line = packing.peaked(memory)
+                return line if line is not None or slot.leaving else packing.paced(slot.number, throughput, present)
         return None
 
     def _follow(self, device: str, packing: Packing, trials_left: int) -> None:
@@ -85,7 +83,7 @@ class Packer:
         crowded = len(slots) > 1
         for slot in slots:
             if self._told.get(slot.number, False) != crowded:
-                self._workforce.say(slot, "crowded" if crowded else "alone")
+                self._workforce.say(slot, Crowded() if crowded else Alone())
                 self._told[slot.number] = crowded
 
     def _on(self, device: str) -> list[Slot]:

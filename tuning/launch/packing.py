@@ -3,7 +3,7 @@
 Nothing here starts a process or reads a clock: the workers say when their epochs began, by the clock of the machine.
 
 On a GPU it is hill climbing. One worker more is tried as long as it fits into the memory; it stays if the workers
-together then train noticeably faster. Trials differ, so like is compared with like: the pace of one signature (the same
+together then train noticeably faster. Trials differ, so like is compared with like: the pace of one workload (the same
 model, optimizer and batch size) with so many workers and with one fewer.
 
 On a CPU one worker on each core trains the most, so the only question is whether their memory is there.
@@ -15,8 +15,9 @@ import math
 import statistics
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Protocol
+
+from tuning.messages import Memory, Throughput
 
 MAX_WORKERS = 16
 """So many processes share a GPU at most."""
@@ -27,46 +28,22 @@ WORTH = 1.05
 EPOCHS = 2
 """Epochs that each worker must have trained among the others before their number is judged ..."""
 EPOCHS_IN_ALL = 6
-"""... and all of them together: with more epochs of one number, the next one meets a known signature sooner."""
-PATIENCE = 20
-"""After so many epochs of each, numbers are compared that have no signature in common, over all trials."""
+"""... and all of them together: with more epochs of one number, the next one meets a known workload sooner."""
+UNALIKE_EPOCHS = 20
+"""After so many epochs of each, numbers are compared that have no workload in common, over all trials."""
 REOPEN_EPOCHS = 30
 """The search begins anew at the earliest after so many epochs of each worker; each time after twice as many."""
 GROWTH = 1.25
 """A worker on the cores is expected to take so many times what its preflight took."""
 CONTEXT_BYTES = 600_000_000
 """What CUDA takes of a device for each process, besides what the framework counts."""
-# How many of a signature's last paces with one number of workers are remembered; how many trials' signatures.
+# How many of a workload's last paces with one number of workers are remembered; how many trials' workloads.
 _REMEMBERED = 8
 _RECENT = 16
 # A worker that said nothing for so many of its epochs, and so many seconds, is not training: it is between trials.
 _SILENT_EPOCHS = 3.0
 _SILENT_S = 10.0
 _ROUNDING_S = 0.01
-
-
-@dataclass(frozen=True)
-class Pace:
-    """What a worker says at the end of an epoch.
-
-    Attributes:
-        signature: what trials of equal cost have in common.
-        images_per_s: training images of the epoch for each second that it took, validation included.
-        began: when the epoch began, monotonic seconds, which are the same in all processes of a machine.
-        seconds: what it took.
-        warm: whether nothing was traced or compiled in it.
-    """
-
-    signature: str
-    images_per_s: float
-    began: float
-    seconds: float
-    warm: bool
-
-    @property
-    def ended(self) -> float:
-        """When the epoch ended."""
-        return self.began + self.seconds
 
 
 class Packing(Protocol):
@@ -80,17 +57,17 @@ class Packing(Protocol):
 
     workers: int
 
-    def paced(self, worker: int, pace: Pace, present: int) -> str | None:
+    def paced(self, worker: int, epoch: Throughput, present: int) -> str | None:
         """Take in an epoch's pace.
 
         Args:
             worker: the number of its place.
-            pace: what it said.
+            epoch: what it said.
             present: how many processes there are on the device, those included that are to leave.
         """
 
-    def peaked(self, device_bytes: int, resident_bytes: int) -> str | None:
-        """Take in the most memory that one worker has taken so far, of the device and of the machine."""
+    def peaked(self, memory: Memory) -> str | None:
+        """Take in the most memory that one worker has taken so far."""
 
     def ran_out(self, present: int) -> str | None:
         """Take in that a worker's trial found no memory."""
@@ -117,7 +94,7 @@ class GpuPacking:
         self._cap = self._most = cap
         self._peak_bytes = 0
         self._resident_bytes = 0
-        # By number of workers and signature; kept while the search goes on, to compare with.
+        # By number of workers and workload; kept while the search goes on, to compare with.
         self._paces: dict[int, dict[str, deque[float]]] = {}
         self._searching = True
         self._searches = 1
@@ -130,35 +107,35 @@ class GpuPacking:
     def _arrive(self, workers: int) -> None:
         self.workers = workers
         # The last epoch of each worker; since when all of them train.
-        self._heard: dict[int, Pace] = {}
+        self._heard: dict[int, Throughput] = {}
         self._together: float | None = None
         self._counted: Counter[int] = Counter()
 
-    def paced(self, worker: int, pace: Pace, present: int) -> str | None:
+    def paced(self, worker: int, epoch: Throughput, present: int) -> str | None:
         """Take in an epoch's pace; see `Packing`."""
         if present != self.workers:
             # Somebody is still on the way, in or out: what is measured now is no number of workers' pace.
             self._heard.clear()
             self._together = None
             return None
-        if not self._among_all(worker, pace):
+        if not self._among_all(worker, epoch):
             return None
         here = self._paces.setdefault(self.workers, defaultdict(lambda: deque(maxlen=_REMEMBERED)))
-        here[pace.signature].append(pace.images_per_s)
+        here[epoch.workload].append(epoch.images_per_s)
         self._counted[worker] += 1
-        return self._judge() if self._searching else self._reconsider(pace.signature)
+        return self._judge() if self._searching else self._reconsider(epoch.workload)
 
-    def _among_all(self, worker: int, pace: Pace) -> bool:
+    def _among_all(self, worker: int, epoch: Throughput) -> bool:
         """Return whether all the others trained as well while this epoch lasted, and nothing was traced in it."""
-        self._heard[worker] = pace
+        self._heard[worker] = epoch
         if len(self._heard) < self.workers:
             return False
         if self._together is None:
             self._together = max(last.ended for last in self._heard.values())
             return False
-        silent_s = {other: pace.ended - last.ended for other, last in self._heard.items()}
+        silent_s = {other: epoch.ended - last.ended for other, last in self._heard.items()}
         idle = any(silent_s[other] > _SILENT_EPOCHS * last.seconds + _SILENT_S for other, last in self._heard.items())
-        return pace.warm and not idle and pace.began >= self._together - _ROUNDING_S
+        return epoch.warm and not idle and epoch.began >= self._together - _ROUNDING_S
 
     def gone(self, worker: int) -> None:
         """Forget when the worker was heard; see `Packing`."""
@@ -199,7 +176,7 @@ class GpuPacking:
         if shared:
             ratios = [statistics.median(here[name]) / statistics.median(below[name]) for name in shared]
             return math.exp(statistics.fmean(map(math.log, ratios))) * self.workers / (self.workers - 1)
-        if min(self._counted.values()) < PATIENCE:
+        if min(self._counted.values()) < UNALIKE_EPOCHS:
             return None
         return _typical(here.values()) * self.workers / (_typical(below.values()) * (self.workers - 1))
 
@@ -210,10 +187,10 @@ class GpuPacking:
         self._recent.clear()
         self._arrive(workers)
 
-    def _reconsider(self, signature: str) -> str | None:
+    def _reconsider(self, workload: str) -> str | None:
         """Search anew when the trials are others than those that were measured, or memory was short and may be back."""
         self._settled_epochs += 1
-        self._recent.append(signature)
+        self._recent.append(workload)
         if self._settled_epochs < REOPEN_EPOCHS * self.workers * 2 ** (self._searches - 1):
             return None
         strange = sum(name not in self._judged for name in self._recent)
@@ -227,10 +204,10 @@ class GpuPacking:
         self._arrive(max(1, min(self.workers, self._fit()) - 1))
         return f"{self._name}: how many workers share it is measured anew"
 
-    def peaked(self, device_bytes: int, resident_bytes: int) -> str | None:
+    def peaked(self, memory: Memory) -> str | None:
         """Back off at once where the largest peaks do not fit any more; see `Packing`."""
-        self._peak_bytes = max(self._peak_bytes, device_bytes)
-        self._resident_bytes = max(self._resident_bytes, resident_bytes)
+        self._peak_bytes = max(self._peak_bytes, memory.peak_bytes)
+        self._resident_bytes = max(self._resident_bytes, memory.resident_bytes)
         before, fit = self.workers, max(1, self._fit())
         if before <= fit:
             return None
@@ -286,17 +263,17 @@ class CpuPacking:
         self._memory_bytes = memory_bytes
         self._resident_bytes = 0
 
-    def paced(self, worker: int, pace: Pace, present: int) -> str | None:
+    def paced(self, worker: int, epoch: Throughput, present: int) -> str | None:
         """Nothing follows from it here; see `Packing`."""
         return None
 
     def gone(self, worker: int) -> None:
         """Nothing follows from it here; see `Packing`."""
 
-    def peaked(self, device_bytes: int, resident_bytes: int) -> str | None:
+    def peaked(self, memory: Memory) -> str | None:
         """Have fewer workers where the largest peaks do not fit; see `Packing`."""
         begins = self._resident_bytes == 0
-        self._resident_bytes = max(self._resident_bytes, resident_bytes)
+        self._resident_bytes = max(self._resident_bytes, memory.resident_bytes)
         expected_bytes = max(1, self._resident_bytes) * (GROWTH if begins else 1.0)
         fit = max(1, int(SHARE * self._memory_bytes // expected_bytes))
         if fit >= self.workers:

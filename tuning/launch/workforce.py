@@ -3,22 +3,41 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import queue
 import subprocess
-import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from storage.claims import Claims
 from storage.errors import BadInput, TuningError
 from tuning.machine.devices import Placement
+from tuning.messages import (
+    LAUNCHER_GRACE_S,
+    RENEWED,
+    Crashed,
+    EpochEnded,
+    Failed,
+    Finished,
+    FromLauncher,
+    Go,
+    Leave,
+    Memory,
+    Message,
+    Note,
+    OutOfMemory,
+    Preflight,
+    Started,
+    Unreadable,
+    WorkerOptions,
+    decode,
+    encode,
+)
 
 # A place whose worker died so often in a row, without a trial finished or a checkpoint kept in between, is given up.
 MAX_DEATHS = 4
@@ -26,10 +45,15 @@ MAX_DEATHS = 4
 RESTART_S = 1.0
 # How long the last words of a dead worker may be on their way.
 LAST_WORDS_S = 5.0
-# How long workers may take to put their trials back when asked to stop.
-GRACE_S = 30.0
-# The exit status of a worker that asks to be replaced by a fresh process; BSD's EX_TEMPFAIL.
-RENEWED = 75
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A worker's process is gone."""
+
+
+Event = Started | EpochEnded | Memory | OutOfMemory | Ended
+"""What becomes of a worker that matters to how many of them share a device."""
 
 
 @dataclass
@@ -43,6 +67,8 @@ class Slot:
         owner: the name under which the worker claims trials, once it has said so.
         deaths: how often in a row a worker died here.
         start_after: when the next worker may start, monotonic seconds.
+        failure: why the study cannot go on, if its worker said so.
+        crash: what ended the worker, if that was an error of the program.
         why: why the last worker here died.
         listener: reads what the worker says, until its end.
         leaving: whether the worker was asked to leave after its trial.
@@ -57,7 +83,7 @@ class Slot:
     owner: str | None = None
     deaths: int = 0
     start_after: float = 0.0
-    error: tuple[str, int] | None = None
+    failure: Failed | None = None
     crash: str | None = None
     why: str = ""
     listener: threading.Thread | None = None
@@ -82,7 +108,7 @@ class Workforce:
     Args:
         claims: through which the trials of dead workers are put back.
         placements: where each worker runs.
-        arguments: of `tuning worker`, the same for all.
+        options: returns what a worker in a placement is started with.
         environment: variables for all, besides those of the placement.
         logs: the folder of the workers' logs.
         report: takes one line about each death.
@@ -93,28 +119,28 @@ class Workforce:
         self,
         claims: Claims,
         placements: list[Placement],
-        arguments: list[str],
+        options: Callable[[Placement], WorkerOptions],
         environment: dict[str, str],
         logs: Path,
         report: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._claims = claims
-        self._arguments = arguments
+        self._options = options
         self._environment = environment
         self._report = report
         self._clock = clock
-        self._events: queue.Queue[tuple[Slot, dict[str, Any]]] = queue.Queue()
+        self._said: queue.Queue[tuple[Slot, Message | Unreadable]] = queue.Queue()
         self._gone = False
         self._logs = logs
         # Bounded, for where nobody asks.
-        self._told: deque[tuple[Slot, dict[str, Any]]] = deque(maxlen=1000)
+        self._events: deque[tuple[Slot, Event]] = deque(maxlen=1000)
         self.slots: list[Slot] = []
         for placement in placements:
             self.add(placement)
 
     def start(self) -> None:
-        """Start all workers; the first one makes the preflight, and none asks for a trial before `go`."""
+        """Start all workers; the first one makes the preflight, and none asks for a trial before `Go`."""
         for slot in self.slots:
             self._start(slot, preflight=slot.number == 0)
 
@@ -141,32 +167,28 @@ class Workforce:
 
     def _ask_to_leave(self, slot: Slot) -> None:
         slot.leaving = True
-        self.say(slot, "leave")
+        self.say(slot, Leave())
 
-    def told(self) -> list[tuple[Slot, dict[str, Any]]]:
-        """Return what the workers said of their pace and memory since the last call, and which ended."""
-        told = list(self._told)
-        self._told.clear()
-        return told
+    def drain_events(self) -> list[tuple[Slot, Event]]:
+        """Return what became of the workers since the last call."""
+        events = list(self._events)
+        self._events.clear()
+        return events
 
     def _start(self, slot: Slot, *, preflight: bool = False) -> None:
-        place = slot.placement
-        command = [sys.executable, "-m", "tuning", "worker", "--supervised", *self._arguments]
-        command += ["--device", place.device.name, "--precision", place.device.precision]
-        command += ["--threads", str(place.threads)]
-        command += ["--preflight"] if preflight else []
-        slot.owner, slot.error, slot.crash = None, None, None
+        options = replace(self._options(slot.placement), supervised=True, preflight=preflight)
+        slot.owner, slot.failure, slot.crash = None, None, None
         # The folder is the name's: whoever deletes a study of that name in another database removes it.
         slot.log.parent.mkdir(parents=True, exist_ok=True)
         with slot.log.open("a", encoding="utf-8") as log:
             # A session of its own: the terminal's Ctrl-C reaches the launcher alone, which decides for all.
             slot.process = subprocess.Popen(
-                command,
+                options.command(),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
-                env={**os.environ, **place.environment, **self._environment},
+                env={**os.environ, **slot.placement.environment, **self._environment},
                 start_new_session=True,
             )
         self._listen_to(slot)
@@ -179,37 +201,36 @@ class Workforce:
     def _listen(self, slot: Slot, output: IO[str]) -> None:
         with output:
             for line in output:
-                with contextlib.suppress(json.JSONDecodeError):  # cut off by a kill
-                    self._events.put((slot, json.loads(line)))
+                self._said.put((slot, decode(line)))
 
-    def _hear(self) -> dict[str, Any] | None:
+    def _hear(self) -> Preflight | None:
         """Take in what the workers said; return the preflight's findings if they are among it."""
         found = None
         while True:
             try:
-                slot, event = self._events.get_nowait()
+                slot, said = self._said.get_nowait()
             except queue.Empty:
                 return found
-            match event["event"]:
-                case "started":
-                    slot.owner = event["owner"]
+            match said:
+                case Started(owner):
+                    slot.owner = owner
                     if slot.leaving:  # it became another program in the meantime, which may not have heard it
-                        self.say(slot, "leave")
-                    self._told.append((slot, event))
-                case "finished":
+                        self.say(slot, Leave())
+                    self._events.append((slot, said))
+                case Finished():
                     slot.deaths = 0
-                case "pace" | "memory" | "out_of_memory":
-                    self._told.append((slot, event))
-                case "error":
-                    slot.error = (event["message"], event["exit_status"])
-                case "crashed":
-                    slot.crash = event["message"]
-                case "note":
-                    self._report(event["message"])
-                case "preflight":
-                    found = event
+                case EpochEnded() | Memory() | OutOfMemory():
+                    self._events.append((slot, said))
+                case Failed():
+                    slot.failure = said
+                case Crashed(message):
+                    slot.crash = message
+                case Note(message):
+                    self._report(message)
+                case Preflight():
+                    found = said
 
-    def preflight(self, give_up: Callable[[], bool]) -> dict[str, Any] | None:
+    def preflight(self, give_up: Callable[[], bool]) -> Preflight | None:
         """Wait for the first worker's findings; None when `give_up` says so before.
 
         A worker that was killed is replaced, as later. One that ended by itself would do so again.
@@ -227,14 +248,14 @@ class Workforce:
             if found is not None:
                 return found
             if died and first.process is not None:
-                killed = first.process.returncode < 0 and first.error is None
+                killed = first.process.returncode < 0 and first.failure is None
                 if not killed or first.deaths + 1 >= MAX_DEATHS:
                     self._raise_refusal(first)
-                self._bury(first)
+                self._handle_exit(first)
             time.sleep(0.05)
         return None
 
-    def _last_words(self, slot: Slot) -> dict[str, Any] | None:
+    def _last_words(self, slot: Slot) -> Preflight | None:
         """Take in all that a dead worker said."""
         if slot.listener is not None:
             slot.listener.join(LAST_WORDS_S)
@@ -247,14 +268,14 @@ class Workforce:
             self._say_go(slot)
 
     def _say_go(self, slot: Slot) -> None:
-        self.say(slot, "go")
+        self.say(slot, Go())
 
-    def say(self, slot: Slot, line: str) -> None:
+    def say(self, slot: Slot, message: FromLauncher) -> None:
         """Tell the worker of a place something, if there is one."""
         if slot.process is None or slot.process.stdin is None:
             return
         with contextlib.suppress(BrokenPipeError):  # it died since, which `tend` will see
-            slot.process.stdin.write(f"{line}\n")
+            slot.process.stdin.write(encode(message))
             slot.process.stdin.flush()
 
     def tend(self) -> None:
@@ -270,20 +291,20 @@ class Workforce:
                     self._start(slot)
                     self._say_go(slot)
             elif not slot.alive:
-                self._bury(slot)
+                self._handle_exit(slot)
         if all(slot.given_up for slot in self.slots):
             last = self.slots[-1]
             raise TuningError(f"no worker stays alive. The last one {last.why}. Its log is {last.log}")
 
-    def _bury(self, slot: Slot) -> None:
+    def _handle_exit(self, slot: Slot) -> None:
         assert slot.process is not None
         status = slot.process.returncode
         self._last_words(slot)
-        if slot.error is not None:
+        if slot.failure is not None:
             # What ended it is the study's, and would end the next one, too.
             self._raise_refusal(slot)
         self._close(slot)
-        self._told.append((slot, {"event": "ended"}))
+        self._events.append((slot, Ended()))
         asked = slot.leaving
         self._make_way(slot)
         if status in (0, RENEWED):
@@ -311,12 +332,12 @@ class Workforce:
         slot.leaving, slot.moves_to = False, None
 
     def _raise_refusal(self, slot: Slot) -> None:
-        if slot.error is None:
+        if slot.failure is None:
             status = slot.process.poll() if slot.process is not None else None
             why = slot.crash or (_death(status) if status is not None else "it ended")
             raise TuningError(f"the first worker failed before its first trial: {why}. Its log is {slot.log}")
-        message, status = slot.error
-        raise BadInput(message) if status == BadInput.exit_status else TuningError(message)
+        refused = slot.failure.exit_status == BadInput.exit_status
+        raise BadInput(slot.failure.message) if refused else TuningError(slot.failure.message)
 
     def kill_owner(self, owner: str) -> None:
         """End the worker that claims trials under a name, if it is one of these: it hangs."""
@@ -325,14 +346,14 @@ class Workforce:
                 slot.process.kill()
 
     def end(self, hurry: Callable[[], bool]) -> None:
-        """Ask all workers to stop, wait at most `GRACE_S` or until `hurry` says so, then end those that are left.
+        """Ask all workers to stop, wait for `LAUNCHER_GRACE_S` or until `hurry` says so, then end those that are left.
 
         What they held is put back; afterwards no process is left.
         """
         for slot in self.slots:
             if slot.alive and slot.process is not None:
                 slot.process.terminate()
-        until = self._clock() + GRACE_S
+        until = self._clock() + LAUNCHER_GRACE_S
         while any(slot.alive for slot in self.slots) and self._clock() < until and not hurry():
             time.sleep(0.05)
         for slot in self.slots:

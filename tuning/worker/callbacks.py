@@ -14,11 +14,9 @@ from models.training_state import TrainingState
 from storage.checkpoints import TrialCheckpoints
 from storage.errors import ClaimLost, StorageUnavailable
 from studies.strategies.strategy import Verdict
+from tuning.messages import EPOCH_GRACE_S
 
 logger = logging.getLogger(__name__)
-
-# How long a worker that was asked to stop may go on to the end of its epoch, where nothing is lost.
-GRACE_S = 20.0
 
 
 class Interrupted(Exception):
@@ -85,7 +83,7 @@ class ReportToTrial(keras.callbacks.Callback):
         now = self._clock()
         if self._asked is None:
             self._asked = now
-        if now + self._to_epoch_end_s(now, batch) > self._asked + GRACE_S:
+        if now + self._to_epoch_end_s(now, batch) > self._asked + EPOCH_GRACE_S:
             raise Interrupted
 
     def _to_epoch_end_s(self, now: float, batch: int | None) -> float:

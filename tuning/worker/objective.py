@@ -31,6 +31,7 @@ from storage.errors import ClaimLost, StorageUnavailable
 from studies.scheduler import Course, Taken, UnusableStrategy
 from studies.spec import StudySpec, derive_seed
 from studies.stored import Limits
+from tuning.messages import FromWorker, Note
 from tuning.pictures import draw_learning_curve
 from tuning.worker.callbacks import CheckpointKeeper, Frozen, Interrupted, ReportToTrial, state_of
 from tuning.worker.failures import ERROR, failure_of
@@ -116,7 +117,7 @@ class Objective:
         place: where this process trains.
         stop: set when the worker was asked to stop.
         crowded: set while others share the device.
-        tell: takes events for the launcher.
+        tell: takes messages for the launcher.
         clock: monotonic seconds.
     """
 
@@ -135,7 +136,7 @@ class Objective:
         place: Place,
         stop: threading.Event,
         crowded: threading.Event,
-        tell: Callable[..., None],
+        tell: Callable[[FromWorker], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._study = study
@@ -247,7 +248,7 @@ class Objective:
             interval_s=self._limits["checkpoint_interval_s"],
             stop=self._stop,
             moved=lambda epochs: self._claims.progressed(claim, epochs),
-            failed=lambda why: self._tell("note", message=f"trial {claim.number}: {why}. It goes on without"),
+            failed=lambda why: self._tell(Note(f"trial {claim.number}: {why}. It goes on without")),
             clock=self._clock,
         )
         report = ReportToTrial(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -19,6 +18,7 @@ from models.training import VALIDATION_BATCH_SIZE
 from storage.errors import BadInput, unknown_name
 from studies.space import SearchSpace
 from studies.spec import StudySpec, derive_seed
+from tuning.messages import Cost, Preflight
 from tuning.worker.failures import failure_of
 from tuning.worker.hyperparameters import (
     RangedHyperParameters,
@@ -37,53 +37,13 @@ logger = logging.getLogger(__name__)
 TIMED_STEPS = 3
 
 
-@dataclass(frozen=True)
-class Cost:
-    """What a model costs in time.
-
-    Attributes:
-        start_s: seconds to build it and to trace its first step, once in a trial.
-        epoch_s: seconds of an epoch, validation included.
-    """
-
-    start_s: float
-    epoch_s: float
-
-
-@dataclass(frozen=True)
-class Preflight:
-    """What the preflight found.
-
-    Attributes:
-        space: what is searched.
-        parameters: the range of each searched parameter, in words, by name.
-        defaults: its value in the first trial.
-        default_weights, largest_weights: how many weights the default and the largest model have.
-        default_cost, largest_cost: the seconds that each takes in one worker.
-        seconds: what the preflight itself took.
-    """
-
-    space: SearchSpace
-    parameters: dict[str, str]
-    defaults: dict[str, Any]
-    default_weights: int
-    largest_weights: int
-    default_cost: Cost
-    largest_cost: Cost
-    seconds: float
-
-    def document(self) -> dict[str, Any]:
-        """Return what is printed of it as JSON-able data."""
-        return {name: value for name, value in asdict(self).items() if name != "space"}
-
-
 def preflight(
     hypermodel: type[ImageClassifier],
     spec: StudySpec,
     data: TrainingData,
     models: CompiledModels,
     clock: Callable[[], float] = time.monotonic,
-) -> Preflight:
+) -> tuple[SearchSpace, Preflight]:
     """Walk the space at its extremes, build the models there, and time steps of the default and the largest.
 
     Args:
@@ -92,6 +52,9 @@ def preflight(
         data: the study's.
         models: keeps what is compiled here for the first trials.
         clock: monotonic seconds.
+
+    Returns:
+        What is searched, and what the user is told.
 
     Raises:
         BadInput: the space cannot be walked, a model cannot be built or trained; the message names the values.
@@ -110,8 +73,7 @@ def preflight(
             largest, largest_weights = hp, weights
     default_cost = _cost(hypermodel, spec, data, models, default, clock)
     alike = parameters_of(largest) == parameters_of(default)
-    return Preflight(
-        space=search_space(space),
+    return search_space(space), Preflight(
         parameters={name: words for name, known in space.items() if (words := _in_words(known)) is not None},
         defaults=parameters_of(default),
         default_weights=default_weights,

@@ -13,6 +13,7 @@ from typing import Any
 import keras
 
 from tuning.machine.memory import own_peak_bytes
+from tuning.messages import EpochEnded, Memory, Throughput
 
 
 class TellPace(keras.callbacks.Callback):
@@ -21,7 +22,7 @@ class TellPace(keras.callbacks.Callback):
     It comes before a callback that raises at the end of an epoch.
 
     Args:
-        tell: called with `"pace"` and what `tuning.launch.packing.Pace` holds and the two peaks of `peaks`.
+        tell: takes the message.
         images: how many training images there are.
         batch_size: images of a step; what is left over at the end of an epoch is not trained on.
         clock: monotonic seconds.
@@ -29,7 +30,7 @@ class TellPace(keras.callbacks.Callback):
 
     def __init__(
         self,
-        tell: Callable[..., None],
+        tell: Callable[[EpochEnded], None],
         *,
         images: int,
         batch_size: int,
@@ -54,32 +55,31 @@ class TellPace(keras.callbacks.Callback):
         self._epochs += 1
         # Without a count, a trial's first epoch is taken for the one that traces.
         warm = self._epochs > 1 if self._traces is None else self._traces == _traces(self.model)
-        self._tell(
-            "pace",
-            signature=signature_of(self.model, self._batch_size),
+        throughput = Throughput(
+            workload=workload_of(self.model, self._batch_size),
             images_per_s=round(self._images / max(seconds, 1e-6), 1),
             began=round(self._began, 3),
             seconds=round(seconds, 3),
             warm=warm,
-            **peaks(),
         )
+        self._tell(EpochEnded(throughput, peaks()))
 
 
 def _traces(model: Any) -> int | None:
     return getattr(getattr(model, "steps", None), "traces", None)
 
 
-def signature_of(model: keras.Model, batch_size: int) -> str:
+def workload_of(model: keras.Model, batch_size: int) -> str:
     """Return what trainings of equal cost have in common: the model's shape, its optimizer and the batch size."""
     optimizer = type(model.optimizer).__name__
     return f"{model.count_params()} weights, {len(model.layers)} layers, {optimizer}, batches of {batch_size}"
 
 
-def peaks() -> dict[str, int]:
-    """Return the most memory that this process has taken so far: of its device, and of the machine."""
+def peaks() -> Memory:
+    """Return the most memory that this process has taken so far."""
     resident = own_peak_bytes()
     device = _device_peak_bytes(keras.backend.backend())
-    return {"peak_bytes": resident if device is None else device, "resident_bytes": resident}
+    return Memory(peak_bytes=resident if device is None else device, resident_bytes=resident)
 
 
 def _device_peak_bytes(backend: str) -> int | None:

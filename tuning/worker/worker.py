@@ -2,16 +2,13 @@
 
 Imported without Keras; Keras comes in once the process is known to have a study to work on.
 
-A worker that a launcher started talks with it in lines: JSON events on standard output; on standard input `go` once the
-preflight is over, `leave` when it is to end after its trial, and `crowded` or `alone` when it gets or loses company on
-its device. The end of standard input means that the launcher is gone, however it went, and the worker ends.
+A worker that a launcher started talks with it, see `tuning.messages`, and ends when it is gone.
 """
 
 from __future__ import annotations
 
 import contextlib
 import gc
-import json
 import logging
 import os
 import resource
@@ -21,8 +18,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 import optuna
 
@@ -39,10 +35,27 @@ from studies.stored import DEFAULT_LIMITS, Limits, find_study
 from studies.strategies.chosen import make_strategy
 from studies.strategies.samplers import require_room
 from tuning.hypermodels import load_hypermodel
-from tuning.launch.workforce import RENEWED
 from tuning.machine.compile_cache import cache_environment, seal_compiled
 from tuning.machine.devices import CPU, cpu_environment
-from tuning.user_classes import UserFile, load_strategy
+from tuning.messages import (
+    ORPHAN_GRACE_S,
+    RENEWED,
+    Alone,
+    Crashed,
+    Crowded,
+    Failed,
+    Finished,
+    FromWorker,
+    Go,
+    Leave,
+    Note,
+    OutOfMemory,
+    Started,
+    WorkerOptions,
+    decode,
+    encode,
+)
+from tuning.user_classes import load_strategy
 from tuning.worker.failures import failure_of
 from tuning.worker.result_writer import Endings
 
@@ -53,58 +66,15 @@ logger = logging.getLogger(__name__)
 
 # How often a worker without a trial looks for one, and for leases that ran out.
 IDLE_S = 1.0
-# How long a worker whose launcher is gone may take to put its trial back: an epoch may be finished first.
-ORPHAN_GRACE_S = 25.0
 
 
-@dataclass(frozen=True)
-class WorkerOptions:
-    """What a worker is started with.
+def work(options: WorkerOptions, storage_url: str, home: Home) -> int:
+    """Run trials until none is left or a stop is asked for; return the exit status.
 
-    Attributes:
-        study: the study's name.
+    Args:
+        options: what the worker is started with.
         storage_url: where the study is.
         home: where data and artifacts are.
-        user_file: the file with the study's hypermodel, if it is a user's.
-        strategy_file: the file with its strategy, likewise.
-        device: the name of what it trains on, recorded with each trial.
-        precision: the Keras dtype policy, likewise.
-        threads: CPU threads of the framework, likewise.
-        supervised: whether a launcher reads the output and writes the input.
-        go: whether the launcher has said `go` already.
-        preflight: whether this worker makes the preflight before it asks for trials.
-        claim: a trial that this process holds already, for which it took on another number of threads.
-        own_threads: the number to go back to after that trial.
-    """
-
-    study: str
-    storage_url: str
-    home: Home
-    user_file: UserFile | None
-    strategy_file: UserFile | None
-    device: str
-    precision: str
-    threads: int
-    supervised: bool = False
-    go: bool = False
-    preflight: bool = False
-    claim: Claim | None = None
-    own_threads: int | None = None
-
-    def arguments(self, *, threads: int, claim: Claim | None) -> list[str]:
-        """Return the command line of the worker that takes this one's place, with other threads."""
-        given = ["--study", self.study, "--device", self.device]
-        given += ["--precision", self.precision, "--threads", str(threads)]
-        given += ["--model", str(self.user_file)] if self.user_file is not None else []
-        given += ["--strategy", str(self.strategy_file)] if self.strategy_file is not None else []
-        given += ["--supervised"] if self.supervised else []
-        own = self.own_threads or self.threads
-        held = ["--claim", json.dumps(asdict(claim)), "--own-threads", str(own)] if claim is not None else []
-        return [*given, *held, "--go"]
-
-
-def work(options: WorkerOptions) -> int:
-    """Run trials until none is left or a stop is asked for; return the exit status.
 
     SIGTERM and SIGINT end it after the running step, its trial put back into the queue; the second one ends it at once,
     unless it has a launcher.
@@ -115,15 +85,15 @@ def work(options: WorkerOptions) -> int:
     if options.go:
         launcher.go()
     try:
-        status = _Worker(options, stop, launcher).run(ready)
+        status = _Worker(options, storage_url, home, stop, launcher).run(ready)
     except TuningError as error:
-        launcher.tell("error", message=str(error), exit_status=error.exit_status)
+        launcher.tell(Failed(str(error), error.exit_status))
         if not options.supervised:
             raise
         return error.exit_status
     except Exception as error:
         logger.error("the worker failed: %s", traceback.format_exc())
-        launcher.tell("crashed", message=f"{type(error).__name__}: {error}")
+        launcher.tell(Crashed(f"{type(error).__name__}: {error}"))
         raise
     return 130 if stop.is_set() else status
 
@@ -155,23 +125,25 @@ class _Launcher:
         if not supervised:
             self._go.set()
             return
-        # Whatever a library prints must not end up between the events.
+        # Whatever a library prints must not end up between the messages.
         self._output = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
         os.dup2(2, 1)
         threading.Thread(target=self._listen, daemon=True).start()
 
     def _listen(self) -> None:
         for line in sys.stdin:
-            match line.strip():
-                case "go":
+            match decode(line):
+                case Go():
                     self._go.set()
-                case "leave":
+                case Leave():
                     self.leaving.set()
                     self._go.set()
-                case "crowded":
+                case Crowded():
                     self.crowded.set()
-                case "alone":
+                case Alone():
                     self.crowded.clear()
+                case other:
+                    logger.warning("the launcher said what means nothing here: %s", other)
         # End of file: the launcher is gone.
         self._stop.set()
         self._go.set()
@@ -179,35 +151,39 @@ class _Launcher:
             time.sleep(ORPHAN_GRACE_S)
         os._exit(1)
 
-    def tell(self, event: str, **more: Any) -> None:
+    def tell(self, message: FromWorker) -> None:
         if self._output is None:
             return
         try:
-            self._output.write(json.dumps({"event": event, **more}) + "\n")
+            self._output.write(encode(message))
         except OSError:  # nobody reads any more: the end of input will say so
-            logger.warning("the launcher does not listen: %s %s", event, more)
+            logger.warning("the launcher does not listen: %s", message)
 
     def go(self) -> None:
-        """Take `go` as said."""
+        """Take `Go` as said."""
         self._go.set()
 
     def wait_for_go(self) -> None:
         self._go.wait()
 
     def hand_over(self) -> None:
-        """Give standard output back to the events, for the program that takes this process over."""
+        """Give standard output back to the messages, for the program that takes this process over."""
         if self._output is not None:
             os.dup2(self._output.fileno(), 1)
 
 
 class _Worker:
-    def __init__(self, options: WorkerOptions, stop: threading.Event, launcher: _Launcher) -> None:
+    def __init__(
+        self, options: WorkerOptions, storage_url: str, home: Home, stop: threading.Event, launcher: _Launcher
+    ) -> None:
         self._options = options
+        self._storage_url = storage_url
+        self._home = home
         self._stop = stop
         self._launcher = launcher
         # Who started this process has had the study open: if it is away, it comes back.
         patience_s = PATIENCE_S if options.supervised or options.go else 0.0
-        self._database = _open_patiently(options.storage_url, patience_s)
+        self._database = _open_patiently(storage_url, patience_s)
         study = find_study(self._database, options.study)
         self._spec = StudySpec.stored(study.user_attrs.get(attributes.SPEC))
         self._limits: Limits = {**DEFAULT_LIMITS, **study.user_attrs.get(attributes.LIMITS, {})}
@@ -226,7 +202,7 @@ class _Worker:
     def run(self, ready: threading.Event) -> int:
         """Run trials until none is left; return the exit status."""
         # Owners are told apart by name: the launcher puts back what a worker held that it saw die.
-        self._launcher.tell("started", owner=self._claims.owner)
+        self._launcher.tell(Started(self._claims.owner))
         if self._options.claim is not None:
             ready.set()  # it holds a trial already, which a stop must put back
         kept_alive = self._heartbeat.of(self._options.claim) if self._options.claim else contextlib.nullcontext()
@@ -249,7 +225,7 @@ class _Worker:
                 return 0
             # The threads were that trial's.
             self._endings.settle()
-            self._start_again(self._options.own_threads or self._options.threads, claim=None)
+            self._start_again(self._options.successor())
             return 0
         began_bytes = resident_bytes()
         trials_run = 0
@@ -283,15 +259,15 @@ class _Worker:
     def _renew(self) -> int:
         """Make way for a fresh process: the launcher starts it, or this one becomes it."""
         if not self._options.supervised:
-            self._start_again(self._options.own_threads or self._options.threads, claim=None)
+            self._start_again(self._options.successor())
         return RENEWED
 
     def _prepare(self) -> Objective:
         gpu = self._options.device if self._options.device != CPU else None
-        self._options.home.make(self._options.home.root)
+        options, spec, home = self._options, self._spec, self._home
+        home.make(home.root)
         # Frameworks read it when they are imported.
-        os.environ.update(cache_environment(self._options.home, gpu, os.environ))
-        options, spec = self._options, self._spec
+        os.environ.update(cache_environment(home, gpu, os.environ))
         with _no_garbage():
             from models.compiled import CompiledModels
             from models.training import set_precision
@@ -301,16 +277,15 @@ class _Worker:
 
             hypermodel = load_hypermodel(spec.model, options.user_file)
         set_precision(options.precision)
-        data, models = open_training_data(self._study, spec, options.home), CompiledModels()
+        data, models = open_training_data(self._study, spec, home), CompiledModels()
         if options.preflight:
-            found = preflight(hypermodel, spec, data, models)
+            space, found = preflight(hypermodel, spec, data, models)
             logger.info("preflight took %.3f s", found.seconds)
-            first = first_configurations(spec, found.space, self._study.user_attrs.get(attributes.FIRST, []))
-            require_room(spec, found.space, self._claims.standing().budget, len(first))
-            self._study.set_user_attr(attributes.SPACE, found.space.document())
-            self._launcher.tell("memory", **peaks())
-            self._launcher.tell("preflight", **found.document())
-        home = options.home
+            first = first_configurations(spec, space, self._study.user_attrs.get(attributes.FIRST, []))
+            require_room(spec, space, self._claims.standing().budget, len(first))
+            self._study.set_user_attr(attributes.SPACE, space.document())
+            self._launcher.tell(peaks())
+            self._launcher.tell(found)
         checkpoints = home.checkpoints(self._study.study_name, self._study.user_attrs.get(attributes.UID, ""))
         return Objective(
             self._study,
@@ -356,7 +331,7 @@ class _Worker:
                     and failure_of(error.__cause__)[0] == attributes.OUT_OF_MEMORY
                 ):
                     # Perhaps for want of what its neighbours have: the launcher makes room.
-                    self._launcher.tell("out_of_memory", number=claim.number)
+                    self._launcher.tell(OutOfMemory(claim.number))
                     return attributes.OUT_OF_MEMORY
                 return None
             except ClaimLost as error:
@@ -369,7 +344,7 @@ class _Worker:
                 raise
             if ending is not None:
                 self._endings.submit(claim, ending.result, lambda: objective.record(claim, ending), held.pop_all())
-        seal_compiled(self._options.home)
+        seal_compiled(self._home)
         if ending is None:
             self._over(claim)
             return None
@@ -377,19 +352,19 @@ class _Worker:
             self._endings.settle()
             logger.info("trial %d failed: %s", claim.number, ending.failure)
         if ending.failure == attributes.OUT_OF_MEMORY:
-            self._launcher.tell("out_of_memory", number=claim.number)
+            self._launcher.tell(OutOfMemory(claim.number))
         return ending.failure
 
     def _over(self, claim: Claim) -> None:
         logger.info("trial %d: over", claim.number)
-        self._launcher.tell("finished", number=claim.number)
+        self._launcher.tell(Finished(claim.number))
 
     def _give_up_hung(self, claim: Claim) -> None:
         timeout = f"trial {claim.number} took longer than its time limit of {self._limits['trial_timeout_s']:g} s"
         logger.error("%s; this worker ends", timeout)
         try:
             self._claims.put_back(claim, timeout, "timeout")
-            self._launcher.tell("note", message=f"{timeout} and is given up by its worker")
+            self._launcher.tell(Note(f"{timeout} and is given up by its worker"))
         finally:
             with contextlib.suppress(OSError):
                 self._renew()
@@ -406,24 +381,25 @@ class _Worker:
         begun = claim.count > 1 and trial.user_attrs.get(attributes.DEVICE) == self._options.device == CPU
         if begun and threads is not None and threads != self._options.threads:
             self._endings.settle()
-            self._start_again(threads, claim=claim)
+            self._start_again(self._options.successor(claim=claim, threads=threads))
             return False
         return True
 
-    def _start_again(self, threads: int, *, claim: Claim | None) -> None:
-        """Become a fresh worker, or put the claim back and return if a stop was asked for: the other would not know.
+    def _start_again(self, options: WorkerOptions) -> None:
+        """Become a fresh worker, or put its claim back and return if a stop was asked for: the other would not know.
 
         The same process with another program image: the launcher, the claim and its owner stay what they are.
         """
-        arguments = self._options.arguments(threads=threads, claim=claim)
+        threads = options.threads
         other = cpu_environment(threads, os.environ) if threads != self._options.threads else {}
-        environment = {**os.environ, **other, STORAGE_VARIABLE: self._options.storage_url}
+        environment = {**os.environ, **other, STORAGE_VARIABLE: self._storage_url}
+        command = options.command()
         if self._stop.is_set():
-            if claim is not None:
-                self._claims.put_back(claim, "interrupted")
+            if options.claim is not None:
+                self._claims.put_back(options.claim, "interrupted")
             return
         self._launcher.hand_over()
-        os.execve(sys.executable, [sys.executable, "-m", "tuning", "worker", *arguments], environment)
+        os.execve(sys.executable, command, environment)
 
 
 def _open_patiently(url: str, patience_s: float) -> Database:
