@@ -1,0 +1,85 @@
+"""The files of a trial are kept once it is over, and what the disk refuses is not the trial's fault."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import optuna
+import pytest
+from optuna.trial import FrozenTrial, TrialState
+
+from storage.artifacts import Artifacts
+from storage.claims import Claim, Claims
+from storage.database import Database
+from storage.errors import StorageUnavailable
+from tests.databases import claimed, fresh_database, new_study, trials
+from tuning.worker.trial_files import TrialFiles
+
+
+class Kept:
+    """A study with a claimed trial, and where its files go."""
+
+    def __init__(self, database: Database, folder: Path) -> None:
+        self.database = database
+        self.claims: Claims = new_study(database)
+        self.claim: Claim = claimed(self.claims)
+        self.artifacts = Artifacts(folder / "artifacts")
+        self.artifacts.folder.mkdir()
+        self.checkpoints = folder / "checkpoints"
+        study = optuna.load_study(study_name="mnist", storage=database)
+        self.files = TrialFiles(study, "f", self.claims, self.artifacts, self.checkpoints)
+
+    @property
+    def trial(self) -> FrozenTrial:
+        return trials(self.database)[self.claim.number]
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Iterator[Kept]:
+    with fresh_database(tmp_path / "studies.db") as database:
+        yield Kept(database, tmp_path)
+
+
+def full(file: Path) -> NoReturn:
+    raise OSError(28, "No space left on device")
+
+
+def test_a_model_is_written_at_once_and_found_when_it_is_kept(kept: Kept) -> None:
+    weights = [b"the trial's"]
+    keep = kept.files.write_model(kept.claim, lambda file: void(file.write_bytes(weights[0])))
+    weights[0] = b"the next trial's"
+    assert kept.artifacts.find(kept.trial, "model") is None
+    keep()
+    assert kept.artifacts.verified(kept.trial, "model").read_bytes() == b"the trial's"
+
+
+def void(_: object) -> None:
+    """Return nothing, where a callback must."""
+
+
+def test_a_curve_is_kept_as_data_and_as_a_picture_with_the_best_epoch_counted_from_one(kept: Kept) -> None:
+    kept.files.keep_curve(kept.claim, {"val_accuracy": [0.5, 0.75, 0.7]}, best_epoch=1)
+    document = json.loads(kept.artifacts.verified(kept.trial, "history").read_text())
+    assert document == {"val_accuracy": [0.5, 0.75, 0.7], "best_epoch": 2}
+    assert kept.artifacts.verified(kept.trial, "learning_curve").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_disk_without_room_is_told_with_the_file_and_the_folder(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(StorageUnavailable, match=r"model\.keras of trial 0 cannot be written to .*No space left"):
+        kept.files.write_model(kept.claim, full)
+    monkeypatch.setattr("tuning.worker.trial_files.draw_learning_curve", lambda *_, file, **__: full(file))
+    with pytest.raises(StorageUnavailable, match=r"learning_curve\.png of trial 0"):
+        kept.files.keep_curve(kept.claim, {"val_accuracy": [0.5]}, best_epoch=None)
+    assert kept.artifacts.find(kept.trial, "model") is None
+
+
+def test_checkpoints_are_removed_of_trials_that_are_over_and_of_no_others(kept: Kept) -> None:
+    other = claimed(kept.claims)
+    for claim in (kept.claim, other):
+        kept.files.checkpoints_of(claim).save(claim=1, epochs=3, content=b"three")
+    kept.database.set_trial_state_values(kept.claim.trial_id, TrialState.COMPLETE, [0.5])
+    kept.files.tidy()
+    assert [folder.name for folder in kept.checkpoints.iterdir()] == [str(other.number)]

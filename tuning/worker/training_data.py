@@ -1,0 +1,86 @@
+"""What all trials of a study share: the data that they train on, and the hypermodel that makes their classifiers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import optuna
+
+from models.classifier import ImageClassifier, Inputs
+from models.compiled import CompiledModels
+from models.feeding import LabelledImages
+from storage import attributes
+from storage.errors import BadInput
+from storage.settings import Home
+from studies.datasets.prepared import prepare
+from studies.spec import StudySpec
+from studies.study_data import recorded_split
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """The data that all trials of a study train on.
+
+    Attributes:
+        training, validation: the two parts of the training split, memory-mapped.
+        inputs: what a classifier must know of them.
+    """
+
+    training: LabelledImages
+    validation: LabelledImages
+    inputs: Inputs
+
+
+def open_training_data(study: optuna.Study, spec: StudySpec, home: Home) -> TrainingData:
+    """Return the study's data, memory-mapped; prepared first where this machine does not have it.
+
+    Raises:
+        BadInput: the data cannot be had, or are not those that the study records.
+    """
+    recorded = study.user_attrs.get(attributes.DATA)
+    if recorded is None:
+        raise BadInput(
+            f"study {study.study_name!r} records no data. Start it with: tuning tune --dataset {spec.dataset}"
+        )
+    dataset = prepare(spec.dataset, home)
+    split = recorded_split(dataset, spec, recorded)
+    images, labels = dataset.train_images, dataset.train_labels
+    return TrainingData(
+        training=LabelledImages(images, labels, split.train),
+        validation=LabelledImages(images, labels, split.validation),
+        inputs=Inputs(
+            shape=dataset.info.shape,
+            classes=len(dataset.info.class_names),
+            mean=tuple(recorded["mean"]),
+            std=tuple(recorded["std"]),
+            flips=dataset.info.natural_images,
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class Classifiers:
+    """Makes the classifiers of a study's trials.
+
+    Attributes:
+        hypermodel: what the spec names.
+        spec: the study's.
+        data: the study's.
+        models: the process's compiled models, which trainings of one signature share.
+    """
+
+    hypermodel: type[ImageClassifier]
+    spec: StudySpec
+    data: TrainingData
+    models: CompiledModels
+
+    def new(self) -> ImageClassifier:
+        """Return the classifier of one trial, which knows nothing of the trials before."""
+        return self.hypermodel(
+            self.data.inputs,
+            extended=self.spec.space == "extended",
+            epochs=self.spec.epochs,
+            train_images=len(self.data.training),
+            patience=self.spec.patience,
+            models=self.models,
+        )

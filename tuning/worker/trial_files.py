@@ -1,0 +1,114 @@
+"""The files of a study's trials: what each made, and the checkpoints that it goes on from. No Keras."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import optuna
+
+from storage.artifacts import Artifacts
+from storage.checkpoints import TrialCheckpoints, remove_checkpoints_of
+from storage.claims import Claim, Claims
+from storage.errors import StorageUnavailable
+from tuning.pictures import draw_learning_curve
+
+
+class TrialFiles:
+    """Keeps the files of one study's trials.
+
+    Where the disk does not take one, the trial is not at fault and its result must not be lost: it waits for a disk
+    that does.
+
+    Args:
+        study: Optuna's own.
+        fingerprint: of the study's spec; a checkpoint carries it.
+        claims: the study's.
+        artifacts: where what trials made is kept.
+        checkpoints: the folder of the study's checkpoints.
+    """
+
+    def __init__(
+        self, study: optuna.Study, fingerprint: str, claims: Claims, artifacts: Artifacts, checkpoints: Path
+    ) -> None:
+        self._study = study
+        self._fingerprint = fingerprint
+        self._claims = claims
+        self._artifacts = artifacts
+        self._checkpoints = checkpoints
+
+    def checkpoints_of(self, claim: Claim) -> TrialCheckpoints:
+        """Return the checkpoints of a claimed trial."""
+        folder = self._checkpoints / str(claim.number)
+        return TrialCheckpoints(folder, fingerprint=self._fingerprint, trial=claim.number)
+
+    def write_model(self, claim: Claim, save: Callable[[Path], None]) -> Callable[[], None]:
+        """Write a trial's model now, since its weights are the next trial's as well; return what keeps it.
+
+        Args:
+            claim: the right to the trial.
+            save: writes a `.keras` file.
+
+        Raises:
+            StorageUnavailable: the disk does not take it; so does what is returned.
+        """
+        name = "model.keras"
+        with self._on_disk(claim, name), contextlib.ExitStack() as held:
+            save(held.enter_context(self._artifacts.writing(self._study._storage, claim.trial_id, "model", name)))
+            unfinished = held.pop_all()
+
+        def keep() -> None:
+            with self._on_disk(claim, name):
+                unfinished.close()
+
+        return keep
+
+    def keep_curve(self, claim: Claim, history: Mapping[str, list[float]], best_epoch: int | None) -> None:
+        """Keep a trial's learning curve, as data and as a picture.
+
+        Args:
+            claim: the right to the trial.
+            history: a value for each epoch, by name.
+            best_epoch: counted from 0; None if the trial has no model.
+
+        Raises:
+            StorageUnavailable: the disk does not take it.
+        """
+        shown = None if best_epoch is None else best_epoch + 1
+        document = {**history, "best_epoch": shown}
+        title = f"{self._study.study_name}, trial {claim.number}"
+        self._keep(claim, "history", "history.json", lambda file: _write_json(file, document))
+        self._keep(
+            claim,
+            "learning_curve",
+            "learning_curve.png",
+            lambda file: draw_learning_curve(history, best_epoch=shown, title=title, file=file),
+        )
+
+    def _keep(self, claim: Claim, role: str, filename: str, write: Callable[[Path], None]) -> None:
+        with self._on_disk(claim, filename):
+            self._artifacts.put(self._study._storage, claim.trial_id, role, filename, write)
+
+    @contextlib.contextmanager
+    def _on_disk(self, claim: Claim, filename: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            why, folder = error.strerror or error, self._artifacts.folder
+            raise StorageUnavailable(
+                f"{filename} of trial {claim.number} cannot be written to {folder}: {why}."
+                " Make room and give the same command again."
+            ) from error
+
+    def tidy(self) -> None:
+        """Remove what killed workers left: half-written artifacts, and checkpoints of trials that are over."""
+        self._artifacts.sweep()
+        over = {trial.number for trial in self._study.get_trials(deepcopy=False) if trial.state.is_finished()}
+        # This process may remember as over what was not recorded so: see `ResultWriter.mistaken`.
+        remove_checkpoints_of(self._checkpoints, over - self._claims.unfinished())
+
+
+def _write_json(file: Path, document: object) -> None:
+    file.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
