@@ -181,8 +181,8 @@ test-faults: $(READY_DEV)  ## kill, stop, fill, lock and cut off: nothing may be
 	@OMP_NUM_THREADS=1 .venv/bin/python -m pytest tests/faults -m 'faults and not slow' $(ARGS)
 
 .PHONY: soak
-soak: $(READY_DEV)  ## a study of 60 trials under fire for half an hour or more: [SEED=]
-	@exec .venv/bin/python -m tests.faults.soak $(call flag,--seed,SEED)
+soak: $(READY_DEV)  ## a study of 60 trials under fire for half an hour or more: [SEED= RESULT=]
+	@exec .venv/bin/python -m tests.faults.soak $(call flag,--seed,SEED) $(call flag,--result,RESULT)
 
 .PHONY: soak-short
 soak-short: $(READY_DEV)  ## the same in about a minute, with short leases: [SEED=]
@@ -195,20 +195,20 @@ bench-search: $(READY_DEV)  ## the search against the field: [SMOKE=1 TABLES="a.
 	  $(if $(value TABLES),--tables $(TABLES)) $(if $(value CONTESTANTS),--contestants $(CONTESTANTS)) \
 	  $(if $(value WORKERS),--workers $(WORKERS)) $(call flag,--seeds,SEEDS) $(call flag,--jobs,JOBS) \
 	  $(call flag,--budget,BUDGET) $(call switch,--until-seen,UNTIL_SEEN) $(call flag,--against,AGAINST) \
-	  $(call flag,--draw,DRAW)
+	  $(call flag,--draw,DRAW) $(call flag,--result,RESULT)
 
 .PHONY: bench-budgeted
 bench-budgeted: $(READY_DEV)  ## the search in studies as a plan has them, few epochs in all: [TABLES= TRIALS= EPOCHS= SEEDS= WORKERS= ...]
 	@OMP_NUM_THREADS=1 exec .venv/bin/python -m tests.benchmarks.search.budgeted \
 	  $(if $(value TABLES),--tables $(TABLES)) $(if $(value CONTESTANTS),--contestants $(CONTESTANTS)) \
 	  $(call flag,--trials,TRIALS) $(call flag,--epochs,EPOCHS) $(call flag,--workers,WORKERS) \
-	  $(call flag,--seeds,SEEDS) $(call flag,--jobs,JOBS)
+	  $(call flag,--seeds,SEEDS) $(call flag,--jobs,JOBS) $(call flag,--result,RESULT)
 
 .PHONY: bench-thinking
-bench-thinking: $(READY_DEV)  ## how long the search thinks at 1,000 trials, beside Optuna: [TRIALS= HANDOVERS= CONTESTANTS= TABLE=]
+bench-thinking: $(READY_DEV)  ## how long the search thinks at 1,000 trials, beside Optuna: [TRIALS= HANDOVERS= CONTESTANTS= TABLE= RESULT=]
 	@OMP_NUM_THREADS=1 exec .venv/bin/python -m tests.benchmarks.search.thinking $(call flag,--trials,TRIALS) \
 	  $(call flag,--handovers,HANDOVERS) $(if $(value CONTESTANTS),--contestants $(CONTESTANTS)) \
-	  $(call flag,--table,TABLE)
+	  $(call flag,--table,TABLE) $(call flag,--result,RESULT)
 
 .PHONY: bench-peers
 bench-peers: .bench/syne-asha/.ready .bench/syne-mobster/.ready  ## set up the peers that need environments of their own (Syne Tune)
@@ -219,21 +219,21 @@ bench-peers: .bench/syne-asha/.ready .bench/syne-mobster/.ready  ## set up the p
 	@touch $@
 
 .PHONY: bench-overhead
-bench-overhead: $(READY_DEV)  ## the wall time of 24 trials, against the peers and a bound: [SMOKE=1 REPEATS= CONTESTANTS= THREADS=]
+bench-overhead: $(READY_DEV)  ## the wall time of 24 trials, against the peers and a bound: [SMOKE=1 REPEATS= CONTESTANTS= THREADS= RESULT=]
 	@exec .venv/bin/python -m tests.benchmarks.throughput.overhead $(call switch,--smoke,SMOKE) \
 	  $(call flag,--repeats,REPEATS) $(if $(value CONTESTANTS),--contestants $(CONTESTANTS)) \
-	  $(call flag,--threads,THREADS)
+	  $(call flag,--threads,THREADS) $(call flag,--result,RESULT)
 
 .PHONY: bench-memory
-bench-memory: $(READY_DEV)  ## traces and growth of a worker over 200 trials, and its first step: [SMOKE=1 TRIALS= REPEATS=]
+bench-memory: $(READY_DEV)  ## traces and growth of a worker over 200 trials, and its first step: [SMOKE=1 TRIALS= REPEATS= RESULT=]
 	@exec .venv/bin/python -m tests.benchmarks.throughput.memory $(call switch,--smoke,SMOKE) \
-	  $(call flag,--trials,TRIALS) $(call flag,--repeats,REPEATS)
+	  $(call flag,--trials,TRIALS) $(call flag,--repeats,REPEATS) $(call flag,--result,RESULT)
 
 .PHONY: bench-gpu
-bench-gpu: $(READY_DEV)  ## images per second of one trial and of several at once: [SMOKE=1 REPEATS= MODELS= AT_ONCE=]
+bench-gpu: $(READY_DEV)  ## images per second of one trial and of several at once: [SMOKE=1 REPEATS= MODELS= AT_ONCE= RESULT=]
 	@exec .venv/bin/python -m tests.benchmarks.throughput.gpu $(call switch,--smoke,SMOKE) \
 	  $(call flag,--repeats,REPEATS) $(if $(value MODELS),--models $(MODELS)) \
-	  $(if $(value AT_ONCE),--at-once $(AT_ONCE))
+	  $(if $(value AT_ONCE),--at-once $(AT_ONCE)) $(call flag,--result,RESULT)
 
 # What was run is kept under .bench/training, so that the table can be printed again.
 .PHONY: bench-training
@@ -241,7 +241,8 @@ bench-training: $(READY_DEV)  ## the search against the field in real training: 
 	@exec .venv/bin/python -m tests.benchmarks.training $(call switch,--smoke,SMOKE) \
 	  $(if $(value DATASETS),--datasets $(DATASETS)) $(if $(value CONTESTANTS),--contestants $(CONTESTANTS)) \
 	  $(call flag,--epochs,EPOCHS) $(call flag,--budget,BUDGET) $(call flag,--workers,WORKERS) \
-	  $(call flag,--threads,THREADS) $(call flag,--seed,SEED) $(call switch,--again,AGAIN) $(call flag,--draw,DRAW)
+	  $(call flag,--threads,THREADS) $(call flag,--seed,SEED) $(call switch,--again,AGAIN) \
+	  $(call flag,--draw,DRAW) $(call flag,--result,RESULT)
 
 .PHONY: lint
 lint: $(READY_DEV)  ## style, types, and who may import whom

@@ -33,6 +33,7 @@ from storage.artifacts import ArtifactDamaged, Artifacts
 from storage.database import Database, open_database
 from storage.leases import LEASE_S
 from storage.settings import Home
+from tests.benchmarks.report import Report, Table, add_result_option, keep
 from tests.faults.breaking import Faults, alive
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -388,8 +389,8 @@ class Soak:
             broken.append("nothing was broken")
 
 
-def table(form: Form, outcome: Outcome) -> str:
-    """Return the outcome as a table for people."""
+def report(form: Form, outcome: Outcome) -> Report:
+    """Return the outcome for people."""
     counts = outcome.trials
     rows: list[tuple[str, object, object]] = [
         *((f"survived: {kind}", count, "") for kind, count in outcome.faults.items()),
@@ -405,17 +406,21 @@ def table(form: Form, outcome: Outcome) -> str:
         ("of them trained before", outcome.epochs_twice, f"at most {outcome.epochs_twice_allowed}"),
         ("seconds", f"{outcome.seconds:.0f}", ""),
     ]
-    lines = [f"{'':<36}{'found':>8}  promised"] + [f"{name:<36}{found!s:>8}  {said}" for name, found, said in rows]
+    cells = [[str(cell) for cell in row] for row in rows]
     verdict = [f"BROKEN: {words}" for words in outcome.broken] or ["every promise was kept"]
-    return "\n".join([*lines, *verdict])
+    figures = {
+        "minutes": outcome.seconds / 60,
+        "workers hit": outcome.workers_hit,
+        "trials finished": counts.get("COMPLETE", 0),
+        "trials promised": form.trials,
+        "results lost": len(outcome.lost),
+    }
+    return Report([Table("", [["", "found", "promised"], *cells])], verdict, figures)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a soak; return the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m tests.faults.soak", description=__doc__)
-    parser.add_argument("--short", action="store_true", help="about a minute, with short leases, instead of the whole")
-    parser.add_argument("--folder", type=Path, help="an empty folder for everything; a temporary one by default")
-    parser.add_argument("--seed", type=int, default=0, help="of the plan of faults")
+    parser = make_parser()
     given = parser.parse_args(arguments)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     form = SHORT if given.short else LONG
@@ -424,8 +429,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         folder.mkdir(parents=True, exist_ok=True)
         outcome = Soak(form, folder, given.seed).run()
     print(json.dumps(asdict(outcome), indent=1))
-    print(table(form, outcome), file=sys.stderr)
+    found = report(form, outcome)
+    print(found, file=sys.stderr)
+    keep(found, "soak-short" if given.short else "soak", parser, given)
     return 1 if outcome.broken else 0
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return what reads the command line."""
+    parser = argparse.ArgumentParser(prog="python -m tests.faults.soak", description=__doc__)
+    parser.add_argument("--short", action="store_true", help="about a minute, with short leases, instead of the whole")
+    parser.add_argument("--folder", type=Path, help="an empty folder for everything; a temporary one by default")
+    parser.add_argument("--seed", type=int, default=0, help="of the plan of faults")
+    add_result_option(parser)
+    return parser
 
 
 if __name__ == "__main__":

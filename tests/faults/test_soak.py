@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.soak import SHORT, Soak, table
+from tests.faults.soak import SHORT, Soak, report
 
 
 @pytest.mark.faults
@@ -16,5 +16,5 @@ from tests.faults.soak import SHORT, Soak, table
 def test_every_promise_is_kept_while_workers_and_launchers_are_killed_and_paused(tmp_path: Path) -> None:
     outcome = Soak(SHORT, tmp_path, seed=0).run()
     assert outcome.broken == [], (
-        f"{asdict(outcome)}\n{table(SHORT, outcome)}\n{(tmp_path / 'launcher.log').read_text()}"
+        f"{asdict(outcome)}\n{report(SHORT, outcome)}\n{(tmp_path / 'launcher.log').read_text()}"
     )

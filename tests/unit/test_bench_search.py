@@ -428,10 +428,11 @@ def test_the_table_shows_groups_apart_and_together() -> None:
         for contestant, at in (("ours", 10 * factor), ("theirs", 30 * factor))
         for seed in range(3)
     ]
-    text = summary.text(results, tables, ["ours", "theirs"], [8], budget=40)
-    rows = [line.split() for line in text.splitlines() if line.startswith(("ours ", "theirs "))]
+    report = summary.report(results, tables, ["ours", "theirs"], [8], budget=40)
+    rows = [line.split() for line in str(report).splitlines() if line.startswith(("ours ", "theirs "))]
     assert rows[0][1:4] == ["4.00", "1.00", "2.00"], "LCBench, synthetic, all"
     assert rows[2][1:3] == ["3.00", "[3.00,"], "the ratio"
+    assert report.figures["theirs / ours, LCBench, W = 8"] == pytest.approx(3.0)
     assert draw.quartiles(results, tables, "ours", 8, np.array([0.5, 40.0])).tolist() == [[1, 0], [1, 0], [1, 0]]
 
 

@@ -242,7 +242,9 @@ def test_a_torn_line_is_left_out(tmp_path: Path) -> None:
 def test_the_tables_say_when_ours_had_each_peers_best() -> None:
     ours = an_outcome((5.0, 4, 0.6), (20.0, 30, 0.92), total_s=80.0)
     better = an_outcome((50.0, 60, 0.95))
-    text = summary.text([a_result("ours", ours), a_result("tpe_median"), a_result("keras_tuner_hyperband", better)])
+    text = str(
+        summary.report([a_result("ours", ours), a_result("tpe_median"), a_result("keras_tuner_hyperband", better)])
+    )
     lines = [line.split() for line in text.splitlines()]
     assert ["ours", "0.9200", "80.0", "30", "20.0", "30", "2026-11-20"] in lines
     assert ["tpe_median", "0.9000", "20.0", "0.20", "0.50", "30", "0.25", "0.50"] in lines
@@ -250,8 +252,8 @@ def test_the_tables_say_when_ours_had_each_peers_best() -> None:
 
 
 def test_one_contestant_alone_has_a_table_too() -> None:
-    assert "tpe_median" in summary.text([a_result("tpe_median")])
-    assert summary.text([a_result("ours", an_outcome())]).splitlines()[-1].split()[:2] == ["ours", "none"]
+    assert "tpe_median" in str(summary.report([a_result("tpe_median")]))
+    assert str(summary.report([a_result("ours", an_outcome())])).splitlines()[-1].split()[:2] == ["ours", "none"]
 
 
 def test_a_picture_has_a_panel_for_each_data_set(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from storage.errors import BadInput
 from tests.benchmarks.command import exit_status, require_positive
+from tests.benchmarks.report import add_result_option, keep
 from tests.benchmarks.search import draw, summary
 from tests.benchmarks.search.contestants import BOUNDS, OWN, PEERS, find_contestant, runnable, version_of
 from tests.benchmarks.search.play import play, process_pool, quieten
@@ -65,7 +66,9 @@ def _compare(given: argparse.Namespace) -> int:
     plan = _plan(given)
     found = simulate_missing(plan, Results(RESULTS))
     tables = {name: find_table(name) for name in plan.tables}
-    print(summary.text(found, tables, plan.contestants, plan.workers, plan.budget_r, given.against))
+    report = summary.report(found, tables, plan.contestants, plan.workers, plan.budget_r, given.against)
+    print(report)
+    keep(report, "bench-search", make_parser(), given)
     if given.draw:
         draw.save(given.draw, found, tables, plan.contestants, plan.workers, plan.budget_r)
         print(f"drew {given.draw}", file=sys.stderr)
@@ -127,6 +130,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--against", help="whose ratios to the others; default: the first contestant")
     parser.add_argument("--draw", type=Path, metavar="PNG", help="draw regret against worker-epochs")
+    add_result_option(parser)
     return parser
 
 

@@ -24,11 +24,12 @@ from studies.simulation.curve_tables import CurveTable
 from studies.simulation.virtual_clock import simulate
 from studies.spec import BUDGET_SHARE
 from tests.benchmarks.command import exit_status, require_positive
+from tests.benchmarks.report import Report, add_result_option, keep
+from tests.benchmarks.report import Table as Columns
 from tests.benchmarks.search.contestants import find_contestant, made, own_search, runnable
 from tests.benchmarks.search.play import process_pool, quieten
 from tests.benchmarks.search.resampled import smoothed, thinned
 from tests.benchmarks.search.tables import Table, find_table, present_tables
-from tests.benchmarks.throughput.measures import table as laid_out
 
 OURS: Final = "freeze_thaw"
 CONTESTANTS: Final = (OURS, "asha", "tpe_median", "random")
@@ -112,11 +113,13 @@ def _compare(given: argparse.Namespace) -> int:
             ends = regrets[:, -1]
             error = f"{ends.std(ddof=1) / math.sqrt(len(ends)):.3f}" if len(ends) > 1 else "-"
             rows.append([group, contestant, *(f"{mean:.3f}" for mean in regrets.mean(axis=0)), error])
-    print(
+    title = (
         f"mean regret after parts of {budget} epochs, {given.trials} trials of at most {given.epochs}, {given.workers}"
         f" workers, {given.seeds} seed(s); the last one's standard error over studies"
     )
-    print(laid_out(rows))
+    report = Report([Columns(title, rows)])
+    print(report)
+    keep(report, "bench-budgeted", make_parser(), given)
     return 0
 
 
@@ -139,6 +142,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--jobs", type=int, default=min(2, os.cpu_count() or 1), help="processes; default: 2, where there are cores"
     )
+    add_result_option(parser)
     return parser
 
 

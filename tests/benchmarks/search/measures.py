@@ -78,10 +78,16 @@ def ratios(ours: Costs, theirs: Costs, budget: float) -> dict[str, float]:
     }
 
 
+def mean_ratio(ours: Costs, theirs: Costs, budget: float) -> float:
+    """Return the geometric mean over tables of how many times our median cost theirs is; NaN of no table."""
+    found = list(ratios(ours, theirs, budget).values())
+    return math.exp(float(np.mean(np.log(found)))) if found else math.nan
+
+
 def ratio_with_interval(ours: Costs, theirs: Costs, budget: float, random: np.random.Generator) -> Estimate:
     """Return the geometric mean of the ratios over tables; the bootstrap draws tables, and seeds within each."""
     names = list(ratios(ours, theirs, budget))
-    point = math.exp(float(np.mean(np.log(list(ratios(ours, theirs, budget).values())))))
+    point = mean_ratio(ours, theirs, budget)
     tables = random.integers(len(names), size=(RESAMPLES, len(names)))
     logs = np.empty(tables.shape)
     for index, name in enumerate(names):

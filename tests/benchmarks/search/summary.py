@@ -1,4 +1,4 @@
-"""The figures of all studies as one plain table."""
+"""The figures of all studies as plain tables."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from tests.benchmarks.report import Report
+from tests.benchmarks.report import Table as Columns
 from tests.benchmarks.search.measures import (
     REGRET_AT,
     SHARES,
@@ -15,6 +17,7 @@ from tests.benchmarks.search.measures import (
     censored,
     costs,
     geometric_mean,
+    mean_ratio,
     median_with_interval,
     ratio_with_interval,
     ratios,
@@ -22,7 +25,6 @@ from tests.benchmarks.search.measures import (
 )
 from tests.benchmarks.search.results import Result
 from tests.benchmarks.search.tables import GROUPS, Table
-from tests.benchmarks.throughput.measures import table
 
 ALL = "all"
 
@@ -68,15 +70,15 @@ class Figures:
         return {name: studies[name] for name in studies if group in (ALL, self._tables[name].group)}
 
 
-def text(
+def report(
     results: Sequence[Result],
     tables: Mapping[str, Table],
     contestants: Sequence[str],
     workers: Sequence[int],
     budget: float,
     against: str | None = None,
-) -> str:
-    """Return the table: what each contestant needs, and how many times that of one of them the others need.
+) -> Report:
+    """Return the tables: what each contestant needs, and how many times that of one of them the others need.
 
     Args:
         results: every study.
@@ -86,16 +88,31 @@ def text(
         budget: of a study, in R.
         against: the contestant that the ratios are of; the first one by default.
     """
-    parts = []
+    found: list[Columns] = []
+    single: dict[str, float] = {}
+    ours = against or contestants[0]
     for count in workers:
-        figures = Figures(results, tables, count, budget)
-        parts += [f"W = {count}", *_needs(figures, contestants), ""]
-        parts += _table_ratios(figures, contestants, against or contestants[0])
-        parts += ["", *_per_table(figures, contestants), ""]
-    return "\n".join(parts).rstrip()
+        figures, where = Figures(results, tables, count, budget), f"W = {count}"
+        found += [_needs(figures, contestants, where)]
+        found += [_table_ratios(figures, contestants, ours, where)] if len(contestants) > 1 else []
+        found += [_per_table(figures, contestants, where)]
+        single |= {f"{words}, {where}": ratio for words, ratio in _mean_ratios(figures, contestants, ours).items()}
+    return Report(found, figures=single)
 
 
-def _needs(figures: Figures, contestants: Sequence[str]) -> list[str]:
+def _mean_ratios(figures: Figures, contestants: Sequence[str], ours: str) -> dict[str, float]:
+    """Return how many times what ours needs each other one needs, by the names of both and the group."""
+    others = [name for name in contestants if name != ours]
+    return {
+        f"{name} / {ours}, {group}": mean_ratio(
+            figures.costs(ours, group, SHARES[0]), figures.costs(name, group, SHARES[0]), figures.budget
+        )
+        for name in others
+        for group in figures.groups()
+    }
+
+
+def _needs(figures: Figures, contestants: Sequence[str], where: str) -> Columns:
     groups = figures.groups()
     head = ["contestant", *(f"1% {group}" for group in groups), "5% all", "unseen", "worst"]
     head += [f"regret@{full}" for full in REGRET_AT]
@@ -110,13 +127,14 @@ def _needs(figures: Figures, contestants: Sequence[str]) -> list[str]:
         row += ["-" if math.isnan(regret) else f"{regret:.3f}" for regret in figures.regret(name, ALL)]
         rows.append(row)
     title = (
-        "R until a value in the top 1% (5%) was seen: geometric mean over tables of the median over seeds; studies that"
-        " saw none; the worst table; regret after so many R (0: the best random configuration, 1: the median)"
+        f"{where}: R until a value in the top 1% (5%) was seen: geometric mean over tables of the median over seeds;"
+        " studies that saw none; the worst table; regret after so many R (0: the best random configuration, 1: the"
+        " median)"
     )
-    return [title, table([head, *rows])]
+    return Columns(title, [head, *rows])
 
 
-def _table_ratios(figures: Figures, contestants: Sequence[str], ours: str) -> list[str]:
+def _table_ratios(figures: Figures, contestants: Sequence[str], ours: str, where: str) -> Columns:
     random = np.random.default_rng(0)
     groups = figures.groups()
     rows = [["others", *(f"1% {group}" for group in groups), "5% all", "worst", "on"]]
@@ -130,11 +148,11 @@ def _table_ratios(figures: Figures, contestants: Sequence[str], ours: str) -> li
         single = ratios(figures.costs(ours, ALL, SHARES[0]), figures.costs(name, ALL, SHARES[0]), figures.budget)
         worst = min(single, key=single.__getitem__)
         rows.append([*row, f"{single[worst]:.2f}", worst])
-    title = f"times what {ours} needs, with 90% intervals over tables and seeds; the worst table for {ours}"
-    return [title, table(rows)] if len(rows) > 1 else []
+    title = f"{where}: times what {ours} needs, with 90% intervals over tables and seeds; the worst table for {ours}"
+    return Columns(title, rows)
 
 
-def _per_table(figures: Figures, contestants: Sequence[str]) -> list[str]:
+def _per_table(figures: Figures, contestants: Sequence[str], where: str) -> Columns:
     random = np.random.default_rng(0)
     by_contestant = {name: figures.costs(name, ALL, SHARES[0]) for name in contestants}
     names = sorted({name for found in by_contestant.values() for name in found})
@@ -142,7 +160,8 @@ def _per_table(figures: Figures, contestants: Sequence[str]) -> list[str]:
     for name in names:
         cells = [_interval(median_with_interval(by_contestant[one][name], random)) for one in contestants]
         rows.append([name, *cells])
-    return ["R until a value in the top 1% was seen: median over seeds with its 90% interval", table(rows)]
+    title = f"{where}: R until a value in the top 1% was seen, table by table: median over seeds with its 90% interval"
+    return Columns(title, rows, detail=True)
 
 
 def _interval(estimate: Estimate) -> str:

@@ -18,10 +18,10 @@ import numpy as np
 from storage.errors import BadInput
 from studies.simulation.virtual_clock import Contestant, Run, simulate
 from tests.benchmarks.command import exit_status, require_positive
+from tests.benchmarks.report import Report, Table, add_result_option, keep
 from tests.benchmarks.search.contestants import find_contestant, made, runnable
 from tests.benchmarks.search.play import quieten
 from tests.benchmarks.search.tables import find_table
-from tests.benchmarks.throughput.measures import table
 
 CONTESTANTS: Final = ("freeze_thaw", "tpe_median")
 TRIALS: Final = 1000
@@ -133,11 +133,13 @@ def _compare(given: argparse.Namespace) -> int:
                 f"{name} had nothing to do after {given.trials} trials. Give fewer --trials, or leave it out."
             )
         rows.append(_row(name, seen))
-    print(
+    title = (
         f"{given.trials:,} trials of {given.table} were started, {WORKERS} workers: how long a free one waits for other"
         f" work, of {given.handovers}, and how long it is thought per epoch; milliseconds of one thread"
     )
-    print(table(rows))
+    report = Report([Table(title, rows)])
+    print(report)
+    keep(report, "bench-thinking", make_parser(), given)
     return 0
 
 
@@ -153,6 +155,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--table", default="synthetic/crossing", help="what is searched; default: %(default)s")
     parser.add_argument("--trials", type=int, default=TRIALS, help="started before; default: %(default)s")
     parser.add_argument("--handovers", type=int, default=HANDOVERS, help="watched; default: %(default)s")
+    add_result_option(parser)
     return parser
 
 

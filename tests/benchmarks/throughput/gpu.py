@@ -14,7 +14,6 @@ import math
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,8 +28,9 @@ from studies.datasets.prepared import open_prepared
 from studies.datasets.registry import dataset_info
 from studies.datasets.splits import channel_statistics
 from tests.benchmarks.command import exit_status
+from tests.benchmarks.report import Report, Table, add_result_option, keep
 from tests.benchmarks.throughput.data import KEPT, scratch
-from tests.benchmarks.throughput.measures import mean, median, shown, table, training_flops
+from tests.benchmarks.throughput.measures import mean, median, shown, training_flops
 from tests.benchmarks.throughput.processes import module, programs
 from tests.benchmarks.throughput.task import Folder, Task
 from tuning.machine.devices import Device, Placement, find_gpus, place_workers, usable_cores
@@ -141,7 +141,9 @@ def _compare(given: argparse.Namespace) -> int:
         print("no GPU here: measured small, on the cores", file=sys.stderr)
     rates = _matrix_rates(gpus)
     figures = [_measure(case, gpus, counts, repeats) for case in cases]
-    print(report(figures, rates, _placements(gpus, 1)[0].device))
+    found = report(figures, rates, _placements(gpus, 1)[0].device)
+    print(found)
+    keep(found, "bench-gpu", make_parser(), given)
     return 0
 
 
@@ -274,16 +276,14 @@ def patterns(
     return own[labels] + generator.integers(0, 192, (count, *shape), dtype=np.uint8), labels
 
 
-def report(figures: Sequence[Figures], rates: Mapping[str, float], device: Device) -> str:
+def report(figures: Sequence[Figures], rates: Mapping[str, float], device: Device) -> Report:
     """Return what is printed."""
     backend = next((one.backend for case in figures for one in case.trial), "?")
     rate = rates["bfloat16" if "bfloat16" in device.precision else "float32"]
     peaks = ", ".join(f"{dtype} {flops / 1e12:.2f}" for dtype, flops in rates.items())
-    head = (
-        f"{time.strftime('%Y-%m-%d')}: backend {backend} on {device.name}, {device.precision};"
-        f" products of matrices, TFLOP/s: {peaks}"
-    )
-    return "\n\n".join([head, table(_rates(figures)), table(_arithmetic(figures, rate)), table(_accuracies(figures))])
+    head = f"backend {backend} on {device.name}, {device.precision}; products of matrices, TFLOP/s: {peaks}"
+    tables = [Table(head, _rates(figures)), Table("", _arithmetic(figures, rate)), Table("", _accuracies(figures))]
+    return Report(tables)
 
 
 def _rates(figures: Sequence[Figures]) -> list[list[str]]:
@@ -333,6 +333,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--models", nargs="+", help=f"default: {' '.join(CASES)}")
     parser.add_argument("--at-once", nargs="+", type=int, help="numbers of trials to try; default: 2 4 8")
     parser.add_argument("--repeats", type=int, help="how often each is measured; default: 3")
+    add_result_option(parser)
     return parser
 
 

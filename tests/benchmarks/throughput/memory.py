@@ -28,10 +28,11 @@ from storage import attributes
 from storage.errors import BadInput, TuningError
 from storage.settings import Home
 from tests.benchmarks.command import exit_status
+from tests.benchmarks.report import Report, Table, add_result_option, keep
 from tests.benchmarks.throughput import parsing
 from tests.benchmarks.throughput.configurations import SIGNATURES, draw_in_rounds
 from tests.benchmarks.throughput.data import Plan, make_home, make_task, prepared, scratch, write_spec
-from tests.benchmarks.throughput.measures import median, median_ratio, shown, slope, table
+from tests.benchmarks.throughput.measures import median, median_ratio, shown, slope
 from tests.benchmarks.throughput.processes import TUNING, Programs, module, peer_environment, programs
 from tuning.machine.devices import usable_cores
 
@@ -104,7 +105,9 @@ def _compare(given: argparse.Namespace) -> int:
     print(f"{trials} trials in one worker ...", file=sys.stderr)
     many = run_trials(_plan(trials))
     first = [_first_step(number) for number in range(1, repeats + 1)]
-    print(report(many, first))
+    found = report(many, first)
+    print(found)
+    keep(found, "bench-memory", make_parser(), given)
     return 0
 
 
@@ -213,7 +216,7 @@ def _by_hand_s(plan: Plan, folder: Path, running: Programs) -> float:
     return float(output.read_text()) - began
 
 
-def report(many: Trials, first: Sequence[FirstStep]) -> str:
+def report(many: Trials, first: Sequence[FirstStep]) -> Report:
     """Return what is printed."""
     resident = many.resident_mb
     left_s = [one.tuning_s - one.preflight_s for one in first]
@@ -225,7 +228,7 @@ def report(many: Trials, first: Sequence[FirstStep]) -> str:
         ["memory growth per trial, MB", shown(many.growth_mb), f"at most {MOST_GROWTH_MB}"],
         ["first step / by hand", _known(median_ratio(left_s, hand_s)), f"at most {MOST_FIRST_STEP}"],
     ]
-    head = f"{time.strftime('%Y-%m-%d')}: {len(resident)} trials in one worker, {many.seconds:.0f} s in all"
+    head = f"{len(resident)} trials in one worker, {many.seconds:.0f} s in all"
     grown = (
         f"memory: {resident[0]:.0f} MB after the first trial, {resident[many.settling - 1]:.0f} MB after"
         f" {many.settling}, {resident[-1]:.0f} MB at the end; growth is that after {many.settling}"
@@ -234,7 +237,7 @@ def report(many: Trials, first: Sequence[FirstStep]) -> str:
         f"first step: {_known(median(left_s))} s ({each}), the preflight's {_known(preflight_s)} s left out;"
         f" by hand {shown(median(hand_s))} s ({' '.join(shown(seconds) for seconds in hand_s)})"
     )
-    return "\n\n".join([head, table(rows), f"{grown}\n{steps}"])
+    return Report([Table(head, rows)], [grown, steps])
 
 
 def _known(value: float) -> str:
@@ -246,6 +249,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--smoke", action="store_true", help="24 trials, one first step; ends in about a minute")
     parser.add_argument("--trials", type=int, help="in the one worker; default: 200")
     parser.add_argument("--repeats", type=int, help="how often the first step is timed; default: 3")
+    add_result_option(parser)
     return parser
 
 

@@ -12,7 +12,6 @@ import argparse
 import math
 import os
 import sys
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -21,10 +20,11 @@ import optuna
 
 from storage.errors import BadInput, TuningError
 from tests.benchmarks.command import exit_status
+from tests.benchmarks.report import Report, Table, add_result_option, keep
 from tests.benchmarks.throughput.configurations import draw_configurations
 from tests.benchmarks.throughput.contestants import CONTESTANTS, PEERS, Outcome
 from tests.benchmarks.throughput.data import Plan, prepared, scratch
-from tests.benchmarks.throughput.measures import difference, mean, median, median_ratio, shown, table
+from tests.benchmarks.throughput.measures import difference, mean, median, median_ratio, shown
 
 OURS: Final = "tuning"
 # What the service's seconds without the preflight may be, of each other's.
@@ -88,7 +88,9 @@ def _compare(given: argparse.Namespace) -> int:
     prepared(plan.dataset)
     threads = _threads(contestants, given)
     measured = measure(plan, contestants, given.workers, repeats, threads)
-    print(report(measured, plan, given.workers, threads))
+    found = report(measured, plan, given.workers, threads)
+    print(found)
+    keep(found, "bench-overhead", make_parser(), given)
     return 0 if measured.is_complete else 1
 
 
@@ -156,15 +158,21 @@ def _contestants(given: Sequence[str] | None) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def report(measured: Measured, plan: Plan, workers: int, threads: Mapping[str, int | None]) -> str:
-    """Return the tables that are printed."""
+def report(measured: Measured, plan: Plan, workers: int, threads: Mapping[str, int | None]) -> Report:
+    """Return what is printed."""
     images = f"{plan.train_images:,} + {plan.validation_images:,} images of {plan.dataset}"
     head = (
-        f"{time.strftime('%Y-%m-%d')}: {len(plan.configurations)} trials of {plan.epochs} epochs on {images},"
-        f" {workers} processes, TensorFlow on the CPU"
+        f"{len(plan.configurations)} trials of {plan.epochs} epochs on {images}, {workers} processes, TensorFlow on the"
+        " CPU"
     )
-    parts = [head, table(_seconds(measured, threads)), table(_results(measured)), _verdicts(measured)]
-    return "\n\n".join(parts)
+    others = [name for name in measured.outcomes if name != OURS and OURS in measured.outcomes]
+    ratios = {f"{OURS} / {name}": _ratio(measured, name) for name in others}
+    tables = [Table(head, _seconds(measured, threads)), Table("", _results(measured))]
+    return Report(tables, _verdicts(measured), ratios)
+
+
+def _ratio(measured: Measured, name: str) -> float:
+    return median_ratio(measured.training_s(OURS), measured.training_s(name))
 
 
 def _seconds(measured: Measured, threads: Mapping[str, int | None]) -> list[list[str]]:
@@ -211,7 +219,7 @@ def _results(measured: Measured) -> list[list[str]]:
     return rows
 
 
-def _verdicts(measured: Measured) -> str:
+def _verdicts(measured: Measured) -> list[str]:
     names = list(measured.outcomes)
     far = []
     for name in names[1:]:
@@ -219,10 +227,12 @@ def _verdicts(measured: Measured) -> str:
         far += [name] if abs(away) > NOISE * error else []
     lines = [f"other accuracies than {names[0]}, beyond noise: {', '.join(far)}" if far else "accuracies agree"]
     if OURS in names:
-        for name in (name for name in WANTED if name in names):
-            ratio = median_ratio(measured.training_s(OURS), measured.training_s(name))
-            lines.append(f"{OURS} / {name}: {shown(ratio)}, at most {WANTED[name]:.2f} is wanted")
-    return "\n".join(lines)
+        lines += [
+            f"{OURS} / {name}: {shown(_ratio(measured, name))}, at most {wanted:.2f} is wanted"
+            for name, wanted in WANTED.items()
+            if name in names
+        ]
+    return lines
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -237,6 +247,7 @@ def make_parser() -> argparse.ArgumentParser:
         default="auto",
         help="of the peers: one each, as many as TensorFlow takes, or what is faster; default: %(default)s",
     )
+    add_result_option(parser)
     return parser
 
 

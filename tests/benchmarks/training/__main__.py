@@ -14,6 +14,7 @@ from typing import Final
 
 from storage.errors import BadInput, TuningError, unknown_name
 from tests.benchmarks.command import exit_status, require_positive
+from tests.benchmarks.report import add_result_option, keep
 from tests.benchmarks.throughput.data import ROOT, prepared, scratch
 from tests.benchmarks.training import draw, summary
 from tests.benchmarks.training.contestants import CONTESTANTS
@@ -41,7 +42,9 @@ def _compare(given: argparse.Namespace) -> int:
     for plan in plans:
         prepared(plan.dataset)
     found = run_missing(plans, names, Results(RESULTS), again=given.again or given.smoke)
-    print(summary.text(found))
+    report = summary.report(found)
+    print(report)
+    keep(report, "bench-training", make_parser(), given)
     if given.draw:
         draw.save(given.draw, found)
         print(f"drew {given.draw}", file=sys.stderr)
@@ -122,6 +125,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--again", action="store_true", help="run what was run before again")
     parser.add_argument("--draw", type=Path, metavar="PNG", help="draw the best accuracy against seconds")
+    add_result_option(parser)
     return parser
 
 

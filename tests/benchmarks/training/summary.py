@@ -5,31 +5,35 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from tests.benchmarks.throughput.measures import shown, table
+from tests.benchmarks.report import Report, Table
+from tests.benchmarks.throughput.measures import shown
 from tests.benchmarks.training.contestants import OURS
 from tests.benchmarks.training.outcomes import Outcome, race
 from tests.benchmarks.training.plan import Plan
 from tests.benchmarks.training.results import Result
 
 
-def text(results: Sequence[Result]) -> str:
+def report(results: Sequence[Result]) -> Report:
     """Return the tables of every data set: what each contestant found, and how long ours took to each peer's best."""
     plans = dict.fromkeys(result.plan for result in results)
-    parts = [_of_plan(plan, {one.contestant: one for one in results if one.plan == plan}) for plan in plans]
-    return "\n\n\n".join(parts)
+    found = [_of_plan(plan, {one.contestant: one for one in results if one.plan == plan}) for plan in plans]
+    return Report([table for tables in found for table in tables])
 
 
-def _of_plan(plan: Plan, results: Mapping[str, Result]) -> str:
+def _of_plan(plan: Plan, results: Mapping[str, Result]) -> list[Table]:
     head = (
         f"{plan.dataset}: {plan.model}, {plan.train_images:,} + {plan.validation_images:,} images, at most"
         f" {plan.epochs} epochs a trial, {plan.budget} in all, {plan.workers} workers, seed {plan.seed}"
     )
-    parts = [head, table(_found(results))]
+    tables = [Table(head, _found(results))]
     if OURS in results and len(results) > 1:
         outcomes = {name: result.outcome for name, result in results.items()}
-        parts.append(f"{OURS}, until it had each one's final best accuracy; of what that one took in all, and to there")
-        parts.append(table(_races(outcomes)))
-    return "\n\n".join(parts)
+        title = (
+            f"{plan.dataset}: {OURS}, until it had each one's final best accuracy; of what that one took in all, and"
+            " to there"
+        )
+        tables.append(Table(title, _races(outcomes)))
+    return tables
 
 
 def _found(results: Mapping[str, Result]) -> list[list[str]]:
