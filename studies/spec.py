@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import shlex
 from typing import Annotated, Any, Literal, Self
 
@@ -252,18 +251,3 @@ def derive_seed(seed: int, *path: str | int) -> int:
     """
     text = "/".join([str(seed), *map(str, path)])
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
-
-
-def parse_duration(text: str) -> float:
-    """Return the seconds that a duration such as `90`, `90s`, `30m`, `1.5h` or `2d` means.
-
-    Raises:
-        ValueError: it is none, or not positive.
-    """
-    units = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-    text = text.strip().lower()
-    number, unit = (text[:-1], text[-1]) if text[-1:] in units else (text, "s")
-    seconds = float(number) * units[unit]
-    if not math.isfinite(seconds) or seconds <= 0:
-        raise ValueError(f"a duration must be positive, received {text!r}")
-    return seconds

@@ -152,7 +152,7 @@ def tune(
 
 
 def _duration(flag: str, text: str | None) -> float | None:
-    from studies.spec import parse_duration
+    from tuning.words import parse_duration
 
     if text is None:
         return None

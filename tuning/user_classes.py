@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from storage.errors import BadInput
+from studies.declaration import hypermodel_name
 from studies.spec import STRATEGIES
 from studies.strategies.strategy import Strategy
 
@@ -59,6 +60,18 @@ class UserFile:
 
     def __str__(self) -> str:
         return f"{self.path}:{self.class_name}"
+
+
+def parse_model(text: str) -> tuple[str, UserFile | None]:
+    """Return the spec's name for a model given on the command line, and the user's file if it is one.
+
+    Raises:
+        BadInput: there is no such model, or the file cannot be read.
+    """
+    if ".py:" not in text:
+        return hypermodel_name(text), None
+    user_file = UserFile.parse("model", text)
+    return user_file.name, user_file
 
 
 def parse_strategy(text: str) -> tuple[str, UserFile | None]:

@@ -22,7 +22,7 @@ from studies.stored import DEFAULT_LIMITS, create_or_load
 from studies.study_data import describe
 from tests.faults.breaking import Faults
 from tests.integration.command_line import CommandLine
-from tuning.hypermodels import parse_model
+from tuning.user_classes import parse_model
 
 STUDY = "slow"
 MODELS = Path(__file__).resolve().parent / "slow_models.py"

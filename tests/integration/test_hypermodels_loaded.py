@@ -10,7 +10,8 @@ import pytest
 
 from storage.errors import BadInput
 from studies.spec import HYPERMODELS
-from tuning.hypermodels import load_hypermodel, parse_model
+from tuning.user_classes import parse_model
+from tuning.worker.hypermodels import load_hypermodel
 
 pytestmark = pytest.mark.keras
 

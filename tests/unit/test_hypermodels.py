@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from storage.errors import BadInput
-from tuning.hypermodels import load_hypermodel, parse_model
-from tuning.user_classes import UserFile
+from tuning.user_classes import UserFile, parse_model
+from tuning.worker.hypermodels import load_hypermodel
 
 
 @pytest.fixture

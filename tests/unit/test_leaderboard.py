@@ -24,7 +24,7 @@ from studies.leaderboard import as_table, best_parameters, best_trial, leaderboa
 from studies.status import status
 from studies.stored import find_study
 from tests.databases import claimed, new_study
-from tuning.commands.status import duration, show_status, show_trials
+from tuning.commands.status import show_status, show_trials
 
 NOON = datetime(2026, 3, 1, 12, 0)
 HOME = Home(Path("/none"))
@@ -309,11 +309,3 @@ def test_tables_show_names_that_look_like_markup(database: Database, capsys: pyt
 def test_an_unknown_format_is_refused(study: optuna.Study) -> None:
     with pytest.raises(BadInput, match="Did you mean 'csv'"):
         show_trials(study, "cvs")
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [(0.4, "0 s"), (99, "99 s"), (300, "5 min"), (12_000, "3 h 20 min"), (190_000, "2 d 4 h")],
-)
-def test_durations_in_words(seconds: float, words: str) -> None:
-    assert duration(seconds) == words

@@ -12,7 +12,7 @@ from optuna.trial import TrialState, create_trial
 from rich.console import Console
 
 from storage import attributes
-from tuning.launch.progress import Progress, finished_line, parameters_in_words, value_in_words
+from tuning.launch.progress import Progress, finished_line
 
 
 @dataclass
@@ -47,14 +47,6 @@ def add(study: optuna.Study, value: float | None, state: TrialState = TrialState
             user_attrs=attrs,
         )
     )  # fmt: skip
-
-
-def test_values_have_no_digits_that_mean_nothing(study: optuna.Study) -> None:
-    assert value_in_words(0.012345678) == "0.01235"
-    assert value_in_words(32) == "32"
-    assert value_in_words("adam") == "adam"
-    add(study, 0.5)
-    assert parameters_in_words(study.trials[0]) == "learning_rate 0.01235"
 
 
 def test_a_finished_trial_is_one_line(study: optuna.Study) -> None:

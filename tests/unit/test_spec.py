@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from typing import Any
 
 import pytest
@@ -19,7 +18,6 @@ from studies.spec import (
     StrategyChoice,
     StudySpec,
     derive_seed,
-    parse_duration,
 )
 
 
@@ -155,49 +153,6 @@ def test_different_paths_give_different_seeds(
 
 def test_neighbouring_studies_and_trials_share_no_seed() -> None:
     assert len({derive_seed(study, "trial", trial) for study in range(50) for trial in range(50)}) == 2500
-
-
-# --- Durations ---
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"),
-    [
-        ("90", 90),
-        ("90s", 90),
-        ("30m", 1800),
-        ("1.5h", 5400),
-        ("2d", 172_800),
-        (" 5M ", 300),
-        ("0.5s", 0.5),
-        ("1e2", 100),
-    ],
-)
-def test_a_duration_is_understood(text: str, seconds: float) -> None:
-    assert parse_duration(text) == seconds
-
-
-@pytest.mark.parametrize(
-    "text", ["", " ", "m", "0", "0s", "-5m", "5x", "5 minutes", "nan", "inf", "infs", "1e308d", "1h30m"]
-)
-def test_what_is_no_positive_duration_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match=r"."):
-        parse_duration(text)
-
-
-@given(st.text(max_size=8))
-def test_any_text_is_a_positive_finite_duration_or_refused(text: str) -> None:
-    try:
-        seconds = parse_duration(text)
-    except ValueError:
-        return
-    assert seconds > 0
-    assert math.isfinite(seconds)
-
-
-@given(st.floats(0.001, 1e6), st.sampled_from(["s", "m", "h", "d"]))
-def test_units_multiply(number: float, unit: str) -> None:
-    assert parse_duration(f"{number!r}{unit}") == number * {"s": 1, "m": 60, "h": 3600, "d": 86400}[unit]
 
 
 # --- Ranges ---

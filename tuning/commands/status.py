@@ -15,6 +15,7 @@ from storage.errors import unknown_name
 from storage.settings import Home
 from studies.leaderboard import Row, as_table, leaderboard
 from studies.status import status
+from tuning.words import duration
 
 TRIAL_FORMATS = ("table", "csv", "json")
 
@@ -121,14 +122,3 @@ def _parameters(params: dict[str, Any]) -> str:
 
 def _shown(value: Any) -> str:
     return "" if value is None else f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def duration(seconds: float) -> str:
-    """Return seconds in the words of people: `42 s`, `5 min`, `3 h 20 min`, `2 d 4 h`."""
-    minutes = round(seconds / 60)
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    if minutes < 100:
-        return f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"

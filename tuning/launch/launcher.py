@@ -36,17 +36,16 @@ from studies.strategies.chosen import make_strategy
 from studies.strategies.samplers import require_sampler
 from studies.strategies.strategy import Strategy
 from studies.study_data import describe
-from tuning.commands.status import duration
-from tuning.hypermodels import parse_model
 from tuning.launch.packer import Packer, make_packer
-from tuning.launch.progress import Progress, parameters_in_words, value_in_words
+from tuning.launch.progress import Progress
 from tuning.launch.workforce import Workforce
 from tuning.machine.compile_cache import drop_unsealed
 from tuning.machine.compile_probe import probe_compile_cache
 from tuning.machine.devices import PerDevice, Placement, find_gpus, place_workers, usable_cores
 from tuning.machine.memory import free_bytes
 from tuning.messages import LAUNCHER_GRACE_S, Cost, Preflight, WorkerOptions
-from tuning.user_classes import load_strategy, parse_strategy
+from tuning.user_classes import load_strategy, parse_model, parse_strategy
+from tuning.words import duration, parameters_in_words, value_in_words
 
 TICK_S = 0.5
 # How many of another study's best configurations are tried first.
@@ -477,7 +476,9 @@ class _Launcher:
         )
         best = best_trial(self._study)
         if best is not None:
-            self._print(f"best: trial {best.number}, validation accuracy {best.value:.4f}, {parameters_in_words(best)}")
+            self._print(
+                f"best: trial {best.number}, validation accuracy {best.value:.4f}, {parameters_in_words(best.params)}"
+            )
         if self._interrupts:
             self._print(f"interrupted: {_left_over(standing)}; the same command goes on")
             return 130

@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -20,19 +19,9 @@ from storage import attributes
 from studies.forecast import seconds_of, seconds_per_epoch
 from studies.leaderboard import best_trial
 from studies.strategies.strategy import is_frozen, is_running
-from tuning.commands.status import duration
+from tuning.words import duration, parameters_in_words
 
 SHOWN_RUNNING = 16
-
-
-def value_in_words(value: Any) -> str:
-    """Return a parameter's value without digits that mean nothing."""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def parameters_in_words(trial: FrozenTrial) -> str:
-    """Return a trial's parameters in one line."""
-    return "  ".join(f"{name} {value_in_words(value)}" for name, value in trial.params.items())
 
 
 def finished_line(trial: FrozenTrial, best: FrozenTrial | None) -> str:
@@ -46,7 +35,7 @@ def finished_line(trial: FrozenTrial, best: FrozenTrial | None) -> str:
     value = f"{trial.value:.4f}" if trial.value is not None else "-"
     mark = " (best so far)" if best is not None and best.number == trial.number else ""
     effort = f"{epochs} epoch{'' if epochs == 1 else 's'}  {duration(took)}"
-    return f"{head} {value}{mark}  {effort}  {parameters_in_words(trial)}"
+    return f"{head} {value}{mark}  {effort}  {parameters_in_words(trial.params)}"
 
 
 def frozen_line(trial: FrozenTrial) -> str:
@@ -54,7 +43,7 @@ def frozen_line(trial: FrozenTrial) -> str:
     epochs = len(trial.intermediate_values)
     value = trial.intermediate_values.get(epochs, math.nan)
     effort = f"{epochs} epoch{'' if epochs == 1 else 's'}  {duration(seconds_of(trial) or 0.0)}"
-    return f"trial {trial.number:>3} frozen   {value:.4f}  {effort}  {parameters_in_words(trial)}"
+    return f"trial {trial.number:>3} frozen   {value:.4f}  {effort}  {parameters_in_words(trial.params)}"
 
 
 def thawed_line(number: int, epochs: int) -> str:
@@ -171,7 +160,7 @@ class Progress:
         done = sum(_counts(trial) for trial in trials)
         parts: list[RenderableType] = [self._headline(trials, done, budget), self._running(trials)]
         if best is not None:
-            text = f"best so far: trial {best.number}, {best.value:.4f}  {parameters_in_words(best)}"
+            text = f"best so far: trial {best.number}, {best.value:.4f}  {parameters_in_words(best.params)}"
             parts.append(Text(text, style="green"))
         return Group(*parts)
 
@@ -221,7 +210,7 @@ class Progress:
         for trial in running[:SHOWN_RUNNING]:
             step = trial.last_step or 0
             value = f"{trial.intermediate_values[step]:.4f}" if step else "-"
-            table.add_row(f"trial {trial.number}", f"{step}/{self.epochs}", value, parameters_in_words(trial))
+            table.add_row(f"trial {trial.number}", f"{step}/{self.epochs}", value, parameters_in_words(trial.params))
         if len(running) > SHOWN_RUNNING:
             table.add_row(f"and {len(running) - SHOWN_RUNNING} more", "", "", "")
         return table

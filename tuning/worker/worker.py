@@ -34,7 +34,6 @@ from studies.spec import StudySpec
 from studies.stored import DEFAULT_LIMITS, Limits, find_study
 from studies.strategies.chosen import make_strategy
 from studies.strategies.samplers import require_room
-from tuning.hypermodels import load_hypermodel
 from tuning.machine.compile_cache import cache_environment, seal_compiled
 from tuning.machine.devices import CPU, cpu_environment
 from tuning.messages import (
@@ -57,6 +56,7 @@ from tuning.messages import (
 )
 from tuning.user_classes import load_strategy
 from tuning.worker.failures import failure_of
+from tuning.worker.hypermodels import load_hypermodel
 from tuning.worker.result_writer import Endings
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Which hypermodel a spec means: one of the project's own, or one of the file that this process was started with.
+"""The hypermodel that a spec means: one of the project's own, or one of the file that this process was started with.
 
 A spec read from a database is data. It may choose between what is already here; nothing that it says is imported.
 """
@@ -9,24 +9,11 @@ import importlib
 from typing import TYPE_CHECKING
 
 from storage.errors import unknown_name
-from studies.declaration import hypermodel_name
 from studies.spec import HYPERMODELS
 from tuning.user_classes import UserFile, load_class
 
 if TYPE_CHECKING:
     from models.classifier import ImageClassifier
-
-
-def parse_model(text: str) -> tuple[str, UserFile | None]:
-    """Return the spec's name for a model given on the command line, and the user's file if it is one.
-
-    Raises:
-        BadInput: there is no such model.
-    """
-    if ".py:" in text:
-        user_file = UserFile.parse("model", text)
-        return user_file.name, user_file
-    return hypermodel_name(text), None
 
 
 def load_hypermodel(name: str, user_file: UserFile | None) -> type[ImageClassifier]:

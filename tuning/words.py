@@ -1,0 +1,43 @@
+"""Numbers, times and parameters as people read and write them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+
+def duration(seconds: float) -> str:
+    """Return seconds in the words of people: `42 s`, `5 min`, `3 h 20 min`, `2 d 4 h`."""
+    minutes = round(seconds / 60)
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    if minutes < 100:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
+
+
+def parse_duration(text: str) -> float:
+    """Return the seconds that a duration such as `90`, `90s`, `30m`, `1.5h` or `2d` means.
+
+    Raises:
+        ValueError: it is none, or not positive.
+    """
+    units = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+    text = text.strip().lower()
+    number, unit = (text[:-1], text[-1]) if text[-1:] in units else (text, "s")
+    seconds = float(number) * units[unit]
+    if not math.isfinite(seconds) or seconds <= 0:
+        raise ValueError(f"a duration must be positive, received {text!r}")
+    return seconds
+
+
+def value_in_words(value: Any) -> str:
+    """Return a parameter's value without digits that mean nothing."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def parameters_in_words(params: Mapping[str, Any]) -> str:
+    """Return parameters in one line."""
+    return "  ".join(f"{name} {value_in_words(value)}" for name, value in params.items())
