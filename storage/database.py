@@ -1,4 +1,4 @@
-"""From a URL to an Optuna storage that survives many writers.
+"""Optuna's relational storage, made to survive many writers.
 
 Optuna opens SQLite with a rollback journal and deferred transactions, so two processes can read the same state and
 both act on it (optuna#4002), and a reader that becomes a writer fails at once with "database is locked" (optuna#820).
@@ -15,20 +15,15 @@ not wait for them: it announces the result, and sees the trial as ended from the
 from __future__ import annotations
 
 import logging
-import os
 import random
-import re
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Container, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import wraps
-from pathlib import Path
 from typing import Any, TypeVar, cast
-from urllib.parse import quote
 
 import optuna
 import sqlalchemy
@@ -36,57 +31,22 @@ from optuna.storages import RDBStorage
 from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import event, orm, select
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import (
-    ArgumentError,
-    DatabaseError,
-    DisconnectionError,
-    InterfaceError,
-    InternalError,
-    NoSuchModuleError,
-    OperationalError,
-    PendingRollbackError,
-    SQLAlchemyError,
-)
-from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
+from sqlalchemy.exc import SQLAlchemyError
 
 from storage import attributes
-from storage.errors import BadInput, ClaimLost, StorageUnavailable
+from storage.connections import engine_options, passes, shown_url, words_of
+from storage.errors import ClaimLost, StorageUnavailable
 from storage.rows.sql_rows import SqlRows, SqlTrials
 from storage.rows.waiting_trials import WaitingTrials, waiting_contents
 
 logger = logging.getLogger(__name__)
 
-# How long SQLite itself waits for another writer, and how long a call is repeated after that.
-BUSY_TIMEOUT_S = 20.0
-PATIENCE_S = 180.0
-
-# What PostgreSQL answers in a transaction of which a statement failed before (class 25, "in failed SQL transaction").
-_IN_FAILED_TRANSACTION = "25P02"
+# For how long an outage is waited out: calls are repeated while the database is busy or away.
+OUTAGE_S = 180.0
 
 _NO_TRIAL_AFTER = 2**31 - 1  # the largest id of a trial: Optuna's column is an INTEGER, which PostgreSQL bounds
 
 Method = TypeVar("Method", bound=Callable[..., Any])
-
-
-def _transient(error: BaseException) -> bool:
-    """Return whether the call may succeed when repeated."""
-    cause = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else error
-    # Optuna reads trials once more after an error, in the transaction that this broke: what then fails says only that.
-    if isinstance(cause, PendingRollbackError):
-        return True
-    if isinstance(cause, InternalError):
-        return getattr(cause.orig, "sqlstate", None) == _IN_FAILED_TRANSACTION
-    if not isinstance(cause, (OperationalError, InterfaceError)):
-        return False
-    text = str(cause.orig).lower()
-    hopeless = ("readonly", "read-only", "full", "no such table", "not a database", "malformed")
-    return not any(word in text for word in hopeless)
-
-
-def _first_line(error: BaseException | None) -> str:
-    original = getattr(error, "orig", None) or error
-    return str(original).strip().splitlines()[0] if str(original).strip() else type(original).__name__
 
 
 def _read(method: Method) -> Method:
@@ -139,7 +99,7 @@ class Database(RDBStorage):
     """Optuna's relational storage, made safe for many processes. Open it with `open_database`."""
 
     sleep: Callable[[float], None] = staticmethod(time.sleep)
-    patience_s = PATIENCE_S
+    outage_s = OUTAGE_S
 
     def __init__(self, url: str) -> None:
         self._writing = threading.local()
@@ -147,23 +107,9 @@ class Database(RDBStorage):
         self._announced: dict[int, Result] = {}
         self._away_since: float | None = None
         self._waiting = WaitingTrials()
-        self._sqlite = make_url(url).get_backend_name() == "sqlite"
-        engine_kwargs: dict[str, Any] = {"pool_pre_ping": True}
-        if self._sqlite:
-            events: list[Any] = [(_prepare_sqlite_connection, "connect")]
-            engine_kwargs = {"connect_args": {"timeout": BUSY_TIMEOUT_S}, "pool_events": events}
-        file = sqlite_file(make_url(url))
-        if file is not None and not make_url(url).query:
-            # Never made here: what is opened while the file is away for a moment would be an empty one.
-            place = f"file:{quote(str(file.absolute()))}?mode=rw"
-            engine_kwargs["creator"] = lambda: sqlite3.connect(
-                place, uri=True, timeout=BUSY_TIMEOUT_S, check_same_thread=False
-            )
-            guard = _SameFile(file)
-            events += [(guard.connected, "connect"), (guard.checked_out, "checkout")]
         # Optuna takes braces for places to fill in.
-        super().__init__(url.replace("{", "{{").replace("}", "}}"), engine_kwargs=engine_kwargs)
-        if self._sqlite:
+        super().__init__(url.replace("{", "{{").replace("}", "}}"), engine_kwargs=engine_options(url))
+        if self.engine.dialect.name == "sqlite":
             event.listen(self.engine, "begin", self._begin_sqlite)
 
     def __reduce__(self) -> tuple[type[Database], tuple[str]]:
@@ -214,11 +160,11 @@ class Database(RDBStorage):
     def repeated(self, call: Callable[[], Any]) -> Any:
         """Return `call()`, repeated with growing, jittered pauses while the database is busy or away.
 
-        It must be harmless to repeat. The patience is for the database, not for each call: once it has been away for
-        that long, a call is tried once.
+        It must be harmless to repeat. An outage is the database's, not a call's: once it has lasted for that long, each
+        further call is tried once.
 
         Raises:
-            StorageUnavailable: it kept failing for `patience_s` seconds, or cannot succeed.
+            StorageUnavailable: it kept failing for `outage_s` seconds, or cannot succeed.
         """
         began = time.monotonic()
         pause = 0.05
@@ -226,16 +172,15 @@ class Database(RDBStorage):
             try:
                 result = call()
             except (optuna.exceptions.StorageInternalError, SQLAlchemyError) as error:
-                cause = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else error
                 now, since = time.monotonic(), self._away_since
                 if since is None:
                     since = self._away_since = now
-                if not _transient(error) or now > min(began, since) + self.patience_s:
+                if not passes(error) or now > min(began, since) + self.outage_s:
                     raise StorageUnavailable(
-                        f"the database did not take a call: {_first_line(cause)}. Mend that and give the same command"
+                        f"the database did not take a call: {words_of(error)}. Mend that and give the same command"
                         " again: no finished trial is lost."
                     ) from error
-                logger.warning("the database is busy or away, waiting: %s", _first_line(cause))
+                logger.warning("the database is busy or away, waiting: %s", words_of(error))
                 self.sleep(pause * random.uniform(0.5, 1.5))
                 pause = min(2 * pause, 5.0)
             else:
@@ -399,146 +344,3 @@ class Database(RDBStorage):
     get_trial = _read(RDBStorage.get_trial)
     _get_trials = _read(_read_trials)
     _get_best_trial_id = _read(RDBStorage._get_best_trial_id)
-
-
-def _prepare_sqlite_connection(connection: sqlite3.Connection, _record: object) -> None:
-    # Python's sqlite3 would begin transactions on its own, deferred ones.
-    connection.isolation_level = None
-    connection.execute("PRAGMA journal_mode = WAL")
-    # In WAL mode NORMAL can lose the last commits in a power cut but never corrupts; a trial's COMPLETE must not be
-    # lost after its caller was told, so the default FULL is kept.
-    connection.execute("PRAGMA foreign_keys = ON")
-
-
-class _SameFile:
-    """Drops a connection whose file was moved away or replaced: what it wrote would be found by nobody.
-
-    Args:
-        file: the database's.
-    """
-
-    def __init__(self, file: Path) -> None:
-        self._file = file
-
-    def _identity(self) -> tuple[int, int] | None:
-        try:
-            found = self._file.stat()
-        except OSError:
-            return None
-        return found.st_dev, found.st_ino
-
-    def connected(self, _connection: sqlite3.Connection, record: ConnectionPoolEntry) -> None:
-        record.info["file"] = self._identity()
-
-    def checked_out(
-        self, _connection: sqlite3.Connection, record: ConnectionPoolEntry, _proxy: PoolProxiedConnection
-    ) -> None:
-        if record.info["file"] != self._identity():
-            raise DisconnectionError("the database's file was moved or replaced")
-
-
-def shown_url(url: str) -> str:
-    """Return a storage's URL without its password, also of one that cannot be read as a URL."""
-    # Up to the last `@`: a password may have others in it that were not escaped.
-    hidden = re.sub(r"(://[^:/@?]*:)[^?]*@", r"\1***@", url)
-    return re.sub(r"([?&](?:ssl)?password=)[^&]*", r"\1***", hidden)
-
-
-def sqlite_file(url: URL) -> Path | None:
-    """Return the file of a SQLite URL, or None for another database."""
-    if url.get_backend_name() != "sqlite" or not url.database or url.database.startswith("file:"):
-        return None
-    return Path(url.database)
-
-
-def open_database(url: str, *, create: bool = False) -> Database:
-    """Open the storage at a SQLAlchemy URL.
-
-    Args:
-        url: `sqlite:///path` or `postgresql+psycopg://...`.
-        create: whether a database that is not there, or is empty, is made. Its folder must exist.
-
-    Raises:
-        BadInput: the URL cannot be read or opened, nothing is there, or what is there is not an Optuna database.
-    """
-    found = check_storage(url, create=create)
-    shown = shown_url(url)
-    if not found and not create:
-        raise BadInput(f"there is no study in {shown!r} yet. Start one first, or give another with --storage.")
-    with _refused(shown):
-        file = sqlite_file(make_url(url))
-        if file is not None and not found:
-            with suppress(OSError):  # to open it will say why
-                file.touch()
-        return _opened(url)
-
-
-@contextmanager
-def _refused(shown: str) -> Iterator[None]:
-    """Turn what goes wrong while a storage is opened into `BadInput`."""
-    try:
-        yield
-    except (ArgumentError, NoSuchModuleError, ImportError, ValueError) as error:
-        raise BadInput(
-            f"storage {shown!r} cannot be opened: {_first_line(error)}. Give a URL like sqlite:///studies.db or"
-            " postgresql+psycopg://user@host/name."
-        ) from error
-    except (DatabaseError, InterfaceError, StorageUnavailable, optuna.exceptions.StorageInternalError) as error:
-        cause = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else error
-        raise BadInput(
-            f"storage {shown!r} cannot be opened: {_first_line(cause)}. Check that it exists and can be written, or"
-            " give another with --storage."
-        ) from error
-    except RuntimeError as error:  # Optuna's word for a schema of another version
-        raise BadInput(f"storage {shown!r} is of another Optuna version: {_first_line(error)}") from error
-
-
-def _opened(url: str) -> Database:
-    # Two processes that open a new database both find no tables, and one fails to make them: it finds them next time.
-    for _ in range(5):
-        try:
-            return Database(url)
-        except (optuna.exceptions.StorageInternalError, SQLAlchemyError) as error:
-            cause = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else error
-            if not any(word in str(cause).lower() for word in ("already exists", "unique", "locked", "no such table")):
-                raise
-            time.sleep(random.uniform(0.05, 0.3))
-    return Database(url)
-
-
-def check_storage(url: str, *, create: bool = True) -> bool:
-    """Return whether an Optuna database is at a URL; False where an empty one may be made. Changes nothing.
-
-    Args:
-        url: as for `open_database`.
-        create: whether one is to be made where none is.
-
-    Raises:
-        BadInput: neither: the URL cannot be read, opened or written, or another program's database is there.
-    """
-    shown = shown_url(url)
-    with _refused(shown):
-        parsed = make_url(url)
-        if parsed.get_backend_name() == "sqlite" and (parsed.database or ":memory:") == ":memory:":
-            raise BadInput(f"storage {shown!r} lives in one process's memory: workers cannot share it. Name a file.")
-        file = sqlite_file(parsed)
-        if file is not None and not file.exists():
-            if create and not os.access(file.parent, os.W_OK | os.X_OK):
-                raise BadInput(
-                    f"storage {shown!r} cannot be made: the folder {file.parent.absolute()} is not there or cannot be"
-                    " written. Make it, or give another with --storage."
-                )
-            return False
-        engine = sqlalchemy.create_engine(parsed)
-        try:
-            tables = set(sqlalchemy.inspect(engine).get_table_names())
-        finally:
-            engine.dispose()
-        whole = {"studies", "trials", "version_info"} <= tables
-        if not whole and not tables <= set(models.BaseModel.metadata.tables):
-            raise BadInput(
-                f"storage {shown!r} is a database, but not Optuna's: it holds {', '.join(sorted(tables)[:5])}."
-                " Give another with --storage."
-            )
-        # Some of Optuna's tables: it is being made just now, or its making was cut short, and then it is made anew.
-        return whole

@@ -53,3 +53,18 @@ def unknown_name(kind: str, given: str, allowed: Iterable[str], then: str = "") 
     guess = f" Did you mean {near[0]!r}?" if near else ""
     known = ", ".join(names) if names else "none"
     return BadInput(f"unknown {kind} {given!r}.{guess} Known: {known}." + (f" {then}" if then else ""))
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's words, or its type's name where it says nothing."""
+    return _said(error) or type(error).__name__
+
+
+def in_one_line(error: BaseException) -> str:
+    """Return an error's type and the first line of its words: of an error that nobody here has raised."""
+    said = _said(error)
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+
+
+def _said(error: BaseException) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), "")

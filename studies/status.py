@@ -12,7 +12,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from storage import attributes
-from storage.database import shown_url
+from storage.connections import shown_url
 from storage.settings import Home
 from studies.forecast import epochs_forecast_s, rate_per_hour
 from studies.leaderboard import best_trial

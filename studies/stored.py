@@ -14,8 +14,9 @@ from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 
 from storage import attributes
-from storage.database import Database, check_storage, open_database
+from storage.database import Database
 from storage.errors import BadInput, SpecMismatch, unknown_name
+from storage.opening import check_storage, open_database
 from storage.rows.study_rows import last_begun
 from studies.forecast import Launched
 from studies.space import SearchSpace

@@ -17,7 +17,8 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from storage.claims import Choice, Claim, Claims, Start
-from storage.database import Database, open_database
+from storage.database import Database
+from storage.opening import open_database
 from storage.rows.memory_rows import Memory
 
 # Where claims can be kept.

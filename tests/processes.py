@@ -18,7 +18,7 @@ from optuna.trial import TrialState
 
 from storage.artifacts import Artifacts
 from storage.claims import Claims, owner_name
-from storage.database import open_database
+from storage.opening import open_database
 
 Result = TypeVar("Result")
 

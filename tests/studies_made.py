@@ -17,7 +17,8 @@ from optuna.trial import FrozenTrial, TrialState
 from storage.artifacts import Artifacts
 from storage.checkpoints import TrialCheckpoints
 from storage.claims import Claim, Claims
-from storage.database import Database, open_database
+from storage.database import Database
+from storage.opening import open_database
 from storage.settings import Home
 from tests.databases import fresh_database, new_study
 

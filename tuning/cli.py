@@ -86,7 +86,7 @@ def _console() -> Console:
 
 
 def _database(storage: str | None) -> Database:
-    from storage.database import open_database
+    from storage.opening import open_database
 
     _quiet_optuna()
     return open_database(storage or _home().database_url)

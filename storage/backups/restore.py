@@ -22,9 +22,11 @@ from sqlalchemy.exc import IntegrityError
 
 from storage import attributes
 from storage.backups.backup import ARTIFACTS, CHECKPOINTS, ROWS, Backup, copy_file, open_rows, refused, verify
-from storage.database import Database, check_storage, open_database, shown_url
+from storage.connections import shown_url
+from storage.database import Database
 from storage.errors import BadInput, TuningError
 from storage.files import replacing, sha256_of, sync_folder
+from storage.opening import check_storage, open_database
 from storage.rows.giving_up import give_up
 from storage.rows.sql_rows import SqlRows
 from storage.rows.study_rows import copy_study, study_id_of

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 import sqlalchemy
 
-from storage.database import Database, open_database
+from storage.database import Database
+from storage.opening import open_database
 from tests.databases import fresh_database
 
 

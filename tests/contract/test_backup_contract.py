@@ -11,7 +11,8 @@ from sqlalchemy import Connection
 from storage.backups.backup import back_up
 from storage.backups.restore import StudyExists, restore
 from storage.claims import Claims
-from storage.database import Database, open_database
+from storage.database import Database
+from storage.opening import open_database
 from storage.rows.study_rows import study_id_of
 from storage.settings import Home
 from tests.databases import new_study, second_connection, url_of

@@ -9,7 +9,7 @@ import optuna
 from optuna.trial import TrialState
 
 from storage.claims import Claims
-from storage.database import open_database
+from storage.opening import open_database
 
 # Written by Optuna 4.9 (`sqlite3.Connection.iterdump`): five trials of a study and an enqueued one.
 DUMP = Path(__file__).with_name("optuna_4.sql")

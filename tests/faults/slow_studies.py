@@ -13,8 +13,9 @@ from optuna.trial import FrozenTrial, TrialState
 from storage import attributes
 from storage.artifacts import Artifacts
 from storage.claims import Claims
-from storage.database import Database, open_database
+from storage.database import Database
 from storage.errors import BadInput
+from storage.opening import open_database
 from storage.settings import Home
 from studies.datasets.prepared import prepare
 from studies.declaration import Overrides, make_spec, read_declaration

@@ -30,8 +30,9 @@ import psutil
 from optuna.trial import FrozenTrial, TrialState
 
 from storage.artifacts import ArtifactDamaged, Artifacts
-from storage.database import Database, open_database
+from storage.database import Database
 from storage.leases import LEASE_S
+from storage.opening import open_database
 from storage.settings import Home
 from tests.benchmarks.report import Report, Table, add_result_option, keep
 from tests.faults.breaking import Faults, alive

@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 from optuna.trial import TrialState
 
-from storage import database as database_module
+from storage import connections
 from storage.claims import Claim, Claims
-from storage.database import Database, open_database
+from storage.database import Database
 from storage.errors import ClaimLost, StorageUnavailable
+from storage.opening import open_database
 from tests.databases import fresh_database, new_study
 from tests.faults.breaking import SmallDisk, moved_away, small_disk, truncate
 from tests.integration.command_line import CommandLine
@@ -31,7 +32,7 @@ def file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def database(file: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
-    monkeypatch.setattr(database_module, "BUSY_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(connections, "BUSY_TIMEOUT_S", 0.2)
     with fresh_database(file) as opened:
         yield opened
 
@@ -46,7 +47,7 @@ def disk(tmp_path: Path) -> Iterator[SmallDisk]:
 def on_disk(disk: SmallDisk) -> Iterator[Database]:
     """A database on a small disk, which waits two seconds at most."""
     with fresh_database(disk.folder / "studies.db") as opened:
-        opened.patience_s = 2.0
+        opened.outage_s = 2.0
         yield opened
 
 
@@ -173,7 +174,7 @@ def test_what_is_written_after_a_restored_backup_is_written_into_it(database: Da
 
 
 def test_a_database_that_is_truncated_meanwhile_is_said_and_not_written_to(database: Database, file: Path) -> None:
-    database.patience_s = 1.0
+    database.outage_s = 1.0
     claims = new_study(database, budget=3)
     complete(database, claimed(claims))
     with database.engine.connect() as connection:

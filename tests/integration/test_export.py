@@ -18,8 +18,9 @@ from PIL import Image
 
 from storage import attributes
 from storage.artifacts import ArtifactDamaged, Artifacts
-from storage.database import Database, open_database
+from storage.database import Database
 from storage.errors import BadInput, TuningError
+from storage.opening import open_database
 from storage.settings import CHECKOUT, Home
 from studies.datasets.prepared import PreparedDataset, prepare
 from studies.spec import Sampler, StrategyChoice, StudySpec, derive_seed

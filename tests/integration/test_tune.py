@@ -12,8 +12,8 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from storage.database import open_database
 from storage.errors import BadInput
+from storage.opening import open_database
 from tests.integration.command_line import CommandLine, interrupt, wait_until
 
 pytestmark = pytest.mark.keras

@@ -26,8 +26,9 @@ from storage.backups.backup import MANIFEST, ROWS, Backup, back_up, read_backup,
 from storage.backups.restore import REASON, StudyExists, restore
 from storage.checkpoints import TrialCheckpoints
 from storage.claims import Claims, Thaw
-from storage.database import Database, open_database
+from storage.database import Database
 from storage.errors import BadInput, TuningError
+from storage.opening import open_database
 from storage.rows.study_rows import named_artifacts
 from storage.settings import Home
 from studies.strategies.strategy import is_frozen

@@ -13,7 +13,8 @@ from optuna.study import StudyDirection
 
 from storage import attributes
 from storage.claims import Claims
-from storage.database import Database, open_database
+from storage.database import Database
+from storage.opening import open_database
 from storage.settings import STORAGE_VARIABLE
 from studies.declaration import Overrides, from_catalog, make_spec
 from tuning.cli import run

@@ -16,8 +16,8 @@ import pytest
 from PIL import Image
 
 from storage.artifacts import Artifacts
-from storage.database import open_database
 from storage.errors import BadInput
+from storage.opening import open_database
 from storage.settings import Home
 from tuning.commands.dashboard import DashboardServer, make_server, serve
 

@@ -5,7 +5,16 @@ from __future__ import annotations
 import pytest
 
 from storage.claims import StudyDeleted, TooManyFailures
-from storage.errors import BadInput, ClaimLost, SpecMismatch, StorageUnavailable, TuningError, unknown_name
+from storage.errors import (
+    BadInput,
+    ClaimLost,
+    SpecMismatch,
+    StorageUnavailable,
+    TuningError,
+    first_line,
+    in_one_line,
+    unknown_name,
+)
 
 
 @pytest.mark.parametrize(
@@ -37,3 +46,21 @@ def test_a_name_that_is_near_to_none_gets_no_guess() -> None:
 
 def test_where_nothing_exists_the_answer_says_so_and_what_to_do() -> None:
     assert str(unknown_name("study", "a", [], then="Start one.")) == "unknown study 'a'. Known: none. Start one."
+
+
+@pytest.mark.parametrize(
+    ("error", "line", "with_type"),
+    [
+        (ValueError("\n  Input 0 is incompatible. \n\nArguments received: ..."), *["Input 0 is incompatible."] * 2),
+        (KeyError("x"), "'x'", "'x'"),
+        (RuntimeError(), "RuntimeError", ""),
+        (RuntimeError(" \n"), "RuntimeError", ""),
+    ],
+    ids=["many lines", "one", "none", "blank"],
+)
+def test_of_an_error_with_many_lines_the_first_that_says_something_is_shown(
+    error: Exception, line: str, with_type: str
+) -> None:
+    assert first_line(error) == line
+    kind = type(error).__name__
+    assert in_one_line(error) == (f"{kind}: {with_type}" if with_type else kind)

@@ -16,8 +16,9 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import FrozenTrial, TrialState
 
 from storage import attributes
-from storage.database import Database, open_database
+from storage.database import Database
 from storage.errors import BadInput
+from storage.opening import open_database
 from storage.settings import Home
 from studies.forecast import Launched, moment
 from studies.leaderboard import as_table, best_parameters, best_trial, leaderboard

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy.engine import make_url
 
-from storage.database import sqlite_file
+from storage.connections import sqlite_file
 from storage.errors import BadInput
 from storage.settings import CHECKOUT, Home
 

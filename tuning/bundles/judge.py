@@ -15,6 +15,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
+from storage.errors import in_one_line
 from storage.settings import Home
 from studies.datasets.prepared import open_prepared
 from studies.spec import StudySpec
@@ -55,11 +56,6 @@ def _say(answers: TextIO, answer: Answer) -> None:
     answers.flush()
 
 
-def _words(error: Exception) -> str:
-    first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
-    return f"{type(error).__name__}: {first}".rstrip(": .")
-
-
 def _judged(task: JudgeTask) -> Judgement | Differs | Failed:
     import keras
 
@@ -73,7 +69,7 @@ def _judged(task: JudgeTask) -> Judgement | Differs | Failed:
         model = keras.saving.load_model(task["model"], compile=False)
         validation = evaluate(model, dataset.train_images[rows], dataset.train_labels[rows], classes=len(names))
     except Exception as error:  # whatever it is, this model is not to be handed over
-        return Failed(error=_words(error))
+        return Failed(error=in_one_line(error).rstrip(": ."))
     if abs(validation.accuracy - task["value"]) > task["tolerated"]:
         return Differs(differs=validation.accuracy)
     images, labels = dataset.test()
@@ -102,7 +98,7 @@ def _converted(task: ConvertTask) -> Iterator[Conversion]:
             if name == "tf_saved_model" and keras.backend.backend() == "tensorflow":
                 _compare(model, file, task["tolerated"])
         except Exception as error:  # each converter has its own
-            yield Conversion(format=name, error=_words(error))
+            yield Conversion(format=name, error=in_one_line(error).rstrip(": ."))
         else:
             yield Conversion(format=name, error=None)
 

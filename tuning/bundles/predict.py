@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from storage.errors import BadInput
+from storage.errors import BadInput, first_line
 from storage.settings import Home
 from tuning.bundles.bundle import Bundle, open_bundle
 from tuning.bundles.images import load_image
@@ -118,16 +118,13 @@ def _probabilities(bundle: Bundle, pixels: npt.NDArray[np.uint8]) -> npt.NDArray
         try:
             model = keras.saving.load_model(bundle.model, compile=False)
         except (ValueError, TypeError, OSError, KeyError) as error:
+            reason = first_line(error).rstrip(".")
             raise BadInput(
-                f"{bundle.model} cannot be loaded by Keras {keras.__version__}: {_first_line(error)}. Its card.json"
-                " says which versions made it."
+                f"{bundle.model} cannot be loaded by Keras {keras.__version__}: {reason}. Its card.json says which"
+                " versions made it."
             ) from error
         parts = [pixels[start : start + _BATCH_SIZE] for start in range(0, len(pixels), _BATCH_SIZE)]
         return np.concatenate([np.asarray(model.predict_on_batch(part)) for part in parts])
-
-
-def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__).rstrip(".")
 
 
 @contextmanager

@@ -15,8 +15,9 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from storage.artifacts import Artifacts
-from storage.database import Database, open_database
+from storage.database import Database
 from storage.errors import BadInput
+from storage.opening import open_database
 from storage.settings import Home
 
 DEFAULT_HOST = "127.0.0.1"

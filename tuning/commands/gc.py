@@ -9,8 +9,10 @@ from contextlib import ExitStack, contextmanager
 
 from sqlalchemy.engine import make_url
 
-from storage.database import Database, open_database, sqlite_file
+from storage.connections import sqlite_file
+from storage.database import Database
 from storage.leftovers import Leftover, Leftovers, find_leftovers, free
+from storage.opening import open_database
 from storage.settings import Home
 
 

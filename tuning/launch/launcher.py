@@ -19,9 +19,11 @@ from sqlalchemy.engine import make_url
 
 from storage import attributes
 from storage.claims import Claims, Standing
-from storage.database import Database, open_database, shown_url, sqlite_file
+from storage.connections import shown_url, sqlite_file
+from storage.database import Database
 from storage.errors import BadInput, StorageUnavailable
 from storage.leases import LeaseWatch
+from storage.opening import open_database
 from storage.settings import STORAGE_VARIABLE, Home
 from studies.datasets.prepared import PreparedDataset, prepare
 from studies.datasets.registry import dataset_info

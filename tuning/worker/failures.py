@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from storage.attributes import OUT_OF_MEMORY
+from storage.errors import in_one_line
 
 # Anything that is raised and not one of the classes that parameters bring about.
 ERROR = "error"
@@ -15,8 +16,7 @@ def failure_of(error: Exception) -> tuple[str, str]:
     `RESOURCE_EXHAUSTED`, Python's `MemoryError`. TensorFlow calls a full disk by the same name, which no parameters
     bring about.
     """
-    first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
-    reason = f"{type(error).__name__}: {first}"[:500] if first else type(error).__name__
+    reason = in_one_line(error)[:500]
     text = f"{type(error).__name__} {error}".lower()
     marks = ("resourceexhausted", "resource_exhausted", "out of memory", "memoryerror")
     full_disk = "no space left on device" in text

@@ -25,9 +25,10 @@ import optuna
 from storage import attributes
 from storage.artifacts import Artifacts
 from storage.claims import Claim, Claims, owner_name
-from storage.database import PATIENCE_S, Database, open_database
+from storage.database import OUTAGE_S, Database
 from storage.errors import BadInput, ClaimLost, StorageUnavailable, TuningError
 from storage.leases import Heartbeat, LeaseWatch
+from storage.opening import open_database
 from storage.settings import STORAGE_VARIABLE, Home
 from studies.scheduler import Course, Taken, first_configurations
 from studies.spec import StudySpec
@@ -182,7 +183,7 @@ class _Worker:
         self._stop = stop
         self._launcher = launcher
         # Who started this process has had the study open: if it is away, it comes back.
-        patience_s = PATIENCE_S if options.supervised or options.go else 0.0
+        patience_s = OUTAGE_S if options.supervised or options.go else 0.0
         self._database = _open_patiently(storage_url, patience_s)
         study = find_study(self._database, options.study)
         self._spec = StudySpec.stored(study.user_attrs.get(attributes.SPEC))
