@@ -10,6 +10,7 @@ from typing import Any, TypedDict
 from optuna.trial import FrozenTrial, TrialState
 
 from storage import attributes
+from studies.trials import spent_epochs
 
 RATE_TRIALS = 20
 """The rate is that of so many trials, the last to finish: early ones tell little about how long later ones take."""
@@ -77,7 +78,7 @@ def epochs_forecast_s(trials: Sequence[FrozenTrial], budget: int, launched: Laun
     That pace has everything in it: taking up, tracing, and how many workers there are. Before each of them can have
     trained an epoch, it is what the preflight expects.
     """
-    spent = sum(len(trial.intermediate_values) for trial in trials)
+    spent = spent_epochs(trials)
     running = sum(trial.state == TrialState.RUNNING for trial in trials)
     busy_s = _covered_s([span for trial in trials for span in spans(trial)], launched["at"], math.inf)
     epoch_s = seconds_per_epoch(spent - launched["epochs"], busy_s, running, launched["epoch_s"])

@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from storage import attributes
 from studies.forecast import seconds_of
-from studies.strategies.strategy import is_frozen
+from studies.trials import is_frozen
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -30,7 +30,8 @@ from studies.space import SearchSpace
 from studies.spec import STRATEGIES, StudySpec, derive_seed
 from studies.stored import StudyRecord
 from studies.strategies.samplers import SeenBySampler, make_sampler
-from studies.strategies.strategy import VERDICTS, Strategy, Verdict, View, is_foreign, is_frozen, is_running
+from studies.strategies.strategy import VERDICTS, Strategy, Verdict, View
+from studies.trials import incumbent, is_foreign, is_frozen, is_running, spent_epochs
 
 logger = logging.getLogger(__name__)
 
@@ -250,18 +251,6 @@ class Course:
         best = incumbent(trials)
         others = [trial for trial in trials if is_running(trial) and trial is not best and trial.number != besides]
         return sum(len(trial.intermediate_values) < self._spec.epochs for trial in others)
-
-
-def incumbent(trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
-    """Return the trial that reported the best value, the earliest of equals; None before any report."""
-    best = [(max(trial.intermediate_values.values(), default=math.nan), trial) for trial in trials]
-    reported = [(value, trial) for value, trial in best if not math.isnan(value) and trial.state != TrialState.FAIL]
-    return max(reported, key=lambda one: (one[0], -one[1].number))[1] if reported else None
-
-
-def spent_epochs(trials: Sequence[FrozenTrial]) -> int:
-    """Return how many epochs the trials trained, as far as they reported."""
-    return sum(len(trial.intermediate_values) for trial in trials)
 
 
 def first_configurations(

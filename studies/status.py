@@ -17,7 +17,7 @@ from storage.settings import Home
 from studies.forecast import epochs_forecast_s, rate_per_hour
 from studies.leaderboard import best_trial
 from studies.stored import StudyRecord
-from studies.strategies.strategy import is_frozen
+from studies.trials import is_frozen, spent_epochs
 
 
 def status(study: optuna.Study, storage_url: str, home: Home) -> dict[str, Any]:
@@ -49,7 +49,7 @@ def status(study: optuna.Study, storage_url: str, home: Home) -> dict[str, Any]:
             "frozen": frozen,
         },
         "budget": {"trials": record.budget, "done": done, "epochs": record.budget_epochs},
-        "epochs_trained": sum(len(trial.intermediate_values) for trial in trials),
+        "epochs_trained": spent_epochs(trials),
         "best": {"number": best.number, "value": best.value, "params": best.params} if best is not None else None,
         "rate_per_hour": rate,
         "forecast_s": _forecast_s(record, trials, record.budget - done, rate) if state == "running" else None,

@@ -19,7 +19,8 @@ from studies.simulation.virtual_clock import Run
 from studies.space import Parameter, SearchSpace
 from studies.spec import Sampler, StrategyChoice, StudySpec
 from studies.strategies.chosen import make_strategy
-from studies.strategies.strategy import Strategy, values_of
+from studies.strategies.strategy import Strategy
+from studies.trials import values_of
 
 # More than any budget of epochs has room for.
 UNBOUNDED_TRIALS = 100_000

@@ -7,7 +7,8 @@ from optuna.trial import FrozenTrial, TrialState
 from storage import attributes
 from storage.claims import Choice, Start, Thaw
 from studies.spec import StrategyChoice, StudySpec
-from studies.strategies.strategy import Strategy, Verdict, View, is_frozen
+from studies.strategies.strategy import Strategy, Verdict, View
+from studies.trials import is_frozen
 
 
 def rungs(first: int, factor: int, epochs: int) -> list[int]:

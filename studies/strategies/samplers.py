@@ -18,7 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 from storage.errors import BadInput
 from studies.space import SearchSpace
 from studies.spec import StudySpec, derive_seed
-from studies.strategies.strategy import is_frozen
+from studies.trials import is_frozen
 
 
 def make_sampler(

@@ -10,18 +10,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal, get_args
+from typing import Final, Literal, get_args
 
 import optuna
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
-from storage import attributes
 from storage.claims import Choice as Choice
 from storage.claims import Start as Start
 from storage.claims import Thaw as Thaw
-from storage.rows.ledger import is_frozen as is_frozen
 from studies.space import SearchSpace
 from studies.spec import StudySpec
+from studies.trials import is_frozen
 
 Verdict = Literal["go on", "freeze", "prune"]
 VERDICTS: Final[tuple[Verdict, ...]] = get_args(Verdict)
@@ -95,33 +94,3 @@ class Strategy:
     def in_words(self) -> str:
         """Return what the plan of a study says of its strategy: one line, with the settings that it heeds."""
         return self.spec.strategy.name
-
-
-def is_running(trial: FrozenTrial) -> bool:
-    """Return whether a trial trains, or will be continued without asking."""
-    if trial.state == TrialState.WAITING:
-        return not is_frozen(trial)
-    held = trial.system_attrs.get(attributes.CLAIM)
-    return (
-        trial.state == TrialState.RUNNING
-        and held is not None
-        and held["id"] is not None
-        and not held.get(attributes.ENDS)
-    )
-
-
-def is_foreign(trial: FrozenTrial) -> bool:
-    """Return whether a trial is run by another program, which nobody here counts on."""
-    return trial.state == TrialState.RUNNING and trial.system_attrs.get(attributes.CLAIM) is None
-
-
-def values_of(trial: FrozenTrial) -> list[float]:
-    """Return the values after epochs 1, 2, and so on, as far as none is missing."""
-    values = trial.intermediate_values
-    return [values[epoch] for epoch in range(1, len(values) + 1) if epoch in values]
-
-
-def fixed_parameters(trial: FrozenTrial) -> dict[str, Any]:
-    """Return the parameters that a trial which was just started is to have."""
-    fixed: dict[str, Any] = trial.system_attrs.get(attributes.FIXED_PARAMETERS, {})
-    return fixed

@@ -31,7 +31,7 @@ from storage.errors import BadInput, TuningError
 from storage.opening import open_database
 from storage.rows.study_rows import named_artifacts
 from storage.settings import Home
-from studies.strategies.strategy import is_frozen
+from studies.trials import is_frozen
 from tests.databases import fresh_database, new_study, second_connection
 from tests.processes import in_processes, keep_trials
 from tests.studies_made import UID, all_facts, as_put_back, checkpoint, claimed, varied_home

@@ -20,7 +20,7 @@ from storage import attributes
 from storage.claims import Choice, Claim, Claims, Start, Thaw
 from storage.rows.giving_up import MAX_RETRIES, GivenUp
 from studies.forecast import moment, spans
-from studies.strategies.strategy import fixed_parameters, is_frozen, is_running
+from studies.trials import fixed_parameters, is_frozen, is_running
 from tests.databases import Kept, claimed, finish, fresh_database, fresh_ledger, new_study, second_connection, trials
 
 

@@ -26,8 +26,6 @@ from studies.scheduler import (
     UnusableStrategy,
     first_configurations,
     first_in_words,
-    incumbent,
-    spent_epochs,
 )
 from studies.simulation.curve_tables import Scalar
 from studies.simulation.rehearsal import Rehearsal
@@ -37,7 +35,8 @@ from studies.spec import STRATEGIES, Sampler, StrategyChoice, StudySpec
 from studies.stored import StudyRecord
 from studies.strategies.chosen import make_strategy
 from studies.strategies.freeze_thaw import policy as curve_search
-from studies.strategies.strategy import Strategy, Verdict, View, is_frozen
+from studies.strategies.strategy import Strategy, Verdict, View
+from studies.trials import incumbent, is_frozen, spent_epochs
 from tests.databases import Kept, claimed, fresh_ledger
 from tuning.user_classes import load_strategy, parse_strategy
 
@@ -883,26 +882,6 @@ def test_reports_of_a_former_claim_that_lie_ahead_decide_nothing() -> None:
         return course.epoch_ended(found.claim, 2, 0.5)
 
     assert verdict_after(0) == verdict_after(2) == "go on"
-
-
-def report(value: float, *more: float) -> FrozenTrial:
-    return optuna.create_trial(
-        state=TrialState.RUNNING, intermediate_values=dict(enumerate([value, *more], start=1))
-    )  # fmt: skip
-
-
-def test_the_best_trial_is_the_one_that_ever_reported_the_best_value_the_earliest_of_equals() -> None:
-    trials = [report(0.1, 0.9, 0.2), report(0.5), report(0.9), report(math.nan)]
-    for number, trial in enumerate(trials):
-        trial.number = number
-    best = incumbent(trials)
-    assert best is trials[0]
-    assert incumbent([]) is None
-    assert incumbent([optuna.create_trial(state=TrialState.RUNNING)]) is None
-    assert incumbent([trials[3]]) is None
-    trials[0].state = TrialState.FAIL
-    assert incumbent(trials) is trials[2]
-    assert spent_epochs(trials) == 6
 
 
 # --- A strategy of the user's ---

@@ -12,7 +12,7 @@ from storage import attributes
 from storage.errors import BadInput
 from studies.simulation.curve_tables import CurveTable, table_of
 from studies.stored import StudyRecord
-from studies.strategies.strategy import values_of
+from studies.trials import values_of
 
 
 def record(study: optuna.Study, file: Path) -> CurveTable:

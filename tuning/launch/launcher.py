@@ -30,7 +30,7 @@ from studies.datasets.registry import dataset_info
 from studies.declaration import Declaration, Overrides, PlanName, from_catalog, make_spec, read_declaration
 from studies.forecast import Launched
 from studies.leaderboard import best_parameters, best_trial
-from studies.scheduler import first_in_words, spent_epochs
+from studies.scheduler import first_in_words
 from studies.space import SearchSpace
 from studies.spec import BUDGET_SHARE, Plan, StudySpec
 from studies.stored import DEFAULT_LIMITS, Limits, create_or_load, find_study, stored_spec
@@ -38,6 +38,7 @@ from studies.strategies.chosen import make_strategy
 from studies.strategies.samplers import require_sampler
 from studies.strategies.strategy import Strategy
 from studies.study_data import describe
+from studies.trials import spent_epochs
 from tuning.launch.packer import Packer, make_packer
 from tuning.launch.progress import Progress
 from tuning.launch.workforce import Workforce

@@ -18,7 +18,7 @@ from rich.text import Text
 from storage import attributes
 from studies.forecast import seconds_of, seconds_per_epoch
 from studies.leaderboard import best_trial
-from studies.strategies.strategy import is_frozen, is_running
+from studies.trials import is_frozen, is_running, spent_epochs
 from tuning.words import duration, parameters_in_words
 
 SHOWN_RUNNING = 16
@@ -196,7 +196,7 @@ class Progress:
         epochs = self.study.user_attrs.get(attributes.BUDGET_EPOCHS)
         if epochs is None:
             return budget, done, "trials"
-        return int(epochs), sum(len(trial.intermediate_values) for trial in trials), "epochs"
+        return int(epochs), spent_epochs(trials), "epochs"
 
     def _running(self, trials: list[FrozenTrial]) -> RenderableType:
         table = Table(box=None, padding=(0, 2), header_style="dim")

@@ -17,7 +17,8 @@ from studies.spec import StudySpec, derive_seed
 from studies.strategies.freeze_thaw import policy as curve_search
 from studies.strategies.freeze_thaw.costs import expected_log_seconds
 from studies.strategies.freeze_thaw.policy import Curve, Curves
-from studies.strategies.strategy import Strategy, Verdict, View, fixed_parameters, is_frozen, is_running, values_of
+from studies.strategies.strategy import Strategy, Verdict, View
+from studies.trials import fixed_parameters, is_frozen, is_running, spent_epochs, values_of
 
 # All trials are started before this share of the epochs is spent: the last ones, too, need some to show their worth.
 STARTED_BY = 2 / 3
@@ -212,7 +213,7 @@ def _starts_lag(view: View) -> bool:
     """
     if not view.trials_left or math.isinf(view.epochs_left):
         return False
-    spent = sum(len(trial.intermediate_values) for trial in view.trials)
+    spent = spent_epochs(view.trials)
     budget = spent + max(view.epochs_left, 0.0) + view.trials_left
     return spent + view.trials_left >= STARTED_BY * budget
 

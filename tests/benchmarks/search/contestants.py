@@ -104,7 +104,9 @@ def own_search(
 def _own(strategy: str, sampler: Literal["model", "random"]) -> Entry:
     return Entry(
         partial(own_search, strategy=strategy, sampler=sampler),
-        code_version(*source_files("studies/strategies"), "studies/space.py", "studies/scheduler.py"),
+        code_version(
+            *source_files("studies/strategies"), "studies/space.py", "studies/scheduler.py", "studies/trials.py"
+        ),
     )
 
 

@@ -1,0 +1,54 @@
+"""What trials say of themselves: whether one runs, its curve so far, the best one, how many epochs all trained."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from optuna.trial import FrozenTrial, TrialState
+
+from storage import attributes
+from storage.rows.ledger import is_frozen as is_frozen
+
+
+def is_running(trial: FrozenTrial) -> bool:
+    """Return whether a trial trains, or will be continued without asking."""
+    if trial.state == TrialState.WAITING:
+        return not is_frozen(trial)
+    held = trial.system_attrs.get(attributes.CLAIM)
+    return (
+        trial.state == TrialState.RUNNING
+        and held is not None
+        and held["id"] is not None
+        and not held.get(attributes.ENDS)
+    )
+
+
+def is_foreign(trial: FrozenTrial) -> bool:
+    """Return whether a trial is run by another program, which nobody here counts on."""
+    return trial.state == TrialState.RUNNING and trial.system_attrs.get(attributes.CLAIM) is None
+
+
+def values_of(trial: FrozenTrial) -> list[float]:
+    """Return the values after epochs 1, 2, and so on, as far as none is missing."""
+    values = trial.intermediate_values
+    return [values[epoch] for epoch in range(1, len(values) + 1) if epoch in values]
+
+
+def fixed_parameters(trial: FrozenTrial) -> dict[str, Any]:
+    """Return the parameters that a trial which was just started is to have."""
+    fixed: dict[str, Any] = trial.system_attrs.get(attributes.FIXED_PARAMETERS, {})
+    return fixed
+
+
+def incumbent(trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
+    """Return the trial that reported the best value, the earliest of equals; None before any report."""
+    best = [(max(trial.intermediate_values.values(), default=math.nan), trial) for trial in trials]
+    reported = [(value, trial) for value, trial in best if not math.isnan(value) and trial.state != TrialState.FAIL]
+    return max(reported, key=lambda one: (one[0], -one[1].number))[1] if reported else None
+
+
+def spent_epochs(trials: Sequence[FrozenTrial]) -> int:
+    """Return how many epochs the trials trained, as far as they reported."""
+    return sum(len(trial.intermediate_values) for trial in trials)
