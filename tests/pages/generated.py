@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from tests.pages import measured
 from tests.pages.catalog import catalog_table
 from tests.pages.command_line import options_table
 from tests.pages.environment import environment_table
@@ -22,6 +23,8 @@ SOURCES: Final[Mapping[str, Callable[[str], str]]] = {
     "study-file": lambda _: keys_table(),
     "catalog": lambda _: catalog_table(),
     "benchmark": options_of_benchmark,
+    "result": measured.result,
+    "headlines": lambda _: measured.headlines(),
 }
 
 
@@ -32,6 +35,11 @@ def renewed(text: str) -> str:
         KeyError: a block names no source.
     """
     return _BLOCK.sub(_made, text)
+
+
+def written_by_hand(text: str) -> str:
+    """Return a page's text without what is generated."""
+    return _BLOCK.sub("", text)
 
 
 def blocks_of(text: str) -> list[tuple[str, str]]:

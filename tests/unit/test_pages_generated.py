@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
+from tests.benchmarks.report import Kept, Report, Table
+from tests.pages import measured
 from tests.pages.command_line import commands
 from tests.pages.generated import SOURCES, blocks_of, renewed
 from tests.pages.makefile import BENCHMARKS, recipes
+from tests.pages.measured import headlines, kept, result_names
 from tests.pages.page import Page, page_paths
 from tests.pages.study_file import attributes
 from tests.pages.tables import markdown
@@ -29,6 +35,7 @@ def test_every_mark_of_something_generated_is_whole(page: Page) -> None:
 def test_everything_that_can_be_generated_is_shown_once() -> None:
     assert sorted(words for name, words in BLOCKS if name == "options") == sorted(commands())
     assert sorted(words for name, words in BLOCKS if name == "benchmark") == sorted(BENCHMARKS)
+    assert sorted(words for name, words in BLOCKS if name == "result") == result_names()
     assert set(BENCHMARKS) == {target for target in recipes() if target.startswith("bench-")} - {"bench-peers"}
     assert set(SOURCES) == {name for name, _ in BLOCKS}
 
@@ -47,6 +54,41 @@ def test_a_page_that_differs_from_its_source_is_noticed() -> None:
 def test_a_source_that_does_not_exist_is_refused() -> None:
     with pytest.raises(KeyError, match="nonsense"):
         renewed("<!-- generated: nonsense -->\n<!-- end -->")
+
+
+@pytest.mark.parametrize("name", result_names())
+def test_a_result_says_how_and_when_it_came_to_be(name: str) -> None:
+    found = kept(name)
+    assert re.fullmatch(r"20\d\d-\d\d-\d\d", found.date)
+    assert found.command.startswith("make ") or (found.transcribed and not found.command)
+    assert found.report.tables
+    for table in found.report.tables:
+        assert len(table.rows) > 1
+        assert {len(row) for row in table.rows} == {len(table.rows[0])}
+    # Where seconds or bytes count, so does the machine.
+    assert found.machine or name.startswith(("search", "budgeted"))
+
+
+def test_a_result_that_a_command_wrote_is_told_apart_from_one_that_was_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tables = [Table("how fast", [["who", "s"], ["we", "1"]]), Table("each", [["a"], ["b"]], detail=True)]
+    monkeypatch.setattr(measured, "RESULTS", tmp_path)
+    for transcribed in (False, True):
+        file = tmp_path / f"told-{transcribed}.json"
+        Kept(Report(tables, ["A note."]), "make bench-gpu", "2026-11-29", "a machine", transcribed).write(file)
+    assert measured.result("told-True").startswith("Printed by `make bench-gpu` on 2026-11-29, on a machine, before")
+    assert measured.result("told-False") == (
+        "`make bench-gpu`, on 2026-11-29, on a machine.\n\nHow fast:\n\n| who | s |\n|---|---|\n| we | 1 |\n\n"
+        "<details><summary>Each</summary>\n\n| a |\n|---|\n| b |\n\n</details>\n\nA note."
+    )
+
+
+def test_the_headline_of_the_search_is_a_range_that_has_the_least_in_it() -> None:
+    told = " ".join(headlines().split())
+    for peer in ("asha", "tpe_median"):
+        ratios = [measured._ratio(peer, group) for group in measured.GROUPS]
+        assert f"{measured._short(min(ratios))} to {measured._short(max(ratios))} times as many" in told
 
 
 class Described:
