@@ -13,11 +13,13 @@ import keras_tuner
 from keras import layers
 
 from models.augmentation import RandomAugmentation
-from models.compiled import CompiledModels, TrainingModel, seed_generators, signature_of
+from models.backend import seed_generators
+from models.compiled import CompiledModels, signature_of
 from models.feeding import LabelledImages
 from models.optimizers import make_optimizer
 from models.recipe import Recipe, declare_recipe
 from models.training import FitResult, Training
+from models.training_model import TrainingModel
 from models.training_state import Checkpointing, Resume, StateKeeper, TrainingState
 
 

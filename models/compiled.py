@@ -3,9 +3,8 @@
 Tracing a training step anew for each trial costs more than many a trial's epoch, and what was traced is never given
 back. So a compiled model is used again by every trial of its signature: the same network, optimizer class and
 precision. A trial brings a network of its own, built as in a new process; its fresh weights are copied into the
-compiled model, whose optimizer, metrics and random streams begin anew. Values that do not change the graph (learning
-rate, momentum, weight decay, the schedule's lengths, dropout rates, label smoothing, the strength of augmentation) are
-variables, set for each trial. A training on a used model is bit for bit that on a new one.
+compiled model, whose optimizer, metrics and random streams begin anew, and whose variables take its values. A training
+on a used model is bit for bit that on a new one.
 """
 
 from __future__ import annotations
@@ -13,129 +12,18 @@ from __future__ import annotations
 import gc
 import hashlib
 import json
-import random
-import re
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
 import keras
-import numpy as np
-import numpy.typing as npt
-from keras import layers, ops
+from keras import layers
 
-from models.augmentation import RandomAugmentation
-from models.dropout import TunedDropout
 from models.recipe import Recipe
-from models.steps import steps_of
+from models.training_model import TrainingModel
 
 KEPT = 16
 """How many compiled models are kept: the core space has 3 signatures, and 12 where XLA compiles each batch size."""
-
-
-class TrainingModel(keras.Model):
-    """Raw pixels to logits `(batch, classes)`, compiled; label smoothing acts while training only.
-
-    Args:
-        network: pixels to logits, of stock layers; shares its layers with this model, but for those of dropout.
-        optimizer: not yet built.
-        augmentation: comes first, or None.
-
-    Attributes:
-        network: the network that this model was made from, which has its weights.
-        label_smoothing: the share of a target spread evenly over all classes (arXiv:1512.00567, section 7).
-        steps: run its steps.
-    """
-
-    def __init__(self, network: keras.Model, optimizer: Any, augmentation: RandomAugmentation | None) -> None:
-        pixels = keras.Input(network.input_shape[1:], dtype="uint8", name="pixels")
-        augmented = pixels if augmentation is None else augmentation(pixels)
-        trained = keras.models.clone_model(network, clone_function=_for_training)
-        super().__init__(inputs=pixels, outputs=trained(augmented), name="training")
-        self.network = network
-        self.label_smoothing = keras.Variable(0.0, trainable=False, dtype="float32", name="label_smoothing")
-        self._augmentation = augmentation
-        self._dropouts = [(trained.get_layer(layer.name), layer) for layer in network.layers if _is_dropout(layer)]
-        _number_anew(network)
-        probabilities = layers.Softmax(dtype="float32", name="probabilities")(network.output)
-        self._classifier = keras.Model(network.input, probabilities, name="classifier")
-        self._tuned = optimizer
-        # Weighted, because the pictures that fill up the last validation batch have weight 0.
-        self.compile(optimizer=optimizer, weighted_metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")])
-        self._build_state(network.output_shape[-1])
-        self._initial = [_nonzero(variable) for variable in self.optimizer.variables]
-        self.steps = steps_of(self)
-
-    def _build_state(self, classes: int) -> None:
-        # All variables must be there before the first trace.
-        self.optimizer.build(self.trainable_variables)
-        self.compute_metrics(None, np.zeros(1, np.int32), np.zeros((1, classes), np.float32), np.ones(1, np.float32))
-        self.reset_metrics()
-
-    def begin(self, sketch: keras.Model | None, recipe: Recipe, *, steps: int, seed: int) -> None:
-        """Become a new model.
-
-        Args:
-            sketch: a network like its own, whose variables have their initial values; None to keep those it has.
-            recipe: what is tuned besides.
-            steps: of the whole training; the schedule ends there.
-            seed: decides dropout and augmentation.
-        """
-        if sketch is not None:
-            for variable, initial in zip(self.network.weights, sketch.weights, strict=True):
-                variable.assign(initial.value)
-            rates = [layer.rate for layer in sketch.layers if _is_dropout(layer)]
-            for (layer, stock), rate in zip(self._dropouts, rates, strict=True):
-                layer.rate.assign(rate)
-                stock.rate = rate
-        for variable, value in zip(self.optimizer.variables, self._initial, strict=True):
-            variable.assign(value if value is not None else ops.zeros(variable.shape, dtype=variable.dtype))
-        self._tuned.set_values(recipe, steps)
-        self.label_smoothing.assign(recipe.label_smoothing)
-        if self._augmentation is not None:
-            self._augmentation.strength.assign(recipe.augmentation)
-        states = self._random_states()
-        for state, stream in zip(states, np.random.SeedSequence(seed).spawn(len(states)), strict=True):
-            state.assign([stream.generate_state(1)[0] >> 1, 0])
-        self.reset_metrics()
-
-    def classifier(self) -> keras.Model:
-        """Raw pixels to float32 probabilities `(batch, classes)`, of Keras's own layers, with this model's weights."""
-        return self._classifier
-
-    @property
-    def weight_count(self) -> int:
-        """How many weights the network has."""
-        return int(self.network.count_params())
-
-    def _random_states(self) -> list[Any]:
-        """The states of dropout and augmentation: what is a variable but neither weight, metric nor optimizer's."""
-        others = [*self.weights, *self.metrics_variables, *self.optimizer.variables, self.label_smoothing]
-        known = {id(variable) for variable in others}
-        return [variable for variable in self.variables if id(variable) not in known]
-
-    def compute_loss(
-        self,
-        x: Any = None,
-        y: Any = None,
-        y_pred: Any = None,
-        sample_weight: Any = None,
-        training: bool = True,
-    ) -> Any:
-        """The mean cross-entropy of the batch in nats, and while training what regularizers add."""
-        log_probabilities = ops.log_softmax(y_pred, axis=-1)
-        classes = y_pred.shape[-1]
-        targets = ops.one_hot(y, classes, dtype="float32")
-        if training:
-            smoothing = ops.convert_to_tensor(self.label_smoothing)
-            targets = targets * (1.0 - smoothing) + smoothing / classes
-        losses = -ops.sum(targets * log_probabilities, axis=-1)
-        if sample_weight is not None:
-            losses = losses * sample_weight
-        loss = ops.mean(losses)
-        for penalty in self.losses if training else ():
-            loss = loss + ops.cast(penalty, loss.dtype)
-        return loss
 
 
 class CompiledModels:
@@ -206,41 +94,3 @@ def _is_stock(layer: Any) -> bool:
     """Whether the configuration of a layer says all about it: Keras's own, and none that carries code or a network."""
     inside = (layers.Lambda, layers.Wrapper, layers.RNN, keras.Model)
     return type(layer).__module__.startswith("keras.") and not isinstance(layer, inside)
-
-
-def seed_generators(seed: int) -> None:
-    """Seed Python's and NumPy's generators, from which Keras takes the seeds of initial weights.
-
-    Not TensorFlow's, as `keras.utils.set_random_seed` does: that throws away what was prepared of every traced function
-    (0.2 s of a small network's trial), and no layer of Keras draws from it.
-    """
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-
-
-def _is_dropout(layer: Any) -> bool:
-    return type(layer) is layers.Dropout and layer.rate > 0.0
-
-
-def _for_training(layer: Any) -> Any:
-    """Return what takes a layer's place in training: itself, but for dropout."""
-    if not _is_dropout(layer):
-        return layer
-    return TunedDropout(layer.rate, noise_shape=layer.noise_shape, dtype=layer.dtype_policy, name=layer.name)
-
-
-def _nonzero(variable: Any) -> npt.NDArray[Any] | None:
-    value = np.array(ops.convert_to_numpy(variable))
-    return value if value.any() else None
-
-
-def _number_anew(network: keras.Model) -> None:
-    """Name layers as in a new process: Keras numbers them on from network to network."""
-    counts: Counter[str] = Counter()
-    for layer in network.layers:
-        found = re.fullmatch(r"(.+?)(_\d+)?", layer.name)
-        assert found is not None
-        name = found[1]
-        if name.replace("_", "") == type(layer).__name__.lower():
-            layer.name = f"{name}_{counts[name]}" if counts[name] else name
-            counts[name] += 1

@@ -7,7 +7,6 @@ file, the pictures of a few steps are copied out of it at a time.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
@@ -16,7 +15,8 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from models.steps import on_accelerator
+from models.backend import on_accelerator
+from models.steps import Batches
 
 Positions = npt.NDArray[np.integer[Any]]
 
@@ -24,22 +24,7 @@ RESIDENT_BYTES = 2**30
 """The most that a part of a data set may take on a device: CIFAR's 50,000 pictures are 0.15 GB, for each worker."""
 
 
-@dataclass(frozen=True)
-class Fed:
-    """The pictures of some steps, as arrays of NumPy or of the device.
-
-    Attributes:
-        images: `(m, height, width, channels)` uint8.
-        labels: `(m,)` int32.
-        rows: `(steps * batch_size,)` int32, which of the `m` come, in order.
-    """
-
-    images: Any
-    labels: Any
-    rows: npt.NDArray[np.int32]
-
-
-class Feed(Protocol):
+class BatchSource(Protocol):
     """Gives pictures by their positions in a part of a data set.
 
     Attributes:
@@ -48,7 +33,7 @@ class Feed(Protocol):
 
     most: int
 
-    def take(self, positions: Positions) -> Fed:
+    def take(self, positions: Positions) -> Batches:
         """Return the pictures at these positions."""
 
 
@@ -75,7 +60,7 @@ class LabelledImages:
         return np.asarray(self.images)[rows], np.asarray(self.labels)[rows].astype(np.int32)
 
     @cached_property
-    def feed(self) -> Feed:
+    def source(self) -> BatchSource:
         """The way to the training step that is fastest here; made once, since it may hold a copy on the device."""
         size_bytes = len(self) * int(np.prod(self.images.shape[1:]))
         return OnDevice(self) if on_accelerator() and size_bytes <= RESIDENT_BYTES else FromHost(self)
@@ -89,9 +74,9 @@ class FromHost:
     def __init__(self, data: LabelledImages) -> None:
         self._data = data
 
-    def take(self, positions: Positions) -> Fed:
+    def take(self, positions: Positions) -> Batches:
         images, labels = self._data.batch(positions)
-        return Fed(images, labels, np.arange(len(positions), dtype=np.int32))
+        return Batches(images, labels, np.arange(len(positions), dtype=np.int32))
 
 
 class OnDevice:
@@ -104,8 +89,8 @@ class OnDevice:
         self._images = keras.ops.convert_to_tensor(images)
         self._labels = keras.ops.convert_to_tensor(labels)
 
-    def take(self, positions: Positions) -> Fed:
-        return Fed(self._images, self._labels, positions.astype(np.int32))
+    def take(self, positions: Positions) -> Batches:
+        return Batches(self._images, self._labels, positions.astype(np.int32))
 
 
 def epoch_order(seed: int, epoch: int, count: int) -> npt.NDArray[np.int64]:
@@ -151,30 +136,3 @@ class ValidationBatches:
     @property
     def _real(self) -> npt.NDArray[np.bool_]:
         return np.arange(self.steps * self.batch_size) < self.count
-
-
-class Pace:
-    """How many steps one call runs: enough that Python is out of the way, few enough that a worker hears its launcher.
-
-    Args:
-        most: steps in a call at most.
-    """
-
-    CALL_S = 0.25
-
-    def __init__(self, most: int) -> None:
-        self.most = most
-        self.steps = 1
-
-    def parts(self, steps: int) -> Iterator[range]:
-        """Yield the steps, as many at a time as is right when their turn comes."""
-        first = 0
-        while first < steps:
-            part = range(first, min(steps, first + self.steps))
-            yield part
-            first = part.stop
-
-    def took(self, steps: int, seconds: float) -> None:
-        """Take in how long a call took; it may have been a first one, which traces."""
-        wanted = int(steps * self.CALL_S / max(seconds, 1e-6))
-        self.steps = max(1, min(wanted, 4 * self.steps, self.most))

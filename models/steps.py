@@ -1,21 +1,63 @@
-"""The steps of a model on a backend, several in one call, so that Python is out of the step. Knows the backends.
+"""The steps of a model on a backend, several in one call, so that Python is out of the step.
 
 `fit` of Keras returns to Python after each step, which costs a small network on a CPU about as much as a third of the
 step and on a GPU more than the step. Here a loop in the graph runs Keras's own `train_step`, so the arithmetic is
-Keras's.
+Keras's. Keras has no such loop: each backend has a class here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import keras
 import numpy as np
 import numpy.typing as npt
 
-if TYPE_CHECKING:
-    from models.feeding import Fed
+from models.backend import backend_name, on_accelerator
+
+
+@dataclass(frozen=True)
+class Batches:
+    """The pictures of some steps, as arrays of NumPy or of the device.
+
+    Attributes:
+        images: `(m, height, width, channels)` uint8.
+        labels: `(m,)` int32.
+        rows: `(steps * batch_size,)` int32, which of the `m` come, in order.
+    """
+
+    images: Any
+    labels: Any
+    rows: npt.NDArray[np.int32]
+
+
+class StepsPerCall:
+    """How many steps one call runs: enough that Python is out of the way, few enough that a worker hears its launcher.
+
+    Args:
+        most: steps in a call at most.
+    """
+
+    CALL_S = 0.25
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.steps = 1
+
+    def parts(self, steps: int) -> Iterator[range]:
+        """Yield the steps, as many at a time as is right when their turn comes."""
+        first = 0
+        while first < steps:
+            part = range(first, min(steps, first + self.steps))
+            yield part
+            first = part.stop
+
+    def took(self, steps: int, seconds: float) -> None:
+        """Take in how long a call took; it may have been a first one, which traces."""
+        wanted = int(steps * self.CALL_S / max(seconds, 1e-6))
+        self.steps = max(1, min(wanted, 4 * self.steps, self.most))
 
 
 class Steps(Protocol):
@@ -29,11 +71,11 @@ class Steps(Protocol):
     traces: int
     fixed_shapes: bool
 
-    def train(self, fed: Fed, steps: int, batch_size: int) -> None:
-        """Change the model by `steps` training steps on the batches of `fed`; its metrics go on."""
+    def train(self, batches: Batches, steps: int, batch_size: int) -> None:
+        """Change the model by `steps` training steps on `batches`; its metrics go on."""
 
-    def test(self, fed: Fed, weights: npt.NDArray[np.float32], steps: int, batch_size: int) -> None:
-        """Update the model's metrics by `steps` batches of `fed`, whose pictures have these weights."""
+    def test(self, batches: Batches, weights: npt.NDArray[np.float32], steps: int, batch_size: int) -> None:
+        """Update the model's metrics by `steps` of `batches`, whose pictures have these weights."""
 
 
 def steps_of(model: keras.Model) -> Steps:
@@ -42,25 +84,7 @@ def steps_of(model: keras.Model) -> Steps:
     Raises:
         NotImplementedError: the backend is neither TensorFlow nor JAX.
     """
-    backend = keras.backend.backend()
-    if backend == "tensorflow":
-        return TensorFlowSteps(model)
-    if backend == "jax":
-        return JaxSteps(model)
-    raise NotImplementedError(f"KERAS_BACKEND={backend}: models train on tensorflow or jax. Set one of these.")
-
-
-def on_accelerator() -> bool:
-    """Return whether the framework of this process trains on something else than the CPU."""
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow
-
-        return bool(tensorflow.config.list_logical_devices("GPU"))
-    if keras.backend.backend() == "jax":
-        import jax
-
-        return str(jax.default_backend()) != "cpu"
-    return False
+    return TensorFlowSteps(model) if backend_name() == "tensorflow" else JaxSteps(model)
 
 
 class TensorFlowSteps:
@@ -76,20 +100,20 @@ class TensorFlowSteps:
         self._functions: dict[tuple[str, int], Callable[..., None]] = {}
         self._model = model
 
-    def train(self, fed: Fed, steps: int, batch_size: int) -> None:
-        self._run("train", fed, np.zeros(0, np.float32), steps, batch_size)
+    def train(self, batches: Batches, steps: int, batch_size: int) -> None:
+        self._run("train", batches, np.zeros(0, np.float32), steps, batch_size)
 
-    def test(self, fed: Fed, weights: npt.NDArray[np.float32], steps: int, batch_size: int) -> None:
-        self._run("test", fed, weights, steps, batch_size)
+    def test(self, batches: Batches, weights: npt.NDArray[np.float32], steps: int, batch_size: int) -> None:
+        self._run("test", batches, weights, steps, batch_size)
 
-    def _run(self, kind: str, fed: Fed, weights: npt.NDArray[np.float32], steps: int, batch_size: int) -> None:
+    def _run(self, kind: str, batches: Batches, weights: npt.NDArray[np.float32], steps: int, batch_size: int) -> None:
         key = kind, batch_size if self._compiled else 0
         if key not in self._functions:
-            self._functions[key] = self._function(kind, batch_size if self._compiled else None, fed)
+            self._functions[key] = self._function(kind, batch_size if self._compiled else None, batches)
         size = self._tf.constant(batch_size)
-        self._functions[key](fed.images, fed.labels, weights, fed.rows, self._tf.constant(steps), size)
+        self._functions[key](batches.images, batches.labels, weights, batches.rows, self._tf.constant(steps), size)
 
-    def _function(self, kind: str, batch_size: int | None, fed: Fed) -> Callable[..., None]:
+    def _function(self, kind: str, batch_size: int | None, batches: Batches) -> Callable[..., None]:
         tf, model = self._tf, self._model
 
         def run(images: Any, labels: Any, weights: Any, rows: Any, steps: Any, size: Any) -> None:
@@ -108,7 +132,7 @@ class TensorFlowSteps:
             tf.while_loop(lambda number: number < steps, step, [tf.constant(0)], parallel_iterations=1)
 
         spec, number = tf.TensorSpec, tf.TensorSpec([], tf.int32)
-        given = [spec([None, *fed.images.shape[1:]], tf.uint8), spec([None], tf.int32), spec([None], tf.float32)]
+        given = [spec([None, *batches.images.shape[1:]], tf.uint8), spec([None], tf.int32), spec([None], tf.float32)]
         compiled = True if self._compiled else None
         signature = [*given, spec([None], tf.int32), number, number]
         function: Callable[..., None] = tf.function(
@@ -134,16 +158,16 @@ class JaxSteps:
         self._train = jax.jit(self._training, static_argnames="batch_size", donate_argnums=0)
         self._test = jax.jit(self._testing, static_argnames="batch_size")
 
-    def train(self, fed: Fed, steps: int, batch_size: int) -> None:
+    def train(self, batches: Batches, steps: int, batch_size: int) -> None:
         model = self._model
         places = (model.trainable_variables, model.non_trainable_variables, model.optimizer.variables)
-        given = (fed.images, fed.labels, fed.rows)
+        given = (batches.images, batches.labels, batches.rows)
         self._run(self._train, (*places, model.metrics_variables), given, steps, batch_size)
 
-    def test(self, fed: Fed, weights: npt.NDArray[np.float32], steps: int, batch_size: int) -> None:
+    def test(self, batches: Batches, weights: npt.NDArray[np.float32], steps: int, batch_size: int) -> None:
         model = self._model
         places = (model.trainable_variables, model.non_trainable_variables, model.metrics_variables)
-        self._run(self._test, places, (fed.images, fed.labels, fed.rows, weights), steps, batch_size)
+        self._run(self._test, places, (batches.images, batches.labels, batches.rows, weights), steps, batch_size)
 
     def _run(
         self,

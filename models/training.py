@@ -6,17 +6,15 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import keras
 import numpy as np
 import numpy.typing as npt
 
-from models.compiled import TrainingModel
-from models.feeding import LabelledImages, Pace, ValidationBatches, epoch_order
-
-Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
-PRECISIONS: tuple[Precision, ...] = ("float32", "mixed_bfloat16", "mixed_float16")
+from models.feeding import LabelledImages, ValidationBatches, epoch_order
+from models.steps import StepsPerCall
+from models.training_model import TrainingModel
 
 VALIDATION_BATCH_SIZE = 500
 
@@ -52,19 +50,6 @@ class FitResult:
     history: dict[str, list[float]]
     best_epoch: int
     value: float
-
-
-def set_precision(kind: str) -> None:
-    """Compute in this precision from now on; weights, logits and loss stay float32.
-
-    With `mixed_float16`, Keras scales the loss when the model is compiled, so that small gradients survive.
-
-    Raises:
-        ValueError: if `kind` is not one of `PRECISIONS`.
-    """
-    if kind not in PRECISIONS:
-        raise ValueError(f"The precision must be one of {', '.join(PRECISIONS)}. Received: {kind!r}")
-    keras.config.set_dtype_policy(kind)
 
 
 class StopOnNonFiniteLoss(keras.callbacks.Callback):
@@ -147,7 +132,7 @@ class Training:
         self._batch_size = min(batch_size, len(training))
         self._steps = len(training) // self._batch_size
         self._judged = ValidationBatches(len(validation), VALIDATION_BATCH_SIZE)
-        self._pace, self._judging_pace = Pace(training.feed.most), Pace(validation.feed.most)
+        self._calls, self._judging_calls = StepsPerCall(training.source.most), StepsPerCall(validation.source.most)
         self._seed = seed
 
     def run(self, callbacks: Sequence[keras.callbacks.Callback] = ()) -> FitResult:
@@ -186,14 +171,14 @@ class Training:
         order, size = epoch_order(self._seed, epoch, len(self._training)), self._batch_size
         self.model.reset_metrics()
         logs: dict[str, float] = {}
-        for part in self._pace.parts(self._steps):
+        for part in self._calls.parts(self._steps):
             began = time.monotonic()
             callbacks.on_train_batch_begin(part.start)
             positions = order[part.start * size : part.stop * size]
-            fed = self._training.feed.take(self._filled(positions, self._training.feed.most * size))
-            self.model.steps.train(fed, len(part), size)
+            batches = self._training.source.take(self._filled(positions, self._training.source.most * size))
+            self.model.steps.train(batches, len(part), size)
             logs = _numbers(self.model)
-            self._pace.took(len(part), time.monotonic() - began)
+            self._calls.took(len(part), time.monotonic() - began)
             callbacks.on_train_batch_end(part.stop - 1, logs)
         return logs
 
@@ -203,15 +188,15 @@ class Training:
         self.model.reset_metrics()
         callbacks.on_test_begin()
         logs: dict[str, float] = {}
-        for part in self._judging_pace.parts(judged.steps):
+        for part in self._judging_calls.parts(judged.steps):
             began = time.monotonic()
             callbacks.on_test_batch_begin(part.start)
             rows = slice(part.start * size, part.stop * size)
-            most = self._validation.feed.most * size
-            fed = self._validation.feed.take(self._filled(positions[rows], most))
-            self.model.steps.test(fed, self._filled(weights[rows], most), len(part), size)
+            most = self._validation.source.most * size
+            batches = self._validation.source.take(self._filled(positions[rows], most))
+            self.model.steps.test(batches, self._filled(weights[rows], most), len(part), size)
             logs = _numbers(self.model)
-            self._judging_pace.took(len(part), time.monotonic() - began)
+            self._judging_calls.took(len(part), time.monotonic() - began)
             callbacks.on_test_batch_end(part.stop - 1, logs)
         callbacks.on_test_end(logs)
         return logs

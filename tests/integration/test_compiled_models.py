@@ -15,12 +15,14 @@ import numpy as np
 import pytest
 from keras import layers
 
+from models.backend import seed_generators, set_precision
 from models.classifier import ImageClassifier, Inputs
 from models.cnn import CNN
-from models.compiled import CompiledModels, TrainingModel, seed_generators
+from models.compiled import CompiledModels
 from models.dropout import TunedDropout
 from models.feeding import LabelledImages, OnDevice
-from models.training import FitResult, set_precision
+from models.training import FitResult
+from models.training_model import TrainingModel
 
 pytestmark = [
     pytest.mark.keras,
@@ -41,7 +43,8 @@ from pathlib import Path
 import keras_tuner, numpy as np
 from models.classifier import Inputs
 from models.cnn import CNN
-from models.compiled import CompiledModels, seed_generators
+from models.backend import seed_generators
+from models.compiled import CompiledModels
 from models.deep_cnn import DeepCNN
 from models.resnet import ResNet
 from models.feeding import LabelledImages
@@ -293,7 +296,7 @@ def test_the_order_and_the_result_do_not_depend_on_the_feeding(monkeypatch: pyte
     models = CompiledModels()
     _, host = train(models)
     resident = toy(96)
-    vars(resident)["feed"] = OnDevice(resident)
+    vars(resident)["source"] = OnDevice(resident)
     _, device = train(models, training=resident)
     monkeypatch.setattr("models.feeding.FromHost.most", 1)
     _, single = train(models)

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 
 from models.augmentation import RandomAugmentation
+from models.backend import set_precision
 from models.classifier import ImageClassifier, Inputs
 from models.cnn import CNN
 from models.deep_cnn import DeepCNN
 from models.evaluation import evaluate
 from models.feeding import LabelledImages
 from models.resnet import ResNet
-from models.training import set_precision
 
 pytestmark = [
     pytest.mark.keras,
@@ -163,11 +163,6 @@ def test_bfloat16_keeps_logits_and_probabilities_in_float32() -> None:
         assert all(np.isfinite(result.history["loss"]))
     finally:
         set_precision("float32")
-
-
-def test_an_unknown_precision_is_refused() -> None:
-    with pytest.raises(ValueError, match="mixed_bfloat16"):
-        set_precision("int4")
 
 
 class _Fixed:

@@ -12,7 +12,8 @@ import pytest
 from models.classifier import Inputs
 from models.cnn import CNN
 from models.evaluation import evaluate
-from models.feeding import Fed, FromHost, LabelledImages, Pace, ValidationBatches, epoch_order
+from models.feeding import FromHost, LabelledImages, ValidationBatches, epoch_order
+from models.steps import Batches, StepsPerCall
 from models.training import FitResult, NonFiniteLoss
 
 pytestmark = [
@@ -52,16 +53,16 @@ def test_fit_sees_the_full_batches_of_each_epoch_in_order(monkeypatch: pytest.Mo
     data, seen = toy(70), list[Any]()
     read = FromHost.take
 
-    def record(self: FromHost, positions: Any) -> Fed:
-        fed = read(self, positions)
-        seen.append(fed)
-        return fed
+    def record(self: FromHost, positions: Any) -> Batches:
+        batches = read(self, positions)
+        seen.append(batches)
+        return batches
 
     monkeypatch.setattr(FromHost, "take", record)
     train(epochs=3, seed=7)
-    trained = [fed for fed in seen if len(fed.rows) % 16 == 0]
-    images = np.concatenate([fed.images[fed.rows] for fed in trained])
-    labels = np.concatenate([fed.labels[fed.rows] for fed in trained])
+    trained = [batches for batches in seen if len(batches.rows) % 16 == 0]
+    images = np.concatenate([batches.images[batches.rows] for batches in trained])
+    labels = np.concatenate([batches.labels[batches.rows] for batches in trained])
     rows = np.concatenate([epoch_order(7, epoch, 70)[:64] for epoch in range(3)])
     np.testing.assert_array_equal(images, data.images[rows])
     np.testing.assert_array_equal(labels, data.labels[rows])
@@ -73,14 +74,14 @@ def test_a_set_smaller_than_a_batch_is_one_batch() -> None:
 
 
 def test_a_call_grows_with_the_speed_of_its_steps_and_ends_with_the_epoch() -> None:
-    pace = Pace(most=16)
+    calls = StepsPerCall(most=16)
     lengths = []
-    for part in pace.parts(50):
+    for part in calls.parts(50):
         lengths.append(len(part))
-        pace.took(len(part), 0.001 * len(part))
+        calls.took(len(part), 0.001 * len(part))
     assert lengths == [1, 4, 16, 16, 13]
-    pace.took(16, 60.0)
-    assert pace.steps == 1, "a worker hears its launcher between slow steps"
+    calls.took(16, 60.0)
+    assert calls.steps == 1, "a worker hears its launcher between slow steps"
 
 
 def test_validation_weighs_each_picture_once() -> None:

@@ -17,10 +17,12 @@ import keras
 import optuna
 from optuna.trial import TrialState
 
+from models.backend import seed_generators
 from models.classifier import ImageClassifier, Inputs
-from models.compiled import CompiledModels, TrainingModel, seed_generators
+from models.compiled import CompiledModels
 from models.feeding import LabelledImages
 from models.training import FitResult, NonFiniteLoss
+from models.training_model import TrainingModel
 from models.training_state import TrainingState
 from storage import attributes
 from storage.artifacts import Artifacts

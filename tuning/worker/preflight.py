@@ -11,8 +11,9 @@ from typing import Any
 import keras
 import numpy as np
 
+from models.backend import seed_generators
 from models.classifier import ImageClassifier
-from models.compiled import CompiledModels, seed_generators
+from models.compiled import CompiledModels
 from models.feeding import LabelledImages
 from models.training import VALIDATION_BATCH_SIZE
 from storage.errors import BadInput, unknown_name

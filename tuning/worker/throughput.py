@@ -5,13 +5,13 @@ Imported in workers only.
 
 from __future__ import annotations
 
-import importlib
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
 
+from models.backend import device_peak_bytes
 from tuning.machine.memory import own_peak_bytes
 from tuning.messages import EpochEnded, Memory, Throughput
 
@@ -78,19 +78,5 @@ def workload_of(model: keras.Model, batch_size: int) -> str:
 def peaks() -> Memory:
     """Return the most memory that this process has taken so far."""
     resident = own_peak_bytes()
-    device = _device_peak_bytes(keras.backend.backend())
+    device = device_peak_bytes()
     return Memory(peak_bytes=resident if device is None else device, resident_bytes=resident)
-
-
-def _device_peak_bytes(backend: str) -> int | None:
-    """Return what the framework counts of its GPU's memory; None without a GPU."""
-    # By name: Keras has imported the one in use, and the other may not be installed.
-    framework = importlib.import_module(backend) if backend in ("tensorflow", "jax") else None
-    if framework is None:
-        return None
-    if backend == "jax":
-        stats = framework.local_devices()[0].memory_stats()
-        return int(stats["peak_bytes_in_use"]) if stats else None
-    if not framework.config.list_logical_devices("GPU"):
-        return None
-    return int(framework.config.experimental.get_memory_info("GPU:0")["peak"])

@@ -270,8 +270,8 @@ class _Worker:
         # Frameworks read it when they are imported.
         os.environ.update(cache_environment(home, gpu, os.environ))
         with _no_garbage():
+            from models.backend import set_precision
             from models.compiled import CompiledModels
-            from models.training import set_precision
             from tuning.worker.objective import Objective, Place
             from tuning.worker.preflight import preflight
             from tuning.worker.throughput import peaks

@@ -22,11 +22,11 @@ import numpy as np
 from keras import layers
 
 from models.augmentation import RandomAugmentation
+from models.backend import set_precision
 from models.classifier import ImageClassifier, Inputs
 from models.cnn import CNN
 from models.feeding import LabelledImages
 from models.resnet import ResNet
-from models.training import set_precision
 from tests.benchmarks.throughput import peer_network
 from tests.benchmarks.throughput.measures import layer_flops
 from tests.benchmarks.throughput.task import Folder

@@ -1,0 +1,76 @@
+"""Which backend Keras runs on and what it trains on: the one file that asks.
+
+Keras hides its backend but for an accelerator, its memory and the generators: these the framework is asked itself, and
+imported where it is asked, since the other one may not be installed.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import Literal
+
+import keras
+import numpy as np
+
+Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
+PRECISIONS: tuple[Precision, ...] = ("float32", "mixed_bfloat16", "mixed_float16")
+
+
+def backend_name() -> str:
+    """Return the backend in use, `tensorflow` or `jax`.
+
+    Raises:
+        NotImplementedError: it is neither TensorFlow nor JAX.
+    """
+    name: str = keras.backend.backend()
+    if name in ("tensorflow", "jax"):
+        return name
+    raise NotImplementedError(f"KERAS_BACKEND={name}: models train on tensorflow or jax. Set one of these.")
+
+
+def on_accelerator() -> bool:
+    """Return whether the framework of this process trains on something else than the CPU."""
+    if backend_name() == "jax":
+        import jax
+
+        return str(jax.default_backend()) != "cpu"
+    import tensorflow
+
+    return bool(tensorflow.config.list_logical_devices("GPU"))
+
+
+def device_peak_bytes() -> int | None:
+    """Return the most memory that this process has taken of its accelerator so far; None where nobody counts it."""
+    if backend_name() == "jax":
+        import jax
+
+        stats = jax.local_devices()[0].memory_stats()
+        return int(stats["peak_bytes_in_use"]) if stats else None
+    if not on_accelerator():
+        return None
+    import tensorflow
+
+    return int(tensorflow.config.experimental.get_memory_info("GPU:0")["peak"])
+
+
+def set_precision(kind: str) -> None:
+    """Compute in this precision from now on; weights, logits and loss stay float32.
+
+    With `mixed_float16`, Keras scales the loss when the model is compiled, so that small gradients survive.
+
+    Raises:
+        ValueError: if `kind` is not one of `PRECISIONS`.
+    """
+    if kind not in PRECISIONS:
+        raise ValueError(f"The precision must be one of {', '.join(PRECISIONS)}. Received: {kind!r}")
+    keras.config.set_dtype_policy(kind)
+
+
+def seed_generators(seed: int) -> None:
+    """Seed Python's and NumPy's generators, from which Keras takes the seeds of initial weights.
+
+    Not TensorFlow's, as `keras.utils.set_random_seed` does: that throws away what was prepared of every traced function
+    (0.2 s of a small network's trial), and no layer of Keras draws from it.
+    """
+    random.seed(seed)
+    np.random.seed(seed % 2**32)

@@ -1,0 +1,26 @@
+"""What is asked of the backend and its accelerator, where there is none: the other tests see no GPU."""
+
+from __future__ import annotations
+
+import keras
+import pytest
+
+from models.backend import backend_name, device_peak_bytes, on_accelerator, set_precision
+
+pytestmark = pytest.mark.keras
+
+
+def test_without_an_accelerator_nobody_counts_its_memory() -> None:
+    assert not on_accelerator()
+    assert device_peak_bytes() is None
+
+
+def test_a_backend_without_steps_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keras.backend, "backend", lambda: "torch")
+    with pytest.raises(NotImplementedError, match="KERAS_BACKEND=torch: models train on tensorflow or jax"):
+        backend_name()
+
+
+def test_an_unknown_precision_is_refused() -> None:
+    with pytest.raises(ValueError, match="mixed_bfloat16"):
+        set_precision("int4")
