@@ -12,15 +12,15 @@ import keras
 import keras_tuner
 from keras import layers
 
-from models.augmentation import RandomAugmentation
 from models.backend import seed_generators
-from models.compiled import CompiledModels, signature_of
-from models.feeding import LabelledImages
-from models.optimizers import make_optimizer
 from models.recipe import Recipe, declare_recipe
-from models.training import FitResult, Training
-from models.training_model import TrainingModel
-from models.training_state import Checkpointing, Resume, StateKeeper, TrainingState
+from models.training.augmentation import RandomAugmentation
+from models.training.compiled import CompiledModels, signature_of
+from models.training.feeding import LabelledImages
+from models.training.loop import FitResult, Training
+from models.training.model import TrainingModel
+from models.training.optimizers import make_optimizer
+from models.training.state import Checkpointing, Resume, StateKeeper, TrainingState
 
 
 @dataclass(frozen=True)

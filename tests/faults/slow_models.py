@@ -15,7 +15,7 @@ import keras
 from keras import layers
 
 from models.cnn import CNN
-from models.training import FitResult
+from models.training.loop import FitResult
 
 
 class Slow(CNN):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.training_state import TrainingState
+from models.training.state import TrainingState
 from storage.checkpoints import TrialCheckpoints
 from storage.errors import ClaimLost
 from tuning.worker.callbacks import CheckpointKeeper, Frozen, Interrupted, state_of

@@ -18,11 +18,11 @@ from keras import layers
 from models.backend import seed_generators, set_precision
 from models.classifier import ImageClassifier, Inputs
 from models.cnn import CNN
-from models.compiled import CompiledModels
-from models.dropout import TunedDropout
-from models.feeding import LabelledImages, OnDevice
-from models.training import FitResult
-from models.training_model import TrainingModel
+from models.training.compiled import CompiledModels
+from models.training.dropout import TunedDropout
+from models.training.feeding import LabelledImages, OnDevice
+from models.training.loop import FitResult
+from models.training.model import TrainingModel
 
 pytestmark = [
     pytest.mark.keras,
@@ -44,10 +44,10 @@ import keras_tuner, numpy as np
 from models.classifier import Inputs
 from models.cnn import CNN
 from models.backend import seed_generators
-from models.compiled import CompiledModels
+from models.training.compiled import CompiledModels
 from models.deep_cnn import DeepCNN
 from models.resnet import ResNet
-from models.feeding import LabelledImages
+from models.training.feeding import LabelledImages
 
 rng = np.random.default_rng(0)
 images = rng.integers(0, 256, (150, 8, 8, 1), dtype=np.uint8)
@@ -298,7 +298,7 @@ def test_the_order_and_the_result_do_not_depend_on_the_feeding(monkeypatch: pyte
     resident = toy(96)
     vars(resident)["source"] = OnDevice(resident)
     _, device = train(models, training=resident)
-    monkeypatch.setattr("models.feeding.FromHost.most", 1)
+    monkeypatch.setattr("models.training.feeding.FromHost.most", 1)
     _, single = train(models)
     assert host == device == single
 

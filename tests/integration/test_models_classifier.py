@@ -12,14 +12,14 @@ import keras_tuner
 import numpy as np
 import pytest
 
-from models.augmentation import RandomAugmentation
 from models.backend import set_precision
 from models.classifier import ImageClassifier, Inputs
 from models.cnn import CNN
 from models.deep_cnn import DeepCNN
 from models.evaluation import evaluate
-from models.feeding import LabelledImages
 from models.resnet import ResNet
+from models.training.augmentation import RandomAugmentation
+from models.training.feeding import LabelledImages
 
 pytestmark = [
     pytest.mark.keras,

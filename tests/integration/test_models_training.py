@@ -12,9 +12,9 @@ import pytest
 from models.classifier import Inputs
 from models.cnn import CNN
 from models.evaluation import evaluate
-from models.feeding import FromHost, LabelledImages, ValidationBatches, epoch_order
-from models.steps import Batches, StepsPerCall
-from models.training import FitResult, NonFiniteLoss
+from models.training.feeding import FromHost, LabelledImages, ValidationBatches, epoch_order
+from models.training.loop import FitResult, NonFiniteLoss
+from models.training.steps import Batches, StepsPerCall
 
 pytestmark = [
     pytest.mark.keras,
@@ -105,7 +105,7 @@ def test_the_same_seed_gives_the_same_training_and_another_seed_another() -> Non
 
 @pytest.mark.parametrize(("epochs", "patience"), [(3, 9), (6, 1)])
 def test_the_value_is_that_of_the_weights_kept(epochs: int, patience: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("models.training.VALIDATION_BATCH_SIZE", 8)
+    monkeypatch.setattr("models.training.loop.VALIDATION_BATCH_SIZE", 8)
     classifier, model, result = train(
         epochs=epochs, patience=patience, validation=29, label_smoothing=0.2, learning_rate=0.05
     )

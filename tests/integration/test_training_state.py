@@ -24,8 +24,8 @@ from pathlib import Path
 import keras, keras_tuner, numpy as np
 from models.classifier import Inputs
 from models.cnn import CNN
-from models.feeding import LabelledImages
-from models.training_state import TrainingState
+from models.training.feeding import LabelledImages
+from models.training.state import TrainingState
 
 values, stop_at, resume, out = json.loads(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]), Path(sys.argv[4])
 rng = np.random.default_rng(0)

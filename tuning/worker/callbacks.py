@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 import keras
 import optuna
 
-from models.training_state import TrainingState
+from models.training.state import TrainingState
 from storage.checkpoints import TrialCheckpoints
 from storage.errors import ClaimLost, StorageUnavailable
 from studies.strategies.strategy import Verdict

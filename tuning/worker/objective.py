@@ -19,11 +19,11 @@ from optuna.trial import TrialState
 
 from models.backend import seed_generators
 from models.classifier import ImageClassifier, Inputs
-from models.compiled import CompiledModels
-from models.feeding import LabelledImages
-from models.training import FitResult, NonFiniteLoss
-from models.training_model import TrainingModel
-from models.training_state import TrainingState
+from models.training.compiled import CompiledModels
+from models.training.feeding import LabelledImages
+from models.training.loop import FitResult, NonFiniteLoss
+from models.training.model import TrainingModel
+from models.training.state import TrainingState
 from storage import attributes
 from storage.artifacts import Artifacts
 from storage.checkpoints import TrialCheckpoints, remove_checkpoints_of

@@ -13,9 +13,9 @@ import numpy as np
 
 from models.backend import seed_generators
 from models.classifier import ImageClassifier
-from models.compiled import CompiledModels
-from models.feeding import LabelledImages
-from models.training import VALIDATION_BATCH_SIZE
+from models.training.compiled import CompiledModels
+from models.training.feeding import LabelledImages
+from models.training.loop import VALIDATION_BATCH_SIZE
 from storage.errors import BadInput, unknown_name
 from studies.space import SearchSpace
 from studies.spec import StudySpec, derive_seed

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import optuna
 
 from models.classifier import ImageClassifier, Inputs
-from models.compiled import CompiledModels
-from models.feeding import LabelledImages
+from models.training.compiled import CompiledModels
+from models.training.feeding import LabelledImages
 from storage import attributes
 from storage.errors import BadInput
 from storage.settings import Home

@@ -271,7 +271,7 @@ class _Worker:
         os.environ.update(cache_environment(home, gpu, os.environ))
         with _no_garbage():
             from models.backend import set_precision
-            from models.compiled import CompiledModels
+            from models.training.compiled import CompiledModels
             from tuning.worker.objective import Objective, Place
             from tuning.worker.preflight import preflight
             from tuning.worker.throughput import peaks
@@ -443,7 +443,7 @@ def open_training_data(study: optuna.Study, spec: StudySpec, home: Home) -> Trai
         BadInput: the data cannot be had, or are not those that the study records.
     """
     from models.classifier import Inputs
-    from models.feeding import LabelledImages
+    from models.training.feeding import LabelledImages
     from studies.datasets.prepared import prepare
     from studies.study_data import recorded_split
     from tuning.worker.objective import TrainingData

@@ -21,12 +21,12 @@ import keras_tuner
 import numpy as np
 from keras import layers
 
-from models.augmentation import RandomAugmentation
 from models.backend import set_precision
 from models.classifier import ImageClassifier, Inputs
 from models.cnn import CNN
-from models.feeding import LabelledImages
 from models.resnet import ResNet
+from models.training.augmentation import RandomAugmentation
+from models.training.feeding import LabelledImages
 from tests.benchmarks.throughput import peer_network
 from tests.benchmarks.throughput.measures import layer_flops
 from tests.benchmarks.throughput.task import Folder

@@ -20,7 +20,7 @@ import keras
 from keras import layers
 
 from models.recipe import Recipe
-from models.training_model import TrainingModel
+from models.training.model import TrainingModel
 
 KEPT = 16
 """How many compiled models are kept: the core space has 3 signatures, and 12 where XLA compiles each batch size."""

@@ -15,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 from keras import layers, ops
 
-from models.augmentation import RandomAugmentation
-from models.dropout import TunedDropout
 from models.recipe import Recipe
-from models.steps import steps_of
+from models.training.augmentation import RandomAugmentation
+from models.training.dropout import TunedDropout
+from models.training.steps import steps_of
 
 
 class TrainingModel(keras.Model):

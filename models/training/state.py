@@ -20,7 +20,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from models.training import Training
+from models.training.loop import Training
 
 # What Keras's callbacks carry from one epoch to the next; they reset it when a training begins.
 _EARLY_STOPPING = ("wait", "stopped_epoch", "best", "best_epoch")

@@ -12,9 +12,9 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from models.feeding import LabelledImages, ValidationBatches, epoch_order
-from models.steps import StepsPerCall
-from models.training_model import TrainingModel
+from models.training.feeding import LabelledImages, ValidationBatches, epoch_order
+from models.training.model import TrainingModel
+from models.training.steps import StepsPerCall
 
 VALIDATION_BATCH_SIZE = 500
 

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.backend import on_accelerator
-from models.steps import Batches
+from models.training.steps import Batches
 
 Positions = npt.NDArray[np.integer[Any]]
 
