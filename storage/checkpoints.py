@@ -19,7 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from storage.errors import StorageUnavailable
+from storage.errors import StorageUnavailable, disk_error
 from storage.files import replacing
 
 logger = logging.getLogger(__name__)
@@ -99,10 +99,8 @@ class TrialCheckpoints:
                 continue  # its owner has a newer one
             except (OSError, ValueError) as error:
                 if isinstance(error, OSError) and error.errno != errno.EIO:
-                    raise StorageUnavailable(
-                        f"the checkpoint {file} cannot be read: {error.strerror or error}. Mend that and give the same"
-                        " command again."
-                    ) from error
+                    fact, then = f"the checkpoint {file} cannot be read", "Mend that and give the same command again."
+                    raise disk_error(error, fact, then, StorageUnavailable) from error
                 logger.warning("checkpoint %s is set aside: %s", file, error)
                 with suppress(OSError):
                     os.replace(file, file.with_suffix(".damaged"))

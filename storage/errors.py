@@ -1,18 +1,27 @@
 """The errors that a user sees as one line.
 
-    TuningError            the command failed (exit status 1)
-    ├── BadInput           what was given cannot be used (exit status 2)
-    │   └── SpecMismatch   the study exists with another spec
-    ├── StorageUnavailable the database cannot be reached, or has no room
-    └── ClaimLost          the trial is no longer this worker's: drop it, write nothing
+    TuningError              the command failed (exit status 1)
+    ├── BadInput             what was given cannot be used (exit status 2)
+    │   ├── SpecMismatch     the study exists with another spec
+    │   ├── StudyExists      the name to which a backup is restored is taken
+    │   └── UnusableParameter    a hypermodel's parameter cannot be searched
+    ├── StorageUnavailable   the database or the disk cannot be reached, or has no room
+    ├── ClaimLost            the trial is no longer this worker's: drop it, write nothing
+    ├── StudyDeleted         the study is gone: there is no trial to be had
+    ├── TooManyFailures      the last trials all failed: the study ends
+    ├── ArtifactDamaged      a trial's file is missing, or its bytes are others
+    └── UnusableStrategy     a strategy raised, or answered what means nothing
 
-A message gives the fact, the value received, and the next step, in one line.
+Those that one module raises stand in it; the others are here. A message gives the fact, the value received, and the
+next step, in one line.
 """
 
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class TuningError(Exception):
@@ -64,6 +73,32 @@ def in_one_line(error: BaseException) -> str:
     """Return an error's type and the first line of its words: of an error that nobody here has raised."""
     said = _said(error)
     return f"{type(error).__name__}: {said}" if said else type(error).__name__
+
+
+def no_room(error: OSError, folder: Path, then: str, kind: type[TuningError] = BadInput) -> TuningError | None:
+    """Return what a user is told where a disk is full; None where an error is another one.
+
+    Args:
+        error: what the operating system said.
+        folder: where there is no room.
+        then: the next step.
+        kind: the class of the error, and with it the exit status.
+    """
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return None
+    return disk_error(error, f"no room left under {folder}", then, kind)
+
+
+def disk_error(error: OSError, fact: str, then: str, kind: type[TuningError] = BadInput) -> TuningError:
+    """Return what a user is told where a disk refuses, whatever the reason.
+
+    Args:
+        error: what the operating system said: the reason.
+        fact: what could not be read or written, and where.
+        then: the next step.
+        kind: the class of the error, and with it the exit status.
+    """
+    return kind(f"{fact}: {error.strerror or error}. {then}")
 
 
 def _said(error: BaseException) -> str:

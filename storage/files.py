@@ -75,6 +75,14 @@ def sync_folder(folder: Path) -> None:
     sync_file(folder)
 
 
+def sync_tree(folder: Path) -> None:
+    """Force a folder to the disk with all that is in it; where it lies is the caller's to sync."""
+    for parent, _, files in os.walk(folder, topdown=False):
+        for name in files:
+            sync_file(Path(parent, name))
+        sync_folder(Path(parent))
+
+
 def sha256_of(file: Path) -> str:
     """Return the SHA-256 of a file's bytes, hexadecimal."""
     with file.open("rb") as stream:

@@ -10,12 +10,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from storage.errors import BadInput, TuningError
+from storage.errors import BadInput, TuningError, disk_error, no_room
 
 ABANDONED_AFTER_S = 24 * 60 * 60
 """A scratch folder this old belongs to a process that was killed: no download or decoding takes as long."""
 
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 _NO_PERMISSION = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
@@ -49,12 +48,11 @@ def write_error(error: OSError, folder: Path, *, needed_bytes: int | None = None
         folder: where it was written.
         needed_bytes: how much room is needed in all, if that is known.
     """
-    needs = f" It needs about {needed_bytes / 1e6:.0f} MB." if needed_bytes else ""
-    if error.errno in _NO_ROOM:
-        return BadInput(f"no room left under {folder}.{needs} Free some, or set TUNING_HOME to another disk.")
-    if error.errno in _NO_PERMISSION:
-        return BadInput(f"cannot write under {folder}: {error.strerror}. Set TUNING_HOME to a folder that can be.")
-    return TuningError(f"cannot write under {folder}: {error.strerror or error}.{needs}")
+    needs = f"It needs about {needed_bytes / 1e6:.0f} MB. " if needed_bytes else ""
+    if full := no_room(error, folder, f"{needs}Free some, or set TUNING_HOME to another disk."):
+        return full
+    kind = BadInput if error.errno in _NO_PERMISSION else TuningError
+    return disk_error(error, f"cannot write under {folder}", "Set TUNING_HOME to a folder that can be.", kind)
 
 
 def _sweep(parent: Path, prefix: str, *, older_than_s: float) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from storage.errors import BadInput
+from storage.errors import BadInput, disk_error
 
 # How a launcher tells its workers where the study is.
 STORAGE_VARIABLE = "TUNING_STORAGE"
@@ -133,9 +133,8 @@ class Home:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise BadInput(
-                f"cannot create the folder {folder}: {error.strerror}. Set TUNING_HOME to a folder that can be written."
-            ) from error
+            then = "Set TUNING_HOME to a folder that can be written."
+            raise disk_error(error, f"cannot create the folder {folder}", then) from error
         if not os.access(folder, os.W_OK | os.X_OK):
             raise BadInput(f"the folder {folder} cannot be written. Set TUNING_HOME to a folder that can be.")
         return folder

@@ -12,10 +12,8 @@ The way back is `storage.backups.restore`.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
-import os
 import re
 import shutil
 import sqlite3
@@ -36,8 +34,8 @@ from sqlalchemy.pool import NullPool
 
 from storage import attributes
 from storage.database import Database
-from storage.errors import BadInput, TuningError
-from storage.files import replacing, sha256_of, sync_file, sync_folder
+from storage.errors import BadInput, TuningError, disk_error, no_room
+from storage.files import replacing, sha256_of, sync_folder, sync_tree
 from storage.rows.study_rows import TRIALS, copy_study, named_artifacts, recorded_artifacts, study_id_of
 from storage.settings import Home
 
@@ -126,7 +124,8 @@ def back_up(database: Database, study: str, folder: Path, home: Home) -> Backup:
         if left_out:
             _require_study(database, study)  # deleted meanwhile, its files went with it
         files |= {**copied, ROWS: File(sha256_of(folder / ROWS), (folder / ROWS).stat().st_size)}
-        _sync_all(folder)
+        sync_tree(folder)
+        sync_folder(folder.absolute().parent)
         backup = Backup(folder, study, created, trials, files, left_out)
         _write_manifest(backup)
         return backup
@@ -281,14 +280,6 @@ def copy_file(source: Path, target: Path) -> File:
     return File(digest.hexdigest(), size)
 
 
-def _sync_all(folder: Path) -> None:
-    for parent, _, files in os.walk(folder, topdown=False):
-        for name in files:
-            sync_file(Path(parent, name))
-        sync_folder(Path(parent))
-    sync_folder(folder.absolute().parent)
-
-
 def _write_manifest(backup: Backup) -> None:
     document = {"format": FORMAT, "optuna": optuna.__version__, **asdict(backup)}
     del document["folder"]
@@ -367,9 +358,6 @@ def refused(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        where, words = error.filename or folder, error.strerror or str(error)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise TuningError(
-                f"no room left under {folder}: {words}. Make some and give the same command again."
-            ) from error
-        raise BadInput(f"{where} cannot be read or written: {words}. Mend it, or give another folder.") from error
+        full = no_room(error, folder, "Make some and give the same command again.", TuningError)
+        fact = f"{error.filename or folder} cannot be read or written"
+        raise full or disk_error(error, fact, "Mend it, or give another folder.") from error

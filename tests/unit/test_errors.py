@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
+from pathlib import Path
+
 import pytest
 
 from storage.claims import StudyDeleted, TooManyFailures
@@ -11,8 +15,10 @@ from storage.errors import (
     SpecMismatch,
     StorageUnavailable,
     TuningError,
+    disk_error,
     first_line,
     in_one_line,
+    no_room,
     unknown_name,
 )
 
@@ -64,3 +70,21 @@ def test_of_an_error_with_many_lines_the_first_that_says_something_is_shown(
     assert first_line(error) == line
     kind = type(error).__name__
     assert in_one_line(error) == (f"{kind}: {with_type}" if with_type else kind)
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_told_with_the_folder_and_what_to_do(code: int) -> None:
+    error = no_room(OSError(code, os.strerror(code)), Path("/data"), "Free some.", TuningError)
+    assert type(error) is TuningError
+    assert str(error) == f"no room left under /data: {os.strerror(code)}. Free some."
+
+
+def test_a_disk_that_refuses_for_another_reason_is_not_called_full() -> None:
+    read_only = OSError(errno.EROFS, "Read-only file system")
+    assert no_room(read_only, Path("/data"), "Free some.") is None
+    told = disk_error(read_only, "cannot write to /data", "Give a folder that can be.")
+    assert (type(told), str(told)) == (
+        BadInput,
+        "cannot write to /data: Read-only file system. Give a folder that can be.",
+    )
+    assert str(disk_error(OSError("pulled out"), "cannot read x", "Mend it.")) == "cannot read x: pulled out. Mend it."

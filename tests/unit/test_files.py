@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from storage.files import HELD_AFTER_S, replacing, sha256_of, sweep
+from storage.files import HELD_AFTER_S, replacing, sha256_of, sweep, sync_tree
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -88,6 +88,20 @@ def test_the_bytes_are_on_the_disk_before_the_name_changes_and_the_name_before_i
     with replacing(tmp_path / "kept") as beside:
         beside.write_text("new")
     assert happened == ["sync file", "replace", "sync folder"]
+
+
+def test_a_tree_is_on_the_disk_with_every_file_before_the_folder_that_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tree" / "inner").mkdir(parents=True)
+    for name in ("top", "inner/below"):
+        (tmp_path / "tree" / name).write_text("bytes")
+    synced: list[str] = []
+    monkeypatch.setattr(os, "fsync", lambda handle: synced.append(os.readlink(f"/proc/self/fd/{handle}")))
+    sync_tree(tmp_path / "tree")
+    assert [str(Path(path).relative_to(tmp_path)) for path in synced] == [
+        "tree/inner/below", "tree/inner", "tree/top", "tree",
+    ]  # fmt: skip
 
 
 def make_older(*files: Path) -> None:

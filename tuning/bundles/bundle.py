@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from storage.errors import BadInput, TuningError
-from storage.files import sha256_of, sync_file, sync_folder
+from storage.errors import BadInput, disk_error, no_room
+from storage.files import sha256_of, sync_folder, sync_tree
 from storage.scratch import scratch_folder
 from studies.datasets.registry import PREPARATIONS, Preparation
 
@@ -100,10 +100,12 @@ def replacing_bundle(target: Path) -> Iterator[Path]:
         target.parent.mkdir(parents=True, exist_ok=True)
         with scratch_folder(target) as folder:
             yield folder
-            _sync_all(folder)
+            sync_tree(folder)
             _put_in_place(folder, target)
     except OSError as error:
-        raise _write_error(error, target) from error
+        full = no_room(error, target, "Free some, or give another folder with --out.")
+        fact = f"the bundle cannot be written to {target}"
+        raise full or disk_error(error, fact, "Give another folder with --out.") from error
 
 
 def _require_replaceable(target: Path) -> None:
@@ -118,13 +120,6 @@ def _require_replaceable(target: Path) -> None:
             f"{target} holds what no export wrote: {', '.join(others[:3])}. It would be lost: move it away, or give"
             " another folder with --out."
         )
-
-
-def _sync_all(folder: Path) -> None:
-    for parent, _, files in os.walk(folder, topdown=False):
-        for name in files:
-            sync_file(Path(parent, name))
-        sync_folder(Path(parent))
 
 
 def _put_in_place(folder: Path, target: Path) -> None:
@@ -157,10 +152,3 @@ def _exchanged(first: Path, second: Path) -> bool:
     if code in (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP):
         return False
     raise OSError(code, os.strerror(code), str(second))
-
-
-def _write_error(error: OSError, target: Path) -> TuningError:
-    words = error.strerror or str(error)
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return BadInput(f"no room for the bundle at {target}: {words}. Free some, or give another folder with --out.")
-    return BadInput(f"the bundle cannot be written to {target}: {words}. Give another folder with --out.")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from storage.errors import BadInput
+from storage.errors import disk_error
 from studies.datasets.prepared import PreparedDataset
 from studies.datasets.splits import channel_histograms, histogram_statistics
 
@@ -60,7 +60,7 @@ def explore(dataset: PreparedDataset, folder: Path) -> list[Path]:
         folder.mkdir(parents=True, exist_ok=True)
         return _write(dataset, folder)
     except OSError as error:
-        raise BadInput(f"cannot write to {folder}: {error.strerror or error}. Give a folder that can be.") from error
+        raise disk_error(error, f"cannot write to {folder}", "Give a folder that can be.") from error
 
 
 def _write(dataset: PreparedDataset, folder: Path) -> list[Path]:

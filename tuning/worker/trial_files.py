@@ -12,7 +12,7 @@ import optuna
 from storage.artifacts import Artifacts
 from storage.checkpoints import TrialCheckpoints, remove_checkpoints_of
 from storage.claims import Claim, Claims
-from storage.errors import StorageUnavailable
+from storage.errors import StorageUnavailable, disk_error
 from tuning.pictures import draw_learning_curve
 
 
@@ -96,11 +96,9 @@ class TrialFiles:
         try:
             yield
         except OSError as error:
-            why, folder = error.strerror or error, self._artifacts.folder
-            raise StorageUnavailable(
-                f"{filename} of trial {claim.number} cannot be written to {folder}: {why}."
-                " Make room and give the same command again."
-            ) from error
+            fact = f"{filename} of trial {claim.number} cannot be written to {self._artifacts.folder}"
+            then = "Make room and give the same command again."
+            raise disk_error(error, fact, then, StorageUnavailable) from error
 
     def tidy(self) -> None:
         """Remove what killed workers left: half-written artifacts, and checkpoints of trials that are over."""
