@@ -29,13 +29,12 @@ from sqlalchemy import select
 from storage import attributes
 from storage.database import Database
 from storage.rows.study_rows import STUDIES, named_artifacts
+from storage.scratch import ABANDONED_AFTER_S
 from storage.settings import Home
 
-GRACE_S = 3600.0
+MIN_AGE_S = 3600.0
 """No younger file is ever freed: a worker writes an artifact's bytes before its row."""
-SCRATCH_GRACE_S = 24 * 3600.0
-"""Nor a younger scratch folder: preparing a data set may take its time."""
-COMPILED_GRACE_S = 30 * 24 * 3600.0
+COMPILED_MIN_AGE_S = 30 * 24 * 3600.0
 """Nor a younger compiled program: it saves the next study compiling it again."""
 
 Kind = Literal[
@@ -63,13 +62,13 @@ class Leftover:
         path: where it is.
         kind: what it was, for the listing.
         size_bytes: of all that it holds.
-        grace_s: how old it must be, all that it holds.
+        min_age_s: how old it must be, all that it holds.
     """
 
     path: Path
     kind: Kind
     size_bytes: int
-    grace_s: float
+    min_age_s: float
 
 
 @dataclass
@@ -128,13 +127,13 @@ def find_leftovers(
         elif study is None:
             found.strangers.append(folder)
         elif _is_of(folder, home, study):
-            found.free += _old_enough(folder, "checkpoints", GRACE_S, now)
+            found.free += _old_enough(folder, "checkpoints", MIN_AGE_S, now)
     known_logs = {home.logs(name).name for name in known.names}
     for folder in (entry for entry in logs if entry.is_dir() and entry.name not in known_logs):
         if study is None:
             found.strangers.append(folder)
         elif folder == home.logs(study):
-            found.free += _old_enough(folder, "logs", GRACE_S, now)
+            found.free += _old_enough(folder, "logs", MIN_AGE_S, now)
     if study is None:
         orphans = _orphans(listed, known.artifacts, now)
         (found.doubtful if found.strangers else found.free).extend(orphans)
@@ -150,7 +149,7 @@ def free(leftovers: Iterable[Leftover], *, clock: Callable[[], float] = time.tim
     for leftover in leftovers:
         path = leftover.path
         # Looked at again: a restoration makes an old artifact young before it names it.
-        if not _old_enough(path, leftover.kind, leftover.grace_s, clock()):
+        if not _old_enough(path, leftover.kind, leftover.min_age_s, clock()):
             continue
         with suppress(OSError):  # what cannot be removed is not counted as removed
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
@@ -217,50 +216,50 @@ def _is_of(folder: Path, home: Home, study: str) -> bool:
 def _of_trials(folder: Path, unfinished: set[str], now: float) -> Iterator[Leftover]:
     for trial in sorted(entry for entry in _entries(folder) if entry.is_dir()):
         if trial.name not in unfinished:
-            yield from _old_enough(trial, "checkpoints", GRACE_S, now)
+            yield from _old_enough(trial, "checkpoints", MIN_AGE_S, now)
             continue
         for file in sorted(_entries(trial)):
             if file.suffix == ".damaged":
-                yield from _old_enough(file, "damaged checkpoints", GRACE_S, now)
+                yield from _old_enough(file, "damaged checkpoints", MIN_AGE_S, now)
 
 
 def _orphans(files: list[Path], named: set[str], now: float) -> list[Leftover]:
     # What is not called as an artifact is not ours to judge.
     unnamed = [file for file in files if _UUID.fullmatch(file.name) and file.name not in named and file.is_file()]
-    return [leftover for file in unnamed for leftover in _old_enough(file, "artifacts", GRACE_S, now)]
+    return [leftover for file in unnamed for leftover in _old_enough(file, "artifacts", MIN_AGE_S, now)]
 
 
 def _unfinished_files(listed: list[Path], checkpoints: list[Path], now: float) -> Iterator[Leftover]:
     in_trials = (file for folder in checkpoints for trial in _entries(folder) for file in _entries(trial))
     for file in [*listed, *sorted(in_trials)]:
         if _UNFINISHED.fullmatch(file.name) and file.is_file():
-            yield from _old_enough(file, "unfinished files", GRACE_S, now)
+            yield from _old_enough(file, "unfinished files", MIN_AGE_S, now)
 
 
 def _scratch_folders(home: Home, now: float) -> Iterator[Leftover]:
     for parent in (home.downloads.parent, home.downloads, home.export("").parent):
         for folder in sorted(_entries(parent)):
             if _SCRATCH.fullmatch(folder.name) and folder.is_dir():
-                yield from _old_enough(folder, "scratch folders", SCRATCH_GRACE_S, now)
+                yield from _old_enough(folder, "scratch folders", ABANDONED_AFTER_S, now)
 
 
 def _compiled(home: Home, now: float) -> Iterator[Leftover]:
     for file in sorted(home.compiled("").parent.rglob("*")):
         if file.is_file():
-            yield from _old_enough(file, "compiled programs", COMPILED_GRACE_S, now)
+            yield from _old_enough(file, "compiled programs", COMPILED_MIN_AGE_S, now)
 
 
-def _old_enough(path: Path, kind: Kind, grace_s: float, now: float) -> list[Leftover]:
-    """Return a leftover for a path, or nothing if it, or anything in it, is younger than the grace or is gone."""
+def _old_enough(path: Path, kind: Kind, min_age_s: float, now: float) -> list[Leftover]:
+    """Return a leftover for a path, or nothing if it, or anything in it, is too young or gone."""
     try:
         inside = [path, *path.rglob("*")] if path.is_dir() and not path.is_symlink() else [path]
         known = [entry.lstat() for entry in inside]
     except FileNotFoundError:
         return []  # it is being changed
-    if now - max(stat.st_mtime for stat in known) < grace_s:
+    if now - max(stat.st_mtime for stat in known) < min_age_s:
         return []
     size = sum(stat.st_size for stat, entry in zip(known, inside, strict=True) if not entry.is_dir())
-    return [Leftover(path, kind, size, grace_s)]
+    return [Leftover(path, kind, size, min_age_s)]
 
 
 def _entries(folder: Path) -> list[Path]:

@@ -14,7 +14,8 @@ from storage.artifacts import Artifacts
 from storage.backups.backup import back_up
 from storage.backups.restore import restore
 from storage.database import Database
-from storage.leftovers import COMPILED_GRACE_S, GRACE_S, SCRATCH_GRACE_S, Leftovers, find_leftovers, free
+from storage.leftovers import COMPILED_MIN_AGE_S, MIN_AGE_S, Leftovers, find_leftovers, free
+from storage.scratch import ABANDONED_AFTER_S
 from storage.settings import Home
 from tests.databases import fresh_database, new_study
 from tests.studies_made import UID, claimed, varied_home
@@ -88,7 +89,7 @@ def test_what_is_left_over_is_found_and_freed_and_nothing_else(database: Databas
     stays = make_what_stays(mine) | {path for path in mine.root.rglob("*") if path.is_file()}
     stays -= {path for path in stays if path.parent == mine.checkpoints("mnist", UID) / "0"}
     leftovers = make_leftovers(mine)
-    age(mine.root, 2 * SCRATCH_GRACE_S)
+    age(mine.root, 2 * ABANDONED_AFTER_S)
     before = found(mine, database)
     assert paths(before) == leftovers
     assert (before.doubtful, before.strangers) == ([], [])
@@ -105,9 +106,9 @@ def test_what_is_left_over_is_found_and_freed_and_nothing_else(database: Databas
 def test_nothing_young_is_freed(database: Database, mine: Home) -> None:
     make_leftovers(mine)
     assert paths(found(mine, database)) == set()
-    age(mine.root, GRACE_S - 60)
+    age(mine.root, MIN_AGE_S - 60)
     assert paths(found(mine, database)) == set()
-    age(mine.root, GRACE_S + 60)
+    age(mine.root, MIN_AGE_S + 60)
     kinds = {leftover.kind for leftover in found(mine, database).free}
     assert kinds == {"artifacts", "checkpoints", "damaged checkpoints", "unfinished files"}
 
@@ -115,7 +116,7 @@ def test_nothing_young_is_freed(database: Database, mine: Home) -> None:
 def test_a_program_compiled_a_month_ago_is_freed_and_its_folder_stays(database: Database, mine: Home) -> None:
     old = put(mine.compiled("tensorflow-2.21.0-H200") / "xla_compile_cache__1__2__GPU.pb")
     autotuned = put(mine.compiled("jax") / "xla_gpu_per_fusion_autotune_cache_dir" / "one.textproto")
-    age(mine.root, COMPILED_GRACE_S + 60)
+    age(mine.root, COMPILED_MIN_AGE_S + 60)
     young = put(mine.compiled("jax") / "jit_f-0123-cache")
     of_kind = [leftover for leftover in found(mine, database).free if leftover.kind == "compiled programs"]
     assert {leftover.path for leftover in of_kind} == {old, autotuned}
@@ -126,14 +127,14 @@ def test_a_program_compiled_a_month_ago_is_freed_and_its_folder_stays(database: 
 
 def test_a_folder_is_as_young_as_the_youngest_file_in_it(database: Database, mine: Home) -> None:
     scratch = put(mine.downloads / ".mnist-0123abcd" / "images" / "one.gz")
-    age(mine.root, 2 * SCRATCH_GRACE_S)
+    age(mine.root, 2 * ABANDONED_AFTER_S)
     os.utime(scratch)
     assert scratch.parents[1] not in paths(found(mine, database))
 
 
 def test_an_artifact_that_is_named_after_the_listing_is_looked_at_again(database: Database, mine: Home) -> None:
     file = put(mine.artifacts / NEW_UUID.format(1))
-    age(mine.root, 2 * GRACE_S)
+    age(mine.root, 2 * MIN_AGE_S)
     listed = found(mine, database).free
     assert file in {leftover.path for leftover in listed}
     os.utime(file)  # as a restoration does before it names the file
@@ -151,7 +152,7 @@ def test_artifacts_of_former_attempts_and_of_other_studies_stay(database: Databa
     put(mine.artifacts / NEW_UUID.format(7))
     count = len(list(mine.artifacts.iterdir()))
     assert sum(key.startswith("artifacts:") for key in trial.system_attrs) == 3
-    age(mine.root, 2 * GRACE_S)
+    age(mine.root, 2 * MIN_AGE_S)
     free(found(mine, database).free)
     assert len(list(mine.artifacts.iterdir())) == count
 
@@ -160,7 +161,7 @@ def test_an_artifact_that_the_dashboard_removed_is_not_named(database: Database,
     study_id = database.get_study_id_from_name("mnist")
     database.set_study_system_attr(study_id, f"artifacts:{NEW_UUID.format(8)}", json.dumps(None))
     file = put(mine.artifacts / NEW_UUID.format(8))
-    age(mine.root, 2 * GRACE_S)
+    age(mine.root, 2 * MIN_AGE_S)
     assert file in paths(found(mine, database))
 
 
@@ -171,7 +172,7 @@ def test_while_a_study_of_another_database_shows_no_artifact_is_freed(
     artifact = put(mine.artifacts / NEW_UUID.format(1))
     stranger = mine.logs("far") if evidence == "logs" else mine.checkpoints("far", "9876543210")
     put(stranger / "0" / "file")
-    age(mine.root, 2 * GRACE_S)
+    age(mine.root, 2 * MIN_AGE_S)
     doubt = found(mine, database)
     assert [leftover.path for leftover in doubt.doubtful] == [artifact]
     assert doubt.strangers == [stranger]
@@ -191,7 +192,7 @@ def test_a_study_that_is_gone_is_freed_by_its_name(database: Database, mine: Hom
     }
     put(mine.checkpoints("gone-too", "abcdef0123") / "0" / "claim-1-epochs-2.checkpoint")
     put(mine.logs("gone-too") / "worker-0.log")
-    age(mine.root, 2 * GRACE_S)
+    age(mine.root, 2 * MIN_AGE_S)
     assert paths(found(mine, database, study="gone")) == gone
     assert paths(found(mine, database, study="mnist")) == {mine.checkpoints("mnist", UID) / "0"}
     assert paths(found(mine, database, study="never")) == set()
@@ -202,7 +203,7 @@ def test_what_a_restoration_that_was_killed_left_is_found(database: Database, mi
     free(found(mine, database).free)
     new = Home(tmp_path / "new")
     restore(backup, new.database_url, new)
-    age(new.root, 2 * GRACE_S)
+    age(new.root, 2 * MIN_AGE_S)
     with fresh_database(tmp_path / "empty.db") as empty:
         doubt = found(new, empty)
         assert len(doubt.strangers) == 1
@@ -216,7 +217,7 @@ def test_the_command_only_tells_until_it_is_told_to_free(
     database: Database, mine: Home, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = put(mine.artifacts / NEW_UUID.format(1), 2_000_000)
-    age(mine.root, 2 * GRACE_S)
+    age(mine.root, 2 * MIN_AGE_S)
     assert run(["gc"]) == 0
     said = capsys.readouterr().err
     assert f"databases read: sqlite:///{mine.root}/studies.db" in said
@@ -233,7 +234,7 @@ def test_the_command_only_tells_until_it_is_told_to_free(
 def test_the_default_database_is_read_beside_one_that_is_given(
     database: Database, mine: Home, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    age(mine.root, 2 * GRACE_S)
+    age(mine.root, 2 * MIN_AGE_S)
     with fresh_database(tmp_path / "far.db") as far:
         url = far.shown_url
     assert run(["gc", "--storage", url, "--yes"]) == 0
@@ -243,7 +244,7 @@ def test_the_default_database_is_read_beside_one_that_is_given(
 
 def test_without_a_database_nothing_is_freed(mine: Home, capsys: pytest.CaptureFixture[str]) -> None:
     file = put(mine.artifacts / NEW_UUID.format(1))
-    age(mine.root, 2 * GRACE_S)
+    age(mine.root, 2 * MIN_AGE_S)
     assert run(["gc", "--yes"]) == 2
     assert "there is no study in" in capsys.readouterr().err
     assert file.exists()
@@ -254,7 +255,7 @@ def test_the_command_says_why_artifacts_are_kept(
 ) -> None:
     file = put(mine.artifacts / NEW_UUID.format(1), 2_000_000)
     put(mine.logs("far") / "worker-0.log")
-    age(mine.root, 2 * GRACE_S)
+    age(mine.root, 2 * MIN_AGE_S)
     assert run(["gc", "--yes"]) == 0
     said = capsys.readouterr().err
     assert f"kept: 1 artifacts that no study names, 2.0 MB, because of {mine.logs('far')}" in said
