@@ -19,39 +19,6 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_project_model_is_known_by_its_short_and_its_full_name() -> None:
-    assert parse_model("cnn") == ("models.cnn:CNN", None)
-    assert parse_model("models.resnet:ResNet") == ("models.resnet:ResNet", None)
-
-
-def test_a_users_model_is_named_by_file_class_and_content(file: Path) -> None:
-    name, user_file = parse_model(f"{file}:Mine")
-    assert user_file == UserFile(file, "Mine")
-    assert name.startswith("mine.py:Mine@")
-    assert str(file.parent) not in name
-    file.write_text("changed = True\n")
-    assert user_file is not None
-    assert user_file.name != name
-
-
-@pytest.mark.parametrize(
-    ("text", "says"),
-    [
-        ("resnett", "unknown model 'resnett'. Did you mean 'resnet'"),
-        ("", "unknown model ''"),
-        ("mine.py", "unknown model 'mine.py'.*given as file.py:Class"),
-        ("mine.py:", "given as file.py:Class"),
-        ("mine.py:not a class", "given as file.py:Class"),
-        ("mine.py:Mine:Other", "given as file.py:Class"),
-        ("/none/mine.py:Mine", "there is no file /none/mine.py. Give the path"),
-        ("os:system", "unknown model 'os:system'"),
-    ],
-)
-def test_a_model_that_does_not_exist_is_refused(text: str, says: str) -> None:
-    with pytest.raises(BadInput, match=says):
-        parse_model(text)
-
-
 @pytest.mark.parametrize(
     "name",
     ["os:system", "antigravity:Mine", "models.cnn:keras", "models.cnn", "this:s", "mine.py:Mine@0123456789abcdef",

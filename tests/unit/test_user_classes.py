@@ -11,7 +11,7 @@ import pytest
 from storage.errors import BadInput
 from studies.spec import STRATEGIES
 from studies.strategies.strategy import Strategy
-from tuning.user_classes import UserFile, load_class, load_strategy, parse_strategy
+from tuning.user_classes import UserFile, load_class, load_strategy, parse_model, parse_strategy
 
 MINE = """
 from studies.strategies.strategy import Strategy
@@ -76,6 +76,42 @@ def test_a_relative_path_means_a_file_here_and_a_tilde_the_home(file: Path, monk
 def test_what_is_no_file_and_class_is_refused(kind: str, text: str, says: str) -> None:
     with pytest.raises(BadInput, match=f"{kind} '{text}': {says}"):
         UserFile.parse(kind, text)
+
+
+# --- Models ---
+
+
+def test_a_project_model_is_known_by_its_short_and_its_full_name() -> None:
+    assert parse_model("cnn") == ("models.cnn:CNN", None)
+    assert parse_model("models.resnet:ResNet") == ("models.resnet:ResNet", None)
+
+
+def test_a_users_model_is_named_by_file_class_and_content(file: Path) -> None:
+    name, user_file = parse_model(f"{file}:Mine")
+    assert user_file == UserFile(file, "Mine")
+    assert name.startswith("mine.py:Mine@")
+    assert str(file.parent) not in name
+    file.write_text("changed = True\n")
+    assert user_file is not None
+    assert user_file.name != name
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("resnett", "unknown model 'resnett'. Did you mean 'resnet'"),
+        ("", "unknown model ''"),
+        ("mine.py", "unknown model 'mine.py'.*given as file.py:Class"),
+        ("mine.py:", "given as file.py:Class"),
+        ("mine.py:not a class", "given as file.py:Class"),
+        ("mine.py:Mine:Other", "given as file.py:Class"),
+        ("/none/mine.py:Mine", "there is no file /none/mine.py. Give the path"),
+        ("os:system", "unknown model 'os:system'"),
+    ],
+)
+def test_a_model_that_does_not_exist_is_refused(text: str, says: str) -> None:
+    with pytest.raises(BadInput, match=says):
+        parse_model(text)
 
 
 # --- Strategies ---
