@@ -17,7 +17,7 @@ def told_of_a_training(*, epochs: int, traces: list[int] | None = None) -> list[
     """What is told of a training of 10 images in batches of 4, where each look at the clock takes a second."""
     import keras
 
-    from tuning.worker.throughput import TellPace
+    from tuning.worker.throughput import ReportThroughput
 
     told: list[EpochEnded] = []
 
@@ -39,8 +39,8 @@ def told_of_a_training(*, epochs: int, traces: list[int] | None = None) -> list[
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
     model.compile("adam", "mse")
     images, targets = np.zeros((10, 2)), np.zeros((10, 3))
-    pace = TellPace(told.append, images=10, batch_size=4, clock=lambda: next(clock))
-    callbacks = [Traced(), pace]
+    throughput = ReportThroughput(told.append, images=10, batch_size=4, clock=lambda: next(clock))
+    callbacks = [Traced(), throughput]
     model.fit(
         images, targets, validation_data=(images, targets), epochs=epochs, batch_size=4, callbacks=callbacks, verbose=0
     )

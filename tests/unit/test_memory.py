@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from tuning.machine.memory import free_bytes, own_peak_bytes
+from tuning.machine.memory import free_bytes, own_peak_bytes, resident_bytes
 
 MEMINFO = "MemTotal:       24000000 kB\nMemFree:  1 kB\nMemAvailable:   10000000 kB\n"
 FREE = 10_240_000_000
@@ -50,3 +51,11 @@ def test_a_processs_peak_is_without_the_files_that_it_maps(tmp_path: Path) -> No
     before, taken = own_peak_bytes(), bytearray(50_000_000)
     taken[::1000] = b"x" * 50_000
     assert own_peak_bytes() >= before
+
+
+def test_what_a_process_takes_now_is_counted_in_pages_and_its_peak_where_there_is_no_such_file(tmp_path: Path) -> None:
+    proc, _ = machine(tmp_path, **{"proc/self/statm": "900 7 5 1 0 3 0\n"})
+    assert resident_bytes(proc) == 7 * os.sysconf("SC_PAGE_SIZE")
+    assert resident_bytes(tmp_path) > 10**6
+    before, taken = resident_bytes(), bytearray(b"x" * 50_000_000)
+    assert resident_bytes() > before + len(taken) // 2

@@ -16,13 +16,13 @@ from storage.database import Database, Result
 from storage.errors import ClaimLost, StorageUnavailable
 from storage.rows.giving_up import GivenUp
 from tests.databases import claimed, fresh_database, new_study, second_connection, trials
-from tuning.worker.result_writer import Endings
+from tuning.worker.result_writer import ResultWriter
 
 COMPLETE = Result(TrialState.COMPLETE, 0.7)
 
 
 class Seen:
-    """A study with a claimed trial, and what a worker's `Endings` did with it."""
+    """A study with a claimed trial, and what a worker's `ResultWriter` did with it."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
@@ -31,7 +31,7 @@ class Seen:
         self.told: list[int] = []
         self.held = True
         self.may_write = threading.Event()
-        self.endings = Endings(database, self.study_claims, lambda claim: self.told.append(claim.number))
+        self.writer = ResultWriter(database, self.study_claims, lambda claim: self.told.append(claim.number))
 
     @contextmanager
     def holding(self) -> Iterator[None]:
@@ -47,14 +47,14 @@ class Seen:
                 record()
             self.database.set_trial_state_values(self.claim.trial_id, result.state, result.values)
 
-        self.endings.submit(self.claim, result, slow, self.holding())
+        self.writer.submit(self.claim, result, slow, self.holding())
 
     def state(self, database: Database | None = None) -> TrialState:
         return trials(database or self.database)[self.claim.number].state
 
     def settle(self) -> None:
         self.may_write.set()
-        self.endings.settle()
+        self.writer.settle()
 
 
 @pytest.fixture
@@ -69,12 +69,12 @@ def test_this_process_sees_the_trial_as_over_and_the_others_as_running_until_it_
         study = optuna.load_study(study_name="mnist", storage=seen.database)
         assert [(trial.state, trial.value) for trial in study.trials] == [(TrialState.COMPLETE, 0.7)]
         assert seen.database.get_trial(seen.claim.trial_id).datetime_complete is not None
-        assert (seen.told, seen.held, seen.endings.pending) == ([], True, True)
+        assert (seen.told, seen.held, seen.writer.pending) == ([], True, True)
         assert seen.state(other) == TrialState.RUNNING
         assert [claim for claim, _ in seen.study_claims.running()] == [seen.claim]
         seen.settle()
         assert seen.state(other) == seen.state() == TrialState.COMPLETE
-    assert (seen.told, seen.held, seen.endings.pending, seen.endings.mistaken.is_set()) == ([0], False, False, False)
+    assert (seen.told, seen.held, seen.writer.pending, seen.writer.mistaken.is_set()) == ([0], False, False, False)
 
 
 def test_the_next_trial_is_had_meanwhile_and_the_budget_counts_the_one_before(seen: Seen) -> None:
@@ -87,10 +87,10 @@ def test_the_next_trial_is_had_meanwhile_and_the_budget_counts_the_one_before(se
 
 
 def test_to_settle_again_or_nothing_is_nothing(seen: Seen) -> None:
-    seen.endings.settle()
+    seen.writer.settle()
     seen.submit()
     seen.settle()
-    seen.endings.settle()
+    seen.writer.settle()
     assert seen.told == [0]
 
 
@@ -102,7 +102,7 @@ def test_a_disk_without_room_puts_the_trial_back_and_says_so(seen: Seen) -> None
     with pytest.raises(StorageUnavailable, match="no room"):
         seen.settle()
     assert seen.state() == TrialState.WAITING
-    assert not seen.held and not seen.told and seen.endings.mistaken.is_set()
+    assert not seen.held and not seen.told and seen.writer.mistaken.is_set()
     assert claimed(seen.study_claims).number == 0
 
 
@@ -125,7 +125,7 @@ def test_a_trial_that_another_worker_has_by_now_is_left_to_it(seen: Seen) -> Non
 
     seen.submit(taken_away)
     seen.settle()
-    assert seen.endings.mistaken.is_set() and not seen.told
+    assert seen.writer.mistaken.is_set() and not seen.told
     assert seen.state() == TrialState.WAITING
 
 
@@ -136,7 +136,7 @@ def test_a_trial_is_put_back_when_nothing_of_its_claim_is_held_any_more(
     held, put_back = [], seen.study_claims.put_back
 
     def note(claim: Claim, reason: str, why: GivenUp = "interrupted") -> bool:
-        held.append((seen.held, seen.endings.mistaken.is_set(), seen.state()))
+        held.append((seen.held, seen.writer.mistaken.is_set(), seen.state()))
         return put_back(claim, reason, why)
 
     def failing() -> None:
@@ -156,7 +156,7 @@ def test_any_other_error_costs_the_trial_one_of_its_attempts(seen: Seen) -> None
     seen.submit(broken)
     seen.settle()
     trial = trials(seen.database)[0]
-    assert trial.state == TrialState.WAITING and seen.endings.mistaken.is_set()
+    assert trial.state == TrialState.WAITING and seen.writer.mistaken.is_set()
     (given_up,) = trial.user_attrs["given_up"]
     assert (given_up["class"], given_up["reason"]) == ("error", "ValueError: no such font")
 
@@ -184,4 +184,4 @@ def test_a_claim_that_was_lost_is_not_recorded(seen: Seen) -> None:
 
     seen.submit(lost)
     seen.settle()
-    assert seen.state() == TrialState.RUNNING and seen.endings.mistaken.is_set()
+    assert seen.state() == TrialState.RUNNING and seen.writer.mistaken.is_set()

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
-import subprocess
-import sys
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +20,8 @@ from tests.databases import claimed, fresh_database, trials, url_of
 from tests.faults.breaking import moved_away
 from tuning.machine.devices import CPU
 from tuning.messages import WorkerOptions
-from tuning.worker.worker import _Launcher, _open_patiently, _Worker
+from tuning.worker.supervisor import Supervisor
+from tuning.worker.worker import _open_patiently, _Worker
 
 SPEC = StudySpec(
     dataset="mnist", model="models.cnn:CNN", space="core", parameters={}, seed=0, plan_name="cpu", epochs=3,
@@ -55,12 +52,12 @@ def started(database: Database, monkeypatch: pytest.MonkeyPatch) -> list[WorkerO
 
 
 @contextlib.contextmanager
-def worker_of(database: Database, home: Path, stop: threading.Event) -> Iterator[_Worker]:
-    ready = threading.Event()
-    ready.set()
-    worker = _Worker(OPTIONS, url_of(database), Home(home), stop, _Launcher(False, stop, ready))
+def worker_of(database: Database, home: Path) -> Iterator[tuple[_Worker, Supervisor]]:
+    supervisor = Supervisor(supervised=False)
+    supervisor.ready.set()
+    worker = _Worker(OPTIONS, url_of(database), Home(home), supervisor)
     try:
-        yield worker
+        yield worker, supervisor
     finally:
         worker._database.engine.dispose()
 
@@ -68,7 +65,7 @@ def worker_of(database: Database, home: Path, stop: threading.Event) -> Iterator
 def test_a_worker_becomes_one_with_the_threads_of_its_trial(
     database: Database, tmp_path: Path, started: list[WorkerOptions]
 ) -> None:
-    with worker_of(database, tmp_path, threading.Event()) as worker:
+    with worker_of(database, tmp_path) as (worker, _):
         claim = claimed(worker._claims)
         worker._start_again(OPTIONS.successor(claim=claim, threads=4))
     assert started == [replace(OPTIONS, claim=claim, threads=4, own_threads=1, go=True)]
@@ -78,9 +75,8 @@ def test_a_worker_becomes_one_with_the_threads_of_its_trial(
 def test_a_stop_that_came_before_it_is_not_lost_with_the_program(
     database: Database, tmp_path: Path, started: list[WorkerOptions]
 ) -> None:
-    stop = threading.Event()
-    stop.set()
-    with worker_of(database, tmp_path, stop) as worker:
+    with worker_of(database, tmp_path) as (worker, supervisor):
+        supervisor.stop.set()
         claim = claimed(worker._claims)
         worker._start_again(OPTIONS.successor(claim=claim, threads=4))
         worker._start_again(OPTIONS.successor())
@@ -88,34 +84,6 @@ def test_a_stop_that_came_before_it_is_not_lost_with_the_program(
     (trial,) = trials(database)
     assert trial.state.name == "WAITING"
     assert trial.user_attrs["given_up"][0]["class"] == "interrupted"
-
-
-SIGNALLED = """
-import os, signal, sys, threading, time
-from tuning.worker.worker import _stop_on_signals
-stop, ready = threading.Event(), threading.Event()
-_stop_on_signals(stop, ready, impatient=sys.argv[1] == "True")
-if sys.argv[2] == "True":
-    ready.set()
-for _ in range(2):
-    os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(0.05)
-print("the epoch is over", stop.is_set())
-"""
-
-
-@pytest.mark.parametrize(
-    ("impatient", "ready", "goes_on"),
-    [(False, True, True), (True, True, False), (False, False, False), (True, False, False)],
-)
-def test_the_second_signal_ends_a_worker_that_has_no_launcher_at_once(
-    impatient: bool, ready: bool, goes_on: bool
-) -> None:
-    ended = subprocess.run(
-        [sys.executable, "-c", SIGNALLED, str(impatient), str(ready)], capture_output=True, text=True, timeout=60
-    )
-    assert ended.returncode == (0 if goes_on else 128 + signal.SIGINT)
-    assert ended.stdout == ("the epoch is over True\n" if goes_on else "")
 
 
 def test_a_worker_waits_for_a_database_that_is_away(
@@ -145,6 +113,5 @@ def test_its_patience_ends(tmp_path: Path) -> None:
 
 
 def test_a_worker_without_a_launcher_is_told_at_once_that_there_is_no_study(tmp_path: Path) -> None:
-    stop = threading.Event()
     with pytest.raises(BadInput, match="there is no study in"):
-        _Worker(OPTIONS, f"sqlite:///{tmp_path}/none.db", Home(tmp_path), stop, _Launcher(False, stop, stop))
+        _Worker(OPTIONS, f"sqlite:///{tmp_path}/none.db", Home(tmp_path), Supervisor(supervised=False))

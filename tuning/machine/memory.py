@@ -38,10 +38,21 @@ def own_peak_bytes(proc: Path = Path("/proc")) -> int:
     """
     status = proc / "self" / "status"
     peak, files = _line(status, "VmHWM"), _line(status, "RssFile")
-    if peak is None:
-        usage = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return usage if sys.platform == "darwin" else usage * 1024
-    return max(0, peak - (files or 0))
+    return _peak_bytes() if peak is None else max(0, peak - (files or 0))
+
+
+def resident_bytes(proc: Path = Path("/proc")) -> int:
+    """Return how much memory this process takes; its peak where the system tells no more."""
+    try:
+        pages = int((proc / "self" / "statm").read_text(encoding="ascii").split()[1])
+    except OSError:
+        return _peak_bytes()
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def _peak_bytes() -> int:
+    usage = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return usage if sys.platform == "darwin" else usage * 1024
 
 
 def _line(file: Path, name: str) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -12,13 +13,12 @@ import keras
 import numpy as np
 
 from models.backend import seed_generators
-from models.classifier import ImageClassifier
 from models.training.compiled import CompiledModels
 from models.training.feeding import LabelledImages
 from models.training.loop import VALIDATION_BATCH_SIZE
 from storage.errors import BadInput, unknown_name
 from studies.space import SearchSpace
-from studies.spec import StudySpec, derive_seed
+from studies.spec import derive_seed
 from tuning.messages import Cost, Preflight
 from tuning.worker.failures import failure_of
 from tuning.worker.hyperparameters import (
@@ -30,7 +30,7 @@ from tuning.worker.hyperparameters import (
     parameters_of,
     search_space,
 )
-from tuning.worker.objective import TrainingData, make_classifier
+from tuning.worker.training_data import Classifiers
 
 logger = logging.getLogger(__name__)
 
@@ -38,20 +38,11 @@ logger = logging.getLogger(__name__)
 TIMED_STEPS = 3
 
 
-def preflight(
-    hypermodel: type[ImageClassifier],
-    spec: StudySpec,
-    data: TrainingData,
-    models: CompiledModels,
-    clock: Callable[[], float] = time.monotonic,
-) -> tuple[SearchSpace, Preflight]:
+def preflight(classifiers: Classifiers, clock: Callable[[], float] = time.monotonic) -> tuple[SearchSpace, Preflight]:
     """Walk the space at its extremes, build the models there, and time steps of the default and the largest.
 
     Args:
-        hypermodel: the study's.
-        spec: the study's.
-        data: the study's.
-        models: keeps what is compiled here for the first trials.
+        classifiers: the study's; what is compiled for them here serves the first trials.
         clock: monotonic seconds.
 
     Returns:
@@ -60,19 +51,19 @@ def preflight(
     Raises:
         BadInput: the space cannot be walked, a model cannot be built or trained; the message names the values.
     """
-    started = clock()
-    _require_known_parameters(hypermodel, spec, data)
-    default = RangedHyperParameters(spec.parameters)
-    default_weights = _build(hypermodel, spec, data, default)
+    started, ranges = clock(), classifiers.spec.parameters
+    _require_known_parameters(classifiers)
+    default = RangedHyperParameters(ranges)
+    default_weights = _build(classifiers, default)
     space = dict(default.active)
     largest, largest_weights = default, default_weights
     for values in extremes(default):
-        hp = RangedHyperParameters(spec.parameters, values)
-        weights = _build(hypermodel, spec, data, hp)
+        hp = RangedHyperParameters(ranges, values)
+        weights = _build(classifiers, hp)
         space.update(hp.active)
         if weights > largest_weights or (weights == largest_weights and _batch(hp) > _batch(largest)):
             largest, largest_weights = hp, weights
-    default_cost = _cost(hypermodel, spec, data, models, default, clock)
+    default_cost = _cost(classifiers, default, clock)
     alike = parameters_of(largest) == parameters_of(default)
     return search_space(space), Preflight(
         parameters={name: words for name, known in space.items() if (words := _in_words(known)) is not None},
@@ -80,7 +71,7 @@ def preflight(
         default_weights=default_weights,
         largest_weights=largest_weights,
         default_cost=default_cost,
-        largest_cost=default_cost if alike else _cost(hypermodel, spec, data, models, largest, clock),
+        largest_cost=default_cost if alike else _cost(classifiers, largest, clock),
         seconds=clock() - started,
     )
 
@@ -103,25 +94,26 @@ def _in_words(hyperparameter: Any) -> str | None:
     return words + (f" (where {conditions_in_words(conditions)})" if conditions else "")
 
 
-def _require_known_parameters(hypermodel: type[ImageClassifier], spec: StudySpec, data: TrainingData) -> None:
+def _require_known_parameters(classifiers: Classifiers) -> None:
+    spec = classifiers.spec
     if not spec.parameters:
         return
     # A file may give ranges for the extended space that a core study leaves unused; a misspelt name is in neither.
     known: set[str] = set()
     walked = RangedHyperParameters({})
-    extended = spec.model_copy(update={"space": "extended"})
-    _build(hypermodel, extended, data, walked)
+    extended = replace(classifiers, spec=spec.model_copy(update={"space": "extended"}))
+    _build(extended, walked)
     for values in [{}, *extremes(walked)]:
         hp = RangedHyperParameters({}, values)
-        _build(hypermodel, extended, data, hp)
+        _build(extended, hp)
         known |= set(hp._hps)
     for name in spec.parameters:
         if name not in known:
             raise unknown_name("parameter", name, known, then="Mend [parameters] in the study's file.")
 
 
-def _build(hypermodel: type[ImageClassifier], spec: StudySpec, data: TrainingData, hp: RangedHyperParameters) -> int:
-    classifier = make_classifier(hypermodel, spec, data, CompiledModels(kept=0))
+def _build(classifiers: Classifiers, hp: RangedHyperParameters) -> int:
+    classifier = replace(classifiers, models=CompiledModels(kept=0)).new()
     try:
         network = classifier.sketch(hp) or classifier.build(hp).network
     except BadInput:
@@ -160,17 +152,10 @@ class _StepClock(keras.callbacks.Callback):
         self.model.stop_training = True
 
 
-def _cost(
-    hypermodel: type[ImageClassifier],
-    spec: StudySpec,
-    data: TrainingData,
-    models: CompiledModels,
-    hp: RangedHyperParameters,
-    clock: Callable[[], float],
-) -> Cost:
+def _cost(classifiers: Classifiers, hp: RangedHyperParameters, clock: Callable[[], float]) -> Cost:
     """Time a few steps of the study's own training on its own data."""
-    classifier = make_classifier(hypermodel, spec, data, models)
-    seed_generators(derive_seed(spec.seed, "preflight"))
+    classifier, data = classifiers.new(), classifiers.data
+    seed_generators(derive_seed(classifiers.spec.seed, "preflight"))
     batch_size = min(int(_batch(hp)) or 32, len(data.training))
     part = _first(data.training, (1 + TIMED_STEPS) * batch_size)
     validation = _first(data.validation, 2 * VALIDATION_BATCH_SIZE)

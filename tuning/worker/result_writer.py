@@ -16,7 +16,7 @@ from storage.errors import ClaimLost, StorageUnavailable
 logger = logging.getLogger(__name__)
 
 
-class Endings:
+class ResultWriter:
     """Writes the files and the end of one trial in a thread while the next one is chosen and trained.
 
     From the moment its training is over, a trial is seen as ended by all that this process reads, so that what is
@@ -36,7 +36,7 @@ class Endings:
         self._database = database
         self._claims = claims
         self._ended = ended
-        self._threads = ThreadPoolExecutor(1, thread_name_prefix="ending")
+        self._threads = ThreadPoolExecutor(1, thread_name_prefix="results")
         self._recording: Future[None] | None = None
         self.mistaken = threading.Event()
 

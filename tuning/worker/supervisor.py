@@ -1,25 +1,18 @@
-"""The worker's side of the talk with its launcher, and all that asks it to stop.
-
-The two talk in lines: JSON events on the worker's standard output; on its standard input `go` once the preflight is
-over, `leave` when it is to end after its trial, and `crowded` or `alone` when it gets or loses company on its device.
-The end of standard input means that the launcher is gone, however it went, and the worker ends.
-"""
+"""The worker's side of the talk with its launcher, and all that asks it to stop. What is said: `tuning.messages`."""
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import signal
 import sys
 import threading
 import time
-from typing import IO, Any
+from typing import IO
+
+from tuning.messages import ORPHAN_GRACE_S, Alone, Crowded, FromWorker, Go, Leave, decode, encode
 
 logger = logging.getLogger(__name__)
-
-# How long a worker whose launcher is gone may take to put its trial back: an epoch may be finished first.
-ORPHAN_GRACE_S = 25.0
 
 
 class Supervisor:
@@ -27,7 +20,7 @@ class Supervisor:
 
     Args:
         supervised: whether a launcher reads the output and writes the input.
-        go: whether `go` was said already.
+        go: whether `Go` was said already.
 
     Attributes:
         stop: set when this worker was asked to stop: by a signal, or by the end of its launcher.
@@ -65,23 +58,25 @@ class Supervisor:
         """Begin to talk with the launcher, if there is one."""
         if not self._supervised:
             return
-        # Whatever a library prints must not end up between the events.
+        # Whatever a library prints must not end up between the messages.
         self._output = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
         os.dup2(2, 1)
         threading.Thread(target=self._listen, daemon=True).start()
 
     def _listen(self) -> None:
         for line in sys.stdin:
-            match line.strip():
-                case "go":
+            match decode(line):
+                case Go():
                     self._go.set()
-                case "leave":
+                case Leave():
                     self.leaving.set()
                     self._go.set()
-                case "crowded":
+                case Crowded():
                     self.crowded.set()
-                case "alone":
+                case Alone():
                     self.crowded.clear()
+                case other:
+                    logger.warning("the launcher said what means nothing here: %s", other)
         # End of file: the launcher is gone.
         self.stop.set()
         self._go.set()
@@ -89,20 +84,20 @@ class Supervisor:
             time.sleep(ORPHAN_GRACE_S)
         os._exit(1)
 
-    def tell(self, event: str, **more: Any) -> None:
-        """Tell the launcher of an event."""
+    def tell(self, message: FromWorker) -> None:
+        """Tell the launcher."""
         if self._output is None:
             return
         try:
-            self._output.write(json.dumps({"event": event, **more}) + "\n")
+            self._output.write(encode(message))
         except OSError:  # nobody reads any more: the end of input will say so
-            logger.warning("the launcher does not listen: %s %s", event, more)
+            logger.warning("the launcher does not listen: %s", message)
 
     def wait_for_go(self) -> None:
-        """Wait until the launcher says `go`, or anything after which there is nothing to wait for."""
+        """Wait until the launcher says `Go`, or anything after which there is nothing to wait for."""
         self._go.wait()
 
     def hand_over(self) -> None:
-        """Give standard output back to the events, for the program that takes this process over."""
+        """Give standard output back to the messages, for the program that takes this process over."""
         if self._output is not None:
             os.dup2(self._output.fileno(), 1)

@@ -16,7 +16,7 @@ from tuning.machine.memory import own_peak_bytes
 from tuning.messages import EpochEnded, Memory, Throughput
 
 
-class TellPace(keras.callbacks.Callback):
+class ReportThroughput(keras.callbacks.Callback):
     """Tell the launcher at the end of each epoch how fast it was, and what memory the process has taken at most.
 
     It comes before a callback that raises at the end of an epoch.

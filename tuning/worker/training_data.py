@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import optuna
-
 from models.classifier import ImageClassifier, Inputs
 from models.training.compiled import CompiledModels
 from models.training.feeding import LabelledImages
-from storage import attributes
 from storage.errors import BadInput
 from storage.settings import Home
 from studies.datasets.prepared import prepare
 from studies.spec import StudySpec
+from studies.stored import StudyRecord
 from studies.study_data import recorded_split
 
 
@@ -31,17 +29,15 @@ class TrainingData:
     inputs: Inputs
 
 
-def open_training_data(study: optuna.Study, spec: StudySpec, home: Home) -> TrainingData:
+def open_training_data(study: StudyRecord, home: Home) -> TrainingData:
     """Return the study's data, memory-mapped; prepared first where this machine does not have it.
 
     Raises:
         BadInput: the data cannot be had, or are not those that the study records.
     """
-    recorded = study.user_attrs.get(attributes.DATA)
+    spec, recorded = study.spec, study.data
     if recorded is None:
-        raise BadInput(
-            f"study {study.study_name!r} records no data. Start it with: tuning tune --dataset {spec.dataset}"
-        )
+        raise BadInput(f"study {study.name!r} records no data. Start it with: tuning tune --dataset {spec.dataset}")
     dataset = prepare(spec.dataset, home)
     split = recorded_split(dataset, spec, recorded)
     images, labels = dataset.train_images, dataset.train_labels

@@ -2,7 +2,7 @@
 
 Imported without Keras; Keras comes in once the process is known to have a study to work on.
 
-A worker that a launcher started talks with it, see `tuning.messages`, and ends when it is gone.
+A worker that a launcher started talks with it through its `Supervisor`, and ends when it is gone.
 """
 
 from __future__ import annotations
@@ -11,16 +11,11 @@ import contextlib
 import gc
 import logging
 import os
-import resource
-import signal
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Iterator
-from typing import IO, TYPE_CHECKING
-
-import optuna
+from typing import TYPE_CHECKING
 
 from storage import attributes
 from storage.artifacts import Artifacts
@@ -31,37 +26,32 @@ from storage.leases import Heartbeat, LeaseWatch
 from storage.opening import open_database
 from storage.settings import STORAGE_VARIABLE, Home
 from studies.scheduler import Course, Taken, first_configurations
-from studies.spec import StudySpec
-from studies.stored import DEFAULT_LIMITS, Limits, find_study
+from studies.stored import StudyRecord, find_study
 from studies.strategies.chosen import make_strategy
 from studies.strategies.samplers import require_room
 from tuning.machine.compile_cache import cache_environment, seal_compiled
 from tuning.machine.devices import CPU, cpu_environment
+from tuning.machine.memory import resident_bytes
 from tuning.messages import (
-    ORPHAN_GRACE_S,
     RENEWED,
-    Alone,
     Crashed,
-    Crowded,
     Failed,
     Finished,
-    FromWorker,
-    Go,
-    Leave,
     Note,
     OutOfMemory,
     Started,
     WorkerOptions,
-    decode,
-    encode,
 )
 from tuning.user_classes import load_strategy
 from tuning.worker.failures import failure_of
 from tuning.worker.hypermodels import load_hypermodel
-from tuning.worker.result_writer import Endings
+from tuning.worker.result_writer import ResultWriter
+from tuning.worker.supervisor import Supervisor
+from tuning.worker.trial_files import TrialFiles
 
 if TYPE_CHECKING:
-    from tuning.worker.objective import Objective, TrainingData
+    from tuning.worker.objective import Objective
+    from tuning.worker.training_data import Classifiers
 
 logger = logging.getLogger(__name__)
 
@@ -72,172 +62,89 @@ IDLE_S = 1.0
 def work(options: WorkerOptions, storage_url: str, home: Home) -> int:
     """Run trials until none is left or a stop is asked for; return the exit status.
 
+    SIGTERM and SIGINT end it after the running step, its trial put back into the queue; the second one ends it at once,
+    unless it has a launcher.
+
     Args:
         options: what the worker is started with.
         storage_url: where the study is.
         home: where data and artifacts are.
-
-    SIGTERM and SIGINT end it after the running step, its trial put back into the queue; the second one ends it at once,
-    unless it has a launcher.
     """
-    stop, ready = threading.Event(), threading.Event()
-    _stop_on_signals(stop, ready, impatient=not options.supervised)
-    launcher = _Launcher(options.supervised, stop, ready)
-    if options.go:
-        launcher.go()
+    supervisor = Supervisor(supervised=options.supervised, go=options.go)
+    supervisor.heed_signals()
+    supervisor.listen()
     try:
-        status = _Worker(options, storage_url, home, stop, launcher).run(ready)
+        status = _Worker(options, storage_url, home, supervisor).run()
     except TuningError as error:
-        launcher.tell(Failed(str(error), error.exit_status))
+        supervisor.tell(Failed(str(error), error.exit_status))
         if not options.supervised:
             raise
         return error.exit_status
     except Exception as error:
         logger.error("the worker failed: %s", traceback.format_exc())
-        launcher.tell(Crashed(f"{type(error).__name__}: {error}"))
+        supervisor.tell(Crashed(f"{type(error).__name__}: {error}"))
         raise
-    return 130 if stop.is_set() else status
-
-
-def _stop_on_signals(stop: threading.Event, ready: threading.Event, *, impatient: bool) -> None:
-    def on_signal(_number: int, _frame: object) -> None:
-        # A worker that is not ready yet holds no trial, and may be deep in a preflight.
-        # Where all processes of a service are sent the signal, a worker gets it from its launcher once more; a
-        # launcher that cannot wait kills.
-        if not ready.is_set() or (stop.is_set() and impatient):
-            os._exit(130)
-        stop.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, on_signal)
-
-
-class _Launcher:
-    """The worker's side of the talk with its launcher; silent where there is none."""
-
-    def __init__(self, supervised: bool, stop: threading.Event, ready: threading.Event) -> None:
-        self._stop = stop
-        self._ready = ready
-        self._go = threading.Event()
-        self._output: IO[str] | None = None
-        # Set when this worker is to end after its trial, and while others share its device.
-        self.leaving = threading.Event()
-        self.crowded = threading.Event()
-        if not supervised:
-            self._go.set()
-            return
-        # Whatever a library prints must not end up between the messages.
-        self._output = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
-        os.dup2(2, 1)
-        threading.Thread(target=self._listen, daemon=True).start()
-
-    def _listen(self) -> None:
-        for line in sys.stdin:
-            match decode(line):
-                case Go():
-                    self._go.set()
-                case Leave():
-                    self.leaving.set()
-                    self._go.set()
-                case Crowded():
-                    self.crowded.set()
-                case Alone():
-                    self.crowded.clear()
-                case other:
-                    logger.warning("the launcher said what means nothing here: %s", other)
-        # End of file: the launcher is gone.
-        self._stop.set()
-        self._go.set()
-        if self._ready.is_set():
-            time.sleep(ORPHAN_GRACE_S)
-        os._exit(1)
-
-    def tell(self, message: FromWorker) -> None:
-        if self._output is None:
-            return
-        try:
-            self._output.write(encode(message))
-        except OSError:  # nobody reads any more: the end of input will say so
-            logger.warning("the launcher does not listen: %s", message)
-
-    def go(self) -> None:
-        """Take `Go` as said."""
-        self._go.set()
-
-    def wait_for_go(self) -> None:
-        self._go.wait()
-
-    def hand_over(self) -> None:
-        """Give standard output back to the messages, for the program that takes this process over."""
-        if self._output is not None:
-            os.dup2(self._output.fileno(), 1)
+    return 130 if supervisor.stop.is_set() else status
 
 
 class _Worker:
-    def __init__(
-        self, options: WorkerOptions, storage_url: str, home: Home, stop: threading.Event, launcher: _Launcher
-    ) -> None:
+    def __init__(self, options: WorkerOptions, storage_url: str, home: Home, supervisor: Supervisor) -> None:
         self._options = options
         self._storage_url = storage_url
         self._home = home
-        self._stop = stop
-        self._launcher = launcher
+        self._supervisor = supervisor
         # Who started this process has had the study open: if it is away, it comes back.
         patience_s = OUTAGE_S if options.supervised or options.go else 0.0
         self._database = _open_patiently(storage_url, patience_s)
-        study = find_study(self._database, options.study)
-        self._spec = StudySpec.stored(study.user_attrs.get(attributes.SPEC))
-        self._limits: Limits = {**DEFAULT_LIMITS, **study.user_attrs.get(attributes.LIMITS, {})}
-        self._study = study
+        self._study = find_study(self._database, options.study)
+        self._record = StudyRecord.of(self._study)
+        spec = self._record.spec
         owner = options.claim.owner if options.claim is not None else owner_name()
-        uid = study.user_attrs.get(attributes.UID)
-        self._claims = Claims(self._database, study._study_id, owner, uid=uid)
-        strategy = make_strategy(self._spec, load_strategy(self._spec.strategy.name, options.strategy_file))
-        self._course = Course(self._study, self._spec, strategy, self._claims)
+        self._claims = Claims(self._database, self._study._study_id, owner, uid=self._record.uid or None)
+        strategy = make_strategy(spec, load_strategy(spec.strategy.name, options.strategy_file))
+        self._scheduler = Course(self._study, spec, strategy, self._claims)
         self._watch = LeaseWatch(self._claims)
         self._heartbeat = Heartbeat(
-            self._claims, timeout_s=self._limits["trial_timeout_s"], timed_out=self._give_up_hung
+            self._claims, timeout_s=self._record.limits["trial_timeout_s"], timed_out=self._give_up_hung
         )
-        self._endings = Endings(self._database, self._claims, self._over)
+        self._results = ResultWriter(self._database, self._claims, self._over)
 
-    def run(self, ready: threading.Event) -> int:
+    def run(self) -> int:
         """Run trials until none is left; return the exit status."""
         # Owners are told apart by name: the launcher puts back what a worker held that it saw die.
-        self._launcher.tell(Started(self._claims.owner))
+        self._supervisor.tell(Started(self._claims.owner))
         if self._options.claim is not None:
-            ready.set()  # it holds a trial already, which a stop must put back
+            self._supervisor.ready.set()  # it holds a trial already, which a stop must put back
         kept_alive = self._heartbeat.of(self._options.claim) if self._options.claim else contextlib.nullcontext()
         with kept_alive:
             objective = self._prepare()
-            objective.tidy()
-        self._launcher.wait_for_go()
-        ready.set()
+        self._supervisor.wait_for_go()
+        self._supervisor.ready.set()
         try:
             status = self._run_trials(objective)
         finally:
-            self._endings.settle()
+            self._results.settle()
         return self._renew() if status == RENEWED else status
 
     def _run_trials(self, objective: Objective) -> int:
         if self._options.claim is not None:
             self._database.fence(self._options.claim.trial_id, self._options.claim.id)
             self._run_trial(objective, Taken(self._options.claim))
-            if self._stop.is_set() or self._launcher.leaving.is_set():
+            if self._supervisor.stop.is_set() or self._supervisor.leaving.is_set():
                 return 0
             # The threads were that trial's.
-            self._endings.settle()
+            self._results.settle()
             self._start_again(self._options.successor())
             return 0
         began_bytes = resident_bytes()
         trials_run = 0
-        while not self._stop.is_set() and not self._launcher.leaving.is_set():
+        while not self._supervisor.stop.is_set() and not self._supervisor.leaving.is_set():
             grown_bytes = resident_bytes() - began_bytes
-            grown = trials_run >= self._limits["trials_per_worker"] or grown_bytes > self._limits["memory_growth_bytes"]
-            if grown or self._endings.mistaken.is_set():
+            if self._results.mistaken.is_set() or self._has_grown(trials_run, grown_bytes):
                 logger.info("renewed after %d trials, grown by %.0f MB", trials_run, grown_bytes / 1e6)
                 return RENEWED
-            taken = self._course.next()
-            if taken is not None and self._endings.mistaken.is_set():
+            taken = self._scheduler.next()
+            if taken is not None and self._results.mistaken.is_set():
                 # Perhaps just the trial whose end was not recorded, which this process remembers as over.
                 self._claims.put_back(taken.claim, "interrupted")
             elif taken is not None:
@@ -246,9 +153,9 @@ class _Worker:
                 trials_run += 1
                 if self._run_trial(objective, taken) == attributes.OUT_OF_MEMORY:
                     return RENEWED
-            elif self._endings.pending:
+            elif self._results.pending:
                 # To the others that trial still runs: what comes next may wait for its end.
-                self._endings.settle()
+                self._results.settle()
             elif self._claims.standing().done:
                 return 0
             else:
@@ -257,6 +164,10 @@ class _Worker:
                 time.sleep(IDLE_S)
         return 0
 
+    def _has_grown(self, trials_run: int, grown_bytes: int) -> bool:
+        limits = self._record.limits
+        return trials_run >= limits["trials_per_worker"] or grown_bytes > limits["memory_growth_bytes"]
+
     def _renew(self) -> int:
         """Make way for a fresh process: the launcher starts it, or this one becomes it."""
         if not self._options.supervised:
@@ -264,47 +175,54 @@ class _Worker:
         return RENEWED
 
     def _prepare(self) -> Objective:
-        gpu = self._options.device if self._options.device != CPU else None
-        options, spec, home = self._options, self._spec, self._home
+        options, spec, home = self._options, self._record.spec, self._home
         home.make(home.root)
         # Frameworks read it when they are imported.
-        os.environ.update(cache_environment(home, gpu, os.environ))
+        os.environ.update(cache_environment(home, options.device if options.device != CPU else None, os.environ))
         with _no_garbage():
             from models.backend import set_precision
             from models.training.compiled import CompiledModels
             from tuning.worker.objective import Objective, Place
-            from tuning.worker.preflight import preflight
-            from tuning.worker.throughput import peaks
+            from tuning.worker.training_data import Classifiers, open_training_data
 
             hypermodel = load_hypermodel(spec.model, options.user_file)
         set_precision(options.precision)
-        data, models = open_training_data(self._study, spec, home), CompiledModels()
+        data = open_training_data(self._record, home)
+        classifiers = Classifiers(hypermodel, spec, data, CompiledModels())
         if options.preflight:
-            space, found = preflight(hypermodel, spec, data, models)
-            logger.info("preflight took %.3f s", found.seconds)
-            first = first_configurations(spec, space, self._study.user_attrs.get(attributes.FIRST, []))
-            require_room(spec, space, self._claims.standing().budget, len(first))
-            self._study.set_user_attr(attributes.SPACE, space.document())
-            self._launcher.tell(peaks())
-            self._launcher.tell(found)
-        checkpoints = home.checkpoints(self._study.study_name, self._study.user_attrs.get(attributes.UID, ""))
+            self._preflight(classifiers)
+        files = self._files()
+        files.tidy()
         return Objective(
-            self._study,
-            self._course,
-            spec,
-            hypermodel,
-            data,
-            models,
-            self._claims,
-            Artifacts(home.make(home.artifacts)),
-            # Made at once: to `gc` it says that this home serves the study.
-            home.make(checkpoints),
-            self._limits,
-            Place(options.device, options.precision, options.threads),
-            self._stop,
-            self._launcher.crowded,
-            self._launcher.tell,
+            study=self._study,
+            record=self._record,
+            scheduler=self._scheduler,
+            classifiers=classifiers,
+            claims=self._claims,
+            files=files,
+            supervisor=self._supervisor,
+            place=Place(options.device, options.precision, options.threads),
         )
+
+    def _preflight(self, classifiers: Classifiers) -> None:
+        from tuning.worker.preflight import preflight
+        from tuning.worker.throughput import peaks
+
+        space, found = preflight(classifiers)
+        logger.info("preflight took %.3f s", found.seconds)
+        spec = self._record.spec
+        first = first_configurations(spec, space, self._record.first)
+        require_room(spec, space, self._claims.standing().budget, len(first))
+        self._study.set_user_attr(attributes.SPACE, space.document())
+        self._supervisor.tell(peaks())
+        self._supervisor.tell(found)
+
+    def _files(self) -> TrialFiles:
+        record, home = self._record, self._home
+        artifacts = Artifacts(home.make(home.artifacts))
+        # Made at once: to `gc` it says that this home serves the study.
+        checkpoints = home.make(home.checkpoints(record.name, record.uid))
+        return TrialFiles(self._study, record.spec.fingerprint, self._claims, artifacts, checkpoints)
 
     def _run_trial(self, objective: Objective, taken: Taken) -> str | None:
         """Run a claimed trial; return the class of its failure, if it failed.
@@ -320,8 +238,8 @@ class _Worker:
             held.callback(self._database.unfence, claim.trial_id)
             held.enter_context(self._heartbeat.of(claim))
             try:
-                ending = objective.run(taken)
-                self._endings.settle()
+                outcome = objective.run(taken)
+                self._results.settle()
             except Interrupted:
                 self._claims.put_back(claim, "interrupted")
                 return None
@@ -332,7 +250,7 @@ class _Worker:
                     and failure_of(error.__cause__)[0] == attributes.OUT_OF_MEMORY
                 ):
                     # Perhaps for want of what its neighbours have: the launcher makes room.
-                    self._launcher.tell(OutOfMemory(claim.number))
+                    self._supervisor.tell(OutOfMemory(claim.number))
                     return attributes.OUT_OF_MEMORY
                 return None
             except ClaimLost as error:
@@ -343,29 +261,31 @@ class _Worker:
                 with contextlib.suppress(StorageUnavailable):
                     self._claims.put_back(claim, str(error))
                 raise
-            if ending is not None:
-                self._endings.submit(claim, ending.result, lambda: objective.record(claim, ending), held.pop_all())
+            if outcome is not None:
+                self._results.submit(claim, outcome.result, lambda: objective.record(claim, outcome), held.pop_all())
         seal_compiled(self._home)
-        if ending is None:
+        if outcome is None:
             self._over(claim)
             return None
-        if ending.failure is not None:
-            self._endings.settle()
-            logger.info("trial %d failed: %s", claim.number, ending.failure)
-        if ending.failure == attributes.OUT_OF_MEMORY:
-            self._launcher.tell(OutOfMemory(claim.number))
-        return ending.failure
+        if outcome.failure is not None:
+            self._results.settle()
+            logger.info("trial %d failed: %s", claim.number, outcome.failure)
+        if outcome.failure == attributes.OUT_OF_MEMORY:
+            self._supervisor.tell(OutOfMemory(claim.number))
+        return outcome.failure
 
     def _over(self, claim: Claim) -> None:
         logger.info("trial %d: over", claim.number)
-        self._launcher.tell(Finished(claim.number))
+        self._supervisor.tell(Finished(claim.number))
 
     def _give_up_hung(self, claim: Claim) -> None:
-        timeout = f"trial {claim.number} took longer than its time limit of {self._limits['trial_timeout_s']:g} s"
+        timeout = (
+            f"trial {claim.number} took longer than its time limit of {self._record.limits['trial_timeout_s']:g} s"
+        )
         logger.error("%s; this worker ends", timeout)
         try:
             self._claims.put_back(claim, timeout, "timeout")
-            self._launcher.tell(Note(f"{timeout} and is given up by its worker"))
+            self._supervisor.tell(Note(f"{timeout} and is given up by its worker"))
         finally:
             with contextlib.suppress(OSError):
                 self._renew()
@@ -381,7 +301,7 @@ class _Worker:
         threads = trial.user_attrs.get(attributes.THREADS)
         begun = claim.count > 1 and trial.user_attrs.get(attributes.DEVICE) == self._options.device == CPU
         if begun and threads is not None and threads != self._options.threads:
-            self._endings.settle()
+            self._results.settle()
             self._start_again(self._options.successor(claim=claim, threads=threads))
             return False
         return True
@@ -395,11 +315,11 @@ class _Worker:
         other = cpu_environment(threads, os.environ) if threads != self._options.threads else {}
         environment = {**os.environ, **other, STORAGE_VARIABLE: self._storage_url}
         command = options.command()
-        if self._stop.is_set():
+        if self._supervisor.stop.is_set():
             if options.claim is not None:
                 self._claims.put_back(options.claim, "interrupted")
             return
-        self._launcher.hand_over()
+        self._supervisor.hand_over()
         os.execve(sys.executable, command, environment)
 
 
@@ -424,46 +344,3 @@ def _no_garbage() -> Iterator[None]:
     finally:
         gc.freeze()
         gc.enable()
-
-
-def resident_bytes() -> int:
-    """Return how much memory this process takes; its peak where the system tells no more."""
-    try:
-        with open("/proc/self/statm", encoding="ascii") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
-        usage = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return usage if sys.platform == "darwin" else usage * 1024
-
-
-def open_training_data(study: optuna.Study, spec: StudySpec, home: Home) -> TrainingData:
-    """Return the study's data, memory-mapped; prepared first where this machine does not have it.
-
-    Raises:
-        BadInput: the data cannot be had, or are not those that the study records.
-    """
-    from models.classifier import Inputs
-    from models.training.feeding import LabelledImages
-    from studies.datasets.prepared import prepare
-    from studies.study_data import recorded_split
-    from tuning.worker.objective import TrainingData
-
-    recorded = study.user_attrs.get(attributes.DATA)
-    if recorded is None:
-        raise BadInput(
-            f"study {study.study_name!r} records no data. Start it with: tuning tune --dataset {spec.dataset}"
-        )
-    dataset = prepare(spec.dataset, home)
-    split = recorded_split(dataset, spec, recorded)
-    images, labels = dataset.train_images, dataset.train_labels
-    return TrainingData(
-        training=LabelledImages(images, labels, split.train),
-        validation=LabelledImages(images, labels, split.validation),
-        inputs=Inputs(
-            shape=dataset.info.shape,
-            classes=len(dataset.info.class_names),
-            mean=tuple(recorded["mean"]),
-            std=tuple(recorded["std"]),
-            flips=dataset.info.natural_images,
-        ),
-    )
