@@ -23,13 +23,13 @@ class Row(TypedDict):
 
     Attributes:
         number: the trial's.
-        state: Optuna's word: `COMPLETE`, `PRUNED`, `RUNNING`, `WAITING` or `FAIL`.
+        state: Optuna's word: `COMPLETE`, `PRUNED`, `RUNNING`, `WAITING` (also where it is frozen) or `FAIL`.
         value: the validation accuracy in 0..1; of a PRUNED or WAITING trial the last one that it reported; else None.
         params: the hyperparameters, by name.
         epochs: how many were trained.
         seconds: how long it took; None while it is not over.
         worker: who ran it last.
-        reason: why it failed, or why it was put back.
+        reason: why it failed or was put back, or after which epoch it was frozen; else None.
     """
 
     number: int

@@ -37,10 +37,10 @@ def test_the_example_model_is_tuned_exported_and_asked(my_model: Path, tmp_path:
     assert {"filters", "batch_size", "optimizer", "learning_rate", "dropout"} == set(trial.params)
     command.run("export", "--study", "my_model")
     metrics = json.loads((command.home / "exports" / "my_model" / "metrics.json").read_text())
-    assert keys(metrics) == keys(TUNING.json_after("`exports/<study>/metrics.json` ("))
+    assert keys(metrics) == keys(TUNING.json_after("### `metrics.json`"))
     digit = ROOT / ".readme" / "digit.png"
     assert keys(command.json("predict", "--study", "my_model", "--json", str(digit))) == keys(
-        TUNING.json_after("`tuning predict --json`")
+        TUNING.json_after("### `tuning predict --json`")
     )
 
 

@@ -11,6 +11,7 @@ from tests.pages.catalog import catalog_table
 from tests.pages.command_line import options_table
 from tests.pages.environment import environment_table
 from tests.pages.makefile import options_of_benchmark, targets_table
+from tests.pages.outputs import keys_of_output
 from tests.pages.study_file import keys_table
 
 _BLOCK: Final = re.compile(r"^<!-- generated: (\S+)(?: ([^\n]*?))? -->\n.*?^<!-- end -->$", re.MULTILINE | re.DOTALL)
@@ -21,6 +22,7 @@ SOURCES: Final[Mapping[str, Callable[[str], str]]] = {
     "targets": lambda _: targets_table(),
     "environment": lambda _: environment_table(),
     "study-file": lambda _: keys_table(),
+    "keys": keys_of_output,
     "catalog": lambda _: catalog_table(),
     "benchmark": options_of_benchmark,
     "result": measured.result,

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
 import json
-import re
 import types
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
@@ -15,6 +13,7 @@ from pydantic.fields import FieldInfo
 
 from studies.declaration import Declaration
 from studies.spec import ParameterRange, Plan, Sampler, StrategyChoice
+from tests.pages.docstrings import attributes
 from tests.pages.tables import code, markdown
 
 # The tables of the file; `*` is a name that the user gives.
@@ -55,13 +54,6 @@ def _described() -> dict[str, tuple[str, str, str]]:
     tops = [key for key in found if key not in TABLES and "." not in key]
     order = [*tops, *(key for table in TABLES for key in found if key == table or key.startswith(f"{table}."))]
     return {key: found[key] for key in order}
-
-
-def attributes(owner: type) -> dict[str, str]:
-    """Return what a class's docstring says of each attribute, on one line."""
-    text = inspect.cleandoc(owner.__doc__ or "").partition("Attributes:\n")[2].partition("\n\n")[0]
-    entries = re.findall(r"^    (\w+): (.*(?:\n        .*)*)", text, re.MULTILINE)
-    return {name: " ".join(words.split()).removesuffix(".") for name, words in entries}
 
 
 def _default(field: FieldInfo) -> str:

@@ -10,11 +10,11 @@ import pytest
 from tests.benchmarks.report import Kept, Report, Table
 from tests.pages import measured
 from tests.pages.command_line import commands
+from tests.pages.docstrings import attributes
 from tests.pages.generated import SOURCES, blocks_of, renewed
 from tests.pages.makefile import BENCHMARKS, recipes
 from tests.pages.measured import headlines, kept, result_names
 from tests.pages.page import Page, page_paths
-from tests.pages.study_file import attributes
 from tests.pages.tables import markdown
 
 PAGES = [Page.read(path) for path in page_paths()]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
@@ -81,27 +82,45 @@ def study(tmp_path: Path) -> Iterator[optuna.Study]:
 
 
 def test_the_status_example_has_the_keys_of_the_code(study: optuna.Study, home: Path) -> None:
-    example = PAGE.json_after("`tuning status --json`")
+    example = PAGE.json_after("### `tuning status --json`")
     produced = status(study, "sqlite:///studies.db", Home(home))
     example["best"]["params"] = produced["best"]["params"] = {}
     assert keys(example) == keys(produced)
     assert set(example["best"]) == {"number", "value", "params"}
 
 
+def names_in(value: Any) -> Iterator[str]:
+    """Every key of a JSON value, however deep."""
+    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else []:
+        yield from names_in(inner)
+    yield from value if isinstance(value, dict) else []
+
+
+@pytest.mark.parametrize(
+    "title",
+    ["`tuning status --json`", "`tuning trials --format json`", "`tuning data list --json`"],
+)
+def test_every_key_of_an_example_is_described(title: str) -> None:
+    example = PAGE.json_after(f"### {title}")
+    hyperparameters = {"batch_size", "optimizer", "learning_rate", "dropout"}
+    described = {name for row in rows(PAGE.section(title)) for cell in row for name in named(cell)}
+    assert set(names_in(example)) - hyperparameters <= described
+
+
 def test_the_other_examples_have_the_keys_of_the_code() -> None:
-    rows_shown = PAGE.json_after("`tuning trials --format json`")
+    rows_shown = PAGE.json_after("### `tuning trials --format json`")
     assert all(list(row) == list(Row.__annotations__) for row in rows_shown)
-    prediction = PAGE.json_after("`tuning predict --json`")[0]
+    prediction = PAGE.json_after("### `tuning predict --json`")[0]
     assert list(prediction) == list(predict.Prediction.__annotations__)
     assert [list(guess) for guess in prediction["classes"]] == [list(predict.Guess.__annotations__)] * len(
         prediction["classes"]
     )
-    entry = PAGE.json_after("`tuning data list --json`")[0]
+    entry = PAGE.json_after("### `tuning data list --json`")[0]
     assert list(entry) == [field.name for field in fields(InventoryEntry)]
 
 
 def test_the_metrics_example_has_the_keys_that_export_writes() -> None:
-    example = PAGE.json_after("`exports/<study>/metrics.json` (")
+    example = PAGE.json_after("### `metrics.json`")
     assert list(example) == list(export.Metrics.__annotations__)
     assert list(example["validation"]) == list(tasks.Figures.__annotations__)
     assert list(example["test"]) == list(tasks.TestFigures.__annotations__)
