@@ -22,8 +22,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from optuna.storages._rdb import models
-from optuna.trial import TrialState
 from sqlalchemy import select
 
 from storage import attributes
@@ -185,14 +183,9 @@ def _studies(database: Database) -> list[tuple[int, str, str]]:
 
 
 def _unfinished_trials(database: Database, study_id: int) -> set[str]:
-    states = (TrialState.RUNNING, TrialState.WAITING)
-    wanted = select(models.TrialModel.number).where(
-        models.TrialModel.study_id == study_id, models.TrialModel.state.in_(states)
-    )
-
     def attempt() -> set[str]:
-        with database.reading() as session:
-            return {str(number) for number in session.execute(wanted).scalars()}
+        with database.rows(study_id, write=False) as rows:
+            return {str(number) for number in rows.unfinished()}
 
     found: set[str] = database.repeated(attempt)
     return found

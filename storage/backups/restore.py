@@ -21,7 +21,8 @@ from sqlalchemy import Connection, delete, orm, select, update
 from sqlalchemy.exc import IntegrityError
 
 from storage import attributes
-from storage.backups.backup import ARTIFACTS, CHECKPOINTS, ROWS, Backup, copy_file, open_rows, refused, verify
+from storage.backups.backup import copy_file, refused
+from storage.backups.manifest import ARTIFACTS, CHECKPOINTS, ROWS, Backup, open_rows, verify
 from storage.connections import shown_url
 from storage.database import Database
 from storage.errors import BadInput, TuningError

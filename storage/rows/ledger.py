@@ -11,6 +11,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from storage import attributes
 
+UNFINISHED = (TrialState.RUNNING, TrialState.WAITING)
+
 
 @dataclass(frozen=True)
 class TrialRow:

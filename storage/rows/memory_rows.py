@@ -11,9 +11,7 @@ from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from storage import attributes
-from storage.rows.ledger import Counts, TrialRow, counted, is_frozen
-
-_UNFINISHED = (TrialState.RUNNING, TrialState.WAITING)
+from storage.rows.ledger import UNFINISHED, Counts, TrialRow, counted, is_frozen
 
 
 class Memory(InMemoryStorage):
@@ -62,7 +60,7 @@ class MemoryRows:
         )
 
     def active(self) -> list[TrialRow]:
-        unfinished = (trial for trial in self._trials() if trial.state in _UNFINISHED)
+        unfinished = (trial for trial in self._trials() if trial.state in UNFINISHED)
         return [_row(trial) for trial in unfinished if not is_frozen(trial)]
 
     def frozen(self, number: int) -> TrialRow | None:
@@ -70,7 +68,7 @@ class MemoryRows:
         return _row(trials[number]) if 0 <= number < len(trials) and is_frozen(trials[number]) else None
 
     def unfinished(self) -> set[int]:
-        return {trial.number for trial in self._trials() if trial.state in _UNFINISHED}
+        return {trial.number for trial in self._trials() if trial.state in UNFINISHED}
 
     def next_number(self) -> int:
         return len(self._trials())

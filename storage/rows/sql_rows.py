@@ -12,7 +12,7 @@ from optuna.trial import TrialState
 from sqlalchemy import ColumnElement, Select, case, delete, func, not_, orm, select
 
 from storage import attributes
-from storage.rows.ledger import Counts, TrialRow, counted
+from storage.rows.ledger import UNFINISHED, Counts, TrialRow, counted
 
 _CLAIM, _FROZEN = (orm.aliased(models.TrialSystemAttributeModel) for _ in range(2))
 _IS_FROZEN = case((_FROZEN.value_json.is_not(None), _FROZEN.value_json != "null"), else_=False)
@@ -107,8 +107,7 @@ class SqlRows(SqlTrials):
 
     def unfinished(self) -> set[int]:
         trial = models.TrialModel
-        waits = trial.state.in_([TrialState.RUNNING, TrialState.WAITING])
-        return set(self._session.execute(self._trials(trial.number).where(waits)).scalars())
+        return set(self._session.execute(self._trials(trial.number).where(trial.state.in_(UNFINISHED))).scalars())
 
     def next_number(self) -> int:
         return int(self._session.execute(self._trials(func.count())).scalar_one())

@@ -22,7 +22,8 @@ from optuna.trial import TrialState
 
 from storage import attributes
 from storage.artifacts import Artifacts
-from storage.backups.backup import MANIFEST, ROWS, Backup, back_up, read_backup, verify
+from storage.backups.backup import back_up
+from storage.backups.manifest import MANIFEST, ROWS, Backup, read_backup, verify
 from storage.backups.restore import REASON, StudyExists, restore
 from storage.checkpoints import TrialCheckpoints
 from storage.claims import Claims, Thaw
@@ -331,7 +332,7 @@ def test_a_damaged_backup_is_refused_and_nothing_changes(
 
 def rewrite(backup: Backup, change: Callable[[dict[str, Any]], None]) -> None:
     """Change a manifest as someone would who knows how it is signed."""
-    from storage.backups.backup import _digest
+    from storage.backups.manifest import _digest
 
     document = json.loads((backup.folder / MANIFEST).read_text())
     change(document)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from storage.backups.backup import ARTIFACTS, CHECKPOINTS, Backup, back_up, read_backup
+from storage.backups.backup import back_up
+from storage.backups.manifest import ARTIFACTS, CHECKPOINTS, Backup, read_backup
 from storage.backups.restore import restore
 from storage.database import Database
 from storage.settings import Home
