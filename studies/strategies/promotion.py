@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
 from optuna.trial import FrozenTrial, TrialState
 
 from storage import attributes
@@ -19,6 +21,18 @@ def rungs(first: int, factor: int, epochs: int) -> list[int]:
         found.append(rung)
         rung *= factor
     return found
+
+
+def promotable(reached: Iterable[tuple[float, int]], factor: int, waits: Callable[[int], bool]) -> int | None:
+    """Return the trial that is promoted from a rung: the first that waits there, among the best of those that came.
+
+    Args:
+        reached: the value at the rung, and the number, of each trial that came as far.
+        factor: of so many, one is among the best. Of equals it is the earliest.
+        waits: whether the trial of a number waits at the rung.
+    """
+    ranked = sorted(reached, key=lambda one: (-one[0], one[1]))
+    return next((number for _, number in ranked[: len(ranked) // factor] if waits(number)), None)
 
 
 def halving_in_words(given: StrategyChoice) -> str:
@@ -39,26 +53,27 @@ class Promotion(Strategy):
     def ask(self, view: View) -> Choice | None:
         for rung in reversed(self._rungs):
             if (promoted := self._promotable(view, rung)) is not None:
-                return Thaw(promoted.number)
+                return Thaw(promoted)
         return Start() if view.trials_left else None
 
     def decide(self, view: View, trial: FrozenTrial) -> Verdict:
         at = trial.last_step
-        return "freeze" if at in self._rungs and self._promotable(view, at, trial) is not trial else "go on"
+        if at not in self._rungs or self._promotable(view, at, trial.number) == trial.number:
+            return "go on"
+        return "freeze"
 
     def in_words(self) -> str:
         return halving_in_words(self.spec.strategy)
 
-    def _promotable(self, view: View, rung: int, running: FrozenTrial | None = None) -> FrozenTrial | None:
-        """Return the best of the rung's first third (by the factor) that waits there, or is the one that runs."""
+    def _promotable(self, view: View, rung: int, running: int | None = None) -> int | None:
+        """Return the trial that is promoted from a rung, where the one that runs is there, too."""
+
+        def waits(number: int) -> bool:
+            trial = view.trials[number]
+            # Not the last report: a trial that goes on from an older checkpoint has reports ahead of it.
+            return number == running or (is_frozen(trial) and trial.system_attrs[attributes.FROZEN] == rung)
+
         alive = [trial for trial in view.trials if trial.state != TrialState.FAIL]
         reached = [trial for trial in alive if rung in trial.intermediate_values]
-        best = sorted(reached, key=lambda trial: (-trial.intermediate_values[rung], trial.number))
-        for trial in best[: len(reached) // self._factor]:
-            if running is not None and trial.number == running.number:
-                if running.last_step == rung:
-                    return running
-            # Not the last report: a trial that goes on from an older checkpoint has reports ahead of it.
-            elif is_frozen(trial) and trial.system_attrs[attributes.FROZEN] == rung:
-                return trial
-        return None
+        values = [(trial.intermediate_values[rung], trial.number) for trial in reached]
+        return promotable(values, self._factor, waits)

@@ -11,16 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from studies.strategies.freeze_thaw.policy import NOISY, Choice, Curve, Curves, _noise, candidates, choose, milestones
-
-
-@pytest.mark.parametrize(
-    ("horizon", "expected"),
-    [(1, (1,)), (2, (1, 2)), (3, (1, 2, 3)), (8, (1, 2, 4, 8)), (12, (1, 2, 4, 8, 12)), (51, (1, 2, 4, 8, 16, 32, 51))],
-)
-def test_trials_pause_at_powers_of_two_and_end_at_the_horizon(horizon: int, expected: tuple[int, ...]) -> None:
-    assert milestones(horizon) == expected
-
+from studies.strategies.freeze_thaw.candidates import candidates
+from studies.strategies.freeze_thaw.curves import Curve, milestones
+from studies.strategies.freeze_thaw.model import Proposal
+from studies.strategies.freeze_thaw.policy import choose
 
 STATES: tuple[Literal["running", "frozen", "ended"], ...] = ("running", "frozen", "ended")
 
@@ -86,7 +80,7 @@ def test_the_first_trials_are_spread_over_the_space() -> None:
     curves: list[Curve] = []
     for _ in range(8):
         choice = choose(curves, offered := candidates(curves, points_of(curves, 1), seed=3), horizon=9, seed=3)
-        assert choice == Choice(start=0)
+        assert choice == Proposal(start=0)
         curves.append(Curve(offered[0], np.array([]), "running", 1))
     assert len(np.unique(np.floor(8 * np.array([curve.x[0] for curve in curves])))) >= 6
 
@@ -120,7 +114,7 @@ def test_a_trial_that_costs_far_more_is_thawed_less_often() -> None:
             choose(curves, np.zeros((0, 1)), horizon=16, seed=seed, may_start=False, log_costs=log_costs)
             for seed in range(40)
         ]
-        return sum(choice == Choice(thaw=costly) for choice in choices)
+        return sum(choice == Proposal(thaw=costly) for choice in choices)
 
     assert share((np.zeros(0), costs)) < share(None)
 
@@ -183,7 +177,7 @@ def pruned(place: int) -> Curve:
 def test_in_an_old_study_one_trial_in_four_goes_on_however_bad_it_looks() -> None:
     def went_on(curves: list[Curve]) -> int:
         choices = [choose(curves, np.full((8, 1), 0.4), horizon=16, seed=seed) for seed in range(20)]
-        return choices.count(Choice(thaw=len(curves) - 1))
+        return choices.count(Proposal(thaw=len(curves) - 1))
 
     assert went_on(old_study(13)) == 20
     assert went_on(old_study(14)) < 5, "another one must earn it"
@@ -230,21 +224,3 @@ def test_where_values_are_noisy_and_epochs_are_bounded_the_model_has_its_share()
 def test_where_values_are_not_noisy_a_bound_changes_nothing() -> None:
     trials = [curve(place / 16, [0.1 + 0.01 * place, 0.12 + 0.01 * place]) for place in range(16)]
     assert (thawed(trials, bounded=True) == thawed(trials)).all()
-
-
-def rising(level: float, halfway: float, noise: float, rng: np.random.Generator) -> Curve:
-    """Return eight epochs towards a level, half of it after so many."""
-    values = level * (1 - np.exp2(-np.arange(1, 9) / halfway))
-    return curve(level, [*(values + noise * rng.standard_normal(8))])
-
-
-@given(st.floats(2.5, 30.0), st.floats(0.02, 0.3), st.integers(0, 2**32 - 1))
-def test_noise_is_told_from_the_bend_of_young_curves(halfway: float, share: float, seed: int) -> None:
-    rng, levels = np.random.default_rng(seed), np.linspace(0.4, 1.0, 100)
-    smooth = [rising(level, halfway, 0.0, rng) for level in levels]
-    assert _noise(Curves(smooth)) < NOISY
-    peaks = np.array([each.peak for each in smooth])
-    noise = share * float(peaks.max() - np.median(peaks))
-    noisy = [rising(level, halfway, noise, rng) for level in levels]
-    # The best and the median are those of noisy values here, so that the share is that of more.
-    assert 0.3 * share < _noise(Curves(noisy)) < 2.5 * share

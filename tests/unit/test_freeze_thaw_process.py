@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy.optimize import approx_fprime, minimize
 
-from studies.strategies.freeze_thaw import policy as curve_search
-from studies.strategies.freeze_thaw import process as curve_process
-from studies.strategies.freeze_thaw.policy import Curve, Curves, milestones
+from studies.strategies.freeze_thaw import process as gaussian
+from studies.strategies.freeze_thaw.curves import Curve, Curves, milestones
+from studies.strategies.freeze_thaw.model import _observations
 from studies.strategies.freeze_thaw.process import CurvePoints, CurveProcess
 
 
@@ -24,13 +24,13 @@ def test_the_gradient_of_the_fit_is_that_of_finite_differences(seed: int) -> Non
     rng = np.random.default_rng(seed)
     n, d = 25, 3
     points = _points(rng, n, d)
-    pairs = curve_process._Pairs.of(points, points)
+    pairs = gaussian._Pairs.of(points, points)
     z = rng.standard_normal(n)
-    mean, spread = curve_process._prior(d)
+    mean, spread = gaussian._prior(d)
     logs = mean + 0.5 * spread * rng.standard_normal(len(mean))
 
     def posterior(at: np.ndarray) -> tuple[float, np.ndarray]:
-        return curve_process._negative_log_posterior(at, pairs, z, mean, spread)
+        return gaussian._negative_log_posterior(at, pairs, z, mean, spread)
 
     expected = approx_fprime(logs, lambda at: posterior(at)[0], 1e-6)
     assert posterior(logs)[1] == pytest.approx(expected, rel=1e-3, abs=1e-3 * np.abs(expected).max())
@@ -47,19 +47,19 @@ def test_the_fit_comes_near_to_the_mode_where_all_curves_begin_alike(seed: int) 
         Curve(at, 0.1 + top * (1 - np.exp2(-np.arange(1, length + 1) / 8)), "frozen", int(length))
         for at, top, length in zip(x, final, lengths, strict=True)
     ]
-    trials, epochs, z = curve_search._observations(Curves(curves), milestones(horizon), rng)
+    trials, epochs, z = _observations(Curves(curves), milestones(horizon), rng)
     z = (z - z.mean()) / z.std()
     points = CurvePoints(x[trials], np.log(epochs / horizon), trials)
-    mean, spread = curve_process._prior(d)
+    mean, spread = gaussian._prior(d)
 
-    fitted = curve_process.fit(points, z, np.random.default_rng(9))
+    fitted = gaussian.fit(points, z, np.random.default_rng(9))
 
-    rows = np.sort(np.random.default_rng(9).permutation(len(z))[: curve_process.FIT_POINTS])
+    rows = np.sort(np.random.default_rng(9).permutation(len(z))[: gaussian.FIT_POINTS])
     some = points.take(rows)
-    pairs = curve_process._Pairs.of(some, some)
+    pairs = gaussian._Pairs.of(some, some)
 
     def posterior(steps: np.ndarray) -> tuple[float, np.ndarray]:
-        value, gradient = curve_process._negative_log_posterior(mean + spread * steps, pairs, z[rows], mean, spread)
+        value, gradient = gaussian._negative_log_posterior(mean + spread * steps, pairs, z[rows], mean, spread)
         return value, gradient * spread
 
     mode = minimize(posterior, np.zeros_like(mean), jac=True, method="L-BFGS-B", bounds=[(-6, 6)] * len(mean))
@@ -72,8 +72,8 @@ def test_the_kernel_is_the_sum_of_its_terms() -> None:
     rng = np.random.default_rng(3)
     d = 3
     a, b = _points(rng, 30, d, new=9), _points(rng, 20, d, new=9)
-    mean, spread = curve_process._prior(d)
-    hyper = curve_process._Hyper.unpack(mean + spread * rng.standard_normal(len(mean)))
+    mean, spread = gaussian._prior(d)
+    hyper = gaussian._Hyper.unpack(mean + spread * rng.standard_normal(len(mean)))
     of_asymptote, of_field, of_trial, of_trial_time, of_time, _, of_trend = hyper.variances
 
     def term(i: int, j: int) -> float:
@@ -91,28 +91,28 @@ def test_the_kernel_is_the_sum_of_its_terms() -> None:
 
     expected = np.array([[term(i, j) for j in range(20)] for i in range(30)])
     workspace = np.full((3, 30, 20), np.nan)
-    pairs = curve_process._Pairs.of(a, b)
-    assert curve_process._kernel(pairs, hyper).total == pytest.approx(expected)
-    assert curve_process._kernel(pairs, hyper, workspace).total == pytest.approx(expected)
-    assert np.shares_memory(workspace, curve_process._kernel(pairs, hyper, workspace).total)
+    pairs = gaussian._Pairs.of(a, b)
+    assert gaussian._kernel(pairs, hyper).total == pytest.approx(expected)
+    assert gaussian._kernel(pairs, hyper, workspace).total == pytest.approx(expected)
+    assert np.shares_memory(workspace, gaussian._kernel(pairs, hyper, workspace).total)
 
 
 def test_the_posterior_is_the_textbooks() -> None:
     rng = np.random.default_rng(0)
     n, m, d = 40, 600, 3
     points, asked, z = _points(rng, n, d), _points(rng, m, d), rng.standard_normal(n)
-    hyper = curve_process._Hyper.unpack(curve_process._prior(d)[0])
+    hyper = gaussian._Hyper.unpack(gaussian._prior(d)[0])
 
     mean, spread = CurveProcess(points, z, hyper).predict(asked)
 
     # Rasmussen & Williams 2006, equations 2.25 and 2.26, all at once and with an inverse.
     def kernel(a: CurvePoints, b: CurvePoints) -> np.ndarray:
-        return curve_process._kernel(curve_process._Pairs.of(a, b), hyper).total
+        return gaussian._kernel(gaussian._Pairs.of(a, b), hyper).total
 
-    noise = hyper.variances[5] + curve_process.JITTER
+    noise = hyper.variances[5] + gaussian.JITTER
     inverse = np.linalg.inv(kernel(points, points) + noise * np.eye(n))
     cross = kernel(asked, points)
-    assert m > 2 * curve_process.BLOCK
+    assert m > 2 * gaussian.BLOCK
     assert mean == pytest.approx(cross @ inverse @ z, abs=1e-9)
     assert spread**2 == pytest.approx(np.diag(kernel(asked, asked) - cross @ inverse @ cross.T), abs=1e-9)
 
@@ -120,7 +120,7 @@ def test_the_posterior_is_the_textbooks() -> None:
 def test_what_is_pending_comes_out_as_expected() -> None:
     rng = np.random.default_rng(1)
     points, pending, asked, z = _points(rng, 40, 3), _points(rng, 6, 3), _points(rng, 50, 3), rng.standard_normal(40)
-    hyper = curve_process._Hyper.unpack(curve_process._prior(3)[0])
+    hyper = gaussian._Hyper.unpack(gaussian._prior(3)[0])
     alone = CurveProcess(points, z, hyper)
     believed = CurveProcess(points.join(pending), np.append(z, alone.predict(pending)[0]), hyper)
 

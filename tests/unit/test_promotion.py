@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 from storage import attributes
 from storage.claims import Start, Thaw
 from studies.spec import Sampler, StrategyChoice, StudySpec
-from studies.strategies.promotion import Promotion, rungs
+from studies.strategies.promotion import Promotion, promotable, rungs
 from studies.strategies.strategy import View
 
 
@@ -93,6 +93,18 @@ def test_rungs_grow_by_the_factor_and_end_before_the_last_epoch(first: int, fact
     assert all(later == factor * earlier for earlier, later in itertools.pairwise(found))
     assert all(rung < epochs for rung in found)
     assert not found or found[-1] * factor >= epochs
+
+
+# --- Who is promoted ---
+
+
+def test_who_is_promoted_is_the_first_that_waits_among_the_best_and_of_equals_the_earliest() -> None:
+    reached = [(0.3, 4), (0.5, 2), (0.5, 1), (0.9, 7), (0.1, 3), (0.2, 5), (0.4, 6)]
+    assert promotable(reached, 2, {1, 2, 4}.__contains__) == 1
+    assert promotable(reached, 2, {2, 4}.__contains__) == 2
+    assert promotable(reached, 2, {4}.__contains__) is None, "three of seven are promoted, and it is not among them"
+    assert promotable(reached, 8, {7}.__contains__) is None
+    assert promotable([], 2, {7}.__contains__) is None
 
 
 # --- What a free worker does ---

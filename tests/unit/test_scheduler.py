@@ -34,7 +34,8 @@ from studies.space import Parameter, SearchSpace
 from studies.spec import STRATEGIES, Sampler, StrategyChoice, StudySpec
 from studies.stored import StudyRecord
 from studies.strategies.chosen import make_strategy
-from studies.strategies.freeze_thaw import policy as curve_search
+from studies.strategies.freeze_thaw import policy
+from studies.strategies.freeze_thaw.model import Proposal
 from studies.strategies.strategy import Strategy, Verdict, View
 from studies.trials import incumbent, is_frozen, spent_epochs
 from tests.databases import Kept, claimed, fresh_ledger
@@ -427,14 +428,14 @@ def test_a_choice_is_made_once_where_nothing_happened_in_between(
     workers: int, cost: Literal["epochs", "seconds"], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = 0
-    choose = curve_search.choose
+    choose = policy.choose
 
-    def counting(*args: Any, **given: Any) -> curve_search.Choice | None:
+    def counting(*args: Any, **given: Any) -> Proposal | None:
         nonlocal made
         made += 1
         return choose(*args, **given)
 
-    monkeypatch.setattr(curve_search, "choose", counting)
+    monkeypatch.setattr(policy, "choose", counting)
     strategy = StrategyChoice(name="freeze_thaw", cost=cost)
     remembering = Rehearsal(SPACE, R, 0, strategy=strategy, trials=12, budget_epochs=40, sampler=Sampler())
     record = simulate(remembering, Hill(), workers=workers, budget=10_000)

@@ -7,7 +7,7 @@ above the best value seen, half where the process itself expects its own top per
 The gain counts by the probability that the training is feasible, that it neither diverges nor fails (Gelbart et al.
 2014, "Bayesian Optimization with Unknown Constraints", arXiv 1403.5607).
 
-All in logarithms: far from the threshold gains are too small for a number. As in `curve_process`, SciPy is imported
+All in logarithms: far from the threshold gains are too small for a number. As in `process`, SciPy is imported
 where it is first asked.
 """
 

@@ -14,9 +14,10 @@ from storage import attributes
 from storage.claims import Choice, Start, Thaw
 from studies.space import Points, SearchSpace
 from studies.spec import StudySpec, derive_seed
-from studies.strategies.freeze_thaw import policy as curve_search
+from studies.strategies.freeze_thaw import policy
+from studies.strategies.freeze_thaw.candidates import candidates
 from studies.strategies.freeze_thaw.costs import expected_log_seconds
-from studies.strategies.freeze_thaw.policy import Curve, Curves
+from studies.strategies.freeze_thaw.curves import Curve, Curves, milestones
 from studies.strategies.strategy import Strategy, Verdict, View
 from studies.trials import fixed_parameters, is_frozen, is_running, spent_epochs, values_of
 
@@ -27,7 +28,7 @@ STARTED_BY = 2 / 3
 class FreezeThaw(Strategy):
     """Chooses between new configurations and frozen trials by what an epoch of each is expected to gain.
 
-    See `curve_search` for the model.
+    See `policy` for how, and `model` for what is expected.
     """
 
     freezes = True
@@ -38,9 +39,9 @@ class FreezeThaw(Strategy):
         super().__init__(spec)
         # What `decide` chose, `ask` is asked for again where nothing happened in between: a choice takes tens of
         # milliseconds, and follows from what it was made of.
-        self._latest: tuple[_Grounds, Choice | None] | None = None
+        self._latest: tuple[Question, Choice | None] | None = None
         # Likewise most trials are the objects that they were: what no one changed is read once.
-        self._read: tuple[SearchSpace, int, dict[int, _Read | None]] | None = None
+        self._known: tuple[SearchSpace, int, dict[int, SeenTrial | None]] | None = None
 
     def ask(self, view: View) -> Choice | None:
         space = view.space
@@ -55,47 +56,47 @@ class FreezeThaw(Strategy):
         return "go on" if choice == Thaw(trial.number) else "freeze"
 
     def _milestones(self, view: View) -> Sequence[int]:
-        return curve_search.milestones(view.epochs)
+        return milestones(view.epochs)
 
     def _choose(self, view: View, space: SearchSpace, pausing: FrozenTrial | None = None) -> Choice | None:
-        grounds = self._grounds(view, space, pausing)
-        if self._latest is None or self._latest[0] != grounds:
-            self._latest = grounds, self._chosen(grounds)
+        question = self._question(view, space, pausing)
+        if self._latest is None or self._latest[0] != question:
+            self._latest = question, self._answer(question)
         return self._latest[1]
 
-    def _chosen(self, grounds: _Grounds) -> Choice | None:
-        if not grounds.may_start and not any(curve.state == "frozen" for curve in grounds.curves):
+    def _answer(self, question: Question) -> Choice | None:
+        if not question.may_start and not any(curve.state == "frozen" for curve in question.curves):
             return None
         # One for the study: what changes from choice to choice comes from the curves.
         seed = derive_seed(self.spec.seed, "freeze_thaw")
-        space, curves = grounds.space, grounds.curves
-        points = np.array([one.point for one in grounds.read]).reshape(len(curves), space.size)
-        candidates = curve_search.candidates(curves, points, seed=seed)
-        candidates, features = _untried(candidates, space.features(candidates), curves)
-        choice = curve_search.choose(
+        space, curves = question.space, question.curves
+        tried = np.array([one.point for one in question.seen]).reshape(len(curves), space.size)
+        points = candidates(curves, tried, seed=seed)
+        points, features = _untried(points, space.features(points), curves)
+        proposal = policy.choose(
             curves,
             features,
-            horizon=grounds.horizon,
+            horizon=question.horizon,
             seed=seed,
-            may_start=grounds.may_start,
-            may_thaw=grounds.may_thaw,
-            bounded=grounds.bounded,
-            log_costs=_log_costs(curves, grounds.seconds, features),
+            may_start=question.may_start,
+            may_thaw=question.may_thaw,
+            bounded=question.bounded,
+            log_costs=_log_costs(curves, question.seconds, features),
         )
-        if choice is None:
+        if proposal is None:
             return None
-        if choice.start is not None:
+        if proposal.start is not None:
             if self.spec.sampler.name != "model":
                 return Start()
-            return Start(space.params_at(candidates[choice.start]), number=grounds.trials)
-        return Thaw(grounds.read[choice.thaw].trial.number) if choice.thaw is not None else None
+            return Start(space.params_at(points[proposal.start]), number=question.trials)
+        return Thaw(question.seen[proposal.thaw].trial.number) if proposal.thaw is not None else None
 
-    def _grounds(self, view: View, space: SearchSpace, pausing: FrozenTrial | None) -> _Grounds:
-        read = self._reading(view, space, pausing)
-        return _Grounds(
+    def _question(self, view: View, space: SearchSpace, pausing: FrozenTrial | None) -> Question:
+        seen = self._seen(view, space, pausing)
+        return Question(
             space,
-            read,
-            None if self.spec.strategy.cost == "epochs" else [_seconds_per_epoch(one.trial) for one in read],
+            seen,
+            None if self.spec.strategy.cost == "epochs" else [_seconds_per_epoch(one.trial) for one in seen],
             view.epochs,
             len(view.trials),
             view.trials_left > 0,
@@ -103,24 +104,24 @@ class FreezeThaw(Strategy):
             not math.isinf(view.epochs_left),
         )
 
-    def _reading(self, view: View, space: SearchSpace, pausing: FrozenTrial | None) -> list[_Read]:
+    def _seen(self, view: View, space: SearchSpace, pausing: FrozenTrial | None) -> list[SeenTrial]:
         """Return the trials that have parameters."""
-        if self._read is None or self._read[:2] != (space, view.epochs):
-            self._read = space, view.epochs, {}
-        read, paused = self._read[2], None if pausing is None else pausing.number
-        before = read.get(paused) if paused is not None else None
+        if self._known is None or self._known[:2] != (space, view.epochs):
+            self._known = space, view.epochs, {}
+        seen, paused = self._known[2], None if pausing is None else pausing.number
+        before = seen.get(paused) if paused is not None else None
         for number, trial in enumerate(view.trials):
-            known = read.get(number)
+            known = seen.get(number)
             if known is None or known.trial is not trial or number == paused:
-                read[number] = self._read_anew(view, space, trial, known, paused=number == paused)
-        found = [one for number in range(len(view.trials)) if (one := read[number]) is not None]
+                seen[number] = self._look_at(view, space, trial, known, paused=number == paused)
+        found = [one for number in range(len(view.trials)) if (one := seen[number]) is not None]
         if paused is not None:
-            read[paused] = before  # only for this question it is paused
+            seen[paused] = before  # only for this question it is paused
         return found
 
-    def _read_anew(
-        self, view: View, space: SearchSpace, trial: FrozenTrial, known: _Read | None, *, paused: bool
-    ) -> _Read | None:
+    def _look_at(
+        self, view: View, space: SearchSpace, trial: FrozenTrial, known: SeenTrial | None, *, paused: bool
+    ) -> SeenTrial | None:
         params = trial.params or fixed_parameters(trial)
         if not params:
             return None
@@ -129,7 +130,7 @@ class FreezeThaw(Strategy):
         else:
             (point,) = points = space.points_of([params])
             (x,) = space.features(points)
-        return _Read(trial, point, self._curve(view, trial, x, paused=paused))
+        return SeenTrial(trial, point, self._curve(view, trial, x, paused=paused))
 
     def _curve(self, view: View, trial: FrozenTrial, x: Points, *, paused: bool) -> Curve:
         # What failed, diverged or did not fit is lost, however it began.
@@ -142,11 +143,11 @@ class FreezeThaw(Strategy):
 
 
 @dataclass(frozen=True, eq=False)
-class _Read:
+class SeenTrial:
     """A trial as a choice sees it; equal to any that says the same.
 
     Attributes:
-        trial: what was read. Storages show what changed as another object.
+        trial: what was looked at. Storages show what changed as another object.
         point: `(space.size,)`.
         curve: its values so far.
     """
@@ -156,7 +157,7 @@ class _Read:
     curve: Curve
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Read) and self._said == other._said
+        return isinstance(other, SeenTrial) and self._said == other._said
 
     @property
     def _said(self) -> tuple[object, ...]:
@@ -165,12 +166,12 @@ class _Read:
 
 
 @dataclass(frozen=True)
-class _Grounds:
-    """All that a choice depends on, besides the study's seed.
+class Question:
+    """All that a choice depends on, besides the study's seed; the same question has the same answer.
 
     Attributes:
         space: what is searched.
-        read: the trials that have parameters.
+        seen: the trials that have parameters.
         seconds: that an epoch of each took, NaN before it is known; None where all epochs cost alike.
         horizon: the most epochs of a trial.
         trials: how many there are.
@@ -179,7 +180,7 @@ class _Grounds:
     """
 
     space: SearchSpace
-    read: Sequence[_Read]
+    seen: Sequence[SeenTrial]
     seconds: Sequence[float] | None
     horizon: int
     trials: int
@@ -190,7 +191,7 @@ class _Grounds:
     @cached_property
     def curves(self) -> Curves:
         """Of the trials that have parameters."""
-        return Curves(one.curve for one in self.read)
+        return Curves(one.curve for one in self.seen)
 
 
 def _log_costs(
