@@ -13,8 +13,11 @@ from tests.benchmarks.report import Kept, Report, Table, as_make, keep, machine_
 from tests.benchmarks.search import __main__ as bench
 from tests.benchmarks.search import budgeted, thinking
 from tests.benchmarks.throughput import gpu, memory, overhead
+from tests.benchmarks.throughput.contestants import Outcome
+from tests.benchmarks.throughput.data import Plan
 from tests.benchmarks.training import __main__ as training
 from tests.faults import soak
+from tests.pages.measured import kept
 
 A_REPORT = Report(
     [Table("who is how fast", [["who", "s"], ['"we", \\ they', "1"]]), Table("", [["a"], ["b"]], detail=True)],
@@ -55,6 +58,15 @@ def test_a_command_line_is_told_as_make_has_it() -> None:
         'make bench-search WORKERS="1 8" SEEDS=40 UNTIL_SEEN=1'
     )
     assert as_make("bench-search", parser, parser.parse_args([])) == "make bench-search"
+
+
+def test_what_readme_says_of_a_benchmark_can_be_said_of_a_new_run_of_it() -> None:
+    measured = overhead.Measured()
+    for name in ("tuning", "optuna", "keras_tuner", "bound"):
+        measured.add(name, Outcome(10.0, 1.0, 10.0, {0: 0.9, 1: 0.8}))
+    plan = Plan("mnist_sample", train_images=1, validation_images=1, epochs=1, configurations=[])
+    assert set(overhead.report(measured, plan, 2, {}).figures) >= set(kept("overhead").report.figures)
+    assert set(soak.report(soak.LONG, soak.Outcome()).figures) == set(kept("soak").report.figures)
 
 
 @pytest.mark.parametrize("module", [bench, budgeted, thinking, overhead, memory, gpu, training, soak])
