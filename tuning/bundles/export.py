@@ -33,8 +33,8 @@ from storage.files import sha256_of
 from storage.settings import CHECKOUT, Home
 from studies.datasets.prepared import PreparedDataset, open_prepared
 from studies.leaderboard import best_trial
-from studies.spec import StudySpec, derive_seed
-from studies.stored import StudyData
+from studies.spec import derive_seed
+from studies.stored import StudyData, StudyRecord
 from studies.study_data import recorded_split
 from tuning.bundles.bundle import CARD, CONFUSION_MATRIX, FORMATS, LEARNING_CURVE, METRICS, MODEL, replacing_bundle
 from tuning.bundles.tasks import Answer, ConvertTask, Failed, Figures, Judgement, JudgeTask, Task, TestFigures
@@ -83,24 +83,25 @@ def export(
             or a format that was asked for cannot be written. A former bundle is as it was.
     """
     wanted = _wanted(formats)
-    trial = _chosen(study, trial_number)
-    spec, recorded = _stored(study)
+    record = StudyRecord.of(study)
+    trial = _chosen(study, record, trial_number)
+    spec, recorded = record.spec, _data_of(record)
     dataset = open_prepared(spec.dataset, home)
     recorded_split(dataset, spec, recorded)
     artifacts = Artifacts(home.artifacts)
     source = artifacts.verified(trial, "model")
-    target = out.expanduser() if out is not None else home.export(study.study_name)
+    target = out.expanduser() if out is not None else home.export(record.name)
     console = Console(stderr=True, markup=False, highlight=False, emoji=False)
-    console.print(f"{study.study_name}: trial {trial.number}, checking its model in a fresh process")
+    console.print(f"{record.name}: trial {trial.number}, checking its model in a fresh process")
     with replacing_bundle(target) as folder:
         shutil.copyfile(source, folder / MODEL)
-        judgement = _judge(folder, home, trial, spec, recorded)
+        judgement = _judge(folder, home, trial, record)
         metrics = Metrics(validation=judgement["validation"], test=judgement["test"])
         _write_json(folder / METRICS, metrics)
         draw_confusion_matrix(np.array(judgement["confusion"]), dataset.info.class_names, folder / CONFUSION_MATRIX)
-        _put_learning_curve(folder / LEARNING_CURVE, artifacts, trial, study.study_name)
+        _put_learning_curve(folder / LEARNING_CURVE, artifacts, trial, record.name)
         skipped = _convert(folder, wanted, judgement["backend"], _precision(trial), required=formats is not None)
-        card = _card(study, trial, spec, recorded, dataset, judgement)
+        card = _card(record, trial, dataset, judgement)
         written = {name: FORMATS[name] for name in wanted if name not in skipped}
         card |= {"formats": written, "skipped": skipped, "model_sha256": sha256_of(folder / MODEL)}
         _write_json(folder / CARD, card)
@@ -117,18 +118,16 @@ def _wanted(formats: Sequence[str] | None) -> list[str]:
     return list(dict.fromkeys(["keras", *formats]))
 
 
-def _chosen(study: optuna.Study, number: int | None) -> FrozenTrial:
+def _chosen(study: optuna.Study, record: StudyRecord, number: int | None) -> FrozenTrial:
     trials = study.get_trials(deepcopy=False)
     if number is None:
         best = best_trial(study)
         if best is None:
-            raise _nothing_to_export(study, trials)
+            raise _nothing_to_export(record, trials)
         return best
     trial = next((trial for trial in trials if trial.number == number), None)
     if trial is None:
-        raise BadInput(
-            f"study {study.study_name!r} has no trial {number}: it has {len(trials)}, from 0. Give one of these."
-        )
+        raise BadInput(f"study {record.name!r} has no trial {number}: it has {len(trials)}, from 0. Give one of these.")
     if trial.state != TrialState.COMPLETE:
         raise BadInput(
             f"trial {number} is {trial.state.name}, and only a COMPLETE one has a model. Give such a --trial."
@@ -136,24 +135,21 @@ def _chosen(study: optuna.Study, number: int | None) -> FrozenTrial:
     return trial
 
 
-def _nothing_to_export(study: optuna.Study, trials: list[FrozenTrial]) -> TuningError:
+def _nothing_to_export(record: StudyRecord, trials: list[FrozenTrial]) -> TuningError:
     count = Counter(trial.state.name for trial in trials)
     states = ", ".join(f"{number} {state}" for state, number in count.items()) or "no trials at all"
-    budget = int(study.user_attrs.get(attributes.BUDGET, 0))
     over = sum(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in trials)
-    more = f"raise TRIALS and tune on, for example to TRIALS={budget + 10}"
-    then = "give its command again" if over < budget else more
+    more = f"raise TRIALS and tune on, for example to TRIALS={record.budget + 10}"
+    then = "give its command again" if over < record.budget else more
     return TuningError(
-        f"study {study.study_name!r} has no COMPLETE trial to export: it has {states}. Wait for one, or {then}."
+        f"study {record.name!r} has no COMPLETE trial to export: it has {states}. Wait for one, or {then}."
     )
 
 
-def _stored(study: optuna.Study) -> tuple[StudySpec, StudyData]:
-    spec = StudySpec.stored(study.user_attrs.get(attributes.SPEC))
-    recorded: StudyData | None = study.user_attrs.get(attributes.DATA)
-    if recorded is None:
-        raise SpecMismatch(f"study {study.study_name!r} records no data. Tune it on, then export it.")
-    return spec, recorded
+def _data_of(record: StudyRecord) -> StudyData:
+    if record.data is None:
+        raise SpecMismatch(f"study {record.name!r} records no data. Tune it on, then export it.")
+    return record.data
 
 
 def _precision(trial: FrozenTrial) -> str:
@@ -165,15 +161,16 @@ def tolerance(precision: str, images: int) -> float:
     return max(TOLERATED_IMAGES / images, TOLERATED_FLOAT32 if precision == "float32" else TOLERATED_MIXED)
 
 
-def _judge(folder: Path, home: Home, trial: FrozenTrial, spec: StudySpec, recorded: StudyData) -> Judgement:
+def _judge(folder: Path, home: Home, trial: FrozenTrial, record: StudyRecord) -> Judgement:
     """The figures of the model in `folder`, which have been compared with the trial's."""
     assert trial.value is not None
+    recorded = _data_of(record)
     tolerated = tolerance(_precision(trial), recorded["validation"])
     task = JudgeTask(
         do="judge",
         model=str(folder / MODEL),
         home=str(home.root),
-        spec=spec.model_dump(mode="json"),
+        spec=record.spec.model_dump(mode="json"),
         recorded=recorded,
         value=trial.value,
         tolerated=tolerated,
@@ -270,17 +267,11 @@ def _put_learning_curve(file: Path, artifacts: Artifacts, trial: FrozenTrial, st
     draw_learning_curve(history, best_epoch, f"{study}, trial {trial.number}", file)
 
 
-def _card(
-    study: optuna.Study,
-    trial: FrozenTrial,
-    spec: StudySpec,
-    recorded: StudyData,
-    dataset: PreparedDataset,
-    judgement: Judgement,
-) -> Document:
+def _card(record: StudyRecord, trial: FrozenTrial, dataset: PreparedDataset, judgement: Judgement) -> Document:
+    spec = record.spec
     test = judgement["test"]
     return {
-        "study": study.study_name,
+        "study": record.name,
         "trial": trial.number,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "dataset": spec.dataset,
@@ -299,7 +290,7 @@ def _card(
         "best_epoch": trial.user_attrs.get(attributes.BEST_EPOCH),
         "validation": judgement["validation"],
         "test": Figures(accuracy=test["accuracy"], loss=test["loss"]),
-        "data": recorded,
+        "data": record.data,
         "spec": spec.model_dump(mode="json"),
         "versions": _versions() | {"backend": judgement["backend"]},
         "platform": f"{platform.system()} {platform.machine()}",
