@@ -14,6 +14,7 @@ from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 
 from storage import attributes
+from storage.claims import Claims, Standing
 from storage.database import Database
 from storage.errors import BadInput, SpecMismatch, unknown_name
 from storage.opening import check_storage, open_database
@@ -149,8 +150,16 @@ def find_study(database: Database, name: str | None) -> optuna.Study:
     return optuna.load_study(study_name=name, storage=database)
 
 
-def stored_spec(url: str, name: str) -> StudySpec | None:
-    """Return the spec of a study, or None if there is no such study yet. Changes nothing.
+@dataclass(frozen=True)
+class StoredStudy:
+    """A study as it is found in a database: what it records, and where it stands."""
+
+    record: StudyRecord
+    standing: Standing
+
+
+def stored_study(url: str, name: str) -> StoredStudy | None:
+    """Return a study as it stands in a database, or None if there is none with a spec yet. Changes nothing.
 
     Raises:
         BadInput: the storage cannot be opened or made, or the study is not one of this service.
@@ -159,7 +168,11 @@ def stored_spec(url: str, name: str) -> StudySpec | None:
         return None
     database = open_database(url)
     try:
-        return _spec_of(database, database.get_study_id_from_name(name), name)
+        study_id = database.get_study_id_from_name(name)
+        if _spec_of(database, study_id, name) is None:
+            return None
+        record = StudyRecord.read(database, study_id, name)
+        return StoredStudy(record, Claims(database, study_id, owner="", uid=record.uid or None).standing())
     except KeyError:
         return None
     finally:

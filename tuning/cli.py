@@ -124,7 +124,8 @@ def tune(
     """Run or continue a study."""
     from studies.declaration import Overrides
     from studies.stored import DEFAULT_LIMITS
-    from tuning.launch.launcher import TuneOptions, tune
+    from tuning.launch.launcher import tune
+    from tuning.launch.understand import TuneOptions
 
     _quiet_optuna()
     asked = TuneOptions(

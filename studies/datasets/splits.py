@@ -55,9 +55,9 @@ def stratified_split(
     Raises:
         BadInput: more images are asked for than there are, or fewer than one.
     """
-    left = len(labels) - validation_images
-    wanted = left if train_images is None else train_images
-    _check_sizes(len(labels), validation_images, wanted, seed)
+    if seed < 0:
+        raise BadInput(f"the seed of a split is {seed}, but it must not be negative.")
+    wanted = require_images(len(labels), validation_images=validation_images, train_images=train_images)
     # NEP 19 promises that a bit generator's raw stream never changes; it promises no such thing of permutation().
     stream = np.random.PCG64(seed)
     keys = stream.random_raw(len(labels))
@@ -127,19 +127,30 @@ def histogram_statistics(counts: npt.NDArray[np.int64]) -> tuple[tuple[float, ..
     return tuple(mean.tolist()), tuple(np.where(std > 0, std, 1.0).tolist())
 
 
-def _check_sizes(images: int, validation: int, train: int, seed: int) -> None:
-    if seed < 0:
-        raise BadInput(f"the seed of a split is {seed}, but it must not be negative.")
-    if validation < 1 or validation >= images:
+def require_images(images: int, *, validation_images: int, train_images: int | None) -> int:
+    """Return how many images a split trains on.
+
+    Args:
+        images: how many the training split has.
+        validation_images: how many to validate on.
+        train_images: how many to train on; None takes all that are left.
+
+    Raises:
+        BadInput: more are asked for than there are, or fewer than one.
+    """
+    if validation_images < 1 or validation_images >= images:
         raise BadInput(
-            f"{validation} validation images were asked for, of {images} in the training split. "
+            f"{validation_images} validation images were asked for, of {images} in the training split. "
             f"Take from 1 to {max(images - 1, 1)}."
         )
-    if train < 1 or validation + train > images:
+    left = images - validation_images
+    wanted = left if train_images is None else train_images
+    if not 1 <= wanted <= left:
         raise BadInput(
-            f"{train} training images were asked for beside {validation} validation images, of {images} in the "
-            f"training split. Take from 1 to {images - validation}."
+            f"{wanted} training images were asked for beside {validation_images} validation images, of {images} in the "
+            f"training split. Take from 1 to {left}."
         )
+    return wanted
 
 
 def _in_order(own: Indices, keys: npt.NDArray[np.uint64]) -> Indices:

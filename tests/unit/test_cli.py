@@ -66,6 +66,10 @@ def refused(capsys: pytest.CaptureFixture[str], arguments: list[str], status: in
         ([*TUNE, "--from-study", "fashion"], "--from-study fashion: there is no study here yet"),
         ([*TUNE, "--epochs", "0"], "--epochs 0: must be at least 1"),
         ([*TUNE, "--train-images", "0"], "--train-images 0: must be at least 1"),
+        (
+            [*TUNE, "--train-images", "1601"],
+            "1601 training images were asked for beside 400 validation images, of 2000",
+        ),
         ([*TUNE, "--seed", "-1"], "--seed -1: must be at least 0"),
         ([*TUNE, "--workers", "0"], "--workers 0: must be at least 1"),
         ([*TUNE, "--workers", "some"], "--workers some: must be auto or a whole number"),

@@ -9,17 +9,24 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState
 
 from storage import attributes
+from storage.claims import Standing
 from studies.forecast import (
+    EPOCHS_A_THAW,
     RATE_TRIALS,
     Launched,
     Span,
+    WorkLeft,
     epochs_forecast_s,
     moment,
     rate_per_hour,
     seconds_of,
     seconds_per_epoch,
     spans,
+    times_taken_up,
+    work_left,
 )
+from studies.spec import Sampler, StrategyChoice, StudySpec
+from studies.strategies.chosen import make_strategy
 
 NOON = moment(datetime(2026, 3, 1, 12, 0))
 HOUR = 3600.0
@@ -129,3 +136,55 @@ def test_before_each_worker_can_have_trained_an_epoch_the_forecast_is_the_prefli
     # Two epochs and two halves.
     assert seconds_per_epoch(2, 30, running=2, expected_s=11.0) == 10.0
     assert seconds_per_epoch(8, 40, running=0, expected_s=None) == 5.0
+
+
+# --- Before anything is seen
+
+
+def standing(*, complete: int = 0, pruned: int = 0, frozen: int = 0, budget: int = 24) -> Standing:
+    return Standing(
+        complete=complete, pruned=pruned, failed=0, running=0, waiting=0, frozen=frozen, budget=budget
+    )  # fmt: skip
+
+
+def test_where_trials_are_frozen_each_is_taken_up_once_and_then_again_for_a_few_epochs_each_time() -> None:
+    assert times_taken_up(standing(), 64, freezes=True) == pytest.approx(24 + 40 / EPOCHS_A_THAW)
+    assert times_taken_up(standing(complete=3, frozen=21), 12, freezes=True) == pytest.approx(12 / EPOCHS_A_THAW)
+    assert times_taken_up(standing(), 5, freezes=True) == 5
+    assert times_taken_up(standing(frozen=24), 0, freezes=True) == 0
+
+
+def test_where_none_is_frozen_each_trial_is_taken_up_once() -> None:
+    assert times_taken_up(standing(complete=4, pruned=10), 64, freezes=False) == 10
+    assert times_taken_up(standing(complete=4, pruned=10), 3, freezes=False) == 3
+
+
+def left(strategy: str, budget_epochs: int | None, *, spent: int = 0, **counts: int) -> WorkLeft:
+    """What is left of a study of 24 trials of at most 8 epochs."""
+    spec = StudySpec(
+        dataset="mnist", model="models.cnn:CNN", space="core", parameters={}, seed=0, plan_name="cpu", epochs=8,
+        train_images=None, validation_images=1, patience=10, sampler=Sampler(), strategy=StrategyChoice(name=strategy),
+    )  # fmt: skip
+    return work_left(make_strategy(spec), standing(**counts), budget_epochs=budget_epochs, spent=spent)
+
+
+def test_without_a_bound_each_trial_trains_as_long_as_its_strategy_lets_it() -> None:
+    assert left("none", None, complete=4) == WorkLeft(20, 160)
+    halved = left("successive_halving", None)
+    assert halved.taken_up == 24
+    assert 24 < halved.epochs < 24 * 8
+
+
+def test_a_bound_of_epochs_is_what_is_left_of_it_and_an_epoch_for_each_trial_to_come() -> None:
+    assert left("freeze_thaw", 60, spent=20, frozen=10).epochs == 40
+    assert left("freeze_thaw", 60, spent=59, frozen=10).epochs == 14
+    assert left("freeze_thaw", 60, spent=70, frozen=24).epochs == 0
+    assert left("none", 60, complete=22).epochs == 16
+
+
+def test_workers_share_what_is_taken_up_and_none_of_them_has_less_than_one_trial() -> None:
+    cost = {"start_s": 2.0, "epoch_s": 3.0}
+    assert WorkLeft(10, 20).seconds(**cost, workers=4, crowding=1.0) == 80 / 4
+    assert WorkLeft(10, 20).seconds(**cost, workers=4, crowding=2.0) == 80 / 2
+    assert WorkLeft(2, 20).seconds(**cost, workers=4, crowding=1.0) == 64 / 2
+    assert WorkLeft(0, 0).seconds(**cost, workers=4, crowding=1.0) == 0

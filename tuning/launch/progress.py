@@ -18,6 +18,7 @@ from rich.text import Text
 from storage import attributes
 from studies.forecast import seconds_of, seconds_per_epoch
 from studies.leaderboard import best_trial
+from studies.stored import StudyRecord
 from studies.trials import is_frozen, is_running, spent_epochs
 from tuning.words import duration, parameters_in_words
 
@@ -156,7 +157,7 @@ class Progress:
                 self._view.stop()
 
     def _render(self, trials: list[FrozenTrial], best: FrozenTrial | None) -> RenderableType:
-        budget = int(self.study.user_attrs.get(attributes.BUDGET, 0))
+        budget = StudyRecord.of(self.study).budget
         done = sum(_counts(trial) for trial in trials)
         parts: list[RenderableType] = [self._headline(trials, done, budget), self._running(trials)]
         if best is not None:
@@ -193,10 +194,10 @@ class Progress:
 
     def _spending(self, trials: list[FrozenTrial], done: int, budget: int) -> tuple[int, int, str]:
         """Return what the study has to spend, what it has spent, and of what: epochs where they are bounded."""
-        epochs = self.study.user_attrs.get(attributes.BUDGET_EPOCHS)
+        epochs = StudyRecord.of(self.study).budget_epochs
         if epochs is None:
             return budget, done, "trials"
-        return int(epochs), spent_epochs(trials), "epochs"
+        return epochs, spent_epochs(trials), "epochs"
 
     def _running(self, trials: list[FrozenTrial]) -> RenderableType:
         table = Table(box=None, padding=(0, 2), header_style="dim")

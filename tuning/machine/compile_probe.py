@@ -9,12 +9,12 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from storage.files import replacing
 from storage.settings import Home
-from tuning.machine.compile_cache import FAILS, WORKS, tensorflow_flags, tensorflow_folder
+from tuning.machine.compile_cache import FAILS, WORKS, drop_unsealed, tensorflow_flags, tensorflow_folder
 from tuning.machine.devices import Placement
 
 TIMEOUT_S = 300.0
@@ -37,6 +37,22 @@ def step(images, kernel):
 
 print(step(tf.ones([4, 8, 8, 8]), tf.reshape(tf.range(576.0) / 576, [3, 3, 8, 8])).numpy().tobytes().hex())
 """
+
+
+def prepare_compile_caches(
+    home: Home, placements: Iterable[Placement], environ: Mapping[str, str], report: Callable[[str], None]
+) -> None:
+    """Drop what no worker came to seal, and find out for each kind of device whether what is compiled can be kept.
+
+    Args:
+        home: where it is kept.
+        placements: of the workers.
+        environ: the environment that they inherit.
+        report: takes one line for the user.
+    """
+    drop_unsealed(home)
+    for place in {place.device.name: place for place in placements}.values():
+        probe_compile_cache(home, place, environ, report)
 
 
 def probe_compile_cache(

@@ -10,7 +10,8 @@ from rich.console import Console
 
 from storage.settings import Home
 from studies.stored import DEFAULT_LIMITS, Limits
-from tuning.launch.launcher import TuneOptions, tune
+from tuning.launch.launcher import tune
+from tuning.launch.understand import TuneOptions
 
 ENDLESS: Limits = {**DEFAULT_LIMITS, "trials_per_worker": 10**9, "memory_growth_bytes": 2**62}
 

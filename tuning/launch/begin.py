@@ -1,0 +1,77 @@
+"""The study that was asked for: made, or found and given its new budget."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import optuna
+
+from storage import attributes
+from storage.claims import Claims
+from storage.database import Database
+from storage.opening import open_database
+from studies.datasets.prepared import prepare
+from studies.spec import BUDGET_SHARE
+from studies.stored import StudyRecord, create_or_load
+from studies.study_data import describe
+from tuning.launch.understand import Asked
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A study that can be worked on.
+
+    Attributes:
+        study: Optuna's own.
+        record: what it records, the new budget among it.
+        created: whether this command made it.
+        database: where it is.
+        claims: the study's, as the launcher makes them.
+    """
+
+    study: optuna.Study
+    record: StudyRecord
+    created: bool
+    database: Database
+    claims: Claims
+
+    def undo(self) -> None:
+        """Delete the study if this command made it and nothing was tried: as if it had not been asked for."""
+        if self.created and not self.study.get_trials(deepcopy=False):
+            self.database.delete_study(self.study._study_id)
+
+
+def begun(asked: Asked) -> Begun:
+    """Make the home, the data set and the study, as far as they are not there, and record what holds from now on.
+
+    Raises:
+        BadInput: the home cannot be made; another launcher has made another study of that name since.
+        TuningError: the data set cannot be had, or the database cannot be reached.
+    """
+    asked.home.make(asked.home.root)
+    dataset = prepare(asked.spec.dataset, asked.home)
+    database = open_database(asked.url, create=True)
+    study, created = create_or_load(
+        database, asked.name, asked.spec, lambda: describe(dataset, asked.spec), asked.first
+    )
+    before = StudyRecord.of(study)
+    claims = Claims(database, study._study_id, owner="launcher", uid=before.uid or None)
+    study.set_user_attr(attributes.LIMITS, asked.options.limits)
+    trials = asked.trials(before.budget)
+    claims.set_budget(trials, {attributes.BUDGET_EPOCHS: _budget_epochs(asked, trials, before)})
+    return Begun(study, StudyRecord.of(study), created, database, claims)
+
+
+def _budget_epochs(asked: Asked, trials: int, before: StudyRecord) -> int | None:
+    """Return how many epochs so many trials train together; None without a bound."""
+    if asked.options.budget_epochs is not None:
+        return asked.options.budget_epochs
+    if before.budget and before.budget_epochs:
+        return math.ceil(before.budget_epochs * trials / before.budget)
+    plan = asked.plan
+    if not asked.strategy.needs_budget and plan.budget_epochs is None:
+        return None
+    whole = plan.trials * plan.epochs
+    share = (plan.budget_epochs or math.ceil(BUDGET_SHARE * whole)) / whole
+    return max(trials, math.ceil(share * trials * asked.spec.epochs))

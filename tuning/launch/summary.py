@@ -1,0 +1,109 @@
+"""What a launcher prints of a study: the plan before it begins, the forecast once it can be told, the end."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+
+from storage.claims import Standing
+from storage.connections import shown_url
+from studies.leaderboard import best_trial
+from studies.scheduler import first_in_words
+from studies.stored import StudyRecord
+from tuning.launch.begin import Begun
+from tuning.launch.understand import Asked
+from tuning.messages import Preflight
+from tuning.words import duration, parameters_in_words, value_in_words
+
+Report = Callable[[str], None]
+"""Takes one line for the user."""
+
+
+def print_plan(report: Report, asked: Asked, study: Begun) -> None:
+    """Print what is going to be done."""
+    if asked.options.from_study is not None and not study.created:
+        report(
+            f"--from-study {asked.options.from_study}: study {asked.name!r} was begun already; what it tries first"
+            " stays as it was"
+        )
+    spec, sampler, record = asked.spec, asked.spec.sampler, study.record
+    assert record.data is not None, "recorded with the spec"
+    in_all = f", {record.budget_epochs} in all" if record.budget_epochs is not None else ""
+    data = f"{record.data['train']:,} training and {record.data['validation']:,} validation images"
+    devices = ", ".join(sorted({placement.device.name for placement in asked.placements}))
+    rows = {
+        "study": f"{asked.name}, in {study.database.shown_url}",
+        "data": f"{asked.dataset.title}: {data}",
+        "model": f"{spec.model}, {spec.space} space",
+        "plan": f"{spec.plan_name}: {record.budget} trials of at most {spec.epochs} epochs{in_all},"
+        f" patience {spec.patience}",
+        "strategy": asked.strategy.in_words(),
+        "sampler": ("the strategy's own model" if sampler.name == "model" else sampler.name)
+        + (f", {sampler.startup_trials} startup trials" if sampler.name == "tpe" else "")
+        + (", the defaults first" if sampler.default_first else ""),
+        "seed": str(spec.seed),
+        "workers": f"{len(asked.placements)} on {devices}, {asked.placements[0].threads} thread(s) each"
+        + (", to begin with" if asked.packs else ""),
+    }
+    for name, words in rows.items():
+        report(f"{name:<10}{words}")
+
+
+def print_preflight(report: Report, found: Preflight, record: StudyRecord, standing: Standing) -> None:
+    """Print what is searched and what is tried first.
+
+    Args:
+        report: takes the lines.
+        found: what the preflight found.
+        record: what the study records, the search space among it.
+        standing: where it stands.
+    """
+    width = max((len(name) for name in found.parameters), default=0)
+    for name, words in found.parameters.items():
+        first = found.defaults.get(name)
+        shown = f", first {value_in_words(first)}" if first is not None and record.spec.sampler.default_first else ""
+        report(f"  {name:<{width}}  {words}{shown}")
+    assert record.space is not None, "recorded by the preflight"
+    known = first_in_words(record.spec, record.space, record.first)
+    if known is not None and not standing.started:
+        report(f"first: {known}")
+    report(
+        f"preflight took {duration(found.seconds)}: {found.default_weights:,} weights by default, at most"
+        f" {found.largest_weights:,}"
+    )
+
+
+def print_forecast(report: Report, trials: int, typical_s: float, most_s: float) -> None:
+    """Print how long so many trials will take.
+
+    Args:
+        report: takes the line.
+        trials: how many are left.
+        typical_s: seconds, if all had the default model.
+        most_s: seconds, if all had the largest one.
+    """
+    most = f", {duration(most_s)} if every trial had the largest model" if most_s > 1.1 * typical_s else ""
+    report(f"forecast: {trials} trials in about {duration(typical_s)}{most}")
+
+
+def print_end(report: Report, asked: Asked, study: Begun, *, elapsed_s: float, interrupted: bool) -> None:
+    """Print what became of a study, and what can be done next."""
+    standing, storage = study.claims.standing(), asked.options.storage
+    report(
+        f"{standing.finished} of {standing.budget} trials finished ({standing.complete} complete,"
+        f" {standing.pruned} pruned), {standing.failed} failed, in {duration(elapsed_s)}"
+    )
+    best = best_trial(study.study)
+    if best is not None:
+        params = parameters_in_words(best.params)
+        report(f"best: trial {best.number}, validation accuracy {best.value:.4f}, {params}")
+    if interrupted or not standing.done:
+        report(f"{'interrupted' if interrupted else 'time is up'}: {_left_over(standing)}; the same command goes on")
+    elif best is not None:
+        where = f" STORAGE={shlex.quote(shown_url(storage))}" if storage is not None else ""
+        report(f"next: make export STUDY={shlex.quote(asked.name)}{where}")
+
+
+def _left_over(standing: Standing) -> str:
+    frozen = f", {standing.frozen} are frozen" if standing.frozen else ""
+    return f"{standing.waiting} trials are back in the queue{frozen}"

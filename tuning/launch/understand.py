@@ -1,0 +1,210 @@
+"""What `tuning tune` was asked for, understood and found good. Nothing is created or changed here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.engine import make_url
+
+from storage.connections import sqlite_file
+from storage.errors import BadInput
+from storage.opening import open_database
+from storage.settings import Home
+from studies.datasets.registry import DatasetInfo, dataset_info
+from studies.datasets.splits import require_images
+from studies.declaration import Declaration, Overrides, PlanName, from_catalog, make_spec, read_declaration
+from studies.leaderboard import best_parameters
+from studies.spec import Plan, StudySpec
+from studies.stored import DEFAULT_LIMITS, Limits, find_study, stored_study
+from studies.strategies.chosen import make_strategy
+from studies.strategies.samplers import require_sampler
+from studies.strategies.strategy import Strategy
+from tuning.machine.devices import Device, PerDevice, Placement, find_gpus, place_workers, usable_cores
+from tuning.user_classes import UserFile, load_strategy, parse_model, parse_strategy
+
+# How many of another study's best configurations are tried first.
+WARM_START_TRIALS = 4
+# More are a slip: nobody sees the end of so many.
+MOST_TRIALS = 1_000_000
+# Of a study's name, as a folder's. File systems take 255 bytes, and what is added to it has some.
+LONGEST_NAME = 200
+
+
+@dataclass(frozen=True)
+class TuneOptions:
+    """What `tuning tune` was given; None leaves the choice to the catalog or to the machine."""
+
+    dataset: str | None = None
+    spec_file: Path | None = None
+    study: str | None = None
+    trials: int | None = None
+    budget_epochs: int | None = None
+    from_study: str | None = None
+    timeout_s: float | None = None
+    workers: int | None = None
+    workers_per_device: PerDevice = None
+    storage: str | None = None
+    progress: bool = True
+    overrides: Overrides = field(default_factory=Overrides)
+    limits: Limits = field(default_factory=DEFAULT_LIMITS.copy)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a command means, on this machine and for the study that is there or not.
+
+    Attributes:
+        options: as given.
+        home: where everything is kept.
+        url: where the study is, or will be.
+        name: the study's.
+        dataset: what it trains on.
+        plan: how much is spent where nothing else is said.
+        spec: what is tuned and how.
+        strategy: the spec's.
+        user_file: the file with the hypermodel, if it is a user's.
+        strategy_file: the file with the strategy, likewise.
+        first: configurations that a new study tries first, after the defaults.
+        gpus: this machine's; none for its cores.
+        placements: where each worker runs, with `auto` each of those that are started first.
+    """
+
+    options: TuneOptions
+    home: Home
+    url: str
+    name: str
+    dataset: DatasetInfo
+    plan: Plan
+    spec: StudySpec
+    strategy: Strategy
+    user_file: UserFile | None
+    strategy_file: UserFile | None
+    first: Sequence[dict[str, Any]]
+    gpus: list[Device]
+    placements: list[Placement]
+
+    @property
+    def packs(self) -> bool:
+        """Whether it is found out how many workers a device should have."""
+        return self.options.workers_per_device == "auto"
+
+    def trials(self, before: int) -> int:
+        """Return the total of trials that the study is to have.
+
+        Args:
+            before: what it has now, which may have been extended, and which it keeps without a number; 0 for none.
+        """
+        return self.options.trials or before or self.plan.trials
+
+
+def understood(options: TuneOptions, home: Home) -> Asked:
+    """Return what a command means.
+
+    Raises:
+        BadInput: something given cannot be used.
+        TuningError: the database that was given cannot be reached.
+    """
+    declaration = _declaration(options)
+    dataset = dataset_info(declaration.dataset)
+    _require_sane(options)
+    gpus = find_gpus()
+    placements = place_workers(
+        gpus, usable_cores(), workers=options.workers, per_device=options.workers_per_device, environ=os.environ
+    )
+    name = options.study or declaration.dataset
+    if (length := len(home.logs(name).name.encode())) > LONGEST_NAME:
+        raise BadInput(f"--study: a name of {length} bytes, and at most {LONGEST_NAME} make the name of a folder.")
+    url = options.storage or home.database_url
+    # A home that is not there yet holds no study.
+    if home.root.exists():
+        home.make(home.root)
+    stored = stored_study(url, name) if options.storage is not None or home.root.exists() else None
+    # A study goes on under the plan that it was begun with, whatever machine it goes on on.
+    plan_name: PlanName = stored.record.spec.plan_name if stored is not None else ("gpu" if gpus else "cpu")
+    plan = declaration.plan_for(plan_name)
+    model, user_file = parse_model(options.overrides.model or plan.model or declaration.model)
+    strategy_name, strategy_file = parse_strategy(options.overrides.strategy or declaration.strategy.name)
+    spec = make_spec(declaration, options.overrides, plan_name=plan_name, model=model, strategy=strategy_name)
+    strategy = make_strategy(spec, load_strategy(strategy_name, strategy_file))
+    require_sampler(spec)
+    if stored is not None:
+        spec.require_same(stored.record.spec, name)
+    first = _first(declaration, url, options.from_study)
+    asked = Asked(
+        options, home, url, name, dataset, plan, spec, strategy, user_file, strategy_file, first, gpus, placements
+    )
+    _require_enough_epochs(options.budget_epochs, options.trials or (plan.trials if stored is None else 1), spec.epochs)
+    if stored is not None:
+        _require_unfinished(asked.trials(stored.record.budget), stored.standing.finished, name)
+    require_images(
+        dataset.images("train"),
+        validation_images=spec.validation_images,
+        train_images=spec.train_images,
+    )
+    return asked
+
+
+def _declaration(options: TuneOptions) -> Declaration:
+    if options.spec_file is not None:
+        declaration = read_declaration(options.spec_file)
+        if options.dataset not in (None, declaration.dataset):
+            raise BadInput(
+                f"--dataset {options.dataset}: {options.spec_file} is for {declaration.dataset!r}. Leave one out."
+            )
+        return declaration
+    if options.dataset is None:
+        raise BadInput("no data set was given. Say which: make tune DATASET=cifar10")
+    return from_catalog(options.dataset)
+
+
+def _require_sane(options: TuneOptions) -> None:
+    """Refuse numbers that no study can have."""
+    if options.trials is not None and not 1 <= options.trials <= MOST_TRIALS:
+        raise BadInput(
+            f"--trials {options.trials}: must be from 1 to {MOST_TRIALS:,}. Leave it out for the catalog's own."
+        )
+    if options.budget_epochs is not None and options.budget_epochs < 1:
+        raise BadInput(f"--budget-epochs {options.budget_epochs}: must be at least 1. Leave it out for the plan's own.")
+
+
+def _first(declaration: Declaration, url: str, from_study: str | None) -> list[dict[str, Any]]:
+    """Return the configurations that a new study tries first, after the defaults.
+
+    Raises:
+        BadInput: there is no study of that name, or nothing to learn from it.
+    """
+    first = [dict(params) for params in declaration.first]
+    if from_study is None:
+        return first
+    file = sqlite_file(make_url(url))
+    if file is not None and not file.exists():
+        raise BadInput(f"--from-study {from_study}: there is no study here yet. Leave it out.")
+    learned = best_parameters(find_study(open_database(url), from_study), WARM_START_TRIALS)
+    if not learned:
+        raise BadInput(
+            f"--from-study {from_study}: none of its trials has a value yet. Tune it first, or leave this out."
+        )
+    return first + learned
+
+
+def _require_enough_epochs(budget_epochs: int | None, trials: int, epochs: int) -> None:
+    """Refuse a budget of epochs that so many trials cannot keep."""
+    least = trials + epochs - 1
+    if budget_epochs is not None and budget_epochs < least:
+        raise BadInput(
+            f"--budget-epochs {budget_epochs}: {least} are trained at least, one by each of {trials} trials, and all"
+            f" {epochs} by the best of them. Give {least} or more."
+        )
+
+
+def _require_unfinished(trials: int, finished: int, name: str) -> None:
+    """Refuse a total of trials that the study has passed already."""
+    if trials < finished:
+        raise BadInput(
+            f"--trials {trials}: {finished} trials of study {name!r} are finished already, and it is a total. To add"
+            f" {trials}, give {finished + trials}."
+        )
