@@ -55,6 +55,7 @@ class Claim:
         owner: who claimed it, see `owner_name`.
         count: how many times the trial has been claimed, this one included: the fencing token.
         id: unique to this claim.
+        ends: whether the trial was frozen, and is only to be recorded as over.
     """
 
     trial_id: int
@@ -62,6 +63,7 @@ class Claim:
     owner: str
     count: int
     id: str
+    ends: bool = False
 
 
 @dataclass(frozen=True)
@@ -84,14 +86,23 @@ class Thaw:
 
     Attributes:
         number: the trial's.
-        ends: whether it is only to be recorded as over.
     """
 
     number: int
-    ends: bool = False
 
 
-Choice = Start | Thaw
+@dataclass(frozen=True)
+class End:
+    """The choice to take up a frozen trial that is only to be recorded as over.
+
+    Attributes:
+        number: the trial's.
+    """
+
+    number: int
+
+
+Choice = Start | Thaw | End
 
 
 @dataclass(frozen=True)
@@ -215,9 +226,9 @@ class Claims:
         put_back = next((row for row in active if row.state == TrialState.WAITING), None)
         if put_back is not None:
             return self._claim(rows, put_back, claim_id)
-        if isinstance(choice, Thaw):
+        if isinstance(choice, Thaw | End):
             frozen = rows.frozen(choice.number)
-            return self._claim(rows, frozen, claim_id, ends=choice.ends) if frozen is not None else None
+            return self._claim(rows, frozen, claim_id, ends=isinstance(choice, End)) if frozen is not None else None
         if choice is None or standing.started >= standing.budget:
             return None
         if choice.number not in (None, rows.next_number()):
@@ -230,7 +241,7 @@ class Claims:
 
     def _claim(self, rows: Rows, trial: TrialRow, claim_id: str, *, ends: bool = False) -> Claim:
         before = trial.claim or {}
-        claim = Claim(trial.trial_id, trial.number, self.owner, before.get("count", 0) + 1, claim_id)
+        claim = Claim(trial.trial_id, trial.number, self.owner, before.get("count", 0) + 1, claim_id, ends)
         rows.begin(trial.trial_id)
         epochs, now = before.get("epochs", 0), round(self._clock(), 3)
         held = {"owner": claim.owner, "count": claim.count, "id": claim.id, "beat": 0, "from": epochs, "epochs": epochs}
@@ -393,10 +404,15 @@ def _deleted() -> StudyDeleted:
 
 def _running(active: list[TrialRow]) -> list[tuple[Claim, int]]:
     return [
-        (Claim(row.trial_id, row.number, row.claim["owner"], row.claim["count"], row.claim["id"]), row.claim["beat"])
+        (_claim_of(row, row.claim), row.claim["beat"])
         for row in active
         if row.state == TrialState.RUNNING and row.claim is not None and row.claim["id"] is not None
     ]
+
+
+def _claim_of(row: TrialRow, held: Mapping[str, Any]) -> Claim:
+    ends = bool(held.get(attributes.ENDS))
+    return Claim(row.trial_id, row.number, held["owner"], held["count"], held["id"], ends)
 
 
 def _held(rows: Rows, claim: Claim) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The course of a study: what a free worker takes up, and after each epoch whether its trial goes on.
+"""What a free worker takes up, and after each epoch whether its trial goes on.
 
 The same code serves real training and studies on a virtual clock; it knows no Keras, no process and no clock.
 
@@ -14,7 +14,6 @@ import math
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,7 +23,7 @@ from optuna.samplers import RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from storage import attributes
-from storage.claims import Choice, Claim, Claims, Start, Thaw
+from storage.claims import Choice, Claim, Claims, End, Start, Thaw
 from storage.errors import TuningError
 from studies.space import SearchSpace
 from studies.spec import STRATEGIES, StudySpec, derive_seed
@@ -45,21 +44,8 @@ class UnusableStrategy(TuningError):
     """A strategy raised, or answered what means nothing; no other worker would be answered better."""
 
 
-@dataclass(frozen=True)
-class Taken:
-    """A trial that was taken up.
-
-    Attributes:
-        claim: the right to run it.
-        ends: whether it was frozen, and is only to be recorded as PRUNED.
-    """
-
-    claim: Claim
-    ends: bool = False
-
-
-class Course:
-    """The course of one study, as one worker follows it.
+class Scheduler:
+    """Says what one worker does next in one study.
 
     Args:
         study: Optuna's own.
@@ -76,7 +62,7 @@ class Course:
         # The record of which the space was parsed.
         self._read: StudyRecord | None = None
 
-    def next(self) -> Taken | None:
+    def next(self) -> Claim | None:
         """Take up what comes next; None when there is nothing to do now.
 
         Raises:
@@ -91,12 +77,10 @@ class Course:
             if claim is not None:
                 # A trial that was put back goes before any choice.
                 thawed = isinstance(choice, Thaw) and claim.number == choice.number
-                if choice == Thaw(claim.number, ends=True):
-                    return Taken(claim, ends=True)
                 if thawed and view.epochs_left > 0 and not self._room_for(claim):
                     self._claims.put_back(claim, "another worker took the last epoch", "frozen")
                     continue
-                return Taken(claim)
+                return claim
             if choice is None:
                 break
         return None
@@ -116,7 +100,7 @@ class Course:
             choice = None
         if isinstance(choice, Start) and view.space is not None:
             self._require_parameters(choice.params, view.space)
-        if isinstance(choice, Thaw) and all(choice.number != trial.number for trial in view.frozen()):
+        if isinstance(choice, Thaw | End) and all(choice.number != trial.number for trial in view.frozen()):
             choice = None
         if choice is not None or any(is_running(trial) for trial in view.trials):
             return choice
@@ -126,7 +110,7 @@ class Course:
         best = incumbent(view.trials)
         if best is not None and is_frozen(best):
             return Thaw(best.number)
-        return Thaw(frozen[0].number, ends=True) if frozen else None
+        return End(frozen[0].number) if frozen else None
 
     def trial(self, claim: Claim, attempt: int = 0) -> optuna.trial.Trial:
         """Return a claimed trial, ready to suggest its parameters.

@@ -14,7 +14,7 @@ from storage import attributes
 from storage.claims import Claim, Claims, owner_name
 from storage.database import Database
 from storage.rows.memory_rows import Memory
-from studies.scheduler import Course, Taken
+from studies.scheduler import Scheduler
 from studies.simulation.virtual_clock import Run
 from studies.space import Parameter, SearchSpace
 from studies.spec import Sampler, StrategyChoice, StudySpec
@@ -66,7 +66,7 @@ class Rehearsal:
         self._claims = Claims(storage, study_id, owner_name())
         self._claims.set_budget(trials)
         self._strategy = make_strategy(spec, users)
-        self._course = Course(self.study, spec, self._strategy, self._claims)
+        self._scheduler = Scheduler(self.study, spec, self._strategy, self._claims)
         self._held: dict[int, Claim] = {}
 
     def limit_trials(self, trials: int) -> None:
@@ -76,15 +76,14 @@ class Rehearsal:
 
     def next(self) -> Run | None:
         """Return what a free worker trains; None when there is nothing now."""
-        while (taken := self._course.next()) is not None:
-            if not taken.ends:
-                return self._run(taken)
-            self._finish(taken.claim, TrialState.PRUNED)
+        while (claim := self._scheduler.next()) is not None:
+            if not claim.ends:
+                return self._run(claim)
+            self._finish(claim, TrialState.PRUNED)
         return None
 
-    def _run(self, taken: Taken) -> Run:
-        claim = taken.claim
-        trial = self._course.trial(claim)
+    def _run(self, claim: Claim) -> Run:
+        trial = self._scheduler.trial(claim)
         params = {name: trial._suggest(name, distribution) for name, distribution in self._space.items()}
         self._held[claim.number] = claim
         trained = len(values_of(trial.storage.get_trial(claim.trial_id)))
@@ -95,7 +94,7 @@ class Rehearsal:
         claim = self._held[trial]
         if math.isnan(value):
             return self._broke_off(claim, epoch)
-        verdict = self._course.epoch_ended(claim, epoch, value)
+        verdict = self._scheduler.epoch_ended(claim, epoch, value)
         if epoch >= self._horizon:
             return self._finish(claim, TrialState.COMPLETE)
         if verdict == "prune":

@@ -17,7 +17,7 @@ from optuna.testing.pytest_storages import StorageTestCase
 from optuna.trial import TrialState
 
 from storage.artifacts import Artifacts
-from storage.claims import Claim, Claims, StudyDeleted, Thaw
+from storage.claims import Claim, Claims, End, StudyDeleted
 from storage.database import Database
 from storage.errors import ClaimLost
 from storage.leases import BEAT_S, LEASE_S, LeaseWatch
@@ -167,7 +167,7 @@ def test_trials_that_are_frozen_and_ended_at_once_do_not_raise_the_rate(database
     with second_connection(database) as other:
         ending = Claims(other, claims._study_id, "another", lambda: now[0])
         for number in range(12):
-            claim = claimed(ending, Thaw(number, ends=True))
+            claim = claimed(ending, End(number))
             other.set_trial_state_values(claim.trial_id, TrialState.PRUNED, [0.5])
     found = database.get_all_trials(claims._study_id)
     assert [trial.datetime_start for trial in found] == began

@@ -17,7 +17,7 @@ from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState
 
 from storage import attributes
-from storage.claims import Choice, Claim, Claims, Start, Thaw
+from storage.claims import Choice, Claim, Claims, End, Start, Thaw
 from storage.rows.giving_up import MAX_RETRIES, GivenUp
 from studies.forecast import moment, spans
 from studies.trials import fixed_parameters, is_frozen, is_running
@@ -127,7 +127,7 @@ def test_who_ends_a_frozen_trial_did_not_train_it(ledger: Kept) -> None:
     trained = new_study(ledger, owner="trained it")
     frozen(trained, 2)
     other = Claims(ledger, trained._study_id, "ends it")
-    ending = claimed(other, Thaw(0, ends=True))
+    ending = claimed(other, End(0))
     thawed = claimed(other, Thaw(1))
     assert [trial.user_attrs[attributes.WORKER] for trial in trials(ledger)] == ["trained it", "ends it"]
     assert [is_running(trial) for trial in trials(ledger)] == [False, True]
@@ -138,10 +138,10 @@ def test_who_ends_a_frozen_trial_did_not_train_it(ledger: Kept) -> None:
 def test_a_trial_that_was_to_be_ended_by_a_worker_that_died_is_frozen_again(ledger: Kept, why: GivenUp) -> None:
     claims = new_study(ledger, budget=2)
     frozen(claims, 2)
-    claims.put_back(claimed(claims, Thaw(0, ends=True)), "its worker died", why)
+    claims.put_back(claimed(claims, End(0)), "its worker died", why)
     assert is_frozen(trials(ledger)[0])
     assert claims.next(None) is None, "it is not trained by the next one that comes"
-    finish(ledger, claimed(claims, Thaw(0, ends=True)), TrialState.PRUNED)
+    finish(ledger, claimed(claims, End(0)), TrialState.PRUNED)
     assert (claims.standing().pruned, claims.standing().frozen) == (1, 1)
 
 
@@ -182,7 +182,7 @@ def test_a_trial_that_is_taken_up_again_or_ended_began_when_it_first_began(ledge
     freeze(claims, first)
     claims.put_back(claimed(claims, Thaw(0)), "asked to stop")
     freeze(claims, claimed(claims), epochs=2)
-    finish(ledger, claimed(claims, Thaw(0, ends=True)), TrialState.PRUNED)
+    finish(ledger, claimed(claims, End(0)), TrialState.PRUNED)
     (trial,) = trials(ledger)
     assert trial.datetime_start == began
     assert trial.datetime_complete is not None
@@ -208,7 +208,7 @@ def test_it_is_known_when_a_trial_was_worked_on(ledger: Kept) -> None:
     pass_s(5)
     freeze(claims, frozen_again, epochs=2)
     pass_s(50)
-    ending = claimed(claims, Thaw(0, ends=True))
+    ending = claimed(claims, End(0))
     worked = [[1000, 1030], [1130, 1137], [1137 + 8 * 3600, 1142 + 8 * 3600]]
     assert trials(ledger)[0].system_attrs[attributes.WORKED] == worked
     finish(ledger, ending, TrialState.PRUNED)

@@ -1,4 +1,4 @@
-"""The course of a study, rehearsed: what is started, frozen, thawed and ended, with the real claims and no training."""
+"""Studies, rehearsed: what is started, frozen, thawed and ended, with the real claims and no training."""
 
 from __future__ import annotations
 
@@ -17,12 +17,11 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from storage import attributes
-from storage.claims import Claim, Claims, Start, Thaw
+from storage.claims import Choice, Claim, Claims, Start, Thaw
 from storage.database import Database, Result
 from storage.rows.memory_rows import Memory
 from studies.scheduler import (
-    Course,
-    Taken,
+    Scheduler,
     UnusableStrategy,
     first_configurations,
     first_in_words,
@@ -219,7 +218,7 @@ class Restless(Strategy):
 
     freezes = True
 
-    def ask(self, view: View) -> Start | Thaw | None:
+    def ask(self, view: View) -> Choice | None:
         frozen = view.frozen()
         if view.trials_left and (not frozen or self._roll(view) < 0.5):
             return Start()
@@ -298,7 +297,7 @@ def test_beyond_a_budget_of_epochs_only_the_best_trial_is_trained(
 
 
 def test_of_two_workers_that_thaw_at_the_same_moment_only_one_gets_the_last_epoch() -> None:
-    course, claims, storage = one_course("promotion", default_first=False)
+    scheduler, claims, storage = one_scheduler("promotion", default_first=False)
     for number in range(4):
         claim = claimed(claims)
         storage.set_trial_intermediate_value(claim.trial_id, 1, 0.1 * number)
@@ -307,21 +306,23 @@ def test_of_two_workers_that_thaw_at_the_same_moment_only_one_gets_the_last_epoc
     claims.set_budget(4)
     # Four are spent, and the best one's end is set aside.
     storage.set_study_user_attr(claims._study_id, attributes.BUDGET_EPOCHS, 4 + R - 1 + 1)
-    other = Course(course._study, course._spec, course._strategy, Claims(storage, claims._study_id, "another"))
-    choose = course._choice
-    others: list[Taken | None] = []
+    other = Scheduler(
+        scheduler._study, scheduler._spec, scheduler._strategy, Claims(storage, claims._study_id, "another")
+    )
+    choose = scheduler._choice
+    others: list[Claim | None] = []
 
-    def slowly(view: View) -> Start | Thaw | None:
+    def slowly(view: View) -> Choice | None:
         choice = choose(view)
         if not others:
             others.append(other.next())
             return Thaw(0)
         return choice
 
-    course._choice = slowly  # type: ignore[method-assign]
+    scheduler._choice = slowly  # type: ignore[method-assign]
     other._choice = lambda view: Thaw(1)  # type: ignore[method-assign]
-    assert course.next() is None
-    assert [taken.claim.number for taken in others if taken is not None] == [1]
+    assert scheduler.next() is None
+    assert [claim.number for claim in others if claim is not None] == [1]
     assert [is_frozen(storage.get_trial(trial_id)) for trial_id in range(4)] == [True, False, True, True]
 
 
@@ -441,7 +442,7 @@ def test_a_choice_is_made_once_where_nothing_happened_in_between(
     record = simulate(remembering, Hill(), workers=workers, budget=10_000)
     quick, made = made, 0
     forgetting = Rehearsal(SPACE, R, 0, strategy=strategy, trials=12, budget_epochs=40, sampler=Sampler())
-    forgetting._course._strategy = Forgetful(forgetting._course._strategy)
+    forgetting._scheduler._strategy = Forgetful(forgetting._scheduler._strategy)
     slow_record = simulate(forgetting, Hill(), workers=workers, budget=10_000)
     assert 0 < quick < 0.75 * made
     assert record.trial.tolist() == slow_record.trial.tolist()
@@ -459,7 +460,7 @@ class Forgetful(Strategy):
     def __init__(self, other: Strategy) -> None:
         super().__init__(other.spec)
 
-    def ask(self, view: View) -> Start | Thaw | None:
+    def ask(self, view: View) -> Choice | None:
         return make_strategy(self.spec, None).ask(view)
 
     def decide(self, view: View, trial: FrozenTrial) -> Verdict:
@@ -621,9 +622,9 @@ def test_trials_that_diverge_do_not_count_and_those_that_stop_early_are_complete
 # --- The first configurations ---
 
 
-def one_course(
+def one_scheduler(
     strategy: str = "promotion", *, default_first: bool = True, first: list[dict[str, Any]] | None = None, **more: Any
-) -> tuple[Course, Claims, Memory]:
+) -> tuple[Scheduler, Claims, Memory]:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     storage = Memory()
     study_id = storage.create_new_study([StudyDirection.MAXIMIZE], "mnist")
@@ -639,15 +640,15 @@ def one_course(
     claims = Claims(storage, study_id, "me")
     claims.set_budget(10)
     study = optuna.load_study(study_name="mnist", storage=storage)
-    return Course(study, spec, make_strategy(spec), claims), claims, storage
+    return Scheduler(study, spec, make_strategy(spec), claims), claims, storage
 
 
-def taken(course: Course) -> dict[str, Any]:
+def taken(scheduler: Scheduler) -> dict[str, Any]:
     """Take up a trial and draw its parameters."""
-    found = course.next()
+    found = scheduler.next()
     assert found is not None
     assert not found.ends
-    trial = course.trial(found.claim)
+    trial = scheduler.trial(found)
     return {name: trial._suggest(name, distribution) for name, distribution in SPACE.items()}
 
 
@@ -659,27 +660,29 @@ KNOWN_GOOD: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("strategy", ["freeze_thaw", "promotion", "none"])
 def test_the_defaults_come_first_and_then_what_is_known_to_be_good(strategy: str) -> None:
-    course, _, _ = one_course(strategy, first=KNOWN_GOOD)
-    assert taken(course) == {"learning_rate": 0.01, "layers": 2, "optimizer": "adam"}
-    assert taken(course) == pytest.approx(KNOWN_GOOD[0])
-    assert taken(course) == pytest.approx({"learning_rate": 1.0, "layers": 3, "optimizer": "adam"}), "what fits of it"
-    assert taken(course)["learning_rate"] not in (0.01, pytest.approx(0.1), pytest.approx(1.0))
+    scheduler, _, _ = one_scheduler(strategy, first=KNOWN_GOOD)
+    assert taken(scheduler) == {"learning_rate": 0.01, "layers": 2, "optimizer": "adam"}
+    assert taken(scheduler) == pytest.approx(KNOWN_GOOD[0])
+    assert taken(scheduler) == pytest.approx({"learning_rate": 1.0, "layers": 3, "optimizer": "adam"}), (
+        "what fits of it"
+    )
+    assert taken(scheduler)["learning_rate"] not in (0.01, pytest.approx(0.1), pytest.approx(1.0))
 
 
 def test_without_the_defaults_what_is_known_to_be_good_comes_first() -> None:
-    course, _, _ = one_course(default_first=False, first=KNOWN_GOOD)
-    assert taken(course) == pytest.approx(KNOWN_GOOD[0])
+    scheduler, _, _ = one_scheduler(default_first=False, first=KNOWN_GOOD)
+    assert taken(scheduler) == pytest.approx(KNOWN_GOOD[0])
 
 
 def test_a_known_configuration_that_is_the_defaults_is_neither_tried_nor_counted_twice() -> None:
     known = [{"learning_rate": 0.01, "layers": 2, "optimizer": "adam"}, *KNOWN_GOOD, KNOWN_GOOD[0]]
-    course, *_ = one_course(first=known)
-    spec, space = course._spec, StudyRecord.of(course._study).space
+    scheduler, *_ = one_scheduler(first=known)
+    spec, space = scheduler._spec, StudyRecord.of(scheduler._study).space
     assert space is not None
     assert first_in_words(spec, space, known) == "the defaults, then 2 known configurations"
     assert first_in_words(spec, space, known[:2]) == "the defaults, then 1 known configuration"
     assert first_in_words(spec, space, known[:1]) is None
-    tried = [taken(course) for _ in range(3)]
+    tried = [taken(scheduler) for _ in range(3)]
     assert tried[0] == known[0]
     assert tried[1] == pytest.approx(KNOWN_GOOD[0])
     assert tried[2]["layers"] == 3
@@ -688,39 +691,39 @@ def test_a_known_configuration_that_is_the_defaults_is_neither_tried_nor_counted
 
 
 def test_a_known_configuration_that_leaves_something_out_has_it_drawn() -> None:
-    course, _, _ = one_course(default_first=False, first=[{"layers": 4}])
-    params = taken(course)
+    scheduler, _, _ = one_scheduler(default_first=False, first=[{"layers": 4}])
+    params = taken(scheduler)
     assert params["layers"] == 4
     assert set(params) == set(SPACE)
 
 
 def test_first_parameters_that_do_not_fit_into_memory_are_drawn_again_as_others() -> None:
-    course, claims, storage = one_course()
-    found = course.next()
+    scheduler, claims, storage = one_scheduler()
+    found = scheduler.next()
     assert found is not None
-    trial = course.trial(found.claim)
+    trial = scheduler.trial(found)
     assert trial.suggest_int("layers", 1, 4) == 2
-    claims.forget_parameters(found.claim)
-    drawn = [course.trial(found.claim, attempt)._suggest("learning_rate", SPACE["learning_rate"]) for attempt in (1,)]
+    claims.forget_parameters(found)
+    drawn = [scheduler.trial(found, attempt)._suggest("learning_rate", SPACE["learning_rate"]) for attempt in (1,)]
     assert drawn != [0.01]
-    assert storage.get_trial(found.claim.trial_id).system_attrs[attributes.FIXED_PARAMETERS] == {}
+    assert storage.get_trial(found.trial_id).system_attrs[attributes.FIXED_PARAMETERS] == {}
 
 
 def test_without_a_recorded_space_nothing_is_known_to_be_first() -> None:
-    course, _, _ = one_course(first=KNOWN_GOOD)
-    spec = course._spec
+    scheduler, _, _ = one_scheduler(first=KNOWN_GOOD)
+    spec = scheduler._spec
     assert first_configurations(spec, None, KNOWN_GOOD) == []
 
 
 def test_of_known_configurations_nothing_of_which_is_in_the_space_nothing_comes_first() -> None:
-    course, _, _ = one_course(default_first=False, first=[{"batch_size": 32}])
-    space = StudyRecord.of(course._study).space
-    assert first_configurations(course._spec, space, [{"batch_size": 32}]) == []
+    scheduler, _, _ = one_scheduler(default_first=False, first=[{"batch_size": 32}])
+    space = StudyRecord.of(scheduler._study).space
+    assert first_configurations(scheduler._spec, space, [{"batch_size": 32}]) == []
 
 
 def test_a_grid_is_tried_whole_after_what_comes_first() -> None:
-    course, *_ = one_course("none", name="grid", points=1, first=[{"layers": 4}])
-    drawn = [taken(course) for _ in range(4)]
+    scheduler, *_ = one_scheduler("none", name="grid", points=1, first=[{"layers": 4}])
+    drawn = [taken(scheduler) for _ in range(4)]
     assert drawn[0] == {"learning_rate": 0.01, "layers": 2, "optimizer": "adam"}
     assert drawn[1]["layers"] == 4
     assert sorted(params["optimizer"] for params in drawn[2:]) == ["adam", "sgd"]
@@ -755,7 +758,7 @@ class Stubborn(Strategy):
 
     freezes = True
 
-    def ask(self, view: View) -> Start | Thaw | None:
+    def ask(self, view: View) -> Choice | None:
         over = [trial.number for trial in view.trials if trial.state.is_finished()]
         return Thaw(over[0]) if over and not view.trials_left else Start()
 
@@ -777,7 +780,7 @@ class Wrong(Strategy):
     params: ClassVar[dict[str, Any]] = {}
     verdict: Any = "go on"
 
-    def ask(self, view: View) -> Start | Thaw | None:
+    def ask(self, view: View) -> Choice | None:
         return Start(self.params) if view.trials_left else None
 
     def decide(self, view: View, trial: FrozenTrial) -> Verdict:
@@ -814,18 +817,18 @@ def test_a_strategy_of_the_users_that_raises_ends_the_study_with_what_and_where_
     ],
 )
 def test_parameters_that_are_not_in_the_space_are_no_trials(params: dict[str, Any], says: str) -> None:
-    course, claims, _ = one_course()
-    course._strategy = type("Users", (Wrong,), {"params": params})(course._spec)
+    scheduler, claims, _ = one_scheduler()
+    scheduler._strategy = type("Users", (Wrong,), {"params": params})(scheduler._spec)
     with pytest.raises(UnusableStrategy, match=f"starts a trial with {says}, which is not in the search space"):
-        course.next()
+        scheduler.next()
     assert claims.standing().started == 0
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_a_study_whose_space_was_not_recorded_still_gives_trials(strategy: str) -> None:
-    course, claims, storage = one_course(strategy)
+    scheduler, claims, storage = one_scheduler(strategy)
     storage.set_study_user_attr(claims._study_id, attributes.SPACE, None)
-    assert set(taken(course)) == set(SPACE)
+    assert set(taken(scheduler)) == set(SPACE)
 
 
 @pytest.mark.parametrize("name", ["tpe", "cmaes", "random", "qmc", "grid"])
@@ -841,13 +844,13 @@ def test_every_strategy_goes_with_every_sampler(strategy: str, name: str) -> Non
 
 
 def test_a_trial_that_was_put_back_is_continued_whatever_the_strategy_chose() -> None:
-    course, claims, _ = one_course()
-    first = course.next()
+    scheduler, claims, _ = one_scheduler()
+    first = scheduler.next()
     assert first is not None
-    claims.put_back(first.claim, "interrupted")
-    again = course.next()
+    claims.put_back(first, "interrupted")
+    again = scheduler.next()
     assert again is not None
-    assert (again.claim.number, again.claim.count, again.ends) == (0, 2, False)
+    assert (again.number, again.count, again.ends) == (0, 2, False)
 
 
 def test_a_trial_whose_end_was_not_recorded_is_not_trained_on() -> None:
@@ -859,28 +862,26 @@ def test_a_trial_whose_end_was_not_recorded_is_not_trained_on() -> None:
 
 
 def test_an_epoch_that_ends_the_trial_anyway_is_not_asked_about() -> None:
-    course, _, storage = one_course("promotion")
-    found = course.next()
+    scheduler, _, storage = one_scheduler("promotion")
+    found = scheduler.next()
     assert found is not None
-    assert course.epoch_ended(found.claim, 1, 0.5, last=True) == "go on"
-    assert course.epoch_ended(found.claim, R, 0.5) == "go on"
-    assert storage.get_trial(found.claim.trial_id).intermediate_values == {1: 0.5, R: 0.5}
+    assert scheduler.epoch_ended(found, 1, 0.5, last=True) == "go on"
+    assert scheduler.epoch_ended(found, R, 0.5) == "go on"
+    assert storage.get_trial(found.trial_id).intermediate_values == {1: 0.5, R: 0.5}
 
 
 def test_reports_of_a_former_claim_that_lie_ahead_decide_nothing() -> None:
     def verdict_after(ahead: int) -> str:
-        course, claims, storage = one_course("promotion")
+        scheduler, claims, storage = one_scheduler("promotion")
         for _ in range(3):
-            found = course.next()
+            found = scheduler.next()
             assert found is not None
-            claims.put_back(found.claim, "frozen", "frozen") if course.epoch_ended(
-                found.claim, 1, 0.5
-            ) == "freeze" else None
-        found = course.next()
+            claims.put_back(found, "frozen", "frozen") if scheduler.epoch_ended(found, 1, 0.5) == "freeze" else None
+        found = scheduler.next()
         assert found is not None
         for epoch in range(2, 2 + ahead):
-            storage.set_trial_intermediate_value(found.claim.trial_id, epoch, 0.1)
-        return course.epoch_ended(found.claim, 2, 0.5)
+            storage.set_trial_intermediate_value(found.trial_id, epoch, 0.1)
+        return scheduler.epoch_ended(found, 2, 0.5)
 
     assert verdict_after(0) == verdict_after(2) == "go on"
 
@@ -929,7 +930,7 @@ def test_a_strategy_of_thirty_lines_in_a_users_file_runs_a_study(tmp_path: Path,
 class Idle(Strategy):
     """Wants nothing, ever."""
 
-    def ask(self, view: View) -> Start | Thaw | None:
+    def ask(self, view: View) -> Choice | None:
         return None
 
 

@@ -23,7 +23,7 @@ from storage.checkpoints import TrialCheckpoints
 from storage.claims import Claim, Claims
 from storage.database import Result
 from storage.errors import ClaimLost, StorageUnavailable
-from studies.scheduler import Course, Taken, UnusableStrategy
+from studies.scheduler import Scheduler, UnusableStrategy
 from studies.spec import derive_seed
 from studies.stored import StudyRecord
 from tuning.messages import Note
@@ -103,7 +103,7 @@ class Objective:
         *,
         study: optuna.Study,
         record: StudyRecord,
-        scheduler: Course,
+        scheduler: Scheduler,
         classifiers: Classifiers,
         claims: Claims,
         files: TrialFiles,
@@ -121,7 +121,7 @@ class Objective:
         self._place = place
         self._clock = clock
 
-    def run(self, taken: Taken) -> Outcome | None:
+    def run(self, claim: Claim) -> Outcome | None:
         """Run a claimed trial to its end, from its checkpoint if it has one; `record` does the rest.
 
         A trial that is frozen on the way is recorded as such at once, and one taken up to be ended is not trained.
@@ -135,9 +135,8 @@ class Objective:
             ClaimLost: the trial was given to another worker; nothing was written since.
             StorageUnavailable: the database or the disk could not be reached, or has no room; likewise.
         """
-        claim = taken.claim
         try:
-            return self._end(claim) if taken.ends else self._attempt(claim)
+            return self._end(claim) if claim.ends else self._attempt(claim)
         except Frozen as frozen:
             self._claims.put_back(claim, str(frozen), "frozen")
             return None

@@ -25,7 +25,7 @@ from storage.errors import BadInput, ClaimLost, StorageUnavailable, TuningError
 from storage.leases import Heartbeat, LeaseWatch
 from storage.opening import open_database
 from storage.settings import STORAGE_VARIABLE, Home
-from studies.scheduler import Course, Taken, first_configurations
+from studies.scheduler import Scheduler, first_configurations
 from studies.stored import StudyRecord, find_study
 from studies.strategies.chosen import make_strategy
 from studies.strategies.samplers import require_room
@@ -102,7 +102,7 @@ class _Worker:
         owner = options.claim.owner if options.claim is not None else owner_name()
         self._claims = Claims(self._database, self._study._study_id, owner, uid=self._record.uid or None)
         strategy = make_strategy(spec, load_strategy(spec.strategy.name, options.strategy_file))
-        self._scheduler = Course(self._study, spec, strategy, self._claims)
+        self._scheduler = Scheduler(self._study, spec, strategy, self._claims)
         self._watch = LeaseWatch(self._claims)
         self._heartbeat = Heartbeat(
             self._claims, timeout_s=self._record.limits["trial_timeout_s"], timed_out=self._give_up_hung
@@ -129,7 +129,7 @@ class _Worker:
     def _run_trials(self, objective: Objective) -> int:
         if self._options.claim is not None:
             self._database.fence(self._options.claim.trial_id, self._options.claim.id)
-            self._run_trial(objective, Taken(self._options.claim))
+            self._run_trial(objective, self._options.claim)
             if self._supervisor.stop.is_set() or self._supervisor.leaving.is_set():
                 return 0
             # The threads were that trial's.
@@ -143,15 +143,15 @@ class _Worker:
             if self._results.mistaken.is_set() or self._has_grown(trials_run, grown_bytes):
                 logger.info("renewed after %d trials, grown by %.0f MB", trials_run, grown_bytes / 1e6)
                 return RENEWED
-            taken = self._scheduler.next()
-            if taken is not None and self._results.mistaken.is_set():
+            claim = self._scheduler.next()
+            if claim is not None and self._results.mistaken.is_set():
                 # Perhaps just the trial whose end was not recorded, which this process remembers as over.
-                self._claims.put_back(taken.claim, "interrupted")
-            elif taken is not None:
-                if not taken.ends and not self._continue_with_its_threads(taken.claim):
+                self._claims.put_back(claim, "interrupted")
+            elif claim is not None:
+                if not claim.ends and not self._continue_with_its_threads(claim):
                     return 0
                 trials_run += 1
-                if self._run_trial(objective, taken) == attributes.OUT_OF_MEMORY:
+                if self._run_trial(objective, claim) == attributes.OUT_OF_MEMORY:
                     return RENEWED
             elif self._results.pending:
                 # To the others that trial still runs: what comes next may wait for its end.
@@ -224,7 +224,7 @@ class _Worker:
         checkpoints = home.make(home.checkpoints(record.name, record.uid))
         return TrialFiles(self._study, record.spec.fingerprint, self._claims, artifacts, checkpoints)
 
-    def _run_trial(self, objective: Objective, taken: Taken) -> str | None:
+    def _run_trial(self, objective: Objective, claim: Claim) -> str | None:
         """Run a claimed trial; return the class of its failure, if it failed.
 
         How it ended is recorded beside what comes next, a failure at once.
@@ -232,13 +232,12 @@ class _Worker:
         from tuning.worker.callbacks import Interrupted
         from tuning.worker.objective import TrialError
 
-        claim = taken.claim
         logger.info("trial %d: claim %d", claim.number, claim.count)
         with contextlib.ExitStack() as held:
             held.callback(self._database.unfence, claim.trial_id)
             held.enter_context(self._heartbeat.of(claim))
             try:
-                outcome = objective.run(taken)
+                outcome = objective.run(claim)
                 self._results.settle()
             except Interrupted:
                 self._claims.put_back(claim, "interrupted")
