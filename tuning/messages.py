@@ -153,7 +153,7 @@ class Note:
 
 
 @dataclass(frozen=True)
-class Failed:
+class Refused:
     """The study cannot go on, and the worker ends.
 
     Attributes:
@@ -195,7 +195,7 @@ class Alone:
     """The device is this worker's alone from now on."""
 
 
-FromWorker = Started | Preflight | Memory | EpochEnded | Finished | OutOfMemory | Note | Failed | Crashed
+FromWorker = Started | Preflight | Memory | EpochEnded | Finished | OutOfMemory | Note | Refused | Crashed
 FromLauncher = Go | Leave | Crowded | Alone
 Message = FromWorker | FromLauncher
 

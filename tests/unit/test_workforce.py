@@ -23,12 +23,12 @@ from tuning.messages import (
     Cost,
     Crashed,
     EpochEnded,
-    Failed,
     FromWorker,
     Memory,
     Note,
     OutOfMemory,
     Preflight,
+    Refused,
     Started,
     Throughput,
     WorkerOptions,
@@ -70,7 +70,7 @@ class Acted(Workforce):
     def _start(self, slot: Slot, *, preflight: bool = False) -> None:
         self.preflights.append(preflight)
         self.placed.append((slot.number, slot.placement))
-        slot.owner, slot.failure, slot.crash = None, None, None
+        slot.owner, slot.refusal, slot.crash = None, None, None
         slot.process = subprocess.Popen(
             [sys.executable, "-c", self.scripts.pop(0)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
@@ -144,7 +144,7 @@ def test_a_preflight_in_which_every_worker_is_killed_ends_the_study(act: Act) ->
 @pytest.mark.parametrize(
     ("script", "error", "words"),
     [
-        (says(Failed("the model cannot be built", 2), 2), BadInput, "cannot be built"),
+        (says(Refused("the model cannot be built", 2), 2), BadInput, "cannot be built"),
         (says(Crashed("ImportError: no"), 1), TuningError, "before its first trial: ImportError: no"),
         ("raise SystemExit(3)", TuningError, "before its first trial: ended with status 3"),
     ],
@@ -198,7 +198,7 @@ def test_a_worker_that_kept_a_checkpoint_before_it_died_starts_the_count_anew(ac
 
 def test_the_last_words_of_a_worker_are_heard_however_late_they_are_read(act: Act) -> None:
     for _ in range(5):
-        workforce = act(says(Failed("no room", 1), 1))
+        workforce = act(says(Refused("no room", 1), 1))
         workforce.start()
         (slot,) = workforce.slots
         assert slot.process is not None

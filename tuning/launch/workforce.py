@@ -22,7 +22,6 @@ from tuning.messages import (
     RENEWED,
     Crashed,
     EpochEnded,
-    Failed,
     Finished,
     FromLauncher,
     Go,
@@ -32,6 +31,7 @@ from tuning.messages import (
     Note,
     OutOfMemory,
     Preflight,
+    Refused,
     Started,
     Unreadable,
     WorkerOptions,
@@ -67,7 +67,7 @@ class Slot:
         owner: the name under which the worker claims trials, once it has said so.
         deaths: how often in a row a worker died here.
         start_after: when the next worker may start, monotonic seconds.
-        failure: why the study cannot go on, if its worker said so.
+        refusal: why the study cannot go on, if its worker said so.
         crash: what ended the worker, if that was an error of the program.
         why: why the last worker here died.
         listener: reads what the worker says, until its end.
@@ -83,7 +83,7 @@ class Slot:
     owner: str | None = None
     deaths: int = 0
     start_after: float = 0.0
-    failure: Failed | None = None
+    refusal: Refused | None = None
     crash: str | None = None
     why: str = ""
     listener: threading.Thread | None = None
@@ -177,7 +177,7 @@ class Workforce:
 
     def _start(self, slot: Slot, *, preflight: bool = False) -> None:
         options = replace(self._options(slot.placement), supervised=True, preflight=preflight)
-        slot.owner, slot.failure, slot.crash = None, None, None
+        slot.owner, slot.refusal, slot.crash = None, None, None
         # The folder is the name's: whoever deletes a study of that name in another database removes it.
         slot.log.parent.mkdir(parents=True, exist_ok=True)
         with slot.log.open("a", encoding="utf-8") as log:
@@ -221,8 +221,8 @@ class Workforce:
                     slot.deaths = 0
                 case EpochEnded() | Memory() | OutOfMemory():
                     self._events.append((slot, said))
-                case Failed():
-                    slot.failure = said
+                case Refused():
+                    slot.refusal = said
                 case Crashed(message):
                     slot.crash = message
                 case Note(message):
@@ -248,7 +248,7 @@ class Workforce:
             if found is not None:
                 return found
             if died and first.process is not None:
-                killed = first.process.returncode < 0 and first.failure is None
+                killed = first.process.returncode < 0 and first.refusal is None
                 if not killed or first.deaths + 1 >= MAX_DEATHS:
                     self._raise_refusal(first)
                 self._handle_exit(first)
@@ -300,7 +300,7 @@ class Workforce:
         assert slot.process is not None
         status = slot.process.returncode
         self._last_words(slot)
-        if slot.failure is not None:
+        if slot.refusal is not None:
             # What ended it is the study's, and would end the next one, too.
             self._raise_refusal(slot)
         self._close(slot)
@@ -332,12 +332,12 @@ class Workforce:
         slot.leaving, slot.moves_to = False, None
 
     def _raise_refusal(self, slot: Slot) -> None:
-        if slot.failure is None:
+        if slot.refusal is None:
             status = slot.process.poll() if slot.process is not None else None
             why = slot.crash or (_death(status) if status is not None else "it ended")
             raise TuningError(f"the first worker failed before its first trial: {why}. Its log is {slot.log}")
-        refused = slot.failure.exit_status == BadInput.exit_status
-        raise BadInput(slot.failure.message) if refused else TuningError(slot.failure.message)
+        refused = slot.refusal.exit_status == BadInput.exit_status
+        raise BadInput(slot.refusal.message) if refused else TuningError(slot.refusal.message)
 
     def kill_owner(self, owner: str) -> None:
         """End the worker that claims trials under a name, if it is one of these: it hangs."""

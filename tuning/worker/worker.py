@@ -35,10 +35,10 @@ from tuning.machine.memory import resident_bytes
 from tuning.messages import (
     RENEWED,
     Crashed,
-    Failed,
     Finished,
     Note,
     OutOfMemory,
+    Refused,
     Started,
     WorkerOptions,
 )
@@ -76,7 +76,7 @@ def work(options: WorkerOptions, storage_url: str, home: Home) -> int:
     try:
         status = _Worker(options, storage_url, home, supervisor).run()
     except TuningError as error:
-        supervisor.tell(Failed(str(error), error.exit_status))
+        supervisor.tell(Refused(str(error), error.exit_status))
         if not options.supervised:
             raise
         return error.exit_status
