@@ -51,7 +51,7 @@ class Faults:
     Args:
         folder: where they note what has happened; it is made.
         faults: each happens on its own.
-        constants: other values for constants, by `module:NAME`; patience and leases, which a test cannot wait for.
+        constants: other values for constants, by `module:NAME`; outages and leases, which a test cannot wait for.
     """
 
     def __init__(self, folder: Path, *faults: Fault, constants: Mapping[str, Any] | None = None) -> None:

@@ -21,7 +21,7 @@ from tests.faults.breaking import moved_away
 from tuning.machine.devices import CPU
 from tuning.messages import WorkerOptions
 from tuning.worker.supervisor import Supervisor
-from tuning.worker.worker import _open_patiently, _Worker
+from tuning.worker.worker import _open_when_back, _Worker
 
 SPEC = StudySpec(
     dataset="mnist", model="models.cnn:CNN", space="core", parameters={}, seed=0, plan_name="cpu", epochs=3,
@@ -100,16 +100,16 @@ def test_a_worker_waits_for_a_database_that_is_away(
                 away.close()
 
         monkeypatch.setattr("tuning.worker.worker.time.sleep", sleep)
-        opened = _open_patiently(url_of(database), 60.0)
+        opened = _open_when_back(url_of(database), 60.0)
     assert len(waited) == 3
     assert trials(opened) == []
     opened.engine.dispose()
 
 
-def test_its_patience_ends(tmp_path: Path) -> None:
+def test_a_worker_waits_for_its_database_no_longer_than_an_outage_may_last(tmp_path: Path) -> None:
     os.makedirs(tmp_path / "home")
     with pytest.raises(BadInput, match="there is no study in"):
-        _open_patiently(f"sqlite:///{tmp_path}/home/studies.db", 0.0)
+        _open_when_back(f"sqlite:///{tmp_path}/home/studies.db", 0.0)
 
 
 def test_a_worker_without_a_launcher_is_told_at_once_that_there_is_no_study(tmp_path: Path) -> None:

@@ -94,8 +94,8 @@ class _Worker:
         self._home = home
         self._supervisor = supervisor
         # Who started this process has had the study open: if it is away, it comes back.
-        patience_s = OUTAGE_S if options.supervised or options.go else 0.0
-        self._database = _open_patiently(storage_url, patience_s)
+        outage_s = OUTAGE_S if options.supervised or options.go else 0.0
+        self._database = _open_when_back(storage_url, outage_s)
         self._study = find_study(self._database, options.study)
         self._record = StudyRecord.of(self._study)
         spec = self._record.spec
@@ -322,8 +322,8 @@ class _Worker:
         os.execve(sys.executable, command, environment)
 
 
-def _open_patiently(url: str, patience_s: float) -> Database:
-    until = time.monotonic() + patience_s
+def _open_when_back(url: str, outage_s: float) -> Database:
+    until = time.monotonic() + outage_s
     while True:
         try:
             return open_database(url)
