@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,24 +16,26 @@ import pytest
 pytestmark = pytest.mark.keras
 
 ROOT = Path(__file__).resolve().parents[2]
-EPOCHS = 6
-
-# Run in a process of its own each: train a small network, from a state if there is one, to a state if asked.
+# Each run in a process of its own: train the same small networks one after the other, each from a state if there is one,
+# to a state if asked.
 SCRIPT = """
 import json, sys
 from pathlib import Path
-import keras, keras_tuner, numpy as np
+import keras_tuner, numpy as np
+from models.backend import seed_generators
 from models.classifier import Inputs
 from models.cnn import CNN
+from models.training.compiled import CompiledModels
 from models.training.feeding import LabelledImages
 from models.training.state import TrainingState
 
-values, stop_at, resume, out = json.loads(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]), Path(sys.argv[4])
+trainings, stop_at, resume, out = json.loads(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]), Path(sys.argv[4])
 rng = np.random.default_rng(0)
 images = rng.integers(0, 256, (300, 8, 8, 1), dtype=np.uint8)
 labels = (images.mean((1, 2, 3)) > 127).astype(int)
 training = LabelledImages(images, labels, np.arange(200))
 validation = LabelledImages(images, labels, np.arange(200, 300))
+inputs, models = Inputs((8, 8, 1), 2, (127.0,), (70.0,), False), CompiledModels()
 
 
 class Stopped(Exception):
@@ -40,72 +43,97 @@ class Stopped(Exception):
 
 
 class Keeper:
+    def __init__(self, file):
+        self.file = file
+
     def due(self, epochs):
         return epochs == stop_at
 
     def keep(self, state):
-        (out / "state").write_bytes(state.to_bytes())
+        self.file.write_bytes(state.to_bytes())
         raise Stopped
 
 
-keras.utils.set_random_seed(7)
-inputs = Inputs((8, 8, 1), 2, (127.0,), (70.0,), False)
-classifier = CNN(inputs, extended=True, epochs=6, train_images=200, patience=3)
-hp = keras_tuner.HyperParameters()
-hp.values.update(values)
-model = classifier.build(hp)
-state = TrainingState.from_bytes(resume.read_bytes()) if resume.is_file() else None
-try:
-    result = classifier.fit(hp, model, training, validation, seed=3, resume=state, keeper=Keeper())
-except Stopped:
-    sys.exit(0)
-np.savez(out / "weights.npz", *[np.asarray(weights) for weights in model.get_weights()])
-(out / "result.json").write_text(json.dumps([result.history, result.best_epoch, result.value]))
+for name, values in trainings:
+    seed_generators(7)
+    classifier = CNN(inputs, extended=True, epochs=6, train_images=200, patience=3, models=models)
+    hp = keras_tuner.HyperParameters()
+    hp.values.update(values)
+    model = classifier.build(hp)
+    before = resume / f"{name}.state"
+    state = TrainingState.from_bytes(before.read_bytes()) if before.is_file() else None
+    keeper = Keeper(out / f"{name}.state")
+    try:
+        result = classifier.fit(hp, model, training, validation, seed=3, resume=state, keeper=keeper)
+    except Stopped:
+        continue
+    np.savez(out / f"{name}.npz", *[np.asarray(weights) for weights in model.get_weights()])
+    (out / f"{name}.json").write_text(json.dumps([result.history, result.best_epoch, result.value]))
 """
 
+VALUES = {
+    "batch_size": 32,
+    "learning_rate": 0.01,
+    "dropout": 0.3,
+    "augmentation": 0.5,
+    "label_smoothing": 0.1,
+    "width": 16,
+    "depth": 1,
+}
+TRAININGS = {
+    f"{optimizer}-{schedule}": {**VALUES, "optimizer": optimizer, "schedule": schedule}
+    for optimizer in ("sgd", "adam", "adamw")
+    for schedule in ("constant", "cosine")
+}
 
-def train(values: dict[str, Any], out: Path, *, stop_at: int = 0, resume: Path | None = None) -> None:
-    out.mkdir(parents=True, exist_ok=True)
+
+def train(names: list[str], out: Path, *, stop_at: int = 0, resume: Path | None = None) -> Path:
+    out.mkdir()
+    trainings = json.dumps([(name, TRAININGS[name]) for name in names])
     threads = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    # A fixture of a module comes before the one that hides accelerators.
+    hidden = {"CUDA_VISIBLE_DEVICES": "-1"}
     subprocess.run(
-        [sys.executable, "-c", SCRIPT, json.dumps(values), str(stop_at), str(resume or ""), str(out)],
+        [sys.executable, "-c", SCRIPT, trainings, str(stop_at), str(resume or out), str(out)],
         check=True,
         cwd=ROOT,
-        env={**os.environ, **threads},
+        env={**os.environ, **threads, **hidden},
         capture_output=True,
-        timeout=120,
+        timeout=240,
     )
+    return out
 
 
-def outcome(out: Path) -> tuple[Any, list[np.ndarray]]:
-    with np.load(out / "weights.npz") as stored:
-        weights = [stored[name] for name in stored.files]
-    return json.loads((out / "result.json").read_text()), weights
+@dataclass(frozen=True)
+class Trained:
+    """Where the same trainings are: uninterrupted, and after two interruptions."""
+
+    whole: Path
+    continued: Path
 
 
-@pytest.mark.parametrize("schedule", ["constant", "cosine"])
-@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
-def test_a_continued_training_gives_the_same_weights_and_curve_bit_for_bit(
-    tmp_path: Path, optimizer: str, schedule: str
-) -> None:
-    values = {
-        "batch_size": 32,
-        "optimizer": optimizer,
-        "schedule": schedule,
-        "learning_rate": 0.01,
-        "dropout": 0.3,
-        "augmentation": 0.5,
-        "label_smoothing": 0.1,
-        "width": 16,
-        "depth": 1,
-    }
-    train(values, tmp_path / "whole")
-    # Interrupted twice: after the first epoch, and after the second more.
-    train(values, tmp_path / "first", stop_at=1)
-    train(values, tmp_path / "second", stop_at=3, resume=tmp_path / "first" / "state")
-    train(values, tmp_path / "last", resume=tmp_path / "second" / "state")
-    whole, weights = outcome(tmp_path / "whole")
-    continued, others = outcome(tmp_path / "last")
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    folder = tmp_path_factory.mktemp("trained")
+    names = list(TRAININGS)
+    whole = train(names, folder / "whole")
+    # After the first epoch, and after the second more. Backwards: what has a new model in one process has a used one in
+    # the next.
+    first = train(names[::-1], folder / "first", stop_at=1)
+    second = train(names, folder / "second", stop_at=3, resume=first)
+    return Trained(whole, train(names[::-1], folder / "last", resume=second))
+
+
+def outcome(folder: Path, name: str) -> tuple[Any, list[np.ndarray]]:
+    with np.load(folder / f"{name}.npz") as stored:
+        weights = [stored[key] for key in stored.files]
+    return json.loads((folder / f"{name}.json").read_text()), weights
+
+
+@pytest.mark.parametrize("name", TRAININGS)
+def test_a_continued_training_gives_the_same_weights_and_curve_bit_for_bit(trained: Trained, name: str) -> None:
+    whole, weights = outcome(trained.whole, name)
+    continued, others = outcome(trained.continued, name)
     assert continued == whole
     assert len(whole[0]["val_accuracy"]) > 3, "the interruptions lay inside the training"
     for one, other in zip(weights, others, strict=True):
