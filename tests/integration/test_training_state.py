@@ -16,8 +16,8 @@ import pytest
 pytestmark = pytest.mark.keras
 
 ROOT = Path(__file__).resolve().parents[2]
-# Each run in a process of its own: train the same small networks one after the other, each from a state if there is one,
-# to a state if asked.
+# Each run in a process of its own: train the same small networks one after the other, each from a state if there is
+# one, to a state if asked.
 SCRIPT = """
 import json, sys
 from pathlib import Path
