@@ -1,4 +1,8 @@
-"""What tests let other processes do. They are started afresh (spawn), so all that they run is importable from here."""
+"""What tests let other processes do.
+
+They are forked from a fresh process that has imported this module and done nothing else, so all that they run is
+importable from here, and nothing of the test's own process is in them.
+"""
 
 from __future__ import annotations
 
@@ -42,8 +46,9 @@ def _set_barrier(barrier: Barrier) -> None:
 
 def in_processes(count: int, function: Callable[..., Result], *arguments: Any) -> list[Result]:
     """Call a function in so many new processes, all at the same moment; return what each returned."""
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(count, spawn, _set_barrier, (spawn.Barrier(count, timeout=60),)) as pool:
+    fresh = multiprocessing.get_context("forkserver")
+    fresh.set_forkserver_preload([__name__])
+    with ProcessPoolExecutor(count, fresh, _set_barrier, (fresh.Barrier(count, timeout=60),)) as pool:
         futures = [pool.submit(_together, function, *arguments) for _ in range(count)]
         return [future.result(timeout=120) for future in futures]
 
