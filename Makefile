@@ -168,17 +168,24 @@ data-prepare: $(READY)  ## fetch and verify a data set: DATASET=
 setup: $(READY)  ## make .venv; every other target does it by itself
 
 # One thread for each test process: with more threads than cores, those of NumPy wait for each other.
+# Files of tests are handed out in the order of tests/conftest.py, those that take longest first.
+run_tests := OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+
 .PHONY: test
-test: $(READY_DEV)  ## every test: [ARGS="-k words"]
-	@OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n auto --dist loadfile $(ARGS)
+test: $(READY_DEV)  ## every test but those of test-long: [ARGS="-k words"]
+	@$(run_tests) -m 'not long' $(ARGS)
+
+.PHONY: test-long
+test-long: $(READY_DEV)  ## what repeats at length what make test proves; tests/long.json keeps when it last passed
+	@CI=true $(run_tests) -m long -p tests.long_tests
 
 .PHONY: test-fast
 test-fast: $(READY_DEV)  ## the tests that take seconds, without Keras: [ARGS=]
-	@OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n auto tests/unit -m 'not (keras or slow or network or postgres)' $(ARGS)
+	@OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n auto tests/unit -m 'not (keras or slow or long or network or postgres)' $(ARGS)
 
 .PHONY: test-faults
 test-faults: $(READY_DEV)  ## kill, stop, fill, lock and cut off: nothing may be lost: [ARGS=]
-	@OMP_NUM_THREADS=1 .venv/bin/python -m pytest tests/faults -m 'faults and not slow' $(ARGS)
+	@OMP_NUM_THREADS=1 .venv/bin/python -m pytest tests/faults -m 'faults and not (slow or long)' $(ARGS)
 
 .PHONY: soak
 soak: $(READY_DEV)  ## a study of 60 trials under fire for half an hour or more: [SEED= RESULT=]

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
+
+# A database waits for the disk at each commit. What tests write is not meant to last: where a file system in memory has
+# enough room, it lies there.
+MEMORY = Path("/dev/shm")
+if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 2e9:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
 # Read once, when TensorFlow is first imported.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -43,7 +50,41 @@ def keras_only_where_marked(request: pytest.FixtureRequest) -> Iterator[None]:
         pytest.fail("this test imported Keras: mark it with @pytest.mark.keras, or find out which import does it")
 
 
+@pytest.fixture
+def collected(request: pytest.FixtureRequest) -> list[pytest.Item]:
+    """What was found in the files of this run, also what is not run."""
+    return request.config.stash[COLLECTED]
+
+
+# Those that wait for processes and train come first: what is short then fills the end evenly.
+ORDER = ("faults", "integration", "contract", "unit")
+
+
+COLLECTED = pytest.StashKey[list[pytest.Item]]()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    config.stash[COLLECTED] = items.copy()
+    items.sort(key=lambda item: ORDER.index(item.path.parent.name) if item.path.parent.name in ORDER else len(ORDER))
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Refuse to go on when reading the tests imported Keras, and none that was selected needs it."""
     if "keras" in sys.modules and not any(item.get_closest_marker("keras") for item in session.items):
         raise pytest.UsageError("a test module imports Keras at its top: import it in the tests marked keras")
+    _remember_the_schema()
+
+
+def _remember_the_schema() -> None:
+    """Let Optuna find out once what its newest schema is: it loads all its migrations for it, at each opening."""
+    rdb = sys.modules.get("optuna.storages._rdb.storage")
+    if rdb is None:
+        return
+    find, found = rdb._VersionManager.get_head_version, list[str]()
+
+    def find_once(manager: object) -> str:
+        if not found:
+            found.append(find(manager))
+        return found[0]
+
+    rdb._VersionManager.get_head_version = find_once

