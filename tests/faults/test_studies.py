@@ -205,7 +205,7 @@ def snapshot(home: Path) -> list[str]:
 def test_a_hung_trial_is_ended_a_worker_is_renewed_and_a_place_where_every_worker_dies_is_given_up(
     tmp_path: Path,
 ) -> None:
-    broken_place = Fault("tuning.worker.worker:owner_name", "kill", log="worker-1.log", times=100)
+    broken_place = Fault("tuning.worker.joining:owner_name", "kill", log="worker-1.log", times=100)
     one_trial_each = {**DEFAULT_LIMITS, "trials_per_worker": 1}
     constants = {"studies.stored:DEFAULT_LIMITS": one_trial_each, "tuning.launch.workforce:RESTART_S": 0.1}
     faults = Faults(tmp_path / "faults", broken_place, constants=constants)

@@ -11,7 +11,7 @@ import pytest
 from studies.spec import HYPERMODELS
 from tests.integration.command_line import CommandLine
 from tests.pages.page import ROOT, Page, keys, named, row_of, rows
-from tuning.worker.hypermodels import load_hypermodel
+from tuning.worker.joining import load_hypermodel
 
 pytestmark = pytest.mark.keras
 

@@ -20,8 +20,9 @@ from tests.databases import claimed, fresh_database, trials, url_of
 from tests.faults.breaking import moved_away
 from tuning.machine.devices import CPU
 from tuning.messages import WorkerOptions
+from tuning.worker.joining import open_when_back
 from tuning.worker.supervisor import Supervisor
-from tuning.worker.worker import _open_when_back, _Worker
+from tuning.worker.worker import _Worker
 
 SPEC = StudySpec(
     dataset="mnist", model="models.cnn:CNN", space="core", parameters={}, seed=0, plan_name="cpu", epochs=3,
@@ -99,8 +100,8 @@ def test_a_worker_waits_for_a_database_that_is_away(
             if len(waited) == 3:
                 away.close()
 
-        monkeypatch.setattr("tuning.worker.worker.time.sleep", sleep)
-        opened = _open_when_back(url_of(database), 60.0)
+        monkeypatch.setattr("tuning.worker.joining.time.sleep", sleep)
+        opened = open_when_back(url_of(database), 60.0)
     assert len(waited) == 3
     assert trials(opened) == []
     opened.engine.dispose()
@@ -109,7 +110,7 @@ def test_a_worker_waits_for_a_database_that_is_away(
 def test_a_worker_waits_for_its_database_no_longer_than_an_outage_may_last(tmp_path: Path) -> None:
     os.makedirs(tmp_path / "home")
     with pytest.raises(BadInput, match="there is no study in"):
-        _open_when_back(f"sqlite:///{tmp_path}/home/studies.db", 0.0)
+        open_when_back(f"sqlite:///{tmp_path}/home/studies.db", 0.0)
 
 
 def test_a_worker_without_a_launcher_is_told_at_once_that_there_is_no_study(tmp_path: Path) -> None:

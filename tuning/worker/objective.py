@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import keras
 import optuna
 from optuna.trial import TrialState
 
-from models.backend import seed_generators
-from models.classifier import ImageClassifier
 from models.training.loop import FitResult, NonFiniteLoss
-from models.training.model import TrainingModel
-from models.training.state import TrainingState
 from storage import attributes
 from storage.checkpoints import TrialCheckpoints
 from storage.claims import Claim, Claims
@@ -28,17 +22,14 @@ from studies.spec import derive_seed
 from studies.stored import StudyRecord
 from tuning.messages import Note
 from tuning.worker.callbacks import CheckpointKeeper, Frozen, Interrupted, ReportToTrial, state_of
+from tuning.worker.drawing import draw
 from tuning.worker.failures import ERROR, failure_of
-from tuning.worker.hyperparameters import TrialHyperParameters
 from tuning.worker.supervisor import Supervisor
 from tuning.worker.throughput import ReportThroughput
 from tuning.worker.training_data import Classifiers
 from tuning.worker.trial_files import TrialFiles
 
 logger = logging.getLogger(__name__)
-
-# How often parameters are drawn that are known not to fit into the device's memory.
-MAX_DRAWS = 10
 
 
 class TrialError(Exception):
@@ -187,14 +178,19 @@ class Objective:
             return Outcome(Result(TrialState.FAIL, None), failure)
 
     def _train(self, trial: optuna.trial.Trial, claim: Claim) -> Outcome:
-        seed = derive_seed(self._record.spec.seed, "trial", trial.number)
-        seed_generators(seed)
-        hypermodel, data = self._classifiers.new(), self._classifiers.data
-        trial, hp, model = self._build(trial, claim, hypermodel)
+        drawn = draw(
+            trial,
+            claim,
+            classifiers=self._classifiers,
+            scheduler=self._scheduler,
+            claims=self._claims,
+            device=self._place.device,
+        )
+        trial, hp, model, data = drawn.trial, drawn.hp, drawn.model, self._classifiers.data
         traces = model.steps.traces
         checkpoints = self._files.checkpoints_of(claim)
         resume = state_of(checkpoints)
-        self._record_place(trial, model, resume)
+        self._record_place(trial, model.weight_count, resumed=resume is not None)
         keeper = self._keeper(claim, checkpoints)
         report = ReportToTrial(
             lambda epoch, value, last: self._scheduler.epoch_ended(claim, epoch, value, last=last),
@@ -210,8 +206,15 @@ class Objective:
         started = self._clock()
         try:
             callbacks = [throughput, report]
-            result = hypermodel.fit(
-                hp, model, data.training, data.validation, seed=seed, callbacks=callbacks, resume=resume, keeper=keeper
+            result = drawn.hypermodel.fit(
+                hp,
+                model,
+                data.training,
+                data.validation,
+                seed=derive_seed(self._record.spec.seed, "trial", trial.number),
+                callbacks=callbacks,
+                resume=resume,
+                keeper=keeper,
             )
         except (Frozen, Interrupted, NonFiniteLoss):
             self._record_effort(trial, report, started, model.steps.traces - traces)
@@ -223,7 +226,7 @@ class Objective:
         finally:
             keeper.settle()
         self._record_effort(trial, report, started, model.steps.traces - traces)
-        return self._completed(trial, claim, hypermodel.classifier(model), result, report.history)
+        return self._completed(trial, claim, drawn.hypermodel.classifier(model), result, report.history)
 
     def _keeper(self, claim: Claim, checkpoints: TrialCheckpoints) -> CheckpointKeeper:
         def failed(why: str) -> None:
@@ -258,34 +261,15 @@ class Objective:
 
         return Outcome(Result(TrialState.COMPLETE, result.value), keep=keep)
 
-    def _build(
-        self, trial: optuna.trial.Trial, claim: Claim, hypermodel: ImageClassifier
-    ) -> tuple[optuna.trial.Trial, TrialHyperParameters, TrainingModel]:
-        """Build the model of the trial's parameters, drawn again while they are known to be too large.
-
-        TPE does not learn from FAIL: left alone, it goes on to propose what ran out of memory.
-        """
-        for attempt in range(1, MAX_DRAWS + 1):
-            hp = TrialHyperParameters(trial, self._record.spec.parameters)
-            model = hypermodel.build(hp)
-            too_large = ran_out_with(trial.study.get_trials(deepcopy=False), self._place.device, hp.values, model)
-            if too_large is None or attempt == MAX_DRAWS or trial.user_attrs.get(attributes.WEIGHTS) is not None:
-                break
-            logger.info("trial %d: drawn again, as large as trial %d, which ran out", claim.number, too_large)
-            self._claims.forget_parameters(claim)
-            seed_generators(derive_seed(self._record.spec.seed, "trial", claim.number))
-            trial = self._scheduler.trial(claim, attempt)
-        return trial, hp, model
-
-    def _record_place(self, trial: optuna.trial.Trial, model: TrainingModel, resume: TrainingState | None) -> None:
+    def _record_place(self, trial: optuna.trial.Trial, weight_count: int, *, resumed: bool) -> None:
         recorded = {
             attributes.DEVICE: self._place.device,
             attributes.PRECISION: self._place.precision,
             attributes.THREADS: self._place.threads,
-            attributes.WEIGHTS: model.weight_count,
+            attributes.WEIGHTS: weight_count,
         }
         before = trial.user_attrs.get(attributes.THREADS)
-        if resume is not None and before != self._place.threads:
+        if resumed and before != self._place.threads:
             logger.warning(
                 "trial %d was begun with %s threads, goes on with %d", trial.number, before, self._place.threads
             )
@@ -297,26 +281,3 @@ class Objective:
         trial.set_user_attr(attributes.TRACES, int(trial.user_attrs.get(attributes.TRACES, 0)) + traces)
         trial.set_user_attr(attributes.EPOCHS, len(report.history.get("val_accuracy", [])))
         trial.set_user_attr(attributes.SECONDS, round(before + self._clock() - started, 3))
-
-
-def ran_out_with(
-    trials: Sequence[optuna.trial.FrozenTrial], device: str, values: Mapping[str, Any], model: TrainingModel
-) -> int | None:
-    """Return the number of a trial that ran out of memory on this kind of device with no more than is proposed now.
-
-    Args:
-        trials: the study's.
-        device: the product's name.
-        values: the proposal; its `batch_size` counts.
-        model: the model built from it; its weights count.
-    """
-    for trial in trials:
-        if (
-            trial.user_attrs.get(attributes.FAILURE) != attributes.OUT_OF_MEMORY
-            or trial.user_attrs.get(attributes.DEVICE) != device
-        ):
-            continue
-        batch_size, weights = trial.params.get("batch_size", 0), trial.user_attrs.get(attributes.WEIGHTS, math.inf)
-        if values.get("batch_size", 0) >= batch_size and model.weight_count >= weights:
-            return trial.number
-    return None

@@ -8,28 +8,19 @@ A worker that a launcher started talks with it through its `Supervisor`, and end
 from __future__ import annotations
 
 import contextlib
-import gc
 import logging
 import os
 import sys
 import time
 import traceback
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from storage import attributes
-from storage.artifacts import Artifacts
-from storage.claims import Claim, Claims, owner_name
-from storage.database import OUTAGE_S, Database
-from storage.errors import BadInput, ClaimLost, StorageUnavailable, TuningError
+from storage.claims import Claim
+from storage.errors import ClaimLost, StorageUnavailable, TuningError
 from storage.leases import Heartbeat, LeaseWatch
-from storage.opening import open_database
 from storage.settings import STORAGE_VARIABLE, Home
-from studies.scheduler import Scheduler, first_configurations
-from studies.stored import StudyRecord, find_study
-from studies.strategies.chosen import make_strategy
-from studies.strategies.samplers import require_room
-from tuning.machine.compile_cache import cache_environment, seal_compiled
+from tuning.machine.compile_cache import seal_compiled
 from tuning.machine.devices import CPU, cpu_environment
 from tuning.machine.memory import resident_bytes
 from tuning.messages import (
@@ -42,16 +33,14 @@ from tuning.messages import (
     Started,
     WorkerOptions,
 )
-from tuning.user_classes import load_strategy
 from tuning.worker.failures import failure_of
-from tuning.worker.hypermodels import load_hypermodel
+from tuning.worker.joining import join
+from tuning.worker.preparation import prepare
 from tuning.worker.result_writer import ResultWriter
 from tuning.worker.supervisor import Supervisor
-from tuning.worker.trial_files import TrialFiles
 
 if TYPE_CHECKING:
     from tuning.worker.objective import Objective
-    from tuning.worker.training_data import Classifiers
 
 logger = logging.getLogger(__name__)
 
@@ -93,19 +82,12 @@ class _Worker:
         self._storage_url = storage_url
         self._home = home
         self._supervisor = supervisor
-        # Who started this process has had the study open: if it is away, it comes back.
-        outage_s = OUTAGE_S if options.supervised or options.go else 0.0
-        self._database = _open_when_back(storage_url, outage_s)
-        self._study = find_study(self._database, options.study)
-        self._record = StudyRecord.of(self._study)
-        spec = self._record.spec
-        owner = options.claim.owner if options.claim is not None else owner_name()
-        self._claims = Claims(self._database, self._study._study_id, owner, uid=self._record.uid or None)
-        strategy = make_strategy(spec, load_strategy(spec.strategy.name, options.strategy_file))
-        self._scheduler = Scheduler(self._study, spec, strategy, self._claims)
+        self._joined = joined = join(options, storage_url)
+        self._database, self._claims, self._scheduler = joined.database, joined.claims, joined.scheduler
+        self._limits = joined.record.limits
         self._watch = LeaseWatch(self._claims)
         self._heartbeat = Heartbeat(
-            self._claims, timeout_s=self._record.limits["trial_timeout_s"], timed_out=self._give_up_hung
+            self._claims, timeout_s=self._limits["trial_timeout_s"], timed_out=self._give_up_hung
         )
         self._results = ResultWriter(self._database, self._claims, self._over)
 
@@ -117,7 +99,7 @@ class _Worker:
             self._supervisor.ready.set()  # it holds a trial already, which a stop must put back
         kept_alive = self._heartbeat.of(self._options.claim) if self._options.claim else contextlib.nullcontext()
         with kept_alive:
-            objective = self._prepare()
+            objective = prepare(self._joined, self._options, self._home, self._supervisor)
         self._supervisor.wait_for_go()
         self._supervisor.ready.set()
         try:
@@ -165,64 +147,13 @@ class _Worker:
         return 0
 
     def _has_grown(self, trials_run: int, grown_bytes: int) -> bool:
-        limits = self._record.limits
-        return trials_run >= limits["trials_per_worker"] or grown_bytes > limits["memory_growth_bytes"]
+        return trials_run >= self._limits["trials_per_worker"] or grown_bytes > self._limits["memory_growth_bytes"]
 
     def _renew(self) -> int:
         """Make way for a fresh process: the launcher starts it, or this one becomes it."""
         if not self._options.supervised:
             self._start_again(self._options.successor())
         return RENEWED
-
-    def _prepare(self) -> Objective:
-        options, spec, home = self._options, self._record.spec, self._home
-        home.make(home.root)
-        # Frameworks read it when they are imported.
-        os.environ.update(cache_environment(home, options.device if options.device != CPU else None, os.environ))
-        with _no_garbage():
-            from models.backend import set_precision
-            from models.training.compiled import CompiledModels
-            from tuning.worker.objective import Objective, Place
-            from tuning.worker.training_data import Classifiers, open_training_data
-
-            hypermodel = load_hypermodel(spec.model, options.user_file)
-        set_precision(options.precision)
-        data = open_training_data(self._record, home)
-        classifiers = Classifiers(hypermodel, spec, data, CompiledModels())
-        if options.preflight:
-            self._preflight(classifiers)
-        files = self._files()
-        files.tidy()
-        return Objective(
-            study=self._study,
-            record=self._record,
-            scheduler=self._scheduler,
-            classifiers=classifiers,
-            claims=self._claims,
-            files=files,
-            supervisor=self._supervisor,
-            place=Place(options.device, options.precision, options.threads),
-        )
-
-    def _preflight(self, classifiers: Classifiers) -> None:
-        from tuning.worker.preflight import preflight
-        from tuning.worker.throughput import peaks
-
-        space, found = preflight(classifiers)
-        logger.info("preflight took %.3f s", found.seconds)
-        spec = self._record.spec
-        first = first_configurations(spec, space, self._record.first)
-        require_room(spec, space, self._claims.standing().budget, len(first))
-        self._study.set_user_attr(attributes.SPACE, space.document())
-        self._supervisor.tell(peaks())
-        self._supervisor.tell(found)
-
-    def _files(self) -> TrialFiles:
-        record, home = self._record, self._home
-        artifacts = Artifacts(home.make(home.artifacts))
-        # Made at once: to `gc` it says that this home serves the study.
-        checkpoints = home.make(home.checkpoints(record.name, record.uid))
-        return TrialFiles(self._study, record.spec.fingerprint, self._claims, artifacts, checkpoints)
 
     def _run_trial(self, objective: Objective, claim: Claim) -> str | None:
         """Run a claimed trial; return the class of its failure, if it failed.
@@ -278,9 +209,7 @@ class _Worker:
         self._supervisor.tell(Finished(claim.number))
 
     def _give_up_hung(self, claim: Claim) -> None:
-        timeout = (
-            f"trial {claim.number} took longer than its time limit of {self._record.limits['trial_timeout_s']:g} s"
-        )
+        timeout = f"trial {claim.number} took longer than its time limit of {self._limits['trial_timeout_s']:g} s"
         logger.error("%s; this worker ends", timeout)
         try:
             self._claims.put_back(claim, timeout, "timeout")
@@ -320,26 +249,3 @@ class _Worker:
             return
         self._supervisor.hand_over()
         os.execve(sys.executable, command, environment)
-
-
-def _open_when_back(url: str, outage_s: float) -> Database:
-    until = time.monotonic() + outage_s
-    while True:
-        try:
-            return open_database(url)
-        except BadInput as error:
-            if time.monotonic() >= until:
-                raise
-            logger.warning("the database is away, waiting: %s", error)
-            time.sleep(IDLE_S)
-
-
-@contextlib.contextmanager
-def _no_garbage() -> Iterator[None]:
-    """Import a framework: a million objects that stay. Looking for garbage among them takes a quarter of the time."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        gc.enable()

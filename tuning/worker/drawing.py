@@ -1,0 +1,101 @@
+"""The parameters of a trial and the model that is built of them, drawn again while they are known to be too large."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+
+from models.backend import seed_generators
+from models.classifier import ImageClassifier
+from models.training.model import TrainingModel
+from storage import attributes
+from storage.claims import Claim, Claims
+from studies.scheduler import Scheduler
+from studies.spec import derive_seed
+from tuning.worker.hyperparameters import TrialHyperParameters
+from tuning.worker.training_data import Classifiers
+
+logger = logging.getLogger(__name__)
+
+# How often parameters are drawn that are known not to fit into the device's memory.
+MAX_DRAWS = 10
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A trial whose parameters are known.
+
+    Attributes:
+        trial: Optuna's.
+        hypermodel: what built its model.
+        hp: its parameters.
+        model: as built, with the weights of the trial's seed.
+    """
+
+    trial: optuna.trial.Trial
+    hypermodel: ImageClassifier
+    hp: TrialHyperParameters
+    model: TrainingModel
+
+
+def draw(
+    trial: optuna.trial.Trial,
+    claim: Claim,
+    *,
+    classifiers: Classifiers,
+    scheduler: Scheduler,
+    claims: Claims,
+    device: str,
+) -> Drawn:
+    """Draw a trial's parameters and build its model, again while they are known to be too large for the device.
+
+    TPE does not learn from FAIL: left alone, it goes on to propose what ran out of memory.
+
+    Args:
+        trial: suggests the parameters.
+        claim: the right to it.
+        classifiers: makes its classifier.
+        scheduler: hands it out anew.
+        claims: through which parameters are forgotten.
+        device: the product's name.
+    """
+    spec = classifiers.spec
+    seed_generators(derive_seed(spec.seed, "trial", claim.number))
+    hypermodel = classifiers.new()
+    for attempt in range(1, MAX_DRAWS + 1):
+        hp = TrialHyperParameters(trial, spec.parameters)
+        model = hypermodel.build(hp)
+        too_large = ran_out_with(trial.study.get_trials(deepcopy=False), device, hp.values, model.weight_count)
+        if too_large is None or attempt == MAX_DRAWS or trial.user_attrs.get(attributes.WEIGHTS) is not None:
+            break
+        logger.info("trial %d: drawn again, as large as trial %d, which ran out", claim.number, too_large)
+        claims.forget_parameters(claim)
+        seed_generators(derive_seed(spec.seed, "trial", claim.number))
+        trial = scheduler.trial(claim, attempt)
+    return Drawn(trial, hypermodel, hp, model)
+
+
+def ran_out_with(
+    trials: Sequence[optuna.trial.FrozenTrial], device: str, values: Mapping[str, Any], weight_count: int
+) -> int | None:
+    """Return the number of a trial that ran out of memory on this kind of device with no more than is proposed now.
+
+    Args:
+        trials: the study's.
+        device: the product's name.
+        values: the proposal; its `batch_size` counts.
+        weight_count: of the model that is built from it.
+    """
+    for trial in trials:
+        failure, on = (trial.user_attrs.get(key) for key in (attributes.FAILURE, attributes.DEVICE))
+        if failure != attributes.OUT_OF_MEMORY or on != device:
+            continue
+        batch_size, weights = trial.params.get("batch_size", 0), trial.user_attrs.get(attributes.WEIGHTS, math.inf)
+        if values.get("batch_size", 0) >= batch_size and weight_count >= weights:
+            return trial.number
+    return None

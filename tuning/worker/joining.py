@@ -1,0 +1,107 @@
+"""The study that a worker works on: found, understood, and ready to give it trials. Imported without Keras.
+
+A spec read from a database is data. It may choose between what is already here; nothing that it says is imported.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import optuna
+
+from storage.claims import Claims, owner_name
+from storage.database import OUTAGE_S, Database
+from storage.errors import BadInput, unknown_name
+from storage.opening import open_database
+from studies.scheduler import Scheduler
+from studies.spec import HYPERMODELS
+from studies.stored import StudyRecord, find_study
+from studies.strategies.chosen import make_strategy
+from tuning.messages import WorkerOptions
+from tuning.user_classes import UserFile, load_class, load_strategy
+
+if TYPE_CHECKING:
+    from models.classifier import ImageClassifier
+
+logger = logging.getLogger(__name__)
+
+# How often a database that is away is looked for.
+LOOK_S = 1.0
+
+
+@dataclass(frozen=True)
+class JoinedStudy:
+    """A study as one worker sees it.
+
+    Attributes:
+        database: where it is.
+        study: Optuna's own.
+        record: what it records.
+        claims: under this worker's name.
+        scheduler: says what comes next.
+    """
+
+    database: Database
+    study: optuna.Study
+    record: StudyRecord
+    claims: Claims
+    scheduler: Scheduler
+
+
+def join(options: WorkerOptions, storage_url: str) -> JoinedStudy:
+    """Return the study that a worker was started for.
+
+    Raises:
+        BadInput: there is no such study, or its strategy cannot be had.
+        SpecMismatch: it is not one of this service's, or of another version.
+    """
+    # Who started this process has had the study open: if it is away, it comes back.
+    database = open_when_back(storage_url, OUTAGE_S if options.supervised or options.go else 0.0)
+    study = find_study(database, options.study)
+    record = StudyRecord.of(study)
+    owner = options.claim.owner if options.claim is not None else owner_name()
+    claims = Claims(database, study._study_id, owner, uid=record.uid or None)
+    strategy = make_strategy(record.spec, load_strategy(record.spec.strategy.name, options.strategy_file))
+    return JoinedStudy(database, study, record, claims, Scheduler(study, record.spec, strategy, claims))
+
+
+def open_when_back(url: str, outage_s: float) -> Database:
+    """Open a database; wait up to so many seconds for one that is away.
+
+    Raises:
+        BadInput: it cannot be opened.
+    """
+    until = time.monotonic() + outage_s
+    while True:
+        try:
+            return open_database(url)
+        except BadInput as error:
+            if time.monotonic() >= until:
+                raise
+            logger.warning("the database is away, waiting: %s", error)
+            time.sleep(LOOK_S)
+
+
+def load_hypermodel(name: str, user_file: UserFile | None) -> type[ImageClassifier]:
+    """Return the hypermodel that a spec names. Imports Keras.
+
+    Raises:
+        BadInput: it is neither one of the project's own nor that of the file this process was started with.
+    """
+    if name in HYPERMODELS.values():
+        module, _, class_name = name.partition(":")
+        loaded: type[ImageClassifier] = getattr(importlib.import_module(module), class_name)
+        return loaded
+    if ".py:" not in name:
+        raise unknown_name("model", name, HYPERMODELS)
+    return load_class("model", name, user_file, _image_classifier)
+
+
+def _image_classifier() -> type[ImageClassifier]:
+    from models.classifier import ImageClassifier
+
+    return ImageClassifier

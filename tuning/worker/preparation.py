@@ -1,0 +1,99 @@
+"""What comes before a worker's first trial: the framework, the data, and the preflight where it is this worker's.
+
+Imported without Keras; `prepare` imports it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import logging
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from storage import attributes
+from storage.artifacts import Artifacts
+from storage.settings import Home
+from studies.scheduler import first_configurations
+from studies.strategies.samplers import require_room
+from tuning.machine.compile_cache import cache_environment
+from tuning.machine.devices import CPU
+from tuning.messages import WorkerOptions
+from tuning.worker.joining import JoinedStudy, load_hypermodel
+from tuning.worker.supervisor import Supervisor
+from tuning.worker.trial_files import TrialFiles
+
+if TYPE_CHECKING:
+    from tuning.worker.objective import Objective
+    from tuning.worker.training_data import Classifiers
+
+logger = logging.getLogger(__name__)
+
+
+def prepare(joined: JoinedStudy, options: WorkerOptions, home: Home, supervisor: Supervisor) -> Objective:
+    """Import the framework, open the data, make the preflight if asked to; return what runs the trials.
+
+    Raises:
+        BadInput: the model, the data or the search space cannot be used.
+    """
+    spec = joined.record.spec
+    home.make(home.root)
+    # Frameworks read it when they are imported.
+    os.environ.update(cache_environment(home, options.device if options.device != CPU else None, os.environ))
+    with _no_garbage():
+        from models.backend import set_precision
+        from models.training.compiled import CompiledModels
+        from tuning.worker.objective import Objective, Place
+        from tuning.worker.training_data import Classifiers, open_training_data
+
+        hypermodel = load_hypermodel(spec.model, options.user_file)
+    set_precision(options.precision)
+    classifiers = Classifiers(hypermodel, spec, open_training_data(joined.record, home), CompiledModels())
+    if options.preflight:
+        _preflight(joined, classifiers, supervisor)
+    files = _files(joined, home)
+    files.tidy()
+    return Objective(
+        study=joined.study,
+        record=joined.record,
+        scheduler=joined.scheduler,
+        classifiers=classifiers,
+        claims=joined.claims,
+        files=files,
+        supervisor=supervisor,
+        place=Place(options.device, options.precision, options.threads),
+    )
+
+
+def _preflight(joined: JoinedStudy, classifiers: Classifiers, supervisor: Supervisor) -> None:
+    from tuning.worker.preflight import preflight
+    from tuning.worker.throughput import peaks
+
+    space, found = preflight(classifiers)
+    logger.info("preflight took %.3f s", found.seconds)
+    spec = joined.record.spec
+    first = first_configurations(spec, space, joined.record.first)
+    require_room(spec, space, joined.claims.standing().budget, len(first))
+    joined.study.set_user_attr(attributes.SPACE, space.document())
+    supervisor.tell(peaks())
+    supervisor.tell(found)
+
+
+def _files(joined: JoinedStudy, home: Home) -> TrialFiles:
+    record = joined.record
+    artifacts = Artifacts(home.make(home.artifacts))
+    # Made at once: to `gc` it says that this home serves the study.
+    checkpoints = home.make(home.checkpoints(record.name, record.uid))
+    return TrialFiles(joined.study, record.spec.fingerprint, joined.claims, artifacts, checkpoints)
+
+
+@contextlib.contextmanager
+def _no_garbage() -> Iterator[None]:
+    """Import a framework: a million objects that stay. Looking for garbage among them takes a quarter of the time."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
