@@ -73,8 +73,3 @@ def test_an_objective_takes_at_most_nine_arguments_and_each_by_its_name() -> Non
     (init,) = (node for node in objective.body if isinstance(node, ast.FunctionDef) and node.name == "__init__")
     assert [argument.arg for argument in init.args.args] == ["self"]
     assert len(init.args.kwonlyargs) <= 9
-
-
-def test_the_page_that_everybody_reads_first_is_short() -> None:
-    for page in ("README.md", "tuning/WALK.md"):
-        assert len((ROOT / page).read_text(encoding="utf-8").splitlines()) <= 150

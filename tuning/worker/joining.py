@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# How often a database that is away is looked for.
-LOOK_S = 1.0
+# How often a database that is away is tried again.
+RETRY_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def open_when_back(url: str, outage_s: float) -> Database:
             if time.monotonic() >= until:
                 raise
             logger.warning("the database is away, waiting: %s", error)
-            time.sleep(LOOK_S)
+            time.sleep(RETRY_S)
 
 
 def load_hypermodel(name: str, user_file: UserFile | None) -> type[ImageClassifier]:
