@@ -81,6 +81,12 @@ PORT :=
 endif
 unexport HOST PORT
 
+# Of a user's modules only those are found that hide none of Python's or the project's, see tuning/isolation.py.
+ifneq ($(value PYTHONPATH),)
+export TUNING_PYTHONPATH := $(value PYTHONPATH)
+endif
+unexport PYTHONPATH
+
 # The value is taken raw and quoted, so spaces, quotes and dollar signs in it are its own.
 quoted = $(call quote,$(value $(1)))
 flag = $(if $(value $(2)),$(1)=$(call quoted,$(2)))

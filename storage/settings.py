@@ -39,6 +39,12 @@ ENVIRONMENT = (
         " command line",
     ),
     Variable(
+        "PYTHONPATH",
+        "",
+        "folders with modules that a file of yours imports. They are searched last: one that is called as a module of"
+        " Python, of the project or of what is installed hides nothing",
+    ),
+    Variable(
         "KERAS_BACKEND",
         "`tensorflow`",
         "`jax` trains on JAX; install it first with `.venv/bin/python -m pip install jax` (on a GPU with the CUDA extra"

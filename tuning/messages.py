@@ -8,12 +8,12 @@ it went.
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import asdict, dataclass, replace
 from typing import Any, get_args
 
 from storage.claims import Claim
 from storage.errors import BadInput
+from tuning.isolation import python_module
 from tuning.machine.devices import Placement
 from tuning.user_classes import UserFile
 
@@ -286,7 +286,7 @@ class WorkerOptions:
     def command(self) -> list[str]:
         """Return the command line of such a worker."""
         # The study is said for whoever looks at the list of processes. No URL: it may hold a password.
-        return [sys.executable, "-m", "tuning", "worker", "--study", self.study, "--as", self.to_json()]
+        return python_module("tuning", "worker", "--study", self.study, "--as", self.to_json())
 
     def to_json(self) -> str:
         """Return what `from_json` reads."""

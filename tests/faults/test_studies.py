@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import time
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -34,6 +35,7 @@ from tests.faults.slow_studies import (
     tune,
     write_spec,
 )
+from tests.folders import hostile_folder
 from tests.integration.command_line import CommandLine, Finished, interrupt, wait_until
 from tests.processes import write_lock
 from tuning.machine.devices import usable_cores
@@ -186,7 +188,10 @@ def test_a_worker_that_sleeps_past_its_lease_finds_its_trial_gone_and_writes_not
 
 
 def test_a_worker_that_was_started_by_hand_goes_on_after_a_trial_that_hung(tmp_path: Path) -> None:
-    command = command_line(tmp_path, more={"SLOW_HUNG": str(tmp_path / "hung")})
+    # Where it lives on, it must not find other modules than it did at first.
+    folder = hostile_folder(tmp_path / "folder")
+    command = command_line(tmp_path, more={"SLOW_HUNG": str(tmp_path / "hung"), "PYTHONPATH": str(folder)})
+    command = replace(command, folder=folder)
     spec = write_spec(tmp_path, epochs=2)
     declare(spec, Home(command.home), trials=1, model="Hangs", trial_timeout_s=12.0)
     command.run("worker", "--study", STUDY, "--storage", command.url, "--model", f"{MODELS}:Hangs")

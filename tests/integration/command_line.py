@@ -16,6 +16,8 @@ from typing import Any
 import optuna
 import psutil
 
+from tuning.isolation import python_module
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -35,22 +37,25 @@ class CommandLine:
     Attributes:
         home: its `TUNING_HOME`.
         environment: variables besides.
+        folder: where it is given.
     """
 
     home: Path
     environment: Mapping[str, str] = field(default_factory=dict)
+    folder: Path = ROOT
 
     @property
     def url(self) -> str:
         return f"sqlite:///{self.home / 'studies.db'}"
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
+        here = [sys.executable, "-m", "tuning", *arguments]
         return subprocess.Popen(
-            [sys.executable, "-m", "tuning", *arguments],
+            here if self.folder == ROOT else python_module("tuning", *arguments),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            cwd=ROOT,
+            cwd=self.folder,
             env={**os.environ, "TUNING_HOME": str(self.home), **self.environment},
         )
 

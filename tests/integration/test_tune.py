@@ -14,6 +14,7 @@ from optuna.trial import TrialState
 
 from storage.errors import BadInput
 from storage.opening import open_database
+from tests.folders import hostile_folder
 from tests.integration.command_line import CommandLine, interrupt, wait_until
 
 pytestmark = pytest.mark.keras
@@ -26,8 +27,9 @@ LONG = ("--dataset", "mnist_sample", "--train-images", "1500", "--epochs", "300"
 
 @pytest.fixture(scope="module")
 def tuned(tmp_path_factory: pytest.TempPathFactory) -> CommandLine:
-    """A study of five trials, tuned by two workers."""
-    command = CommandLine(tmp_path_factory.mktemp("tuned"))
+    """A study of five trials, tuned by two workers, from a folder in which modules have our names and Python's."""
+    folder = hostile_folder(tmp_path_factory.mktemp("folder"))
+    command = CommandLine(tmp_path_factory.mktemp("tuned"), {"PYTHONPATH": str(folder)}, folder)
     finished = command.run("tune", *SMALL, "--trials", "5", "--workers", "2")
     (command.home / "output").write_text(finished.stderr)
     assert finished.stdout == "", "only machine-readable output goes to stdout"

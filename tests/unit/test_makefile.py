@@ -44,11 +44,13 @@ RUN_BY_THIS_PYTHON = f"""\
 "exec" "{sys.executable}" "$0" "$@"
 """
 
+SEEN = ("TUNING_HOME", "DATA_DIR", "PYTHONPATH", "TUNING_PYTHONPATH")
+
 # Stands in for the command: prints its arguments and what it sees of the environment.
 PRETENDED_TUNING = f"""\
 {RUN_BY_THIS_PYTHON}
 import json, os, sys
-print(json.dumps([sys.argv[1:], {{name: os.environ.get(name) for name in ("TUNING_HOME", "DATA_DIR")}}]))
+print(json.dumps([sys.argv[1:], {{name: os.environ.get(name) for name in {SEEN}}}]))
 """
 
 
@@ -96,6 +98,13 @@ class Checkout:
         assert done.returncode == 0, done.stderr
         received: list[str] = json.loads(done.stdout)[0]
         return received
+
+    def environment(self, *arguments: str, **environ: str) -> dict[str, str]:
+        """What ``tuning`` saw of the environment."""
+        done = self.make("tune", *arguments, **environ)
+        assert done.returncode == 0, done.stderr
+        seen: dict[str, str | None] = json.loads(done.stdout)[1]
+        return {name: value for name, value in seen.items() if value is not None}
 
     def installs(self) -> int:
         log = self.root / "pip.log"
@@ -290,11 +299,13 @@ def test_a_value_reaches_the_command_as_it_was_given(checkout: Checkout, value: 
 
 
 def test_home_and_data_reach_the_command_as_environment(checkout: Checkout) -> None:
-    done = checkout.make("tune", "TUNING_HOME=/a b", "DATA_DIR=/c'd")
-    assert json.loads(done.stdout)[1] == {"TUNING_HOME": "/a b", "DATA_DIR": "/c'd"}
-    done = checkout.make("tune", TUNING_HOME="/e", DATA_DIR="/f")
-    assert json.loads(done.stdout)[1] == {"TUNING_HOME": "/e", "DATA_DIR": "/f"}
-    assert json.loads(checkout.make("tune").stdout)[1] == {"TUNING_HOME": None, "DATA_DIR": None}
+    assert checkout.environment("TUNING_HOME=/a b", "DATA_DIR=/c'd") == {"TUNING_HOME": "/a b", "DATA_DIR": "/c'd"}
+    assert checkout.environment(TUNING_HOME="/e", DATA_DIR="/f") == {"TUNING_HOME": "/e", "DATA_DIR": "/f"}
+    assert checkout.environment() == {}
+
+
+def test_python_searches_a_users_folders_last(checkout: Checkout) -> None:
+    assert checkout.environment(PYTHONPATH="/my $(x) models:/b c") == {"TUNING_PYTHONPATH": "/my $(x) models:/b c"}
 
 
 def test_a_host_that_the_shell_exports_does_not_open_the_dashboard(checkout: Checkout) -> None:

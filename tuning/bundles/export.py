@@ -14,7 +14,6 @@ import os
 import platform
 import shutil
 import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -30,7 +29,7 @@ from storage import attributes
 from storage.artifacts import ArtifactDamaged, Artifacts
 from storage.errors import BadInput, SpecMismatch, TuningError, unknown_name
 from storage.files import sha256_of
-from storage.settings import CHECKOUT, Home
+from storage.settings import Home
 from studies.datasets.prepared import PreparedDataset, open_prepared
 from studies.leaderboard import best_trial
 from studies.spec import derive_seed
@@ -38,6 +37,7 @@ from studies.stored import StudyData, StudyRecord
 from studies.study_data import recorded_split
 from tuning.bundles.bundle import CARD, CONFUSION_MATRIX, FORMATS, LEARNING_CURVE, METRICS, MODEL, replacing_bundle
 from tuning.bundles.tasks import Answer, ConvertTask, Failed, Figures, Judgement, JudgeTask, Task, TestFigures
+from tuning.isolation import python_environment, python_module
 from tuning.pictures import draw_confusion_matrix, draw_learning_curve
 
 # How far the accuracy of the exported model may lie from the recorded one. Other kernels round otherwise, and an image
@@ -210,17 +210,20 @@ def _convert(folder: Path, wanted: list[str], backend: str, precision: str, *, r
 def _ask(task: Task) -> Iterator[Answer]:
     """Do a task in a fresh process; yield its answers. What it prints is dropped, unless it dies."""
     environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(filter(None, [str(CHECKOUT), os.environ.get("PYTHONPATH")])),
+        **python_environment(os.environ),
         "TF_CPP_MIN_LOG_LEVEL": "3",
         # Workers may be training on the same device.
         "TF_FORCE_GPU_ALLOW_GROWTH": "true",
         "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
     }
-    # -P: a file in the user's folder that is called like a package is not that package.
-    command = [sys.executable, "-P", "-m", "tuning.bundles.judge"]
     done = subprocess.run(
-        command, env=environment, input=json.dumps(task), capture_output=True, text=True, errors="replace", check=False
+        python_module("tuning.bundles.judge"),
+        env=environment,
+        input=json.dumps(task),
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
     )
     for line in done.stdout.splitlines():
         yield json.loads(line)

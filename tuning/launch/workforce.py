@@ -16,6 +16,7 @@ from typing import IO
 
 from storage.claims import Claims
 from storage.errors import BadInput, TuningError
+from tuning.isolation import python_environment
 from tuning.machine.devices import Placement
 from tuning.messages import (
     LAUNCHER_GRACE_S,
@@ -188,7 +189,7 @@ class Workforce:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
-                env={**os.environ, **slot.placement.environment, **self._environment},
+                env={**python_environment(os.environ), **slot.placement.environment, **self._environment},
                 start_new_session=True,
             )
         self._listen_to(slot)

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from storage.files import replacing
 from storage.settings import Home
+from tuning.isolation import python, python_environment
 from tuning.machine.compile_cache import FAILS, WORKS, drop_unsealed, tensorflow_flags, tensorflow_folder
 from tuning.machine.devices import Placement
 
@@ -89,12 +89,12 @@ def why_not_kept(folder: Path, environ: Mapping[str, str], kind: str = "GPU") ->
         kind: of the device.
     """
     with tempfile.TemporaryDirectory(dir=folder, prefix=".probe-") as name:
-        variables = {**environ, "TF_XLA_FLAGS": tensorflow_flags(Path(name), environ, kind)}
+        variables = {**python_environment(environ), "TF_XLA_FLAGS": tensorflow_flags(Path(name), environ, kind)}
         results = []
         for _ in range(2):
             try:
                 done = subprocess.run(
-                    [sys.executable, "-c", _STEP, kind],
+                    [*python(), "-c", _STEP, kind],
                     env=variables,
                     capture_output=True,
                     text=True,

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import sys
 import time
 import traceback
 from typing import TYPE_CHECKING
@@ -20,6 +19,7 @@ from storage.claims import Claim
 from storage.errors import ClaimLost, StorageUnavailable, TuningError
 from storage.leases import Heartbeat, LeaseWatch
 from storage.settings import STORAGE_VARIABLE, Home
+from tuning.isolation import python_environment
 from tuning.machine.compile_cache import seal_compiled
 from tuning.machine.devices import CPU, cpu_environment
 from tuning.machine.memory import resident_bytes
@@ -241,11 +241,11 @@ class _Worker:
         """
         threads = options.threads
         other = cpu_environment(threads, os.environ) if threads != self._options.threads else {}
-        environment = {**os.environ, **other, STORAGE_VARIABLE: self._storage_url}
+        environment = {**python_environment(os.environ), **other, STORAGE_VARIABLE: self._storage_url}
         command = options.command()
         if self._supervisor.stop.is_set():
             if options.claim is not None:
                 self._claims.put_back(options.claim, "interrupted")
             return
         self._supervisor.hand_over()
-        os.execve(sys.executable, command, environment)
+        os.execve(command[0], command, environment)

@@ -1,4 +1,4 @@
-"""Breaks the process that starts with this folder on its `PYTHONPATH`, as `TUNING_FAULTS` says.
+"""Breaks a process that starts with this folder on its `PYTHONPATH`, and those after it, as `TUNING_FAULTS` says.
 
 Python imports `sitecustomize` before anything else. The program itself has no hooks: a module that is named in the
 variable is changed while it is imported, and functions of modules that are there already are replaced at once. What
@@ -17,8 +17,9 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.abc import MetaPathFinder
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -93,6 +94,16 @@ def install(module: ModuleType, path: str, breaker: Breaker) -> None:
     setattr(owner, name, breaker.wrap(getattr(owner, name)))
 
 
+def pass_on(isolation: Any) -> None:
+    """Have the project start its processes with this folder on their `PYTHONPATH`, which it takes from them."""
+    environment = isolation.python_environment
+
+    def with_this_folder(environ: Mapping[str, str]) -> dict[str, str]:
+        return {**environment(environ), "PYTHONPATH": str(Path(__file__).parent)}
+
+    isolation.python_environment = with_this_folder
+
+
 class Loader(importlib.machinery.SourceFileLoader):
     """Imports a module with other constants, then breaks functions in it."""
 
@@ -108,6 +119,8 @@ class Loader(importlib.machinery.SourceFileLoader):
 
     def exec_module(self, module: ModuleType) -> None:
         super().exec_module(module)
+        if module.__name__ == "tuning.isolation":
+            pass_on(module)
         for name, path, breaker in BREAKERS:
             if name == module.__name__:
                 install(module, path, breaker)
@@ -133,7 +146,7 @@ class Finder(MetaPathFinder):
 TOLD: dict[str, Any] = json.loads(os.environ.get("TUNING_FAULTS") or '{"constants": {}, "faults": []}')
 CONSTANTS: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in TOLD["constants"].items()}
 BREAKERS = [(*fault["at"].split(":"), Breaker(fault)) for fault in TOLD["faults"]]
-CHANGED = {name for name, _, _ in BREAKERS} | {name.partition(":")[0] for name in CONSTANTS}
+CHANGED = {"tuning.isolation"} | {name for name, _, _ in BREAKERS} | {name.partition(":")[0] for name in CONSTANTS}
 
 for _name, _path, _breaker in BREAKERS:
     if _name in sys.modules:
