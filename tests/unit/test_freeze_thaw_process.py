@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import numpy as np
 import pytest
 from scipy.optimize import approx_fprime, minimize
@@ -9,7 +11,7 @@ from scipy.optimize import approx_fprime, minimize
 from studies.strategies.freeze_thaw import process as gaussian
 from studies.strategies.freeze_thaw.curves import Curve, Curves, milestones
 from studies.strategies.freeze_thaw.model import _observations
-from studies.strategies.freeze_thaw.process import CurvePoints, CurveProcess
+from studies.strategies.freeze_thaw.process import PRIOR, CurvePoints, CurveProcess, Hyperparameters
 
 
 def _points(rng: np.random.Generator, n: int, d: int, *, new: int = 0) -> CurvePoints:
@@ -17,6 +19,18 @@ def _points(rng: np.random.Generator, n: int, d: int, *, new: int = 0) -> CurveP
     trial = rng.integers(-new, 9, n)
     x = np.random.default_rng(d).random((18, d))[trial]
     return CurvePoints(x, np.log(rng.choice([1, 2, 4, 9], n) / 9), trial)
+
+
+def packed(hyper: Hyperparameters) -> np.ndarray:
+    """Return hyperparameters as the fit has them: logarithms of lengths and of standard deviations."""
+    variances = [hyper.asymptote, hyper.curve, hyper.trial, hyper.trial_curve, hyper.common, hyper.noise, hyper.trend]
+    return np.concatenate([np.log(hyper.lengths), 0.5 * np.log(variances), [np.log(hyper.time), hyper.growth]])
+
+
+def test_the_rows_of_the_prior_are_the_kernels_hyperparameters_in_their_order() -> None:
+    assert ["lengths", *(name for name, *_ in PRIOR)] == [field.name for field in fields(Hyperparameters)]
+    logs = np.linspace(-1, 1, 4 + len(PRIOR))
+    assert packed(Hyperparameters.unpack(logs)) == pytest.approx(logs)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -63,8 +77,7 @@ def test_the_fit_comes_near_to_the_mode_where_all_curves_begin_alike(seed: int) 
         return value, gradient * spread
 
     mode = minimize(posterior, np.zeros_like(mean), jac=True, method="L-BFGS-B", bounds=[(-6, 6)] * len(mean))
-    variances = 0.5 * np.log(fitted.variances)
-    reached = np.concatenate([np.log(fitted.lengths), variances, [np.log(fitted.time), fitted.growth]])
+    reached = packed(fitted)
     assert posterior((reached - mean) / spread)[0] < mode.fun + 2  # seven steps were 5 to 12 away
 
 
@@ -73,8 +86,7 @@ def test_the_kernel_is_the_sum_of_its_terms() -> None:
     d = 3
     a, b = _points(rng, 30, d, new=9), _points(rng, 20, d, new=9)
     mean, spread = gaussian._prior(d)
-    hyper = gaussian._Hyper.unpack(mean + spread * rng.standard_normal(len(mean)))
-    of_asymptote, of_field, of_trial, of_trial_time, of_time, _, of_trend = hyper.variances
+    hyper = Hyperparameters.unpack(mean + spread * rng.standard_normal(len(mean)))
 
     def term(i: int, j: int) -> float:
         x, y, s, t = a.x[i], b.x[j], a.log_epoch[i], b.log_epoch[j]
@@ -82,12 +94,11 @@ def test_the_kernel_is_the_sum_of_its_terms() -> None:
         gap = abs(s - t) / hyper.time
         smooth, rough = np.exp(-gap * gap / 2), np.exp(-gap)
         first, second = 3 * (2 * x - 1) * (2 * y - 1), 5 * np.prod([1.5 * (2 * w - 1) ** 2 - 0.5 for w in (x, y)], 0)
-        over_x = (of_asymptote + of_field * smooth) * (1 + r + r * r / 3) * np.exp(-r)
-        over_x += of_trend * float(((first + second) / hyper.lengths**2).sum())
+        over_x = (hyper.asymptote + hyper.curve * smooth) * (1 + r + r * r / 3) * np.exp(-r)
+        over_x += hyper.trend * float(((first + second) / hyper.lengths**2).sum())
         alike = a.trial[i] == b.trial[j] and a.trial[i] >= 0
-        return float(
-            np.exp(hyper.growth * (s + t)) * (over_x + alike * (of_trial + of_trial_time * rough)) + of_time * smooth
-        )
+        own = alike * (hyper.trial + hyper.trial_curve * rough)
+        return float(np.exp(hyper.growth * (s + t)) * (over_x + own) + hyper.common * smooth)
 
     expected = np.array([[term(i, j) for j in range(20)] for i in range(30)])
     workspace = np.full((3, 30, 20), np.nan)
@@ -101,7 +112,7 @@ def test_the_posterior_is_the_textbooks() -> None:
     rng = np.random.default_rng(0)
     n, m, d = 40, 600, 3
     points, asked, z = _points(rng, n, d), _points(rng, m, d), rng.standard_normal(n)
-    hyper = gaussian._Hyper.unpack(gaussian._prior(d)[0])
+    hyper = Hyperparameters.unpack(gaussian._prior(d)[0])
 
     mean, spread = CurveProcess(points, z, hyper).predict(asked)
 
@@ -109,7 +120,7 @@ def test_the_posterior_is_the_textbooks() -> None:
     def kernel(a: CurvePoints, b: CurvePoints) -> np.ndarray:
         return gaussian._kernel(gaussian._Pairs.of(a, b), hyper).total
 
-    noise = hyper.variances[5] + gaussian.JITTER
+    noise = hyper.noise + gaussian.JITTER
     inverse = np.linalg.inv(kernel(points, points) + noise * np.eye(n))
     cross = kernel(asked, points)
     assert m > 2 * gaussian.BLOCK
@@ -120,7 +131,7 @@ def test_the_posterior_is_the_textbooks() -> None:
 def test_what_is_pending_comes_out_as_expected() -> None:
     rng = np.random.default_rng(1)
     points, pending, asked, z = _points(rng, 40, 3), _points(rng, 6, 3), _points(rng, 50, 3), rng.standard_normal(40)
-    hyper = gaussian._Hyper.unpack(gaussian._prior(3)[0])
+    hyper = Hyperparameters.unpack(gaussian._prior(3)[0])
     alone = CurveProcess(points, z, hyper)
     believed = CurveProcess(points.join(pending), np.append(z, alone.predict(pending)[0]), hyper)
 

@@ -1,4 +1,27 @@
-"""The Gaussian process over learning curves, for freeze-thaw search: over (parameters, logarithm of the epoch).
+"""The Gaussian process over learning curves, for freeze-thaw search.
+
+The value of trial i, with the parameters x, after an epoch at s = log(epoch / horizon), and that of trial i', with x',
+at s' have the covariance
+
+    k  =  e^(growth (s + s')) { (asymptote + curve S) M  +  trend T  +  [i = i'] (trial + trial_curve R) }
+          +  common S  +  [the same value] noise
+
+    M  =  (1 + r + r^2 / 3) e^-r,  r^2 = 5 sum_j ((x_j - x'_j) / lengths_j)^2       Matern 5/2 over the parameters
+    T  =  sum_j (P1(x_j) P1(x'_j) + P2(x_j) P2(x'_j)) / lengths_j^2                 a parabola over each parameter
+    S  =  e^(-u^2 / 2),  u = |s - s'| / time                                        curves are smooth
+    R  =  e^-u                                                                      what is a trial's own is rough
+
+where P1 and P2 are Legendre's polynomials of degree 1 and 2, over [0, 1] of variance 1; a [condition] is 1, or 0.
+
+The idea is that of freeze-thaw Bayesian optimization (Swersky, Snoek & Adams 2014, arXiv 1406.3896): what a training
+comes to depends on its parameters, and its curve on its own past. There each curve is a process of its own around its
+asymptote, with a kernel of exponential decay over the epochs; here like parameters have like curves, over the logarithm
+of the epoch, and what tells trials apart grows as a power of the epoch. The parabolas are there because most parameters
+have one best value between too little and too much, which few trials show and the Matern kernel, that must be ready for
+anything, learns late; they are steeper over parameters of shorter lengths (universal kriging: Rasmussen & Williams
+2006, section 2.7).
+
+The hyperparameters are the mode of their posterior, under the prior below.
 
 A pure function of the points and the random numbers it is given. SciPy is imported where it is first asked: half a
 second that the launcher and the first trial need not wait for.
@@ -20,6 +43,25 @@ FIT_STEPS = 20  # steps of L-BFGS from the prior's mode, in units of the prior's
 FIT_BOUND = 6.0  # spreads from the mode that it may go: a first step can be a wild one
 JITTER = 1e-6
 BLOCK = 256  # points asked at a time: their kernel with all others stays in the processor's cache
+
+# The prior, of values with mean 0 and variance 1: normal in the logarithm of a length, in that of the square root of a
+# variance, and in the growth itself. The lengths of the parameters grow with sqrt(d): in many dimensions trials would
+# else be strangers to each other (Hvarfner et al. 2024, arXiv 2402.02229).
+LENGTH_MODE, LENGTH_SPREAD = -0.3, 0.8  # the mode where d is 1
+# fmt: off
+PRIOR = (
+    # name         mode   spread  why
+    ("asymptote",   -0.20, 0.50),  # most of what trials come to follows from their parameters,
+    ("curve",       -0.20, 0.50),  # and as much may change from the first epochs to the last: late bloomers
+    ("trial",       -1.20, 0.50),  # the rest is chance: first weights, the order of batches,
+    ("trial_curve", -1.20, 0.50),  # which goes on
+    ("common",      -0.70, 0.50),  # all curves rise, more or less alike
+    ("noise",       -2.50, 0.70),  # of a single value: little, or much, as the data set has it
+    ("trend",       -1.15, 0.50),  # a parabola says something of most parameters, and not all of any
+    ("time",         0.10, 0.40),  # an epoch tells much of that after three times as many, little after ten times
+    ("growth",       0.15, 0.15),  # after half the epochs trials lie nine tenths as far apart
+)
+# fmt: on
 
 
 @dataclass(frozen=True)
@@ -92,31 +134,40 @@ class CurvePoints:
 
 
 @dataclass(frozen=True)
-class _Hyper:
-    """The kernel's variances, lengths of x and time, and how fast trials diverge.
+class Hyperparameters:
+    """Of the kernel, by the names of its formula.
 
-    The variances are of asymptote, parameters x time, trial, trial x time, time, noise, and trend; the first four and
-    the last grow as (epoch / horizon)^(2 growth).
+    Attributes:
+        lengths: (d,) of the parameters.
+        asymptote, curve, trial, trial_curve, common, noise, trend: variances.
+        time: a length, in logarithms of the epoch.
+        growth: how fast trials part.
     """
 
     lengths: Array
-    variances: Array
+    asymptote: float
+    curve: float
+    trial: float
+    trial_curve: float
+    common: float
+    noise: float
+    trend: float
     time: float
     growth: float
 
     @staticmethod
-    def unpack(logs: Array) -> _Hyper:
-        d = len(logs) - 9
-        return _Hyper(np.exp(logs[:d]), np.exp(2 * logs[d : d + 7]), float(np.exp(logs[d + 7])), float(logs[d + 8]))
+    def unpack(logs: Array) -> Hyperparameters:
+        """Return what a vector (d + 9,) says, which is laid out as the prior: the lengths, then PRIOR's rows."""
+        d = len(logs) - len(PRIOR)
+        others = [*np.exp(2 * logs[d:-2]).tolist(), float(np.exp(logs[-2])), float(logs[-1])]
+        return Hyperparameters(np.exp(logs[:d]), *others)
 
 
 def _prior(d: int) -> tuple[Array, Array]:
-    """Return mean and spread of the logs, and of the growth itself.
-
-    Lengths grow with sqrt(d) (Hvarfner et al. 2024, arXiv 2402.02229).
-    """
-    mean = np.append(np.full(d, -0.3 + 0.5 * np.log(d)), [-0.2, -0.2, -1.2, -1.2, -0.7, -2.5, -1.15, 0.1, 0.15])
-    return mean, np.append(np.full(d, 0.8), [0.5, 0.5, 0.5, 0.5, 0.5, 0.7, 0.5, 0.4, 0.15])
+    """Return mode and spread (d + 9,) of all hyperparameters: the lengths', then PRIOR's."""
+    modes, spreads = (np.array([row[column] for row in PRIOR]) for column in (1, 2))
+    length = LENGTH_MODE + 0.5 * np.log(d)
+    return np.append(np.full(d, length), modes), np.append(np.full(d, LENGTH_SPREAD), spreads)
 
 
 @dataclass(frozen=True)
@@ -194,19 +245,15 @@ class _Parts:
     total: Array
 
 
-def _parabolas(points: CurvePoints, hyper: _Hyper) -> tuple[Array, Array]:
+def _parabolas(points: CurvePoints, hyper: Hyperparameters) -> tuple[Array, Array]:
     """Return what the trend is a product of: polynomials (n, 2 d) that grow with the epochs, and variances (2 d,)."""
     grown = points.polynomials * np.exp(hyper.growth * points.log_epoch)[:, None]
-    variances = hyper.variances[6] * hyper.lengths**-2
+    variances = hyper.trend * hyper.lengths**-2
     return grown, np.append(variances, variances)
 
 
-def _kernel(pairs: _Pairs, hyper: _Hyper, workspace: Array | None = None) -> _Parts:
-    """Matern 5/2 over x times (asymptote + time), a trend over x, a deviation per trial, and a curve common to all.
-
-    All but the last grow. The trend is a parabola over each parameter, steeper over those of shorter lengths: most
-    parameters have one best value between too little and too much, which few trials show and the Matern kernel, that
-    must be ready for anything, learns late (universal kriging: Rasmussen & Williams 2006, section 2.7).
+def _kernel(pairs: _Pairs, hyper: Hyperparameters, workspace: Array | None = None) -> _Parts:
+    """Return the module's formula, without the noise.
 
     All that is (n, m) lies in `workspace` (3, n, m) where that is given: with more than a thousand candidates the
     memory's pace counts, and to get some anew from the system costs more than what is computed in it.
@@ -232,12 +279,11 @@ def _kernel(pairs: _Pairs, hyper: _Hyper, workspace: Array | None = None) -> _Pa
     gap = np.abs(a_epochs[:, None] - b_epochs) / hyper.time
     smooth, rough = np.exp(-0.5 * gap * gap), np.exp(-gap)
     grown = np.outer(np.exp(hyper.growth * a_epochs), np.exp(hyper.growth * b_epochs))
-    v = hyper.variances
-    pairs.by_epochs(grown * (v[0] + v[1] * smooth), out=total)
+    pairs.by_epochs(grown * (hyper.asymptote + hyper.curve * smooth), out=total)
     total *= matern
     total += trend
-    total += pairs.by_epochs(v[4] * smooth)
-    total.reshape(-1)[pairs.same] += pairs.of_same(grown * (v[2] + v[3] * rough))
+    total += pairs.by_epochs(hyper.common * smooth)
+    total.reshape(-1)[pairs.same] += pairs.of_same(grown * (hyper.trial + hyper.trial_curve * rough))
     return _Parts(r, decay, matern, parabolas, trend, gap, smooth, rough, grown, total)
 
 
@@ -245,11 +291,11 @@ def _negative_log_posterior(logs: Array, pairs: _Pairs, z: Array, mean: Array, s
     """And its gradient with respect to the logs (Rasmussen & Williams 2006, equations 5.8 and 5.9)."""
     from scipy.linalg import lapack
 
-    hyper = _Hyper.unpack(logs)
+    hyper = Hyperparameters.unpack(logs)
     parts = _kernel(pairs, hyper)
     diagonal = np.s_[:: len(z) + 1]
     covariance = parts.total
-    covariance.flat[diagonal] += hyper.variances[5] + JITTER
+    covariance.flat[diagonal] += hyper.noise + JITTER
     factor, failed = lapack.dpotrf(covariance, lower=1)
     if failed:
         return 1e10, np.zeros_like(logs)
@@ -262,31 +308,42 @@ def _negative_log_posterior(logs: Array, pairs: _Pairs, z: Array, mean: Array, s
     return float(value), gradient + (logs - mean) / spread**2
 
 
-def _gradient(outer: Array, pairs: _Pairs, parts: _Parts, hyper: _Hyper) -> Array:
+def _gradient(outer: Array, pairs: _Pairs, parts: _Parts, hyper: Hyperparameters) -> Array:
     """outer: the derivative with respect to the covariance. O(n^2 d): the differences of x are never formed."""
     trials, epochs = pairs.a.trials, pairs.a.epochs
     x, log_epochs = pairs.a.configurations, pairs.a.log_epoch[epochs.first]
-    v, smooth, rough, grown = hyper.variances, parts.smooth, parts.rough, parts.grown
+    smooth, rough, grown = parts.smooth, parts.rough, parts.grown
     slope = (5 / 3) * (1 + parts.r) * parts.decay
-    pulls = outer * pairs.by_epochs(grown * (v[0] + v[1] * smooth))
+    pulls = outer * pairs.by_epochs(grown * (hyper.asymptote + hyper.curve * smooth))
     pull = slope * (trials.members @ pulls @ trials.members.T)
     lengths = 2 * (pull.sum(1) @ (x * x) - (x * (pull @ x)).sum(0)) / hyper.lengths**2
     features, variances = parts.parabolas
     lengths -= 2 * (variances * (features * (outer @ features)).sum(0)).reshape(2, -1).sum(0)
     tilt = (outer * parts.trend).sum(1)
     # All else depends on the epochs alone: sums over the points of each pair of epochs (k, k) are enough.
-    field = grown * (epochs.members @ (outer * parts.matern) @ epochs.members.T)
+    asymptote = grown * (epochs.members @ (outer * parts.matern) @ epochs.members.T)
     common = smooth * (epochs.members @ outer @ epochs.members.T)
     trial = grown * pairs.sum_of_same(outer)
-    field_time, trial_time, bent = field * smooth, trial * rough, parts.gap * parts.gap
-    sums = [field.sum(), field_time.sum(), trial.sum(), trial_time.sum(), common.sum(), np.trace(outer)]
-    time = ((v[1] * field_time + v[4] * common) * bent).sum() + v[3] * (trial_time * parts.gap).sum()
-    growing = (v[0] * field + v[1] * field_time + v[2] * trial + v[3] * trial_time).sum(1) @ log_epochs
-    growing += tilt @ pairs.a.log_epoch
-    return np.concatenate([lengths, 2 * v[:6] * np.array(sums), [2 * tilt.sum(), time, 2 * growing]])
+    curve, trial_curve, bent = asymptote * smooth, trial * rough, parts.gap * parts.gap
+    time = ((hyper.curve * curve + hyper.common * common) * bent).sum()
+    time += hyper.trial_curve * (trial_curve * parts.gap).sum()
+    growing = hyper.asymptote * asymptote + hyper.curve * curve
+    growing = (growing + hyper.trial * trial + hyper.trial_curve * trial_curve).sum(1) @ log_epochs
+    of_logs = {
+        "asymptote": 2 * hyper.asymptote * asymptote.sum(),
+        "curve": 2 * hyper.curve * curve.sum(),
+        "trial": 2 * hyper.trial * trial.sum(),
+        "trial_curve": 2 * hyper.trial_curve * trial_curve.sum(),
+        "common": 2 * hyper.common * common.sum(),
+        "noise": 2 * hyper.noise * np.trace(outer),
+        "trend": 2 * tilt.sum(),
+        "time": time,
+        "growth": 2 * (growing + tilt @ pairs.a.log_epoch),
+    }
+    return np.append(lengths, [of_logs[name] for name, *_ in PRIOR])
 
 
-def fit(points: CurvePoints, z: Array, rng: np.random.Generator) -> _Hyper:
+def fit(points: CurvePoints, z: Array, rng: np.random.Generator) -> Hyperparameters:
     """Return the hyperparameters' mode a posteriori, roughly: from few steps on a random subset of the points.
 
     Args:
@@ -308,7 +365,7 @@ def fit(points: CurvePoints, z: Array, rng: np.random.Generator) -> _Hyper:
     bounds = [(-FIT_BOUND, FIT_BOUND)] * len(mean)
     options = {"maxiter": FIT_STEPS}
     found = minimize(objective, np.zeros_like(mean), jac=True, method="L-BFGS-B", bounds=bounds, options=options)
-    return _Hyper.unpack(mean + spread * np.asarray(found.x) if found.fun < 1e9 else mean)
+    return Hyperparameters.unpack(mean + spread * np.asarray(found.x) if found.fun < 1e9 else mean)
 
 
 class CurveProcess:
@@ -327,7 +384,9 @@ class CurveProcess:
         numpy.linalg.LinAlgError: the covariance is not positive definite, as with a value that is not finite.
     """
 
-    def __init__(self, points: CurvePoints, z: Array, hyper: _Hyper, pending: CurvePoints | None = None) -> None:
+    def __init__(
+        self, points: CurvePoints, z: Array, hyper: Hyperparameters, pending: CurvePoints | None = None
+    ) -> None:
         from scipy.linalg import lapack, solve_triangular
 
         self._points = points if pending is None else points.join(pending)
@@ -343,7 +402,7 @@ class CurveProcess:
 
     @property
     def _noise(self) -> float:
-        return float(self._hyper.variances[5]) + JITTER
+        return self._hyper.noise + JITTER
 
     def alike(self, points: CurvePoints, z: Array) -> CurveProcess:
         """Return the process with the same hyperparameters where other values are known."""
@@ -365,10 +424,11 @@ class CurveProcess:
         return mean, np.sqrt(np.maximum(variance, 1e-9))
 
     def _prior_variance(self, asked: CurvePoints) -> Array:
-        v = self._hyper.variances
-        features, variances = _parabolas(asked, self._hyper)
-        grown = v[:4].sum() * np.exp(2 * self._hyper.growth * asked.log_epoch)
-        return np.asarray(grown + (features * features) @ variances + v[4])
+        hyper = self._hyper
+        features, variances = _parabolas(asked, hyper)
+        growing = np.array([hyper.asymptote, hyper.curve, hyper.trial, hyper.trial_curve]).sum()
+        grown = growing * np.exp(2 * hyper.growth * asked.log_epoch)
+        return np.asarray(grown + (features * features) @ variances + hyper.common)
 
     def incumbent(self) -> float:
         """Return the best mean where values are known: the best value itself may be but lucky."""
