@@ -5,7 +5,6 @@ A spec read from a database is data. It may choose between what is already here;
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import sys
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from storage.errors import BadInput
 from studies.declaration import hypermodel_name
 from studies.spec import STRATEGIES
 from studies.strategies.strategy import Strategy
+from tuning.own_modules import content_digest, hidden, make_importable
 
 Class = TypeVar("Class")
 
@@ -54,9 +54,11 @@ class UserFile:
 
     @property
     def name(self) -> str:
-        """The name in a spec: it changes with the file's content, and says nothing of where the file lies."""
-        digest = hashlib.sha256(self.path.read_bytes()).hexdigest()
-        return f"{self.path.name}:{self.class_name}@{digest[:16]}"
+        """The name in a spec: it changes with the content, of what the file imports from its folder, too.
+
+        It says nothing of where the file lies.
+        """
+        return f"{self.path.name}:{self.class_name}@{content_digest(self.path)[:16]}"
 
     def __str__(self) -> str:
         return f"{self.path}:{self.class_name}"
@@ -122,12 +124,12 @@ def load_class(kind: str, name: str, user_file: UserFile | None, parent: Callabl
         raise BadInput(f"{user_file.path} cannot be imported. Give a Python file.")
     module = importlib.util.module_from_spec(specification)
     sys.modules[module_name] = module
+    make_importable(user_file.path)
     try:
         specification.loader.exec_module(module)
     except (Exception, SystemExit) as error:
-        raise BadInput(
-            f"{user_file.path} cannot be imported: {type(error).__name__}: {error}. Mend the file."
-        ) from error
+        cure = ". ".join(hidden(user_file.path)) or "Mend the file"
+        raise BadInput(f"{user_file.path} cannot be imported: {type(error).__name__}: {error}. {cure}.") from error
     found = getattr(module, user_file.class_name, None)
     wanted_class = parent()
     if not isinstance(found, type) or not issubclass(found, wanted_class):

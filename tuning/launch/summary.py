@@ -13,6 +13,7 @@ from studies.stored import StudyRecord
 from tuning.launch.begin import Begun
 from tuning.launch.understand import Asked
 from tuning.messages import Preflight
+from tuning.own_modules import hidden
 from tuning.words import duration, parameters_in_words, value_in_words
 
 Report = Callable[[str], None]
@@ -26,6 +27,9 @@ def print_plan(report: Report, asked: Asked, study: Begun) -> None:
             f"--from-study {asked.options.from_study}: study {asked.name!r} was begun already; what it tries first"
             " stays as it was"
         )
+    for file in filter(None, (asked.user_file, asked.strategy_file)):
+        for line in hidden(file.path):
+            report(line)
     spec, sampler, record = asked.spec, asked.spec.sampler, study.record
     assert record.data is not None, "recorded with the spec"
     in_all = f", {record.budget_epochs} in all" if record.budget_epochs is not None else ""
