@@ -30,7 +30,7 @@ from storage.files import replacing
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
-Scalar = bool | int | float | str
+    from studies.spec import Scalar
 
 # The tables that ship with the project, each with the declaration of its study beside it.
 RECORDED: Final = Path(__file__).resolve().parents[1] / "recorded"

@@ -14,7 +14,7 @@ from typing import Protocol
 
 import numpy as np
 
-from studies.simulation.curve_tables import Scalar
+from studies.spec import Scalar
 
 
 @dataclass(frozen=True)

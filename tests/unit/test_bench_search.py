@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from storage.errors import BadInput
-from studies.simulation.curve_tables import CurveTable, Scalar
+from studies.simulation.curve_tables import CurveTable
 from studies.simulation.rehearsal import Rehearsal
 from studies.simulation.virtual_clock import Recording, Run, simulate
+from studies.spec import Scalar
 from tests.benchmarks.search import __main__ as bench
 from tests.benchmarks.search import budgeted, contestants, draw, families, measures, summary, thinking
 from tests.benchmarks.search.contestants import Entry, find_contestant, version_of

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from storage.errors import BadInput
-from studies.simulation.curve_tables import Answers, CurveTable, Scalar, table_of
+from studies.simulation.curve_tables import Answers, CurveTable, table_of
+from studies.spec import Scalar
 
 NAMES = ("learning_rate", "units", "optimizer")
 ROWS = np.array([["0.001", "16", "sgd"], ["0.01", "32", "adam"], ["0.1", "64", "sgd"]])

@@ -26,11 +26,10 @@ from studies.scheduler import (
     first_configurations,
     first_in_words,
 )
-from studies.simulation.curve_tables import Scalar
 from studies.simulation.rehearsal import Rehearsal
 from studies.simulation.virtual_clock import Record, Recording, Run, simulate
 from studies.space import Parameter, SearchSpace
-from studies.spec import STRATEGIES, Sampler, StrategyChoice, StudySpec
+from studies.spec import STRATEGIES, Sampler, Scalar, StrategyChoice, StudySpec
 from studies.stored import StudyRecord
 from studies.strategies.chosen import make_strategy
 from studies.strategies.freeze_thaw import policy

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from studies.simulation.curve_tables import Scalar
 from studies.simulation.virtual_clock import Recording, Run, simulate
+from studies.spec import Scalar
 
 NAN = math.nan
 

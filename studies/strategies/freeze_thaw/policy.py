@@ -8,7 +8,7 @@ Swersky et al. 2014, arXiv 1406.3896; the rest in `acquisition`). A share of the
 successive halving with promotion (Li et al. 2020, arXiv 1810.05934), whatever the model believes: all while there are
 few trials, all or most where values are noisy, else few.
 
-A study that has gone on for long (PATIENCE) may be one whose early values mislead, which none but long trainings tell.
+A study that has gone on for long (OLD_AFTER) may be one whose early values mislead, which none but long trainings tell.
 From then on, while trials may be started, one in a few is started for what it is expected to be worth at its end, and
 goes there at once, whatever it shows on the way; a share of the other decisions thaws what promises most at its end.
 
@@ -34,7 +34,7 @@ NOISY = 0.015  # so much noise, as a share of what the best is above the median,
 RULE_SHARE = 0.05  # share of the decisions that follow successive halving where it is not
 NOISY_RULE_SHARE = 0.7  # and where it is, if the epochs are bounded: all would leave nothing to what the curves teach
 RANDOM_STARTS = (0.3, 0.8)  # of the starts by that rule, quasi-random ones: usually, and where it is noisy
-PATIENCE = 4.0  # full trainings' worth of epochs after which a study is no longer young
+OLD_AFTER = 4.0  # full trainings' worth of epochs after which a study is no longer young
 DEEP_EVERY = (4, 2)  # later: one in so many trials is trained to its end at once, and after twice that long
 DEEP_LATEST = 8  # if it is among so many latest ones: what started in the young study waits as ever
 DEEP_SHARE = 0.4  # of the other decisions: the frozen trial that promises most at the end of its training goes on
@@ -75,9 +75,9 @@ def choose(
     few = len(curves) < FEW_TRIALS or (curves.lengths > 0).sum() < FEW_TRIALS // 2
     noisy = noise(curves) > NOISY
     # Once nothing may start, what epochs are left go to what earned them.
-    late = may_start and not (few or noisy) and curves.trained > PATIENCE * horizon
+    late = may_start and not (few or noisy) and curves.trained > OLD_AFTER * horizon
     if late:
-        deep_every = DEEP_EVERY[curves.trained > 2 * PATIENCE * horizon]
+        deep_every = DEEP_EVERY[curves.trained > 2 * OLD_AFTER * horizon]
         deep = [i for i in frozen if i % deep_every == 0 and i >= len(curves) - DEEP_LATEST]
         if deep:
             return Proposal(thaw=deep[0])

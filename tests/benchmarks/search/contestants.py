@@ -15,10 +15,9 @@ from typing import Final, Literal
 import numpy as np
 
 from storage.errors import unknown_name
-from studies.simulation.curve_tables import Scalar
 from studies.simulation.rehearsal import UNBOUNDED_TRIALS, Rehearsal
 from studies.simulation.virtual_clock import Contestant
-from studies.spec import Sampler, StrategyChoice
+from studies.spec import Sampler, Scalar, StrategyChoice
 from tests.benchmarks.search import peers, syne_tune
 from tests.benchmarks.search.measures import SHARES
 from tests.benchmarks.search.references import Clairvoyant, Foresight, Promotion, RandomSearch

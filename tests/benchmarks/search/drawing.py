@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from studies.simulation.curve_tables import Scalar
+from studies.spec import Scalar
 
 
 def draw_configurations(

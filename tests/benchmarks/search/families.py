@@ -18,8 +18,8 @@ from typing import Final
 import numpy as np
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from studies.simulation.curve_tables import Scalar
 from studies.simulation.virtual_clock import Recording
+from studies.spec import Scalar
 from tests.benchmarks.search.drawing import draw_configurations
 
 HORIZON: Final = 40

@@ -18,8 +18,8 @@ import numpy as np
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 
 from storage.errors import BadInput
-from studies.simulation.curve_tables import Scalar
 from studies.simulation.virtual_clock import Recording
+from studies.spec import Scalar
 from tests.benchmarks.search.drawing import draw_configurations
 
 HORIZON: Final = 51  # trained epochs; the surrogate's are one more

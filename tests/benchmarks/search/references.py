@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from optuna.distributions import BaseDistribution
 
-from studies.simulation.curve_tables import Scalar
 from studies.simulation.virtual_clock import Run
+from studies.spec import Scalar
 from tests.benchmarks.search.drawing import draw_configurations
 
 

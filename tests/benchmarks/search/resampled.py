@@ -8,8 +8,9 @@ from dataclasses import replace
 import numpy as np
 
 from storage.errors import BadInput
-from studies.simulation.curve_tables import CurveTable, Scalar
+from studies.simulation.curve_tables import CurveTable
 from studies.simulation.virtual_clock import Curves, Recording
+from studies.spec import Scalar
 from tests.benchmarks.search.tables import Table
 
 WIDTH = 0.2  # of the kernel, in parts of a column's range: of 60 rows three or four count, at the edge one

@@ -15,8 +15,9 @@ import numpy as np
 from optuna.distributions import BaseDistribution
 
 from storage.errors import BadInput, unknown_name
-from studies.simulation.curve_tables import RECORDED, Answers, CurveTable, Scalar
+from studies.simulation.curve_tables import RECORDED, Answers, CurveTable
 from studies.simulation.virtual_clock import Curves, Recording
+from studies.spec import Scalar
 from tests.benchmarks.search import families, lcbench
 
 ROOT = Path(__file__).resolve().parents[3]
