@@ -106,38 +106,32 @@ class ImageClassifier(keras_tuner.HyperModel, abc.ABC):
     def build(self, hp: Any) -> TrainingModel:
         """The compiled model for training: raw pixels `(batch, height, width, channels)` to logits.
 
-        Its weights, dropout and augmentation follow `seed_generators` (or `keras.utils.set_random_seed`), called
-        before. With `models` it may have served another training before, and serves the next one of its signature: it
-        is this one's until then.
+        Each weight has the value that `backbone` left in it. Those that are drawn, dropout and augmentation follow
+        `seed_generators` (or `keras.utils.set_random_seed`), called before. With `models` it may have served another
+        training before, and serves the next one of its signature: it is this one's until then.
         """
         recipe = self.recipe(hp)
-        sketch = self.sketch(hp)
-        signature = signature_of(sketch, recipe) if sketch is not None else None
+        self.models.put_back()
+        network = self.untrained(hp)
+        signature = signature_of(network, recipe)
         # From here on the same random numbers follow, whether the model is new or not.
         seed = random.randrange(2**31)
         if signature is None:
             # Layers that are not Keras's may draw from the backend's own generator.
             keras.utils.set_random_seed(seed)
-        model = self.models.take(signature, lambda: self._compiled(hp, recipe))
+        weights = network.count_params()
+        model = self.models.take(signature, network, lambda: self._compiled(hp, recipe))
+        del network
+        self.models.discard(weights)
         batch_size = min(recipe.batch_size, self.train_images)
         steps = self.epochs * (self.train_images // batch_size)
-        model.begin(sketch if signature is not None else None, recipe, steps=steps, seed=seed)
+        model.begin(recipe, steps=steps, seed=seed)
         seed_generators(seed)
         return model
 
-    def sketch(self, hp: Any) -> keras.Model | None:
-        """Pixels to logits without weights, as `hp` describes it; None if a layer cannot be made without them.
-
-        Its variables cost nothing, and each has as its value what its initializer draws.
-        """
-        recipe = self.recipe(hp)
-        before = random.getstate()
-        try:
-            with keras.StatelessScope(initialize_variables=False):
-                return self._network(hp, recipe)
-        except Exception:  # what is wrong in itself raises again when it is built with weights
-            random.setstate(before)
-            return None
+    def untrained(self, hp: Any) -> keras.Model:
+        """Pixels to logits `(batch, classes)`, as `hp` describes them, not compiled."""
+        return self._network(hp, self.recipe(hp))
 
     def _compiled(self, hp: Any, recipe: Recipe) -> TrainingModel:
         augmentation = None

@@ -2,9 +2,13 @@
 
 Tracing a training step anew for each trial costs more than many a trial's epoch, and what was traced is never given
 back. So a compiled model is used again by every trial of its signature: the same network, optimizer class and
-precision. A trial brings a network of its own, built as in a new process; its fresh weights are copied into the
-compiled model, whose optimizer, metrics and random streams begin anew, and whose variables take its values. A training
-on a used model is bit for bit that on a new one.
+precision. A trial brings a network of its own, built as in a new process; its weights, drawn or given, are copied into
+the compiled model, whose optimizer, metrics and random streams begin anew, and whose variables take its values. A
+training on a used model is bit for bit that on a new one.
+
+A layer that a model makes once and uses again in each trial, such as a base with its weights, is no network's own: the
+trainings before would be seen in it. Its variables are borrowed: they have the values again that the user's code left
+in them whenever a network is built.
 """
 
 from __future__ import annotations
@@ -12,11 +16,14 @@ from __future__ import annotations
 import gc
 import hashlib
 import json
+import weakref
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import keras
+import numpy as np
+import numpy.typing as npt
 from keras import layers
 
 from models.recipe import Recipe
@@ -24,6 +31,11 @@ from models.training.model import TrainingModel
 
 KEPT = 16
 """How many compiled models are kept: the core space has 3 signatures, and 12 where XLA compiles each batch size."""
+
+GARBAGE_BYTES = 64 * 2**20
+"""How much memory of networks is worth the look at every object that gives it back."""
+
+_WEIGHT_BYTES = 4
 
 
 class CompiledModels:
@@ -36,27 +48,73 @@ class CompiledModels:
     def __init__(self, kept: int = KEPT) -> None:
         self._kept = kept
         self._models: OrderedDict[str, TrainingModel] = OrderedDict()
+        self._borrowed: dict[int, tuple[weakref.ref[Any], npt.NDArray[Any]]] = {}
         self._dropped = False
+        self._garbage_bytes = 0
 
-    def take(self, signature: str | None, make: Callable[[], TrainingModel]) -> TrainingModel:
-        """Return the model of a signature, made if there is none; one without a signature is not kept."""
-        if signature is None or not self._kept:
+    def put_back(self) -> None:
+        """Give borrowed variables the values that they had before they were trained; call it before a build."""
+        for number, (reference, value) in list(self._borrowed.items()):
+            variable = reference()
+            if variable is None:
+                del self._borrowed[number]
+            else:
+                variable.assign(value)
+
+    def take(self, signature: str | None, network: keras.Model, make: Callable[[], TrainingModel]) -> TrainingModel:
+        """Return a model with the weights of a network: the one of its signature, made if there is none.
+
+        One without a signature, or with borrowed weights, is not kept.
+
+        Args:
+            signature: of the network.
+            network: as the trial brings it.
+            make: builds the network once more, and compiles it.
+        """
+        model = self._models.get(signature) if signature is not None else None
+        if model is None:
+            if signature is not None:
+                self._make_room()
+            model = make()
+        # What two builds have in common was there before, or is kept by the model's code.
+        own = {id(variable) for variable in network.weights}
+        common = [variable for variable in model.network.weights if id(variable) in own]
+        self._borrow(common)
+        if signature is not None and not common:
+            model.take_over(network)
+            if self._kept:
+                self._models[signature] = model
+                self._models.move_to_end(signature)
+                return model
+        self._dropped = True
+        return model
+
+    def _make_room(self) -> None:
+        if len(self._models) == self._kept and self._models:
+            self._models.popitem(last=False)
             self._dropped = True
-            return make()
-        if signature not in self._models:
-            if len(self._models) == self._kept:
-                self._models.popitem(last=False)
-                self._dropped = True
-            self.tidy()  # first, so that both need not fit into the device's memory
-            self._models[signature] = make()
-        self._models.move_to_end(signature)
-        return self._models[signature]
+        self.tidy()  # first, so that both need not fit into the device's memory
+
+    def _borrow(self, variables: Iterable[Any]) -> None:
+        for variable in variables:
+            value = np.array(keras.ops.convert_to_numpy(variable.value))
+            self._borrowed[id(variable)] = weakref.ref(variable), value
 
     def tidy(self) -> None:
         """Give back the memory of models that are not kept; call it when the last of them has served."""
         if self._dropped:
-            gc.collect()  # they hold themselves in cycles
             self._dropped = False
+            self._collect()
+
+    def discard(self, weights: int) -> None:
+        """Count a network of so many weights that is not used any more; give memory back where it is worth it."""
+        self._garbage_bytes += _WEIGHT_BYTES * weights
+        if self._garbage_bytes >= GARBAGE_BYTES:
+            self._collect()
+
+    def _collect(self) -> None:
+        gc.collect()  # models and networks hold themselves in cycles
+        self._garbage_bytes = 0
 
 
 def signature_of(network: keras.Model, recipe: Recipe) -> str | None:
@@ -65,20 +123,30 @@ def signature_of(network: keras.Model, recipe: Recipe) -> str | None:
     A layer that is not Keras's own may hide anything in its graph: such a network is compiled for each trial.
 
     Args:
-        network: pixels to logits, a sketch: its layers are named by their place, since Keras numbers names on.
+        network: pixels to logits.
         recipe: how it is trained.
     """
     if not all(_is_stock(layer) for layer in network.layers):
         return None
-    for number, layer in enumerate(network.layers):
-        layer.name = f"layer_{number}"
     document = [
-        _without_rates(keras.saving.serialize_keras_object(network)),
+        _without_rates(_serialized(network)),
         str(keras.config.dtype_policy().name),
         recipe.optimizer,
         recipe.augmentation > 0.0,
     ]
     return hashlib.sha256(json.dumps(document, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _serialized(network: keras.Model) -> Any:
+    """What Keras would save of a network, its layers named by their place, since Keras numbers names on."""
+    names = [layer.name for layer in network.layers]
+    try:
+        for number, layer in enumerate(network.layers):
+            layer.name = f"layer_{number}"
+        return keras.saving.serialize_keras_object(network)
+    finally:
+        for layer, name in zip(network.layers, names, strict=True):
+            layer.name = name
 
 
 def _without_rates(node: Any) -> Any:
@@ -91,6 +159,10 @@ def _without_rates(node: Any) -> Any:
 
 
 def _is_stock(layer: Any) -> bool:
-    """Whether the configuration of a layer says all about it: Keras's own, and none that carries code or a network."""
+    """Whether the configuration of a layer says all about it: Keras's own, and none that carries code or a network.
+
+    Nor one that was adapted to data: what it learnt of them is in its graph, not in its configuration.
+    """
     inside = (layers.Lambda, layers.Wrapper, layers.RNN, keras.Model)
-    return type(layer).__module__.startswith("keras.") and not isinstance(layer, inside)
+    adapted = hasattr(layer, "adapt") and not (isinstance(layer, layers.Normalization) and layer.input_mean is not None)
+    return type(layer).__module__.startswith("keras.") and not isinstance(layer, inside) and not adapted

@@ -60,22 +60,23 @@ class TrainingModel(keras.Model):
         self.compute_metrics(None, np.zeros(1, np.int32), np.zeros((1, classes), np.float32), np.ones(1, np.float32))
         self.reset_metrics()
 
-    def begin(self, sketch: keras.Model | None, recipe: Recipe, *, steps: int, seed: int) -> None:
-        """Become a new model.
+    def take_over(self, network: keras.Model) -> None:
+        """Take over the weights and the dropout rates of a network like its own."""
+        for variable, other in zip(self.network.weights, network.weights, strict=True):
+            variable.assign(other.value)
+        rates = [layer.rate for layer in network.layers if _is_dropout(layer)]
+        for (layer, stock), rate in zip(self._dropouts, rates, strict=True):
+            layer.rate.assign(rate)
+            stock.rate = rate
+
+    def begin(self, recipe: Recipe, *, steps: int, seed: int) -> None:
+        """Become a new model, but for its weights and dropout rates.
 
         Args:
-            sketch: a network like its own, whose variables have their initial values; None to keep those it has.
             recipe: what is tuned besides.
             steps: of the whole training; the schedule ends there.
             seed: decides dropout and augmentation.
         """
-        if sketch is not None:
-            for variable, initial in zip(self.network.weights, sketch.weights, strict=True):
-                variable.assign(initial.value)
-            rates = [layer.rate for layer in sketch.layers if _is_dropout(layer)]
-            for (layer, stock), rate in zip(self._dropouts, rates, strict=True):
-                layer.rate.assign(rate)
-                stock.rate = rate
         for variable, value in zip(self.optimizer.variables, self._initial, strict=True):
             variable.assign(value if value is not None else ops.zeros(variable.shape, dtype=variable.dtype))
         self._tuned.set_values(recipe, steps)

@@ -13,7 +13,6 @@ import keras
 import numpy as np
 
 from models.backend import seed_generators
-from models.training.compiled import CompiledModels
 from models.training.feeding import LabelledImages
 from models.training.loop import VALIDATION_BATCH_SIZE
 from storage.errors import BadInput, unknown_name
@@ -113,14 +112,14 @@ def _require_known_parameters(classifiers: Classifiers) -> None:
 
 
 def _build(classifiers: Classifiers, hp: RangedHyperParameters) -> int:
-    classifier = replace(classifiers, models=CompiledModels(kept=0)).new()
     try:
-        network = classifier.sketch(hp) or classifier.build(hp).network
+        weights = int(classifiers.new().untrained(hp).count_params())
     except BadInput:
         raise
     except Exception as error:
         raise BadInput(_cannot("built", hp, error)) from error
-    return int(network.count_params())
+    classifiers.models.discard(weights)
+    return weights
 
 
 def _cannot(what: str, hp: RangedHyperParameters, error: Exception) -> str:
