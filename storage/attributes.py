@@ -67,6 +67,8 @@ ENDS = "ends"
 FROZEN = "tuning:frozen"
 # When its former claims were begun and last seen alive, `[[begun, seen], ...]` in seconds since 1970.
 WORKED = "tuning:worked"
+# The study's last report when it failed: its failures are in a row while nobody has reported since.
+FAILED_AFTER = "tuning:failed_after"
 # Followed by a role: the record of an artifact, `storage.artifacts.Artifact`. The other is Optuna's own prefix,
 # followed by an artifact's id: what its dashboard shows.
 ARTIFACT = "tuning:artifact:"

@@ -29,7 +29,8 @@ from storage.errors import ClaimLost, TuningError
 from storage.rows.giving_up import GivenUp, give_up
 from storage.rows.ledger import Counts, Ledger, Rows, TrialRow
 
-# So many failures in a row, without a finished trial between them, end the study: the cause is not the parameters.
+# So many failures in a row, without a report of another trial between them, end the study: the cause is not the
+# parameters. A frozen trial has reported, and so has one that still trains: that all is well shows before one is over.
 # Those that parameters do bring about may follow each other by chance; when so many do, the whole space is wrong.
 MAX_CONSECUTIVE_FAILURES = 8
 MAX_CONSECUTIVE_BAD_PARAMETERS = 32
@@ -233,7 +234,8 @@ class Claims:
             return None
         if choice.number not in (None, rows.next_number()):
             return None
-        self._require_no_streak(rows)
+        if standing.failed >= MAX_CONSECUTIVE_FAILURES:
+            self._require_no_streak(rows)
         created = rows.create()
         if choice.params:
             rows.set_system_attr(created.trial_id, attributes.FIXED_PARAMETERS, dict(choice.params))
@@ -377,12 +379,10 @@ class Claims:
         return Standing(**asdict(rows.counts()), budget=int(attrs.get(attributes.BUDGET, 0)))
 
     def _require_no_streak(self, rows: Rows) -> None:
-        since = int(rows.study_system_attrs().get(attributes.FORGIVEN, 0))
-        others, last = 0, rows.last_finished(MAX_CONSECUTIVE_BAD_PARAMETERS, since)
-        for place, (trial_id, _, state) in enumerate(last, start=1):
-            if state != TrialState.FAIL:
-                return
-            others += rows.user_attr(trial_id, attributes.FAILURE) not in (
+        failed = rows.failed_in_a_row(int(rows.study_system_attrs().get(attributes.FORGIVEN, 0)))
+        others = 0
+        for place, one in enumerate(failed, start=1):
+            others += rows.user_attr(one.trial_id, attributes.FAILURE) not in (
                 attributes.DIVERGED,
                 attributes.OUT_OF_MEMORY,
             )
@@ -390,11 +390,11 @@ class Claims:
                 break
         else:
             return
-        first_id, number, _ = last[0]
-        reason = rows.user_attr(first_id, attributes.REASON) or "no reason was recorded"
+        last = failed[0]
+        reason = rows.user_attr(last.trial_id, attributes.REASON) or "no reason was recorded"
         raise TooManyFailures(
-            f"the last {place} trials failed, so the study ends here. The last one, trial {number}: {reason}. Mend the"
-            " cause and give the same command again."
+            f"the last {place} trials failed, so the study ends here. The last one, trial {last.number}: {reason}. Mend"
+            " the cause and give the same command again."
         )
 
 

@@ -254,19 +254,23 @@ class Database(RDBStorage):
         claim_id = self._fences.get(trial_id)
         if claim_id is None:
             return
-        session = self.scoped_session()
-        try:
+        with self._joined() as session:
             # The row of the trial is locked, so that the claim cannot pass on between this check and the write.
             rows = SqlTrials(session)
             held = rows.system_attr(trial_id, attributes.CLAIM) if rows.lock_state(trial_id) is not None else None
+            if held is None or held["id"] != claim_id:
+                raise ClaimLost(f"trial {trial_id} is no longer this worker's: it was given to another one")
+
+    @contextmanager
+    def _joined(self) -> Iterator[orm.Session]:
+        """Yield this thread's session; the call of Optuna's that follows joins its transaction, and ends it."""
+        session = self.scoped_session()
+        try:
+            yield session
         except BaseException:
             session.rollback()
             session.close()
             raise
-        if held is None or held["id"] != claim_id:
-            session.rollback()
-            session.close()
-            raise ClaimLost(f"trial {trial_id} is no longer this worker's: it was given to another one")
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
         """Set a trial's state and values; see `RDBStorage.set_trial_state_values`.
@@ -279,6 +283,9 @@ class Database(RDBStorage):
             nonlocal lost_answer
             with self.writing():
                 self.require_claim(trial_id)
+                if state == TrialState.FAIL and trial_id in self._fences:
+                    with self._joined() as session:
+                        SqlTrials(session).mark_failed(trial_id)
                 try:
                     return RDBStorage.set_trial_state_values(self, trial_id, state, values)
                 except optuna.exceptions.UpdateFinishedTrialError:
@@ -307,13 +314,11 @@ class Database(RDBStorage):
             nonlocal attempts
             attempts += 1
             with self.writing():
-                session = self.scoped_session()
                 try:
-                    SqlRows(session, study_id).lock()
-                except BaseException as error:
-                    session.rollback()
-                    session.close()
-                    if isinstance(error, KeyError) and attempts > 1:
+                    with self._joined() as session:
+                        SqlRows(session, study_id).lock()
+                except KeyError:
+                    if attempts > 1:
                         return
                     raise
                 RDBStorage.delete_study(self, study_id)  # in the same transaction, which it ends

@@ -156,6 +156,9 @@ def _insert(rows: Connection, study: str, database: Database, made: _Made) -> No
             raise _exists(url, made.name) from error
         _give_identity(session, study_id, made)
         _put_back_running(session, study_id)
+        # After which report each failure came is said by ids, and the copy's reports have others.
+        copied = SqlRows(session, study_id)
+        copied.set_study_system_attr(attributes.FORGIVEN, copied.next_number())
         gone = next((file for file in made.artifacts if not file.is_file()), None)
         if gone is not None:
             raise TuningError(f"{gone} was removed while it was restored. Give the same command again.")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Protocol
 
 from optuna.trial import FrozenTrial, TrialState
@@ -31,6 +32,24 @@ class TrialRow:
     state: TrialState
     claim: dict[str, Any] | None
     frozen: int | None
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A trial that is FAIL.
+
+    Attributes:
+        trial_id: its id in the database.
+        number: its number in the study.
+        after: the study's last report when it failed; None where something else than this service made it FAIL, or an
+            earlier version, which did not say.
+        at: when it failed, by the clock of its host.
+    """
+
+    trial_id: int
+    number: int
+    after: int | None
+    at: datetime | None
 
 
 @dataclass(frozen=True)
@@ -66,8 +85,12 @@ class Rows(Protocol):
     def next_number(self) -> int:
         """Return the number that the next trial will have."""
 
-    def last_finished(self, count: int, since: int) -> list[tuple[int, int, TrialState]]:
-        """Return id, number and state of the last trials to finish, latest first, of those numbered `since` or more."""
+    def failed_in_a_row(self, since: int) -> list[Failed]:
+        """Return the trials that failed since the last report of one that did not, latest first.
+
+        Args:
+            since: the number from which on trials count.
+        """
 
     def create(self) -> TrialRow:
         """Make the next trial, RUNNING."""
@@ -82,7 +105,7 @@ class Rows(Protocol):
         """Make a trial WAITING."""
 
     def fail(self, trial_id: int) -> None:
-        """Make a trial FAIL, as of now."""
+        """Make a trial FAIL, as of now and after the study's last report."""
 
     def forget_parameters(self, trial_id: int) -> None:
         """Remove a trial's parameters."""
@@ -146,3 +169,23 @@ def counted(trials: Any) -> Counts:
         waiting=count[TrialState.WAITING] - frozen,
         frozen=frozen,
     )
+
+
+def in_a_row(failed: Iterable[Failed], reported: int, finished: datetime | None) -> list[Failed]:
+    """Return those that failed last, latest first: after the last report of a trial that did not.
+
+    What does not say after which report it failed counts while no trial finished later, by the clocks of their hosts.
+
+    Args:
+        failed: a study's.
+        reported: the last report of its other trials; 0 for none.
+        finished: when the last of these finished; None for none.
+    """
+
+    def is_last(one: Failed) -> bool:
+        if one.after is not None:
+            return one.after >= reported
+        return finished is None or (one.at is not None and one.at > finished)
+
+    last = [one for one in failed if is_last(one)]
+    return sorted(last, key=lambda one: (-1 if one.after is None else one.after, one.number), reverse=True)

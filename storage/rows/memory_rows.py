@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
 from typing import Any
@@ -11,11 +11,36 @@ from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from storage import attributes
-from storage.rows.ledger import UNFINISHED, Counts, TrialRow, counted, is_frozen
+from storage.rows.ledger import UNFINISHED, Counts, Failed, TrialRow, counted, in_a_row, is_frozen
 
 
 class Memory(InMemoryStorage):
     """Optuna's storage in memory, with claims. For one thread: nothing is undone, repeated or fenced."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._reports = 0
+        # Of each trial its last report, as a database has it by the ids of its rows: to report a step again is none.
+        self._last_report: dict[int, int] = {}
+
+    def set_trial_intermediate_value(self, trial_id: int, step: int, intermediate_value: float) -> None:
+        again = step in self._get_trial(trial_id).intermediate_values
+        super().set_trial_intermediate_value(trial_id, step, intermediate_value)
+        if not again:
+            self._reports += 1
+            self._last_report[trial_id] = self._reports
+
+    def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
+        trial = self._get_trial(trial_id)
+        if state == TrialState.FAIL and not trial.state.is_finished():
+            study_id, _ = self._trial_id_to_study_id_and_number[trial_id]
+            after = self.last_report(self.get_all_trials(study_id, deepcopy=False))
+            self.set_trial_system_attr(trial_id, attributes.FAILED_AFTER, after)
+        return super().set_trial_state_values(trial_id, state, values)
+
+    def last_report(self, trials: Iterable[FrozenTrial]) -> int:
+        """Return the last report of some trials; 0 for none."""
+        return max((self._last_report.get(trial._trial_id, 0) for trial in trials), default=0)
 
     @contextmanager
     def rows(self, study_id: int, *, write: bool) -> Iterator[MemoryRows]:
@@ -73,10 +98,18 @@ class MemoryRows:
     def next_number(self) -> int:
         return len(self._trials())
 
-    def last_finished(self, count: int, since: int) -> list[tuple[int, int, TrialState]]:
-        finished = [trial for trial in self._trials() if trial.state.is_finished() and trial.number >= since]
-        finished.sort(key=lambda trial: (trial.datetime_complete, trial.number), reverse=True)
-        return [(trial._trial_id, trial.number, trial.state) for trial in finished[:count]]
+    def failed_in_a_row(self, since: int) -> list[Failed]:
+        trials = self._trials()
+        others = [trial for trial in trials if trial.state != TrialState.FAIL]
+        finished = [trial.datetime_complete for trial in others if trial.datetime_complete is not None]
+        failed = (
+            Failed(
+                trial._trial_id, trial.number, trial.system_attrs.get(attributes.FAILED_AFTER), trial.datetime_complete
+            )
+            for trial in trials[since:]
+            if trial.state == TrialState.FAIL
+        )
+        return in_a_row(failed, self._storage.last_report(others), max(finished, default=None))
 
     def create(self) -> TrialRow:
         return _row(self._trial(self._storage.create_new_trial(self._study_id)))

@@ -12,9 +12,9 @@ from optuna.trial import TrialState
 from sqlalchemy import ColumnElement, Select, case, delete, func, not_, orm, select
 
 from storage import attributes
-from storage.rows.ledger import UNFINISHED, Counts, TrialRow, counted
+from storage.rows.ledger import UNFINISHED, Counts, Failed, TrialRow, counted, in_a_row
 
-_CLAIM, _FROZEN = (orm.aliased(models.TrialSystemAttributeModel) for _ in range(2))
+_CLAIM, _FROZEN, _AFTER = (orm.aliased(models.TrialSystemAttributeModel) for _ in range(3))
 _IS_FROZEN = case((_FROZEN.value_json.is_not(None), _FROZEN.value_json != "null"), else_=False)
 
 
@@ -43,8 +43,16 @@ class SqlTrials:
         self._trial(trial_id).state = TrialState.WAITING
 
     def fail(self, trial_id: int) -> None:
+        self.mark_failed(trial_id)
         trial = self._trial(trial_id)
         trial.state, trial.datetime_complete = TrialState.FAIL, datetime.now()
+
+    def mark_failed(self, trial_id: int) -> None:
+        """Record after which of the study's reports a trial fails."""
+        # The study's own: where rows of another are removed, SQLite gives the highest ids out again.
+        trial = models.TrialModel
+        study_id = select(trial.study_id).where(trial.trial_id == trial_id).scalar_subquery()
+        self.set_system_attr(trial_id, attributes.FAILED_AFTER, self._last_report(trial.study_id == study_id))
 
     def forget_parameters(self, trial_id: int) -> None:
         self._session.execute(delete(models.TrialParamModel).where(models.TrialParamModel.trial_id == trial_id))
@@ -60,6 +68,12 @@ class SqlTrials:
 
     def set_user_attr(self, trial_id: int, key: str, value: Any) -> None:
         self._set_attr(models.TrialUserAttributeModel, trial_id, key, value)
+
+    def _last_report(self, *of: ColumnElement[bool]) -> int:
+        trial, report = models.TrialModel, models.TrialIntermediateValueModel
+        joined = trial.trial_id == report.trial_id
+        last = select(func.max(report.trial_intermediate_value_id)).join_from(report, trial, joined).where(*of)
+        return self._session.execute(last).scalar_one() or 0
 
     def _trial(self, trial_id: int) -> Any:
         return models.TrialModel.find_or_raise_by_id(trial_id, self._session)
@@ -112,15 +126,17 @@ class SqlRows(SqlTrials):
     def next_number(self) -> int:
         return int(self._session.execute(self._trials(func.count())).scalar_one())
 
-    def last_finished(self, count: int, since: int) -> list[tuple[int, int, TrialState]]:
-        trial = models.TrialModel
+    def failed_in_a_row(self, since: int) -> list[Failed]:
+        trial, at = models.TrialModel, models.TrialModel._datetime_complete_utc
+        others = trial.study_id == self._study_id, trial.state != TrialState.FAIL
         rows = self._session.execute(
-            self._trials(trial.trial_id, trial.number, trial.state)
-            .where(trial.state.in_([TrialState.FAIL, TrialState.COMPLETE, TrialState.PRUNED]), trial.number >= since)
-            .order_by(trial._datetime_complete_utc.desc(), trial.number.desc())
-            .limit(count)
+            self._trials(trial.trial_id, trial.number, _AFTER.value_json, at)
+            .join(_AFTER, (_AFTER.trial_id == trial.trial_id) & (_AFTER.key == attributes.FAILED_AFTER), isouter=True)
+            .where(trial.state == TrialState.FAIL, trial.number >= since)
         )
-        return [(trial_id, number, state) for trial_id, number, state in rows]
+        failed = [Failed(trial_id, number, _loaded(after), when) for trial_id, number, after, when in rows]
+        finished = self._session.execute(select(func.max(at)).where(*others)).scalar_one()
+        return in_a_row(failed, self._last_report(*others), finished)
 
     def create(self) -> TrialRow:
         trial = models.TrialModel(study_id=self._study_id, number=None, state=TrialState.RUNNING)

@@ -13,14 +13,7 @@ from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState
 
 from storage import attributes
-from storage.claims import (
-    MAX_CONSECUTIVE_FAILURES,
-    Claims,
-    StudyDeleted,
-    Thaw,
-    TooManyFailures,
-    owner_name,
-)
+from storage.claims import Claims, StudyDeleted, Thaw, owner_name
 from storage.database import Database
 from storage.errors import ClaimLost
 from storage.rows.giving_up import MAX_RETRIES, GivenUp
@@ -406,41 +399,3 @@ def test_a_trial_put_back_whose_answer_was_lost_counts_as_put_back(
     (trial,) = trials(database)
     assert trial.state == (TrialState.WAITING if retries_left else TrialState.FAIL)
     assert len(trial.user_attrs[attributes.GIVEN_UP]) == 1
-
-
-# --- Failures ---
-
-
-def fail(ledger: Kept, claims: Claims, times: int, reason: str = "ValueError: wrong") -> None:
-    for _ in range(times):
-        claim = claimed(claims)
-        ledger.set_trial_user_attr(claim.trial_id, attributes.FAILURE, "error")
-        ledger.set_trial_user_attr(claim.trial_id, attributes.REASON, reason)
-        finish(ledger, claim, TrialState.FAIL)
-
-
-def test_a_study_whose_last_trials_all_failed_ends_with_the_cause_named(ledger: Kept) -> None:
-    claims = new_study(ledger, budget=20)
-    fail(ledger, claims, MAX_CONSECUTIVE_FAILURES - 1, "ValueError: first")
-    fail(ledger, claims, 1, "ValueError: the last reason")
-    with pytest.raises(TooManyFailures, match=r"the last 8 trials failed.*trial 7: ValueError: the last reason"):
-        claims.next()
-    assert len(trials(ledger)) == MAX_CONSECUTIVE_FAILURES
-
-
-@pytest.mark.parametrize("state", [TrialState.COMPLETE, TrialState.PRUNED])
-def test_a_finished_trial_between_failures_begins_the_count_anew(ledger: Kept, state: TrialState) -> None:
-    claims = new_study(ledger, budget=20)
-    fail(ledger, claims, MAX_CONSECUTIVE_FAILURES - 1)
-    finish(ledger, claimed(claims), state)
-    fail(ledger, claims, MAX_CONSECUTIVE_FAILURES - 1)
-    assert claims.next() is not None
-
-
-def test_failures_are_forgiven_when_the_study_is_started_anew(ledger: Kept) -> None:
-    claims = new_study(ledger, budget=20)
-    fail(ledger, claims, MAX_CONSECUTIVE_FAILURES)
-    claims.set_budget(20)
-    fail(ledger, claims, MAX_CONSECUTIVE_FAILURES)
-    with pytest.raises(TooManyFailures):
-        claims.next()

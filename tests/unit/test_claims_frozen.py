@@ -17,7 +17,7 @@ from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState
 
 from storage import attributes
-from storage.claims import Choice, Claim, Claims, End, Start, Thaw
+from storage.claims import Choice, Claim, Claims, End, Start, Thaw, TooManyFailures
 from storage.rows.giving_up import MAX_RETRIES, GivenUp
 from studies.forecast import moment, spans
 from studies.trials import fixed_parameters, is_frozen, is_running
@@ -281,7 +281,8 @@ def test_a_trial_that_is_frozen_by_one_process_is_thawed_by_another(tmp_path: Pa
 Step = tuple[str, Any]
 
 choices = st.one_of(
-    st.just(Start()), st.none(), st.builds(Thaw, st.integers(0, 4), st.booleans()), st.just(Start({"x": 0.5}))
+    st.just(Start()), st.none(), st.builds(Thaw, st.integers(0, 4)), st.builds(End, st.integers(0, 4)),
+    st.just(Start({"x": 0.5})),
 )  # fmt: skip
 steps = st.one_of(
     st.tuples(st.just("next"), choices),
@@ -294,6 +295,7 @@ steps = st.one_of(
         st.just("finish"),
         st.tuples(st.integers(0, 3), st.sampled_from([TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL])),
     ),
+    st.tuples(st.just("report"), st.tuples(st.integers(0, 3), st.integers(1, 3))),
     st.tuples(st.just("budget"), st.integers(0, 6)),
 )
 
@@ -308,7 +310,10 @@ class Told:
         self._held: list[Claim] = []
 
     def next(self, choice: Choice | None) -> Any:
-        claim = self._claims.next(choice)
+        try:
+            claim = self._claims.next(choice)
+        except TooManyFailures as error:
+            return str(error)
         if claim is None:
             return None
         self._held.append(claim)
@@ -326,6 +331,8 @@ class Told:
         claim = self._held[place % len(self._held)]
         if kind == "progressed":
             return self._claims.progressed(claim, what)
+        if kind == "report":
+            return self._ledger.set_trial_intermediate_value(claim.trial_id, what, 0.5)
         self._held.remove(claim)
         if kind == "put back":
             return self._claims.put_back(claim, "it happened", what)
@@ -348,6 +355,7 @@ def shown(trial: Any) -> Any:
 @given(st.lists(steps, max_size=25))
 def test_a_study_in_memory_and_one_in_a_database_cannot_be_told_apart(happening: list[Step]) -> None:
     with contextlib.ExitStack() as stack:
+        stack.enter_context(pytest.MonkeyPatch.context()).setattr("storage.claims.MAX_CONSECUTIVE_FAILURES", 2)
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         one, other = (Told(stack.enter_context(fresh_ledger(kind, folder))) for kind in ("sqlite", "memory"))
         for step in happening:
