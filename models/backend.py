@@ -53,6 +53,13 @@ def device_peak_bytes() -> int | None:
     return int(tensorflow.config.experimental.get_memory_info("GPU:0")["peak"])
 
 
+def set_defaults() -> None:
+    """Have Keras compute as it does where nothing is set, whatever a `keras.json` says; before a model is built."""
+    keras.config.set_floatx("float32")
+    keras.config.set_epsilon(1e-7)
+    keras.config.set_image_data_format("channels_last")
+
+
 def set_precision(kind: str) -> None:
     """Compute in this precision from now on; weights, logits and loss stay float32.
 

@@ -48,7 +48,8 @@ ENVIRONMENT = (
         "KERAS_BACKEND",
         "`tensorflow`",
         "`jax` trains on JAX; install it first with `.venv/bin/python -m pip install jax` (on a GPU with the CUDA extra"
-        " that fits your driver). Keep it the same for a whole study",
+        " that fits your driver). Keep it the same for a whole study. Nothing else of a user's Keras settings counts:"
+        " of `keras.json` and `KERAS_MAX_EPOCHS`, nothing changes what a study gives",
     ),
     Variable(
         "CUDA_VISIBLE_DEVICES",

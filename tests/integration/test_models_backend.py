@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 import pytest
 
-from models.backend import backend_name, device_peak_bytes, on_accelerator, set_precision
+from models.backend import backend_name, device_peak_bytes, on_accelerator, set_defaults, set_precision
 
 pytestmark = pytest.mark.keras
 
@@ -19,6 +19,16 @@ def test_a_backend_without_steps_is_refused_by_name(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(keras.backend, "backend", lambda: "torch")
     with pytest.raises(NotImplementedError, match="KERAS_BACKEND=torch: models train on tensorflow or jax"):
         backend_name()
+
+
+def test_what_a_keras_json_says_is_set_back() -> None:
+    keras.config.set_floatx("float16")
+    keras.config.set_epsilon(0.1)
+    keras.config.set_image_data_format("channels_first")
+    set_defaults()
+    assert (keras.config.floatx(), keras.config.epsilon(), keras.config.image_data_format()) == (
+        "float32", 1e-7, "channels_last",
+    )  # fmt: skip
 
 
 def test_an_unknown_precision_is_refused() -> None:

@@ -27,9 +27,12 @@ LONG = ("--dataset", "mnist_sample", "--train-images", "1500", "--epochs", "300"
 
 @pytest.fixture(scope="module")
 def tuned(tmp_path_factory: pytest.TempPathFactory) -> CommandLine:
-    """A study of five trials, tuned by two workers, from a folder in which modules have our names and Python's."""
+    """A study of five trials, tuned by two workers, among modules of our names and Python's and settings of others."""
     folder = hostile_folder(tmp_path_factory.mktemp("folder"))
-    command = CommandLine(tmp_path_factory.mktemp("tuned"), {"PYTHONPATH": str(folder)}, folder)
+    elsewhere = {"floatx": "float16", "epsilon": 0.1, "backend": "torch", "image_data_format": "channels_first"}
+    (folder / "keras.json").write_text(json.dumps(elsewhere))
+    surroundings = {"PYTHONPATH": str(folder), "KERAS_HOME": str(folder), "KERAS_MAX_EPOCHS": "1"}
+    command = CommandLine(tmp_path_factory.mktemp("tuned"), surroundings, folder)
     finished = command.run("tune", *SMALL, "--trials", "5", "--workers", "2")
     (command.home / "output").write_text(finished.stderr)
     assert finished.stdout == "", "only machine-readable output goes to stdout"

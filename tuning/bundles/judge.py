@@ -34,6 +34,7 @@ from tuning.bundles.tasks import (
     Task,
     TestFigures,
 )
+from tuning.keras_settings import settle_keras
 
 # On so many images the SavedModel must give the Keras model's probabilities.
 CHECKED_IMAGES = 8
@@ -41,9 +42,13 @@ CHECKED_IMAGES = 8
 
 def _answer_stdin() -> None:
     task: Task = json.load(sys.stdin)
+    settle_keras(os.environ)
     # Libraries print to stdout: from now on that is stderr, and answers go where stdout was.
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
         os.dup2(2, 1)
+        from models.backend import set_defaults
+
+        set_defaults()
         if task["do"] == "judge":
             _say(answers, _judged(task))
         else:

@@ -24,6 +24,7 @@ from storage.errors import BadInput, first_line
 from storage.settings import Home
 from tuning.bundles.bundle import Bundle, open_bundle
 from tuning.bundles.images import load_image
+from tuning.keras_settings import settle_keras
 
 MOST_CLASSES = 5
 """So many of the most probable classes are named."""
@@ -112,9 +113,13 @@ def _probabilities(bundle: Bundle, pixels: npt.NDArray[np.uint8]) -> npt.NDArray
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    settle_keras(os.environ)
     with _stderr_dropped():
         import keras
 
+        from models.backend import set_defaults
+
+        set_defaults()
         try:
             model = keras.saving.load_model(bundle.model, compile=False)
         except (ValueError, TypeError, OSError, KeyError) as error:

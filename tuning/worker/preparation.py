@@ -17,6 +17,7 @@ from storage.artifacts import Artifacts
 from storage.settings import Home
 from studies.scheduler import first_configurations
 from studies.strategies.samplers import require_room
+from tuning.keras_settings import require_backend, settle_keras
 from tuning.machine.compile_cache import cache_environment
 from tuning.machine.devices import CPU
 from tuning.messages import WorkerOptions
@@ -41,12 +42,15 @@ def prepare(joined: JoinedStudy, options: WorkerOptions, home: Home, supervisor:
     home.make(home.root)
     # Frameworks read it when they are imported.
     os.environ.update(cache_environment(home, options.device if options.device != CPU else None, os.environ))
+    settle_keras(os.environ)
+    require_backend(os.environ)
     with _no_garbage():
-        from models.backend import set_precision
+        from models.backend import set_defaults, set_precision
         from models.training.compiled import CompiledModels
         from tuning.worker.objective import Objective, Place
         from tuning.worker.training_data import Classifiers, open_training_data
 
+        set_defaults()
         hypermodel = load_hypermodel(spec.model, options.user_file)
     set_precision(options.precision)
     classifiers = Classifiers(hypermodel, spec, open_training_data(joined.record, home), CompiledModels())
