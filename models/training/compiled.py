@@ -24,9 +24,9 @@ from typing import Any
 import keras
 import numpy as np
 import numpy.typing as npt
-from keras import layers
 
 from models.recipe import Recipe
+from models.training.by_value import is_by_value
 from models.training.model import TrainingModel
 
 KEPT = 16
@@ -120,33 +120,44 @@ class CompiledModels:
 def signature_of(network: keras.Model, recipe: Recipe) -> str | None:
     """Return what trainings have in common that one compiled model can serve; None if that cannot be said.
 
-    A layer that is not Keras's own may hide anything in its graph: such a network is compiled for each trial.
+    What cannot be compared by value, a layer or a function that is not Keras's own, may hide anything in its graph:
+    such a network is compiled for each trial.
 
     Args:
         network: pixels to logits.
         recipe: how it is trained.
     """
-    if not all(_is_stock(layer) for layer in network.layers):
+    if not all(is_by_value(operation) for operation in network.operations):
         return None
-    document = [
-        _without_rates(_serialized(network)),
-        str(keras.config.dtype_policy().name),
-        recipe.optimizer,
-        recipe.augmentation > 0.0,
-    ]
-    return hashlib.sha256(json.dumps(document, sort_keys=True, default=str).encode()).hexdigest()
+    try:
+        document = [
+            _without_rates(_serialized(network)),
+            [[weight.trainable, *_rules_of(weight)] for weight in network.weights],
+            [keras.config.dtype_policy().name, keras.config.epsilon(), keras.config.image_data_format()],
+            recipe.optimizer,
+            recipe.augmentation > 0.0,
+        ]
+        return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+    except (TypeError, ValueError, NotImplementedError):  # Keras cannot say what it is
+        return None
+
+
+def _rules_of(weight: Any) -> list[Any]:
+    """What training does to a weight besides; it may have been given to the weight alone, not to its layer."""
+    return [keras.saving.serialize_keras_object(rule) for rule in (weight.regularizer, weight.constraint)]
 
 
 def _serialized(network: keras.Model) -> Any:
-    """What Keras would save of a network, its layers named by their place, since Keras numbers names on."""
-    names = [layer.name for layer in network.layers]
+    """What Keras would save of a network, with names by their place, since Keras numbers names on."""
+    operations = network.operations
+    names = [operation.name for operation in operations]
     try:
-        for number, layer in enumerate(network.layers):
-            layer.name = f"layer_{number}"
+        for number, operation in enumerate(operations):
+            operation.name = f"operation_{number}"
         return keras.saving.serialize_keras_object(network)
     finally:
-        for layer, name in zip(network.layers, names, strict=True):
-            layer.name = name
+        for operation, name in zip(operations, names, strict=True):
+            operation.name = name
 
 
 def _without_rates(node: Any) -> Any:
@@ -156,13 +167,3 @@ def _without_rates(node: Any) -> Any:
             node = {**node, "config": {**node["config"], "rate": "a value"}}
         return {key: _without_rates(value) for key, value in node.items()}
     return [_without_rates(value) for value in node] if isinstance(node, (list, tuple)) else node
-
-
-def _is_stock(layer: Any) -> bool:
-    """Whether the configuration of a layer says all about it: Keras's own, and none that carries code or a network.
-
-    Nor one that was adapted to data: what it learnt of them is in its graph, not in its configuration.
-    """
-    inside = (layers.Lambda, layers.Wrapper, layers.RNN, keras.Model)
-    adapted = hasattr(layer, "adapt") and not (isinstance(layer, layers.Normalization) and layer.input_mean is not None)
-    return type(layer).__module__.startswith("keras.") and not isinstance(layer, inside) and not adapted
