@@ -10,6 +10,9 @@ Schedule = Literal["constant", "cosine"]
 
 BATCH_SIZES = (32, 64, 128, 256)
 
+CORE = ("batch_size", "optimizer", "learning_rate", "dropout")
+"""The hyperparameters that every model has in every study."""
+
 
 @dataclass(frozen=True)
 class Recipe:

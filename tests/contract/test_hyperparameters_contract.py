@@ -207,6 +207,25 @@ def two_ranges(hp: Any) -> None:
         hp.Int("units", 1, 16)
 
 
+def again(name: str, kind: str, *args: Any, **kwargs: Any) -> Callable[[Any], None]:
+    """A model that declares one of the service's own parameters once more."""
+
+    def build(hp: Any) -> None:
+        from models.recipe import Recipe, declare_recipe
+
+        defaults = Recipe(batch_size=64, optimizer="adamw", learning_rate=3e-3, dropout=0.2)
+        declare_recipe(hp, defaults, extended=False)
+        declare_recipe(hp, defaults, extended=False)  # the same once more is no other
+        getattr(hp, kind)(name, *args, **kwargs)
+
+    return build
+
+
+def same_name(hp: Any) -> None:
+    hp.Int("convolution", 16, 48, step=16)
+    hp.Int("convolution", 16, 32, step=8)
+
+
 REFUSED: list[tuple[Callable[[Any], object], str]] = [
     (
         lambda hp: hp.Float("rate", 1e-4, 1e-1, step=10, sampling="log"),
@@ -217,7 +236,26 @@ REFUSED: list[tuple[Callable[[Any], object], str]] = [
         lambda hp: hp.Float("momentum", 0.5, 0.99, sampling="reverse_log"),
         "'momentum' has sampling='reverse_log'.*1 - x",
     ),
-    (two_ranges, "'units' has two ranges under different conditions.*Give each its own name"),
+    (two_ranges, "'units' is declared with two ranges: Int, 1 to 8; and Int, 1 to 16. Give each its own name"),
+    (
+        again("learning_rate", "Choice", [1e-2, 1e-3]),
+        "0.0003 to 0.1, log; and Choice, one of 0.01, 0.001. Every",
+    ),
+    (again("dropout", "Float", 0, 0.5, step=0.1), "'dropout' .* Float, 0 to 0.6; and Float, 0 to 0.5, step 0.1. Every"),
+    (again("dropout", "Boolean"), "'dropout' .* Float, 0 to 0.6; and Boolean. Every model has a 'dropout' of the serv"),
+    (again("dropout", "Fixed", 0.1), "'dropout' .* Float, 0 to 0.6; and Fixed, 0.1. Every model"),
+    (
+        again("optimizer", "Choice", ["adam", "rmsprop"]),
+        "sgd, adam, adamw; and Choice, one of adam, rmsprop. Eve",
+    ),
+    (
+        again("batch_size", "Int", 16, 64),
+        "one of 32, 64, 128, 256; and Int, 16 to 64. Every model has a 'ba",
+    ),
+    (
+        same_name,
+        "'convolution' is declared .*: Int, 16 to 48, step 16; and Int, 16 to 32, step 8. Give each",
+    ),
 ]
 
 
@@ -230,6 +268,16 @@ def test_what_optuna_cannot_draw_faithfully_is_refused(
 
     with pytest.raises(UnusableParameter, match=says):
         model(answered(new_trial()) if with_trial else ranged())
+
+
+def test_another_declaration_is_refused_where_the_study_has_a_range_of_its_own_too() -> None:
+    from tuning.worker.hyperparameters import UnusableParameter
+
+    hp = ranged({"units": ParameterRange(low=1, high=4)})
+    for _ in range(2):
+        assert hp.Int("units", 1, 8) == hp.values["units"]
+    with pytest.raises(UnusableParameter, match="Int, 1 to 8; and Int, 1 to 16"):
+        hp.Int("units", 1, 16)
 
 
 def several(*scopes: tuple[str, list[str]] | None) -> Callable[[Any], None]:

@@ -5,8 +5,8 @@ range may be replaced by the study's own, and the value comes from the trial. Na
 (`layer_0/units`), and what is inactive under a condition is not sampled. Afterwards a plain `HyperParameters` whose
 `values` are the trial's parameters builds the same model without Optuna.
 
-Everything passes through `HyperParameters._register`, which KerasTuner calls once for each hyperparameter and set of
-conditions. It is private: `pyproject.toml` caps keras-tuner, and a contract test watches it.
+Everything passes through `HyperParameters._retrieve`, and through `_register` once for each hyperparameter and set of
+conditions. They are private: `pyproject.toml` caps keras-tuner, and contract tests watch them.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import optuna
 from keras_tuner.engine import hyperparameters as kt
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
+from models.recipe import CORE
 from storage.errors import BadInput
 from studies.space import Parameter, SearchSpace
 from studies.spec import ParameterRange
@@ -143,6 +144,21 @@ def _ranged_choice(hyperparameter: Any, choices: tuple[Value, ...], default: Any
     return kt.Choice(name, values, default=chosen, conditions=hyperparameter.conditions)
 
 
+def _declaration_in_words(hyperparameter: Any) -> str:
+    """Return all that two declarations of one name must have in common: kind, range, step and sampling."""
+    match hyperparameter:
+        case kt.Fixed():
+            return f"Fixed, {hyperparameter.value}"
+        case kt.Choice():
+            return "Choice, one of " + ", ".join(str(value) for value in hyperparameter.values)
+        case kt.Int() | kt.Float():
+            low, high, step = hyperparameter.min_value, hyperparameter.max_value, hyperparameter.step
+            sampling = "" if hyperparameter.sampling == "linear" else f", {hyperparameter.sampling}"
+            every = f", step {step:g}" if step not in (None, 1) else ""
+            return f"{type(hyperparameter).__name__}, {low:g} to {high:g}{every}{sampling}"
+    return type(hyperparameter).__name__
+
+
 Conditions = dict[str, tuple[Value, ...]]
 
 
@@ -179,7 +195,12 @@ class RangedHyperParameters(keras_tuner.HyperParameters):
         super().__init__()
         self._ranges = ranges
         self._given = dict(values or {})
+        self._declared: dict[str, str] = {}
         self.active: dict[str, Any] = {}
+
+    def _retrieve(self, hyperparameter: Any) -> Any:
+        self._require_one_range(hyperparameter)
+        return super()._retrieve(hyperparameter)
 
     def _register(self, hyperparameter: Any, overwrite: bool = False) -> Any:
         self._validate_name(hyperparameter.name)
@@ -187,7 +208,7 @@ class RangedHyperParameters(keras_tuner.HyperParameters):
         if own is not None:
             hyperparameter = ranged(hyperparameter, own)
         hyperparameter = type(hyperparameter).from_config(hyperparameter.get_config())
-        self._require_one_range(hyperparameter)
+        distribution_of(hyperparameter)  # refuses what Optuna cannot draw
         self._hps[hyperparameter.name].append(hyperparameter)
         self._space.append(hyperparameter)
         name = hyperparameter.name
@@ -220,15 +241,16 @@ class RangedHyperParameters(keras_tuner.HyperParameters):
         return whole
 
     def _require_one_range(self, hyperparameter: Any) -> None:
-        # Optuna takes a second range of the same name silently and models both as one.
-        distribution = distribution_of(hyperparameter)
-        for known in self._hps.get(hyperparameter.name, []):
-            before = distribution_of(known)
-            if before != distribution:
-                raise UnusableParameter(
-                    f"parameter {hyperparameter.name!r} has two ranges under different conditions: {before} and"
-                    f" {distribution}. Give each its own name, with hp.name_scope for example."
-                )
+        """Refuse another declaration of a name: it would silently have the first one's value, of that one's type."""
+        name = hyperparameter.name
+        before = self._declared.setdefault(name, _declaration_in_words(hyperparameter))
+        now = _declaration_in_words(hyperparameter)
+        if before != now:
+            ours = f" Every model has a {name!r} of the service's own: read it with hp.get." if name in CORE else ""
+            raise UnusableParameter(
+                f"parameter {name!r} is declared with two ranges: {before}; and {now}.{ours} Give each its own name,"
+                " with hp.name_scope for example."
+            )
 
     def _value_of(self, hyperparameter: Any) -> Value:
         value: Value = self._given.get(hyperparameter.name, hyperparameter.default)
