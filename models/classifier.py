@@ -22,6 +22,9 @@ from models.training.model import TrainingModel
 from models.training.optimizers import make_optimizer
 from models.training.state import Checkpointing, Resume, StateKeeper, TrainingState
 
+HEAD = "head_dropout"
+"""The name of the layer that the backbone's features go to."""
+
 
 @dataclass(frozen=True)
 class Inputs:
@@ -145,7 +148,12 @@ class ImageClassifier(keras_tuner.HyperModel, abc.ABC):
             mean=self.inputs.mean, variance=tuple(std**2 for std in self.inputs.std), name="pixel_normalization"
         )(pixels)
         x = self.backbone(hp, x)
-        x = layers.Dropout(recipe.dropout, name="head_dropout")(x)
+        if len(x.shape) != 2:
+            raise ValueError(
+                f"`backbone` must return features (batch, features). Received: the shape {tuple(x.shape)}. End it with"
+                " layers.Flatten() or layers.GlobalAveragePooling2D()."
+            )
+        x = layers.Dropout(recipe.dropout, name=HEAD)(x)
         # Softmax over half-precision logits would lose digits, whatever the backbone computes in.
         logits = layers.Dense(self.inputs.classes, dtype="float32", name="logits")(x)
         return keras.Model(pixels, logits, name="network")

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -65,12 +66,15 @@ def unknown_name(kind: str, given: str, allowed: Iterable[str], then: str = "") 
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error's words, or its type's name where it says nothing."""
+    """Return the line of an error's words that has the reason, or its type's name where it says nothing.
+
+    It is the first one, but for what Keras and TensorFlow say before it.
+    """
     return _said(error) or type(error).__name__
 
 
 def in_one_line(error: BaseException) -> str:
-    """Return an error's type and the first line of its words: of an error that nobody here has raised."""
+    """Return an error's type and the line of its words that has the reason: of an error that nobody here has raised."""
     said = _said(error)
     return f"{type(error).__name__}: {said}" if said else type(error).__name__
 
@@ -101,5 +105,29 @@ def disk_error(error: OSError, fact: str, then: str, kind: type[TuningError] = B
     return kind(f"{fact}: {error.strerror or error}. {then}")
 
 
+# What Keras and TensorFlow say of themselves before, and after, the line that has the reason.
+_PREAMBLE = re.compile(
+    r"Exception encountered when calling |Graph execution error:|Detected at node |in user code:|Traceback \(|"
+    r"\d+ root error\(s\) found"
+)
+_FRAME = re.compile(r"\s*File \"[^\"]*\", line \d+")
+_EPILOGUE = re.compile(r"Arguments received by |Call arguments received|Original stack trace")
+_TERMINAL = re.compile(r"\x1b\[[0-9;]*m")
+
+
 def _said(error: BaseException) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    """The line of an error that has its reason."""
+    every = [line for line in _TERMINAL.sub("", str(error)).splitlines() if line.strip()]
+    frame: int | None = None
+    for line in every:
+        words = line.strip()
+        indent = len(line) - len(line.lstrip())
+        if _EPILOGUE.match(words):
+            break
+        if _FRAME.match(line):
+            frame = indent
+        elif frame is not None and indent > frame:
+            pass  # the code of that place
+        elif not _PREAMBLE.match(words):
+            return words
+    return every[0].strip() if every else ""

@@ -8,7 +8,7 @@ it went.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, get_args
 
 from storage.claims import Claim
@@ -67,6 +67,7 @@ class Preflight:
         default_weights, largest_weights: how many weights the default and the largest model have.
         default_cost, largest_cost: the seconds that each takes in one worker.
         seconds: what the preflight itself took.
+        warnings: what cannot be meant as it is, or will fail at the end of the study, one line each.
     """
 
     parameters: dict[str, str]
@@ -76,6 +77,7 @@ class Preflight:
     default_cost: Cost
     largest_cost: Cost
     seconds: float
+    warnings: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

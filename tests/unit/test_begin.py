@@ -168,8 +168,9 @@ def test_what_a_begun_study_tries_first_cannot_be_changed_and_that_is_said(place
 
 def test_the_preflight_says_the_ranges_and_the_defaults(place: Home) -> None:
     found = Preflight(
-        {"dropout": "0 to 0.5", "units": "16 to 64"}, {"dropout": 0.25}, 10, 2000, Cost(1, 1), Cost(1, 1), 3
-    )
+        {"dropout": "0 to 0.5", "units": "16 to 64"}, {"dropout": 0.25}, 10, 2000, Cost(1, 1), Cost(1, 1), 3,
+        warnings=["it ends with a softmax"],
+    )  # fmt: skip
     lines: list[str] = []
     with study_of(place) as study:
         record = replace(study.record, space_document={}, first=[])
@@ -177,6 +178,7 @@ def test_the_preflight_says_the_ranges_and_the_defaults(place: Home) -> None:
     assert lines == [
         "  dropout  0 to 0.5, first 0.25",
         "  units    16 to 64",
+        "warning: it ends with a softmax",
         "preflight took 3 s: 10 weights by default, at most 2,000",
     ]
 

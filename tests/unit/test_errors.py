@@ -54,6 +54,30 @@ def test_where_nothing_exists_the_answer_says_so_and_what_to_do() -> None:
     assert str(unknown_name("study", "a", [], then="Start one.")) == "unknown study 'a'. Known: none. Start one."
 
 
+KERAS = """Exception encountered when calling Sequential.call().
+
+\x1b[1mInput 0 of layer 'functional' is incompatible: found (None, 32)\x1b[0m
+
+Arguments received by Sequential.call():
+  • kwargs={'mask': 'None'}"""
+TENSORFLOW = """Graph execution error:
+
+Detected at node while/Equal_1 defined at (most recent call last):
+  File "models/classifier.py", line 211, in fit
+
+  File "keras/src/ops/numpy.py", line 3392, in equal
+
+Incompatible shapes: [64] vs. [64,13,13]
+\t [[{{node while/Equal_1}}]] [Op:__inference_run_1011]"""
+AUTOGRAPH = """in user code:
+
+    File "mine.py", line 3, in call  *
+        return x @ y
+
+    ValueError: Dimensions must be equal, but are 3 and 4.
+"""
+
+
 @pytest.mark.parametrize(
     ("error", "line", "with_type"),
     [
@@ -61,10 +85,17 @@ def test_where_nothing_exists_the_answer_says_so_and_what_to_do() -> None:
         (KeyError("x"), "'x'", "'x'"),
         (RuntimeError(), "RuntimeError", ""),
         (RuntimeError(" \n"), "RuntimeError", ""),
+        (
+            ValueError(KERAS),
+            *["Input 0 of layer 'functional' is incompatible: found (None, 32)"] * 2,
+        ),
+        (ValueError(TENSORFLOW), *["Incompatible shapes: [64] vs. [64,13,13]"] * 2),
+        (ValueError(AUTOGRAPH), *["ValueError: Dimensions must be equal, but are 3 and 4."] * 2),
+        (ValueError("Graph execution error:"), *["Graph execution error:"] * 2),
     ],
-    ids=["many lines", "one", "none", "blank"],
+    ids=["many lines", "one", "none", "blank", "keras", "tensorflow", "autograph", "nothing else"],
 )
-def test_of_an_error_with_many_lines_the_first_that_says_something_is_shown(
+def test_of_an_error_with_many_lines_the_one_with_the_reason_is_shown(
     error: Exception, line: str, with_type: str
 ) -> None:
     assert first_line(error) == line

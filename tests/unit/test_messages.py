@@ -24,6 +24,7 @@ VALUES: dict[Any, st.SearchStrategy[Any]] = {
     float: FLOATS,
     bool: st.booleans(),
     str: st.text(),
+    list[str]: st.lists(st.text()),
     dict[str, str]: st.dictionaries(st.text(), st.text()),
     dict[str, Any]: st.dictionaries(st.text(), st.text() | st.integers() | FLOATS | st.booleans()),
 }

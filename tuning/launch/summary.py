@@ -71,6 +71,8 @@ def print_preflight(report: Report, found: Preflight, record: StudyRecord, stand
     known = first_in_words(record.spec, record.space, record.first)
     if known is not None and not standing.started:
         report(f"first: {known}")
+    for warning in found.warnings:
+        report(f"warning: {warning}")
     report(
         f"preflight took {duration(found.seconds)}: {found.default_weights:,} weights by default, at most"
         f" {found.largest_weights:,}"

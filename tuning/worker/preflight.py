@@ -13,11 +13,12 @@ import keras
 import numpy as np
 
 from models.backend import seed_generators
+from models.remarks import remarks_on
 from models.training.feeding import LabelledImages
 from models.training.loop import VALIDATION_BATCH_SIZE
 from storage.errors import BadInput, unknown_name
 from studies.space import SearchSpace
-from studies.spec import derive_seed
+from studies.spec import HYPERMODELS, derive_seed
 from tuning.messages import Cost, Preflight
 from tuning.worker.failures import failure_of
 from tuning.worker.hyperparameters import (
@@ -53,12 +54,13 @@ def preflight(classifiers: Classifiers, clock: Callable[[], float] = time.monoto
     started, ranges = clock(), classifiers.spec.parameters
     _require_known_parameters(classifiers)
     default = RangedHyperParameters(ranges)
-    default_weights = _build(classifiers, default)
+    default_weights, warnings = _build(classifiers, default)
     space = dict(default.active)
     largest, largest_weights = default, default_weights
     for values in extremes(default):
         hp = RangedHyperParameters(ranges, values)
-        weights = _build(classifiers, hp)
+        weights, remarks = _build(classifiers, hp)
+        warnings += remarks
         space.update(hp.active)
         if weights > largest_weights or (weights == largest_weights and _batch(hp) > _batch(largest)):
             largest, largest_weights = hp, weights
@@ -72,6 +74,7 @@ def preflight(classifiers: Classifiers, clock: Callable[[], float] = time.monoto
         default_cost=default_cost,
         largest_cost=default_cost if alike else _cost(classifiers, largest, clock),
         seconds=clock() - started,
+        warnings=list(dict.fromkeys(warnings)),
     )
 
 
@@ -111,24 +114,30 @@ def _require_known_parameters(classifiers: Classifiers) -> None:
             raise unknown_name("parameter", name, known, then="Mend [parameters] in the study's file.")
 
 
-def _build(classifiers: Classifiers, hp: RangedHyperParameters) -> int:
+def _build(classifiers: Classifiers, hp: RangedHyperParameters) -> tuple[int, list[str]]:
+    """Return how many weights a model has, and what its author should know of it."""
     try:
-        weights = int(classifiers.new().untrained(hp).count_params())
+        classifier = classifiers.new()
+        network = classifier.untrained(hp)
+        weights = int(network.count_params())
+        remarks = remarks_on(classifier, network) if _is_users(classifiers) else []
     except BadInput:
         raise
     except Exception as error:
         raise BadInput(_cannot("built", hp, error)) from error
     classifiers.models.discard(weights)
-    return weights
+    return weights, remarks
+
+
+def _is_users(classifiers: Classifiers) -> bool:
+    # The project's own models have tests that say of them what is found out of a user's.
+    return classifiers.spec.model not in HYPERMODELS.values()
 
 
 def _cannot(what: str, hp: RangedHyperParameters, error: Exception) -> str:
     values = ", ".join(f"{name}={value}" for name, value in parameters_of(hp).items())
     logger.error("the model cannot be %s with %s", what, values, exc_info=error)
-    # Keras wraps what was raised: the first line is its own, the last one often says what was wrong.
     _, reason = failure_of(error)
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    reason += f" ... {lines[-1][:300]}" if len(lines) > 1 else ""
     return f"the model cannot be {what} with {values}: {reason}. Narrow the space, or mend the model."
 
 
