@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import wraps
 from typing import Any, TypeVar, cast
 
@@ -34,7 +34,7 @@ from sqlalchemy import event, orm, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from storage import attributes
-from storage.connections import engine_options, passes, shown_url, words_of
+from storage.connections import engine_options, passes, shown_url, sqlite_file, words_of
 from storage.errors import ClaimLost, StorageUnavailable
 from storage.rows.sql_rows import SqlRows, SqlTrials
 from storage.rows.waiting_trials import WaitingTrials, waiting_contents
@@ -93,6 +93,11 @@ class Result:
     def values(self) -> list[float] | None:
         """The value as Optuna takes it."""
         return None if self.value is None else [self.value]
+
+
+def _local(utc: Any) -> datetime | None:
+    """Return a moment as Optuna has it, in naive local time; its `fold` says which, where there are two of them."""
+    return None if utc is None else datetime.fromtimestamp(utc.replace(tzinfo=UTC).timestamp())
 
 
 class Database(RDBStorage):
@@ -176,16 +181,25 @@ class Database(RDBStorage):
                 if since is None:
                     since = self._away_since = now
                 if not passes(error) or now > min(began, since) + self.outage_s:
-                    raise StorageUnavailable(
-                        f"the database did not take a call: {words_of(error)}. Mend that and give the same command"
-                        " again: no finished trial is lost."
-                    ) from error
+                    raise self._unavailable(error) from error
                 logger.warning("the database is busy or away, waiting: %s", words_of(error))
                 self.sleep(pause * random.uniform(0.5, 1.5))
                 pause = min(2 * pause, 5.0)
             else:
                 self._away_since = None
                 return result
+
+    def _unavailable(self, error: Exception) -> StorageUnavailable:
+        file = sqlite_file(self.engine.url)
+        if file is not None and not file.exists():
+            return StorageUnavailable(
+                f"the database is gone: there is no {file} any more. Bring it back and give the same command again:"
+                " only a backup has what it held."
+            )
+        return StorageUnavailable(
+            f"the database did not take a call: {words_of(error)}. Mend that and give the same command again: no"
+            " finished trial is lost."
+        )
 
     def fence(self, trial_id: int, claim_id: str) -> None:
         """From now on, let this process write to a trial only while it holds the claim `claim_id`."""
@@ -209,6 +223,9 @@ class Database(RDBStorage):
     def _build_frozen_trial_from_trial_model(self, trial: models.TrialModel) -> FrozenTrial:
         # Each of Optuna's reading methods comes through here.
         found = super()._build_frozen_trial_from_trial_model(trial)
+        # Optuna's own do not tell the two hours apart that are one on the clock, in the night when it is set back.
+        found.datetime_start = _local(trial._datetime_start_utc)
+        found.datetime_complete = _local(trial._datetime_complete_utc)
         result = self._announced.get(found._trial_id)
         if result is not None and not found.state.is_finished():
             found.state, found.values, found.datetime_complete = result.state, result.values, datetime.now()

@@ -94,7 +94,7 @@ def read_declaration(file: Path) -> Declaration:
         BadInput: it cannot be read, or is wrong; the message names the file, the key, the value and what is allowed.
     """
     try:
-        document = tomllib.loads(file.read_text(encoding="utf-8"))
+        document = tomllib.loads(file.read_text(encoding="utf-8-sig"))  # editors on Windows begin with a mark
     except OSError as error:
         raise BadInput(
             f"{file}: cannot be read: {error.strerror}. Give SPEC the path of a study's TOML file."

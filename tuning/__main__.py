@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import io
+import os
 import sys
 
 from tuning.isolation import put_path_in_order
@@ -11,12 +14,30 @@ def main() -> None:
     """Run the command line and exit; Ctrl-C while its modules are imported ends it in one line, too."""
     try:
         put_path_in_order()
+        _hold_standard_streams()
         from tuning.cli import main as command_line
 
         command_line()
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)
         sys.exit(130)
+
+
+class _Closed(io.TextIOBase):
+    def write(self, _text: str) -> int:
+        raise OSError(errno.EBADF, "it is closed", "standard output")
+
+
+def _hold_standard_streams() -> None:
+    """Let nothing that is opened later, a database perhaps, take the number of a stream that is closed."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # it takes the lowest number that is free
+    # Python has None for them.
+    sys.stdout = sys.stdout or _Closed()
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
 
 
 if __name__ == "__main__":

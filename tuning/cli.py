@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -41,7 +43,11 @@ def main() -> None:
 def run(arguments: list[str]) -> int:
     """Run one command; return its exit status. Errors are one line on standard error."""
     try:
-        status = typer.main.get_command(app).main(args=arguments, prog_name="tuning", standalone_mode=False)
+        # Not its `main`, which tells of an interrupt by a number alone.
+        command = typer.main.get_command(app)
+        with command.make_context("tuning", list(arguments)) as context:
+            status = command.invoke(context)
+        sys.stdout.flush()  # what is wrong with it is told here
         return status if isinstance(status, int) else 0
     except TuningError as error:
         return _fail(str(error), error.exit_status)
@@ -52,9 +58,10 @@ def run(arguments: list[str]) -> int:
     except typer.Exit as error:
         return int(error.exit_code)
     except BrokenPipeError:  # `tuning trials | head`
-        sys.stderr.close()
+        _drop_output()
         return 1
     except OSError as error:  # of a file or a pipe: what is wrong here is for nobody to read in a traceback
+        _drop_output()
         what = error.filename or "output"
         return _fail(f"{what}: {error.strerror or error}. Mend that and give the command again.", 1)
 
@@ -66,6 +73,12 @@ def _fail_usage(error: typer.TyperException) -> int:
         print(words, file=sys.stderr)
         return 2
     return _fail(f"{words.rstrip('.')}." + (f" See: {context.command_path} --help" if context else ""), 2)
+
+
+def _drop_output() -> None:
+    """Have Python write nothing more where it cannot, at its end."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(message: str, status: int) -> int:

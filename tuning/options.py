@@ -10,14 +10,32 @@ from typing import Annotated
 
 import typer
 
+from storage.errors import BadInput
+
 Storage = Annotated[
     str | None, typer.Option(help="The SQLAlchemy URL of the database. [default: TUNING_HOME/studies.db]")
 ]
-Study = Annotated[str | None, typer.Option("--study", help="The study's name. [default: the one tuned last]")]
+
+
+def _text(value: str | None) -> str | None:
+    """Refuse what the terminal sent in another encoding: no database takes it."""
+    if value is not None:
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise BadInput(
+                f"--study {value!a}: is not UTF-8. Give another name, or set the terminal to UTF-8."
+            ) from None
+    return value
+
+
+Study = Annotated[
+    str | None, typer.Option("--study", help="The study's name. [default: the one tuned last]", callback=_text)
+]
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 
 Dataset = Annotated[str | None, typer.Option(help="A data set; its study is read from the catalog.")]
-TunedStudy = Annotated[str | None, typer.Option(help="The study's name. [default: the data set's]")]
+TunedStudy = Annotated[str | None, typer.Option(help="The study's name. [default: the data set's]", callback=_text)]
 Trials = Annotated[
     int | None,
     typer.Option(

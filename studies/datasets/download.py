@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import re
 import shutil
 import subprocess
 import sys
@@ -138,11 +139,16 @@ def _progress_bar(name: str) -> Iterator[_Bar | None]:
 def _reason(error: OSError) -> str:
     # requests wraps urllib3's MaxRetryError, whose `reason` is the one line worth reading.
     inner = getattr(error.args[0], "reason", None) if error.args else None
-    if inner is None:
-        return str(error) or type(error).__name__
-    return str(inner).rpartition("): ")[2]
+    words = str(error) or type(error).__name__ if inner is None else str(inner).rpartition("): ")[2]
+    by_proxy = "Proxy" in type(error).__name__ or "Proxy" in type(inner).__name__
+    return _without_passwords(f"the proxy of HTTP_PROXY or HTTPS_PROXY does not serve: {words}" if by_proxy else words)
+
+
+def _without_passwords(words: str) -> str:
+    return re.sub(r"[^\s/'\"]*:[^\s/]*(//)?[^\s/]*@", "***@", re.sub(r"//\S*@", "//***@", words))
 
 
 def _npm_reason(stderr: str) -> str:
     lines = [line.partition("npm error ")[2] for line in stderr.splitlines() if "npm error " in line]
-    return next((line for line in lines if line.startswith("code ")), lines[0] if lines else "it wrote no archive")
+    words = next((line for line in lines if line.startswith("code ")), lines[0] if lines else "it wrote no archive")
+    return _without_passwords(words)

@@ -94,7 +94,10 @@ def test_another_site_in_the_same_browser_is_refused(server: DashboardServer) ->
     new = {"study_name": "evil", "directions": ["minimize"]}
     assert ask(server, "POST", "/api/studies", new, Origin="http://evil.example")[0] == 403
     assert ask(server, "POST", "/api/studies", new, Origin="null")[0] == 403
-    assert ask(server, "GET", "/api/studies", Host="evil.example")[0] == 403
+    status, words = ask(server, "GET", "/api/studies", Host="evil.example")
+    assert status == 403
+    for hint in (b"names of this machine", b"ssh -L", b"--host"):
+        assert hint in words
     assert b"evil" not in ask(server, "GET", "/api/studies")[1]
     assert ask(server, "GET", "/api/studies", Host="localhost:8080")[0] == 200
     assert ask(server, "POST", "/api/studies", new, Origin=server.url.rstrip("/"))[0] == 201

@@ -99,7 +99,14 @@ def test_a_photo_is_cropped_to_its_middle_not_squeezed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("size", [(1, 1), (1, 500), (3_000, 2)])
 @pytest.mark.parametrize("preparation", PREPARATIONS)
 def test_any_size_is_taken(tmp_path: Path, size: tuple[int, int], preparation: Preparation) -> None:
-    assert load_image(saved(Image.new("L", size, 9), tmp_path / "a.png"), MNIST, preparation).shape == MNIST
+    image = Image.new("L", size, 9)
+    image.putpixel((size[0] // 2, size[1] // 2), 200)
+    file = saved(image, tmp_path / "a.png")
+    if size == (1, 1) and preparation != "photo":
+        with pytest.raises(BadInput, match="nothing on it"):
+            load_image(file, MNIST, preparation)
+    else:
+        assert load_image(file, MNIST, preparation).shape == MNIST
 
 
 @pytest.mark.parametrize("preparation", ["digit", "silhouette"])
@@ -141,8 +148,17 @@ def test_noise_on_the_paper_does_not_make_the_digit_small(tmp_path: Path) -> Non
     assert np.ptp(np.nonzero(pixels > 60)[0]) + 1 >= 19
 
 
-def test_an_empty_sheet_is_black(tmp_path: Path) -> None:
-    assert load_image(saved(Image.new("L", (50, 50), 255), tmp_path / "a.png"), MNIST, "digit").max() == 0
+@pytest.mark.parametrize(("preparation", "shown"), [("digit", "digit"), ("silhouette", "thing")])
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+@pytest.mark.parametrize("paper", [0, 90, 255])
+def test_an_empty_sheet_is_refused(
+    tmp_path: Path, preparation: Preparation, shown: str, suffix: str, paper: int
+) -> None:
+    sheet = np.full((50, 50), paper, dtype=np.uint8)
+    sheet[20, 20] = abs(paper - 3)  # a speck of dust
+    file = saved(Image.fromarray(sheet), tmp_path / f"a.{suffix}")
+    with pytest.raises(BadInput, match=rf"a\.{suffix} has nothing on it.*Give a picture of one {shown}"):
+        load_image(file, MNIST, preparation)
 
 
 def test_a_file_that_is_no_picture_is_refused_by_name(tmp_path: Path) -> None:

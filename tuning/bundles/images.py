@@ -33,6 +33,11 @@ MNIST_BOX_PIXELS = 20
 # What is fainter than this share of the strongest stroke is paper, shade or JPEG noise.
 _FAINT = 0.2
 
+# Of a sheet with nothing on it, JPEG makes no more than this, in steps of 255.
+_LEAST_CONTRAST = 8
+
+_SHOWN = {"digit": "digit", "silhouette": "thing"}
+
 _Grey = npt.NDArray[np.float32]
 
 
@@ -51,7 +56,7 @@ def load_image(file: Path, shape: tuple[int, int, int], preparation: Preparation
         uint8 of that shape, 0..255.
 
     Raises:
-        BadInput: the file is not there, is no picture, is damaged, or is too large.
+        BadInput: the file is not there, is no picture, is damaged, is too large, or shows nothing of what it should.
     """
     image = _opened(file)
     height, width, channels = shape
@@ -59,7 +64,10 @@ def load_image(file: Path, shape: tuple[int, int, int], preparation: Preparation
         mode = "RGB" if channels == 3 else "L"
         fitted = ImageOps.fit(image.convert(mode), (width, height), method=Image.Resampling.LANCZOS)
         return np.asarray(fitted, dtype=np.uint8).reshape(shape)
-    strokes = _bright_on_black(np.asarray(image.convert("L"), dtype=np.float32))
+    grey = np.asarray(image.convert("L"), dtype=np.float32)
+    if np.ptp(grey) < _LEAST_CONTRAST:
+        raise BadInput(f"{file} has nothing on it: all of it is alike. Give a picture of one {_SHOWN[preparation]}.")
+    strokes = _bright_on_black(grey)
     placed = _placed(_content(strokes), (height, width), mnist=preparation == "digit")
     return np.rint(placed).astype(np.uint8).reshape(shape)
 

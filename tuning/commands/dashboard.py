@@ -128,7 +128,9 @@ def _guarded(app: WSGIApplication, *, loopback: bool) -> WSGIApplication:
         host, origin = environ.get("HTTP_HOST", ""), environ.get("HTTP_ORIGIN")
         strange_host = loopback and not _names_this_machine(host)
         strange_origin = environ["REQUEST_METHOD"] not in _READING and origin and urlsplit(origin).netloc != host
-        if strange_host or strange_origin:
+        if strange_host and not strange_origin:
+            return _misnamed(environ, start_response)
+        if strange_origin:
             return _refused(environ, start_response)
         return app(environ, start_response)
 
@@ -146,6 +148,17 @@ def _names_this_machine(host: str) -> bool:
 def _refused(_environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
     start_response("403 Forbidden", [("Content-Type", "text/plain")])
     return [b"This request comes from another site.\n"]
+
+
+def _misnamed(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    start_response("403 Forbidden", [("Content-Type", "text/plain")])
+    port = environ.get("SERVER_PORT", DEFAULT_PORT)
+    return [
+        b"This dashboard answers to the names of this machine alone, so that no other site reaches it by its own.\n",
+        f"From another machine: forward the port, for example with ssh -L {port}:localhost:{port}, and open".encode(),
+        f" http://localhost:{port}/.\nOr start it with --host (make: HOST=) and an address that others reach.".encode(),
+        b" It has no password: whoever reaches it then can change and delete studies.\n",
+    ]
 
 
 def _listen_error(error: OSError, host: str, port: int) -> BadInput:
