@@ -43,6 +43,15 @@ class RunsOut(Slow):
         return super().fit(hp, model, *data, **options)
 
 
+class Aborts(Slow):
+    """Aborts its process, as a failed check inside a framework does, in the trial whose seed is `SLOW_ABORTS`."""
+
+    def fit(self, hp: Any, model: Any, *data: Any, **options: Any) -> FitResult:
+        if options.get("keeper") is not None and int(options["seed"]) == int(os.environ["SLOW_ABORTS"]):
+            os.abort()
+        return super().fit(hp, model, *data, **options)
+
+
 class Hangs(Slow):
     """Hangs in its second epoch, the first time that any trial gets there; `SLOW_HUNG` is made to remember it."""
 

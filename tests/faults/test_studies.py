@@ -18,6 +18,7 @@ from storage import attributes
 from storage.claims import Claims
 from storage.leases import LeaseWatch
 from storage.settings import Home
+from studies.spec import derive_seed
 from studies.stored import DEFAULT_LIMITS
 from tests.faults.breaking import Fault, Faults, moved_away, paused, small_disk, wait_for_end
 from tests.faults.slow_studies import (
@@ -89,7 +90,7 @@ def test_a_worker_that_is_killed_at_any_point_costs_no_result_and_no_trial_runs_
     assert second in (["lost"] * times for times in range(4))
 
 
-def test_a_trial_s_files_are_written_while_the_next_one_trains_and_a_kill_then_costs_neither(
+def test_a_trial_s_end_is_recorded_before_the_next_one_trains_and_a_kill_meanwhile_costs_neither(
     undisturbed: list[FrozenTrial], tmp_path: Path
 ) -> None:
     slow_disk = Fault("storage.artifacts:sha256_of", "sleep:4")
@@ -102,7 +103,20 @@ def test_a_trial_s_files_are_written_while_the_next_one_trains_and_a_kill_then_c
     assert results(complete) == results(undisturbed), "the second was chosen as if the first had been recorded"
     assert [classes_given_up(trial) for trial in complete] == [["lost"], ["lost"]]
     logs = command.logs()
-    assert logs.index("trial 1: first step") < logs.index("trial 0: over")
+    assert logs.index("trial 1: claim 1") < logs.index("trial 0: over") < logs.index("trial 1: first step")
+
+
+def test_a_configuration_that_aborts_its_process_fails_alone(undisturbed: list[FrozenTrial], tmp_path: Path) -> None:
+    seed = derive_seed(0, "trial", 1)
+    command = command_line(tmp_path, Faults(tmp_path / "faults", constants=QUICK), more={"SLOW_ABORTS": str(seed)})
+    spec = write_spec(tmp_path, epochs=EPOCHS)
+    finished = command.run(*tune(spec, trials=2, workers=1, model="Aborts"))
+    assert finished.stderr.count("was killed by signal 6; trial 1 is taken from it") == 2
+    first, aborted, third = trials(command)
+    assert [trial.state.name for trial in (first, aborted, third)] == ["COMPLETE", "FAIL", "COMPLETE"]
+    assert (classes_given_up(first), classes_given_up(aborted)) == ([], ["died", "died"])
+    assert aborted.user_attrs[attributes.REASON].startswith("its worker was killed by signal 6 (given up for good")
+    assert results([first]) == results(undisturbed[:1]), "the trial before was recorded, and is not run again"
 
 
 @pytest.mark.skipif(usable_cores() < 2, reason="one worker and two have the same number of threads here")

@@ -12,7 +12,7 @@ import pytest
 
 from storage.claims import Claims
 from storage.errors import BadInput, StorageUnavailable, TuningError
-from storage.rows.giving_up import GivenUp
+from storage.rows.giving_up import MAX_RETRIES, GivenUp
 from tests.databases import fresh_database, new_study
 from tuning.launch.packer import Packer, make_packer
 from tuning.launch.packing import EPOCHS_IN_ALL
@@ -194,6 +194,50 @@ def test_a_worker_that_kept_a_checkpoint_before_it_died_starts_the_count_anew(ac
     assert deaths_after(workforce, 1) == 1
     assert "ended with status 1; trial 0 is taken from it; the next starts in 1 s" in workforce.reports[-1]
     assert claims.standing().waiting == 1
+
+
+def die_with_a_trial(workforce: Acted, claims: Claims, end: str) -> int:
+    """Let a worker die that holds the next trial; return that trial's number."""
+    (slot,) = workforce.slots
+    workforce.clock.now += LONG_S
+    claim = claims.next()
+    assert claim is not None
+    workforce.scripts.append(f"import os, signal; print({encode(Started(claim.owner))!r}, end='', flush=True); {end}")
+    workforce._start(slot)
+    deaths_after(workforce, 1)
+    return claim.number
+
+
+ABORTS = "os.abort()"
+IS_KILLED = "os.kill(os.getpid(), signal.SIGKILL)"
+
+
+def test_a_trial_that_aborts_its_process_is_given_up_and_its_place_goes_on(act: Act, claims: Claims) -> None:
+    workforce = act()
+    (slot,) = workforce.slots
+    claims.set_budget(9)
+    assert [die_with_a_trial(workforce, claims, ABORTS) for _ in range(4)] == [0, 0, 1, 1]
+    assert claims.standing().failed == 2
+    assert slot.deaths == 2 < MAX_DEATHS
+
+
+def test_a_place_whose_worker_dies_with_one_trial_after_the_other_is_given_up(act: Act, claims: Claims) -> None:
+    workforce = act()
+    claims.set_budget(9)
+    for _ in range(MAX_DEATHS - 1):
+        die_with_a_trial(workforce, claims, ABORTS)
+        waiting = claims.next()
+        assert waiting is not None
+        with claims._ledger.rows(claims._study_id, write=True) as rows:
+            rows.fail(waiting.trial_id)  # elsewhere
+    with pytest.raises(TuningError, match="no worker stays alive"):
+        die_with_a_trial(workforce, claims, ABORTS)
+
+
+def test_a_trial_whose_worker_is_killed_from_outside_is_given_up_later(act: Act, claims: Claims) -> None:
+    workforce = act()
+    assert {die_with_a_trial(workforce, claims, IS_KILLED) for _ in range(MAX_RETRIES["lost"])} == {0}
+    assert (claims.standing().waiting, workforce.slots[0].deaths) == (1, 1)
 
 
 def test_the_last_words_of_a_worker_are_heard_however_late_they_are_read(act: Act) -> None:

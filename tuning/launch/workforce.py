@@ -5,17 +5,19 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
+import signal
 import subprocess
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO
 
 from storage.claims import Claims
 from storage.errors import BadInput, TuningError
+from storage.rows.giving_up import GivenUp
 from tuning.isolation import python_environment
 from tuning.machine.devices import Placement
 from tuning.messages import (
@@ -40,8 +42,12 @@ from tuning.messages import (
     encode,
 )
 
-# A place whose worker died so often in a row, without a trial finished or a checkpoint kept in between, is given up.
+# A place whose worker died so often in a row, each time with another trial or with none, and without a trial finished
+# or a checkpoint kept in between, is given up. To die again with the same trial is that trial's doing, which has a
+# bound of its own.
 MAX_DEATHS = 4
+# What a process does not do to itself: the kernel for want of memory, a service manager, a user.
+FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM)
 # The pause before a dead worker is replaced, doubled with each death in a row.
 RESTART_S = 1.0
 # How long the last words of a dead worker may be on their way.
@@ -66,7 +72,8 @@ class Slot:
         placement: the device and the environment.
         log: where the worker's standard error goes.
         owner: the name under which the worker claims trials, once it has said so.
-        deaths: how often in a row a worker died here.
+        deaths: how often in a row a worker died here, each time with another trial or with none.
+        died_with: the trials with which it did.
         start_after: when the next worker may start, monotonic seconds.
         refusal: why the study cannot go on, if its worker said so.
         crash: what ended the worker, if that was an error of the program.
@@ -83,6 +90,7 @@ class Slot:
     process: subprocess.Popen[str] | None = None
     owner: str | None = None
     deaths: int = 0
+    died_with: set[int] = field(default_factory=set)
     start_after: float = 0.0
     refusal: Refused | None = None
     crash: str | None = None
@@ -220,6 +228,7 @@ class Workforce:
                     self._events.append((slot, said))
                 case Finished():
                     slot.deaths = 0
+                    slot.died_with.clear()
                 case EpochEnded() | Memory() | OutOfMemory():
                     self._events.append((slot, said))
                 case Refused():
@@ -314,8 +323,9 @@ class Workforce:
             return
         slot.why = _death(status) + (f": {slot.crash}" if slot.crash else "")
         moved = slot.owner is not None and self._claims.moved(slot.owner)
-        back = self._claims.put_back_of(slot.owner, f"its worker {slot.why}", "lost") if slot.owner else []
-        slot.deaths = 1 if moved else slot.deaths + 1
+        why: GivenUp = "lost" if status in FROM_OUTSIDE else "died"
+        back = self._claims.put_back_of(slot.owner, f"its worker {slot.why}", why) if slot.owner else []
+        self._count_death(slot, back, moved=moved)
         pause_s = RESTART_S * 2.0 ** (slot.deaths - 1)
         slot.start_after = self._clock() + pause_s
         trial = f"; trial {', '.join(map(str, back))} is taken from it" if back else ""
@@ -325,6 +335,14 @@ class Workforce:
         if slot.closing:
             then = "it was about to leave"
         self._report(f"worker {slot.number} {slot.why}{trial}; {then}. Its log is {slot.log}")
+
+    def _count_death(self, slot: Slot, trials: list[int], *, moved: bool) -> None:
+        if moved:
+            slot.deaths = 0
+            slot.died_with.clear()
+        if not trials or not slot.died_with.issuperset(trials):
+            slot.deaths += 1
+        slot.died_with.update(trials)
 
     def _make_way(self, slot: Slot) -> None:
         if slot.closing:

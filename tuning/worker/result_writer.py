@@ -1,4 +1,4 @@
-"""Records how trials ended, beside what the worker does next. No Keras."""
+"""Records how trials ended, while the worker chooses what it does next. No Keras."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 class ResultWriter:
-    """Writes the files and the end of one trial in a thread while the next one is chosen and trained.
+    """Writes the files and the end of one trial in a thread while the next one is chosen.
 
     From the moment its training is over, a trial is seen as ended by all that this process reads, so that what is
     chosen next does not depend on how fast the disk is. Others see it as RUNNING until its files are in place, and if

@@ -126,10 +126,9 @@ class _Worker:
                 logger.info("renewed after %d trials, grown by %.0f MB", trials_run, grown_bytes / 1e6)
                 return RENEWED
             claim = self._scheduler.next()
-            if claim is not None and self._results.mistaken.is_set():
-                # Perhaps just the trial whose end was not recorded, which this process remembers as over.
-                self._claims.put_back(claim, "interrupted")
-            elif claim is not None:
+            if claim is not None:
+                if not self._may_run(claim):
+                    continue
                 if not claim.ends and not self._continue_with_its_threads(claim):
                     return 0
                 trials_run += 1
@@ -146,6 +145,24 @@ class _Worker:
                 time.sleep(IDLE_S)
         return 0
 
+    def _may_run(self, claim: Claim) -> bool:
+        """Wait until the end of the trial before is recorded; return whether the claim is held still.
+
+        What is trained next may abort this process, which must not cost that trial its result.
+        """
+        with self._heartbeat.of(claim):
+            try:
+                self._results.settle()
+            except StorageUnavailable as error:
+                with contextlib.suppress(StorageUnavailable):
+                    self._claims.put_back(claim, str(error))
+                raise
+        if self._results.mistaken.is_set():
+            # Perhaps just the trial whose end was not recorded, which this process remembers as over.
+            self._claims.put_back(claim, "interrupted")
+            return False
+        return True
+
     def _has_grown(self, trials_run: int, grown_bytes: int) -> bool:
         return trials_run >= self._limits["trials_per_worker"] or grown_bytes > self._limits["memory_growth_bytes"]
 
@@ -158,7 +175,7 @@ class _Worker:
     def _run_trial(self, objective: Objective, claim: Claim) -> str | None:
         """Run a claimed trial; return the class of its failure, if it failed.
 
-        How it ended is recorded beside what comes next, a failure at once.
+        How it ended is recorded while the next one is chosen, a failure at once.
         """
         from tuning.worker.callbacks import Interrupted
         from tuning.worker.objective import TrialError
@@ -169,7 +186,6 @@ class _Worker:
             held.enter_context(self._heartbeat.of(claim))
             try:
                 outcome = objective.run(claim)
-                self._results.settle()
             except Interrupted:
                 self._claims.put_back(claim, "interrupted")
                 return None
@@ -229,7 +245,6 @@ class _Worker:
         threads = trial.user_attrs.get(attributes.THREADS)
         begun = claim.count > 1 and trial.user_attrs.get(attributes.DEVICE) == self._options.device == CPU
         if begun and threads is not None and threads != self._options.threads:
-            self._results.settle()
             self._start_again(self._options.successor(claim=claim, threads=threads))
             return False
         return True
