@@ -7,10 +7,12 @@ import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
-from storage.claims import Claims
+from storage import attributes
+from storage.claims import Claim, Claims
 from storage.database import Database
 from storage.errors import BadInput
 from storage.settings import Home
@@ -19,7 +21,8 @@ from studies.stored import StudyData, create_or_load
 from tests.databases import claimed, fresh_database, trials, url_of
 from tests.faults.breaking import moved_away
 from tuning.machine.devices import CPU
-from tuning.messages import WorkerOptions
+from tuning.messages import RENEWED, WorkerOptions
+from tuning.worker.failures import ERROR
 from tuning.worker.joining import open_when_back
 from tuning.worker.supervisor import Supervisor
 from tuning.worker.worker import _Worker
@@ -53,10 +56,10 @@ def started(database: Database, monkeypatch: pytest.MonkeyPatch) -> list[WorkerO
 
 
 @contextlib.contextmanager
-def worker_of(database: Database, home: Path) -> Iterator[tuple[_Worker, Supervisor]]:
+def worker_of(database: Database, home: Path, options: WorkerOptions = OPTIONS) -> Iterator[tuple[_Worker, Supervisor]]:
     supervisor = Supervisor(supervised=False)
     supervisor.ready.set()
-    worker = _Worker(OPTIONS, url_of(database), Home(home), supervisor)
+    worker = _Worker(options, url_of(database), Home(home), supervisor)
     try:
         yield worker, supervisor
     finally:
@@ -116,3 +119,32 @@ def test_a_worker_waits_for_its_database_no_longer_than_an_outage_may_last(tmp_p
 def test_a_worker_without_a_launcher_is_told_at_once_that_there_is_no_study(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="there is no study in"):
         _Worker(OPTIONS, f"sqlite:///{tmp_path}/none.db", Home(tmp_path), Supervisor(supervised=False))
+
+
+@pytest.mark.parametrize(
+    ("device", "failure", "renewed"),
+    [
+        ("NVIDIA H200", ERROR, True),
+        ("NVIDIA H200", attributes.OUT_OF_MEMORY, True),
+        ("NVIDIA H200", attributes.DIVERGED, False),
+        (CPU, attributes.OUT_OF_MEMORY, True),
+        (CPU, ERROR, False),
+    ],
+)
+def test_a_process_is_renewed_after_an_error_that_may_have_spoilt_its_device(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str, failure: str, renewed: bool
+) -> None:
+    with worker_of(database, tmp_path, replace(OPTIONS, device=device)) as (worker, supervisor):
+        ran: list[int] = []
+
+        def run_trial(_objective: Any, claim: Claim) -> str:
+            ran.append(claim.number)
+            worker._claims.put_back(claim, "it happened", "error")
+            if len(ran) == 3:
+                supervisor.leaving.set()
+            return failure
+
+        monkeypatch.setattr(worker._scheduler, "next", worker._claims.next)
+        monkeypatch.setattr(worker, "_run_trial", run_trial)
+        status = worker._run_trials(cast(Any, None))
+    assert (status == RENEWED, len(ran)) == (renewed, 1 if renewed else 3)

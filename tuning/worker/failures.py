@@ -8,18 +8,44 @@ from storage.errors import in_one_line
 # Anything that is raised and not one of the classes that parameters bring about.
 ERROR = "error"
 
+# What frameworks and CUDA's libraries say where there is no room, in lower case. TensorFlow: `ResourceExhaustedError`,
+# and for want of room for a copy, a workspace or a library's handle the two after it and "dnn library". JAX:
+# `RESOURCE_EXHAUSTED`. The driver: `CUDA_ERROR_OUT_OF_MEMORY`, `cudaErrorMemoryAllocation`. Its libraries:
+# `CUBLAS_STATUS_ALLOC_FAILED`, `CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED`. C++ and the kernel: the last.
+_NO_MEMORY = (
+    "resourceexhausted",
+    "resource_exhausted",
+    "out of memory",
+    "out_of_memory",
+    "memoryerror",
+    "dst tensor is not initialized",
+    "no algorithm worked",
+    "dnn library initialization failed",
+    "alloc_failed",
+    "allocation_failed",
+    "cudaerrormemoryallocation",
+    "bad_alloc",
+    "cannot allocate memory",
+)
+# What TensorFlow calls by the same name, and no parameters bring about: a disk or a table of the kernel is full.
+_SOMETHING_ELSE = (
+    "no space left on device",
+    "disk quota exceeded",
+    "too many open files",
+    "too many links",
+    "no buffer space available",
+    "received message larger than max",
+)
+
 
 def failure_of(error: Exception) -> tuple[str, str]:
     """Return the class of a failure and its reason in one line.
 
-    Out of memory is told by the frameworks' names for it: TensorFlow's `ResourceExhaustedError`, JAX's
-    `RESOURCE_EXHAUSTED`, Python's `MemoryError`. TensorFlow calls a full disk by the same name, which no parameters
-    bring about.
+    Out of memory is told by what frameworks, CUDA's libraries and Python say of it.
     """
     reason = in_one_line(error)[:500]
     text = f"{type(error).__name__} {error}".lower()
-    marks = ("resourceexhausted", "resource_exhausted", "out of memory", "memoryerror")
-    full_disk = "no space left on device" in text
-    if isinstance(error, MemoryError) or (not full_disk and any(mark in text for mark in marks)):
+    is_else = any(words in text for words in _SOMETHING_ELSE)
+    if isinstance(error, MemoryError) or (not is_else and any(words in text for words in _NO_MEMORY)):
         return OUT_OF_MEMORY, reason
     return ERROR, reason

@@ -33,7 +33,7 @@ from tuning.messages import (
     Started,
     WorkerOptions,
 )
-from tuning.worker.failures import failure_of
+from tuning.worker.failures import ERROR, failure_of
 from tuning.worker.joining import join
 from tuning.worker.preparation import prepare
 from tuning.worker.result_writer import ResultWriter
@@ -132,7 +132,7 @@ class _Worker:
                 if not claim.ends and not self._continue_with_its_threads(claim):
                     return 0
                 trials_run += 1
-                if self._run_trial(objective, claim) == attributes.OUT_OF_MEMORY:
+                if self._spoils(self._run_trial(objective, claim)):
                     return RENEWED
             elif self._results.pending:
                 # To the others that trial still runs: what comes next may wait for its end.
@@ -144,6 +144,13 @@ class _Worker:
                 # Not `stop.wait`: a signal that came just then would set the event inside its own lock, for ever.
                 time.sleep(IDLE_S)
         return 0
+
+    def _spoils(self, failure: str | None) -> bool:
+        """Return whether a failure may have left this process unfit for another trial.
+
+        A GPU's context may be lost with an error, and then fails every later trial: which one, no text says for sure.
+        """
+        return failure == attributes.OUT_OF_MEMORY or (failure == ERROR and self._options.device != CPU)
 
     def _may_run(self, claim: Claim) -> bool:
         """Wait until the end of the trial before is recorded; return whether the claim is held still.
@@ -191,14 +198,11 @@ class _Worker:
                 return None
             except TrialError as error:
                 self._claims.put_back(claim, error.reason, "error")
-                if (
-                    isinstance(error.__cause__, Exception)
-                    and failure_of(error.__cause__)[0] == attributes.OUT_OF_MEMORY
-                ):
+                failure = failure_of(error.__cause__)[0] if isinstance(error.__cause__, Exception) else ERROR
+                if failure == attributes.OUT_OF_MEMORY:
                     # Perhaps for want of what its neighbours have: the launcher makes room.
                     self._supervisor.tell(OutOfMemory(claim.number))
-                    return attributes.OUT_OF_MEMORY
-                return None
+                return failure
             except ClaimLost as error:
                 logger.warning("%s; dropped", error)
                 return None
