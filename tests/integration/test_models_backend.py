@@ -6,6 +6,9 @@ import keras
 import pytest
 
 from models.backend import backend_name, device_peak_bytes, on_accelerator, set_defaults, set_precision
+from storage.errors import BadInput
+from tuning.machine.devices import CPU
+from tuning.worker.preparation import _require_device
 
 pytestmark = pytest.mark.keras
 
@@ -34,3 +37,9 @@ def test_what_a_keras_json_says_is_set_back() -> None:
 def test_an_unknown_precision_is_refused() -> None:
     with pytest.raises(ValueError, match="mixed_bfloat16"):
         set_precision("int4")
+
+
+def test_a_worker_that_was_given_a_gpu_which_its_framework_does_not_see_refuses_with_the_cure() -> None:
+    _require_device(CPU)
+    with pytest.raises(BadInput, match=r"sees no accelerator in a process that was given NVIDIA H200: .* Or set"):
+        _require_device("NVIDIA H200")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -23,6 +24,8 @@ class Gpu:
     capability: tuple[int, int] = (9, 0)
     parts: list[Gpu | None] | None = None
     divided: bool = field(default=False)
+    # By the name of a call, the code with which it fails.
+    fails: dict[str, int] = field(default_factory=dict)
 
 
 @pytest.fixture
@@ -55,17 +58,82 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> list[Gpu]:
         "nvmlDeviceGetMaxMigDeviceCount": lambda gpu: len(gpu.parts),
         "nvmlDeviceGetMigDeviceHandleByIndex": part,
     }
+
+    def failing(name: str, fake: Any) -> Any:
+        def call(*given: Any) -> Any:
+            gpu = gpus[given[0]] if given and isinstance(given[0], int) else given[0] if given else None
+            if isinstance(gpu, Gpu) and name in gpu.fails:
+                raise pynvml.NVMLError(gpu.fails[name])
+            return fake(*given)
+
+        return call
+
     for name, fake in fakes.items():
-        monkeypatch.setattr(pynvml, name, fake)
+        monkeypatch.setattr(pynvml, name, failing(name, fake))
     return gpus
 
 
-def test_without_a_driver_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_driver() -> None:
-        raise pynvml.NVMLError(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
+def refuse(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    def init() -> None:
+        raise pynvml.NVMLError(code)
 
-    monkeypatch.setattr(pynvml, "nvmlInit", no_driver)
+    monkeypatch.setattr(pynvml, "nvmlInit", init)
+
+
+@pytest.mark.parametrize("code", [pynvml.NVML_ERROR_LIBRARY_NOT_FOUND, pynvml.NVML_ERROR_DRIVER_NOT_LOADED])
+def test_without_a_driver_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    refuse(monkeypatch, code)
     assert find_gpus({}) == []
+
+
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        (pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH, "version mismatch. Restart the machine to load the driver"),
+        (pynvml.NVML_ERROR_NO_PERMISSION, "Insufficient Permissions. See what nvidia-smi says, or set CUDA_VISIBLE_"),
+        (pynvml.NVML_ERROR_UNKNOWN, "Unknown Error. See what nvidia-smi says"),
+    ],
+)
+def test_a_driver_that_does_not_answer_is_no_machine_without_gpus(
+    monkeypatch: pytest.MonkeyPatch, code: int, says: str
+) -> None:
+    refuse(monkeypatch, code)
+    with pytest.raises(BadInput, match=says):
+        find_gpus({})
+    assert find_gpus({"CUDA_VISIBLE_DEVICES": "-1"}) == [], "on the cores nobody asks it"
+
+
+@pytest.mark.parametrize(
+    ("call", "code", "says"),
+    [
+        ("nvmlDeviceGetHandleByIndex", pynvml.NVML_ERROR_GPU_IS_LOST, "GPU is lost"),
+        ("nvmlDeviceGetUUID", pynvml.NVML_ERROR_NO_PERMISSION, "Insufficient Permissions"),
+        ("nvmlDeviceGetCudaComputeCapability", pynvml.NVML_ERROR_UNKNOWN, "Unknown Error"),
+        ("nvmlDeviceGetMemoryInfo", pynvml.NVML_ERROR_GPU_IS_LOST, "GPU is lost"),
+    ],
+)
+def test_a_gpu_that_does_not_answer_is_refused_with_the_others_named(
+    machine: list[Gpu], call: str, code: int, says: str
+) -> None:
+    machine.extend([Gpu("GPU-aa"), Gpu("GPU-bb", fails={call: code})])
+    cure = f"GPU 1 cannot be used: {says}. See what nvidia-smi says. Set CUDA_VISIBLE_DEVICES=GPU-aa to use the others."
+    for environ in ({}, {"CUDA_VISIBLE_DEVICES": "1"}, {"CUDA_VISIBLE_DEVICES": "0,GPU-bb"}):
+        with pytest.raises(BadInput, match=re.escape(cure)):
+            find_gpus(environ)
+    for visible in ("0", "GPU-aa"):
+        assert [gpu.id for gpu in find_gpus({"CUDA_VISIBLE_DEVICES": visible})] == ["GPU-aa"]
+
+
+def test_where_no_gpu_answers_the_cores_are_the_cure(machine: list[Gpu]) -> None:
+    machine.append(Gpu("GPU-aa", fails={"nvmlDeviceGetHandleByIndex": pynvml.NVML_ERROR_GPU_IS_LOST}))
+    with pytest.raises(BadInput, match="Set CUDA_VISIBLE_DEVICES=-1 to use the cores"):
+        find_gpus({})
+
+
+def test_a_gpu_without_memory_of_its_own_shares_the_machines(machine: list[Gpu]) -> None:
+    machine.append(Gpu("GPU-aa", fails={"nvmlDeviceGetMemoryInfo": pynvml.NVML_ERROR_NOT_SUPPORTED}))
+    (gpu,) = find_gpus({})
+    assert gpu.memory_bytes > 10**6
 
 
 def test_a_gpu_is_described(machine: list[Gpu]) -> None:

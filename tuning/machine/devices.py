@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from storage.errors import BadInput
+from tuning.machine.memory import free_bytes
 
 DeviceKind = Literal["cpu", "gpu"]
 # How many workers share a device; `auto` starts with one, and `tuning.launch.packer` has more where that is faster.
@@ -82,31 +83,84 @@ def find_gpus(environ: Mapping[str, str] = os.environ) -> list[Device]:
     """Return the NVIDIA devices that `CUDA_VISIBLE_DEVICES` leaves visible; none without a driver.
 
     A GPU that is divided (MIG) counts as its parts: a process can use one of them, and not the whole.
+
+    Raises:
+        BadInput: the driver does not answer, or not for one of these devices: a study would silently do without.
     """
     import pynvml
 
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
+    visible = environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None and visible.split(",")[0].strip() in ("", "-1"):
         return []
     try:
-        gpus = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
-        found = {(index, str(pynvml.nvmlDeviceGetUUID(gpu))): _devices_of(gpu) for index, gpu in enumerate(gpus)}
-    finally:
-        pynvml.nvmlShutdown()
-    visible = environ.get("CUDA_VISIBLE_DEVICES")
+        pynvml.nvmlInit()
+        try:
+            found = [_found(index) for index in range(pynvml.nvmlDeviceGetCount())]
+        finally:
+            pynvml.nvmlShutdown()
+    except pynvml.NVMLError as error:
+        if error.value in (pynvml.NVML_ERROR_LIBRARY_NOT_FOUND, pynvml.NVML_ERROR_DRIVER_NOT_LOADED):
+            return []
+        mismatch = error.value == pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH
+        cure = "Restart the machine to load the driver that was installed" if mismatch else "See what nvidia-smi says"
+        raise BadInput(f"NVIDIA's driver does not answer: {_said(error)}. {cure}, or {_ON_THE_CORES}.") from error
+    return _visible(found, visible)
+
+
+_ON_THE_CORES = "set CUDA_VISIBLE_DEVICES=-1 to use the cores"
+
+
+def _said(error: Exception) -> str:
+    return str(error).rstrip(".")
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A GPU as the driver tells of it; `why` says why it cannot be used, in which case it has no devices."""
+
+    index: int
+    uuid: str
+    devices: list[Device]
+    why: str = ""
+
+
+def _found(index: int) -> _Found:
+    import pynvml
+
+    uuid = ""
+    try:
+        gpu = pynvml.nvmlDeviceGetHandleByIndex(index)
+        uuid = str(pynvml.nvmlDeviceGetUUID(gpu))
+        return _Found(index, uuid, _devices_of(gpu))
+    except pynvml.NVMLError as error:  # lost, another user's, or of a kind that this driver knows too little of
+        return _Found(index, uuid, [], why=_said(error))
+
+
+def _visible(found: list[_Found], visible: str | None) -> list[Device]:
     if visible is None:
-        return [device for devices in found.values() for device in devices]
-    # CUDA ignores the first unknown entry and all after it; "-1" is the usual way to hide all.
+        return [device for gpu in found for device in _usable(gpu, found)]
+    # CUDA ignores the first unknown entry and all after it.
     chosen: list[Device] = []
     for entry in (part.strip() for part in visible.split(",")):
-        match = next((devices for key, devices in found.items() if _names(entry, *key)), None)
-        if match is None and entry.startswith("MIG-"):
-            match = [d for devices in found.values() for d in devices if d.id.startswith(entry)][:1]
+        gpu = next((gpu for gpu in found if _names(entry, gpu.index, gpu.uuid)), None)
+        match = _usable(gpu, found) if gpu is not None else []
+        if gpu is None and entry.startswith("MIG-"):
+            match = [device for gpu in found for device in gpu.devices if device.id.startswith(entry)][:1]
+        nameless = next((gpu for gpu in found if gpu.why and not gpu.uuid), None)
+        if not match and nameless is not None and entry.startswith(("GPU-", "MIG-")):
+            _usable(nameless, found)  # perhaps the one that is meant
         if not match:
             break
         chosen += [device for device in match if device not in chosen]
     return chosen
+
+
+def _usable(gpu: _Found, found: list[_Found]) -> list[Device]:
+    if not gpu.why:
+        return gpu.devices
+    others = ",".join(device.id for other in found for device in other.devices)
+    cure = f"Set CUDA_VISIBLE_DEVICES={others} to use the others" if others else f"S{_ON_THE_CORES[1:]}"
+    raise BadInput(f"GPU {gpu.index} cannot be used: {gpu.why}. See what nvidia-smi says. {cure}.")
 
 
 def _names(entry: str, index: int, uuid: str) -> bool:
@@ -127,20 +181,27 @@ def _devices_of(gpu: Any) -> list[Device]:
     devices = []
     for index in range(pynvml.nvmlDeviceGetMaxMigDeviceCount(gpu)):
         try:
-            devices.append(_device(pynvml.nvmlDeviceGetMigDeviceHandleByIndex(gpu, index), capability))
+            part = pynvml.nvmlDeviceGetMigDeviceHandleByIndex(gpu, index)
         except pynvml.NVMLError:  # this place is empty
             continue
+        devices.append(_device(part, capability))
     return devices
 
 
 def _device(handle: Any, capability: tuple[int, int]) -> Device:
     import pynvml
 
+    try:
+        memory_bytes = int(pynvml.nvmlDeviceGetMemoryInfo(handle).total)
+    except pynvml.NVMLError as error:
+        if error.value != pynvml.NVML_ERROR_NOT_SUPPORTED:
+            raise
+        memory_bytes = free_bytes()  # it has none of its own, but shares the machine's
     return Device(
         kind="gpu",
         id=str(pynvml.nvmlDeviceGetUUID(handle)),
         name=str(pynvml.nvmlDeviceGetName(handle)),
-        memory_bytes=int(pynvml.nvmlDeviceGetMemoryInfo(handle).total),
+        memory_bytes=memory_bytes,
         compute_capability=(int(capability[0]), int(capability[1])),
     )
 

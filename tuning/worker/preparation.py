@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from storage import attributes
 from storage.artifacts import Artifacts
+from storage.errors import BadInput
 from storage.settings import Home
 from studies.scheduler import first_configurations
 from studies.strategies.samplers import require_room
@@ -52,6 +53,7 @@ def prepare(joined: JoinedStudy, options: WorkerOptions, home: Home, supervisor:
 
         set_defaults()
         hypermodel = load_hypermodel(spec.model, options.user_file)
+    _require_device(options.device)
     set_precision(options.precision)
     classifiers = Classifiers(hypermodel, spec, open_training_data(joined.record, home), CompiledModels())
     if options.preflight:
@@ -67,6 +69,27 @@ def prepare(joined: JoinedStudy, options: WorkerOptions, home: Home, supervisor:
         files=files,
         supervisor=supervisor,
         place=Place(options.device, options.precision, options.threads),
+    )
+
+
+def _require_device(device: str) -> None:
+    """Fail unless the framework sees the accelerator that this process was given: it would train on the cores instead.
+
+    Raises:
+        BadInput: it does not.
+    """
+    from models.backend import backend_name, on_accelerator
+
+    if device == CPU or on_accelerator():
+        return
+    cures = {
+        "tensorflow": "`CUDA=yes make setup` installs TensorFlow with its CUDA libraries",
+        "jax": "install JAX with the CUDA extra that fits your driver",
+    }
+    name = backend_name()
+    raise BadInput(
+        f"{name} sees no accelerator in a process that was given {device}: {cures[name]}. Or set"
+        " CUDA_VISIBLE_DEVICES=-1 to use the cores."
     )
 
 
