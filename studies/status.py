@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,13 @@ from storage.settings import Home
 from studies.forecast import epochs_forecast_s, rate_per_hour
 from studies.leaderboard import best_trial
 from studies.stored import StudyRecord
-from studies.trials import is_frozen, spent_epochs
+from studies.trials import is_alive, is_frozen, spent_epochs
 
 
-def status(study: optuna.Study, storage_url: str, home: Home) -> dict[str, Any]:
+def status(study: optuna.Study, storage_url: str, home: Home, clock: Callable[[], float] = time.time) -> dict[str, Any]:
     """Return where a study stands, as `status --json` prints it.
+
+    It runs while the worker of any trial is alive, by `studies.trials.is_alive`; `clock` gives seconds since 1970.
 
     `rate_per_hour` is trials finished an hour while any ran, from the last `studies.forecast.RATE_TRIALS`; `forecast_s`
     the seconds until the budget, of trials or of epochs, is spent at the present rate. Either is None where it cannot
@@ -32,7 +35,9 @@ def status(study: optuna.Study, storage_url: str, home: Home) -> dict[str, Any]:
     trials = study.get_trials(deepcopy=False)
     count = Counter(trial.state for trial in trials)
     done = count[TrialState.COMPLETE] + count[TrialState.PRUNED]
-    state = "done" if 0 < record.budget <= done else "running" if count[TrialState.RUNNING] else "stopped"
+    now = clock()
+    alive = any(is_alive(trial, now) for trial in trials)
+    state = "done" if 0 < record.budget <= done else "running" if alive else "stopped"
     frozen = sum(is_frozen(trial) for trial in trials)
     rate = rate_per_hour(trials)
     best = best_trial(study)

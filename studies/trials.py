@@ -9,6 +9,7 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from storage import attributes
+from storage.leases import LEASE_S
 from storage.rows.ledger import is_frozen as is_frozen
 
 
@@ -23,6 +24,23 @@ def is_running(trial: FrozenTrial) -> bool:
         and held["id"] is not None
         and not held.get(attributes.ENDS)
     )
+
+
+def is_alive(trial: FrozenTrial, now: float) -> bool:
+    """Return whether a trial's worker showed a sign of life within a lease, or another program runs it.
+
+    It compares clocks, for people alone: a host whose clock is behind by more than a lease is taken for dead, and one
+    whose clock is ahead for alive as much longer. No lease runs out by it: see `storage.leases`.
+
+    Args:
+        trial: as it is recorded.
+        now: seconds since 1970, by the clock of whoever asks.
+    """
+    if trial.state != TrialState.RUNNING:
+        return False
+    held = trial.system_attrs.get(attributes.CLAIM)
+    # An earlier version did not say when it was last seen.
+    return held is None or (held["id"] is not None and now - held.get("seen", now) <= LEASE_S)
 
 
 def is_foreign(trial: FrozenTrial) -> bool:

@@ -18,6 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 from storage import attributes
 from storage.database import Database
 from storage.errors import BadInput
+from storage.leases import LEASE_S
 from storage.opening import open_database
 from storage.settings import Home
 from studies.forecast import Launched, moment
@@ -131,6 +132,29 @@ def test_status_counts_what_is_finished_and_reported(study: optuna.Study) -> Non
     assert said["budget"] == {"trials": 10, "done": 2, "epochs": None}
     assert said["epochs_trained"] == 4
     assert said["best"] == {"number": 0, "value": 0.9, "params": {"units": 32}}
+
+
+def test_a_study_whose_workers_are_all_gone_is_stopped(database: Database, capsys: pytest.CaptureFixture[str]) -> None:
+    now = [1_000.0]
+    claims = new_study(database, budget=3, clock=lambda: now[0])
+    study = optuna.load_study(study_name="mnist", storage=database)
+
+    def state() -> str:
+        said = status(study, "sqlite://", HOME, clock=lambda: now[0])
+        assert said["trials"]["running"] == 2
+        return str(said["state"])
+
+    first, _ = claimed(claims), claimed(claims)
+    now[0] += LEASE_S
+    assert state() == "running"
+    claims.beat(first)
+    now[0] += LEASE_S
+    assert state() == "running", "one of them is alive"
+    now[0] += 1
+    assert state() == "stopped"
+    show_status(study, "sqlite:///x.db", HOME)
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "stopped: 2 trials are recorded as running, but no worker has shown a sign of life for 45 s" in shown
 
 
 def test_status_and_the_leaderboard_tell_frozen_trials_from_those_that_were_interrupted(

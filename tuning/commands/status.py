@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from storage.errors import unknown_name
+from storage.leases import LEASE_S
 from storage.settings import Home
 from studies.leaderboard import Row, as_table, leaderboard
 from studies.status import status
@@ -69,7 +70,10 @@ def _status_lines(standing: dict[str, Any]) -> Iterable[tuple[str, str]]:
     budget, best, rate = standing["budget"], standing["best"], standing["rate_per_hour"]
     yield "study", standing["study"]
     yield "storage", standing["storage"]
-    yield "state", standing["state"]
+    left = standing["trials"]["running"] if standing["state"] == "stopped" else 0
+    which = f"{left} trial{' is' if left == 1 else 's are'} recorded as running"
+    gone = f": {which}, but no worker has shown a sign of life for {LEASE_S:g} s; the same `tune` goes on with them"
+    yield "state", standing["state"] + (gone if left else "")
     yield "budget", f"{budget['done']} of {budget['trials']} trials done"
     yield "trials", ", ".join(f"{n} {state}" for state, n in standing["trials"].items() if n) or "none yet"
     of = f" of {budget['epochs']:,}" if budget["epochs"] is not None else ""
