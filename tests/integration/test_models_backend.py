@@ -8,7 +8,7 @@ import pytest
 from models.backend import backend_name, device_peak_bytes, on_accelerator, set_defaults, set_precision
 from storage.errors import BadInput
 from tuning.machine.devices import CPU
-from tuning.worker.preparation import _require_device
+from tuning.worker.joining import require_accelerator
 
 pytestmark = pytest.mark.keras
 
@@ -40,6 +40,6 @@ def test_an_unknown_precision_is_refused() -> None:
 
 
 def test_a_worker_that_was_given_a_gpu_which_its_framework_does_not_see_refuses_with_the_cure() -> None:
-    _require_device(CPU)
+    require_accelerator(CPU)
     with pytest.raises(BadInput, match=r"sees no accelerator in a process that was given NVIDIA H200: .* Or set"):
-        _require_device("NVIDIA H200")
+        require_accelerator("NVIDIA H200")

@@ -21,6 +21,7 @@ from studies.scheduler import Scheduler
 from studies.spec import HYPERMODELS
 from studies.stored import StudyRecord, find_study
 from studies.strategies.chosen import make_strategy
+from tuning.machine.devices import CPU
 from tuning.messages import WorkerOptions
 from tuning.user_classes import UserFile, load_class, load_strategy
 
@@ -105,3 +106,24 @@ def _image_classifier() -> type[ImageClassifier]:
     from models.classifier import ImageClassifier
 
     return ImageClassifier
+
+
+def require_accelerator(device: str) -> None:
+    """Fail unless the framework sees the accelerator that this process was given: it would train on the cores instead.
+
+    Raises:
+        BadInput: it does not.
+    """
+    from models.backend import backend_name, on_accelerator
+
+    if device == CPU or on_accelerator():
+        return
+    cures = {
+        "tensorflow": "`CUDA=yes make setup` installs TensorFlow with its CUDA libraries",
+        "jax": "install JAX with the CUDA extra that fits your driver",
+    }
+    name = backend_name()
+    raise BadInput(
+        f"{name} sees no accelerator in a process that was given {device}: {cures[name]}. Or set"
+        " CUDA_VISIBLE_DEVICES=-1 to use the cores."
+    )

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 from storage import attributes
 from storage.artifacts import Artifacts
-from storage.errors import BadInput
 from storage.settings import Home
 from studies.scheduler import first_configurations
 from studies.strategies.samplers import require_room
@@ -22,7 +21,7 @@ from tuning.keras_settings import require_backend, settle_keras
 from tuning.machine.compile_cache import cache_environment
 from tuning.machine.devices import CPU
 from tuning.messages import WorkerOptions
-from tuning.worker.joining import JoinedStudy, load_hypermodel
+from tuning.worker.joining import JoinedStudy, load_hypermodel, require_accelerator
 from tuning.worker.supervisor import Supervisor
 from tuning.worker.trial_files import TrialFiles
 
@@ -53,7 +52,7 @@ def prepare(joined: JoinedStudy, options: WorkerOptions, home: Home, supervisor:
 
         set_defaults()
         hypermodel = load_hypermodel(spec.model, options.user_file)
-    _require_device(options.device)
+    require_accelerator(options.device)
     set_precision(options.precision)
     classifiers = Classifiers(hypermodel, spec, open_training_data(joined.record, home), CompiledModels())
     if options.preflight:
@@ -69,27 +68,6 @@ def prepare(joined: JoinedStudy, options: WorkerOptions, home: Home, supervisor:
         files=files,
         supervisor=supervisor,
         place=Place(options.device, options.precision, options.threads),
-    )
-
-
-def _require_device(device: str) -> None:
-    """Fail unless the framework sees the accelerator that this process was given: it would train on the cores instead.
-
-    Raises:
-        BadInput: it does not.
-    """
-    from models.backend import backend_name, on_accelerator
-
-    if device == CPU or on_accelerator():
-        return
-    cures = {
-        "tensorflow": "`CUDA=yes make setup` installs TensorFlow with its CUDA libraries",
-        "jax": "install JAX with the CUDA extra that fits your driver",
-    }
-    name = backend_name()
-    raise BadInput(
-        f"{name} sees no accelerator in a process that was given {device}: {cures[name]}. Or set"
-        " CUDA_VISIBLE_DEVICES=-1 to use the cores."
     )
 
 
