@@ -54,7 +54,8 @@ class ImageClassifier(keras_tuner.HyperModel, abc.ABC):
             `learning_rate` and `dropout`. Those not tuned have their defaults.
         epochs: how long a training is at most; the cosine schedule ends there.
         train_images: how many pictures an epoch shows, which gives the schedule its steps.
-        patience: epochs without a better validation accuracy after which a training ends.
+        patience: epochs without a better validation accuracy after which a training at a constant learning rate ends; a
+            schedule goes to its end.
         models: the process's compiled models, which trainings of one signature share; by default this one's own.
 
     Raises:
@@ -176,7 +177,8 @@ class ImageClassifier(keras_tuner.HyperModel, abc.ABC):
             validation,
             batch_size=recipe.batch_size,
             epochs=self.epochs,
-            patience=self.patience,
+            # A schedule promises its best at its end: whoever ended it earlier would never see that.
+            patience=self.patience if recipe.schedule == "constant" else self.epochs,
             reduce_on_plateau=recipe.schedule == "constant",
             seed=seed,
             initial_epoch=initial_epoch,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,6 +152,11 @@ def hypermodel_name(model: str) -> str:
     raise unknown_name("model", model, HYPERMODELS, then="A hypermodel of your own is given as file.py:Class.")
 
 
+def patience_for(plan: Plan, epochs: int) -> int:
+    """Return a plan's patience in a study of so many epochs: its share of the plan's, where they are more."""
+    return math.ceil(plan.patience * max(1.0, epochs / plan.epochs))
+
+
 def make_spec(
     declaration: Declaration, overrides: Overrides, *, plan_name: PlanName, model: str, strategy: str
 ) -> StudySpec:
@@ -188,7 +194,7 @@ def make_spec(
         epochs=overrides.epochs or plan.epochs,
         train_images=overrides.train_images or plan.train_images,
         validation_images=plan.validation_images,
-        patience=plan.patience,
+        patience=patience_for(plan, overrides.epochs or plan.epochs),
         sampler=declaration.sampler,
         strategy=declaration.strategy.model_copy(update={"name": strategy}),
     )

@@ -104,7 +104,8 @@ class Plan(Frozen):
         epochs: the most epochs of a trial; the learning rate's schedule ends there.
         train_images: how many images are trained on, each class with its share; left out, all that validation leaves.
         validation_images: how many images of the training split are held out to judge with, each class with its share.
-        patience: epochs without a better validation accuracy after which a trial stops by itself.
+        patience: epochs without a better validation accuracy after which a trial at a constant learning rate stops by
+            itself; with more `--epochs` than the plan's it grows with them. A trial with a schedule trains to its end.
         model: another hypermodel under this plan; left out, the file's.
         budget_epochs: how many epochs all trials together train; left out, with `freeze_thaw` a third of what they
             would train if each trained to its end, else no bound.

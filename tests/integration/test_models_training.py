@@ -103,11 +103,22 @@ def test_the_same_seed_gives_the_same_training_and_another_seed_another() -> Non
     assert any((one != two).any() for one, two in zip(first.get_weights(), other.get_weights(), strict=True))
 
 
-@pytest.mark.parametrize(("epochs", "patience"), [(3, 9), (6, 1)])
-def test_the_value_is_that_of_the_weights_kept(epochs: int, patience: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_training_with_a_schedule_goes_to_its_end_and_one_without_runs_out_of_patience() -> None:
+    # Nothing is learned at this rate.
+    values: dict[str, Any] = {"epochs": 6, "patience": 2, "optimizer": "sgd", "learning_rate": 1e-12}
+    _, _, scheduled = train(schedule="cosine", **values)
+    _, _, constant = train(schedule="constant", **values)
+    assert len(scheduled.history["val_accuracy"]) == 6
+    assert len(constant.history["val_accuracy"]) < 6
+
+
+@pytest.mark.parametrize(("epochs", "patience", "schedule"), [(3, 9, "cosine"), (6, 1, "constant")])
+def test_the_value_is_that_of_the_weights_kept(
+    epochs: int, patience: int, schedule: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("models.training.loop.VALIDATION_BATCH_SIZE", 8)
     classifier, model, result = train(
-        epochs=epochs, patience=patience, validation=29, label_smoothing=0.2, learning_rate=0.05
+        epochs=epochs, patience=patience, schedule=schedule, validation=29, label_smoothing=0.2, learning_rate=0.05
     )
     data = toy(29, seed=1)
     found = evaluate(classifier.classifier(model), data.images, data.labels, classes=2)

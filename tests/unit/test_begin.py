@@ -205,3 +205,22 @@ def test_the_end_says_what_became_of_the_study_and_what_is_next(
     assert lines[0] == f"{finished} of 2 trials finished ({finished} complete, 0 pruned), 0 failed, in 5 min"
     assert lines[1].startswith(f"best: trial {finished - 1}, validation accuracy 0.{'05'[finished - 1]}000")
     assert lines[-1] == last
+
+
+# --- Patience
+
+
+@pytest.mark.parametrize(("epochs", "patience"), [(None, 3), (3, 3), (6, 3), (12, 6), (32, 16), (7, 4)])
+def test_patience_grows_with_more_epochs_than_the_plan_has(place: Home, epochs: int | None, patience: int) -> None:
+    options = replace(OPTIONS, overrides=replace(OPTIONS.overrides, epochs=epochs))
+    assert (understood(options, place).plan.epochs, understood(options, place).plan.patience) == (6, 3)
+    assert understood(options, place).spec.patience == patience
+
+
+def test_a_study_that_was_begun_with_another_patience_keeps_it(place: Home) -> None:
+    options = replace(OPTIONS, overrides=replace(OPTIONS.overrides, epochs=32))
+    asked = understood(options, place)
+    before = replace(asked, spec=asked.spec.model_copy(update={"patience": 3}))
+    begun(before).database.engine.dispose()
+    assert understood(options, place).spec == before.spec
+    assert understood(options, place).spec.fingerprint == before.spec.fingerprint

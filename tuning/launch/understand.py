@@ -129,6 +129,9 @@ def understood(options: TuneOptions, home: Home) -> Asked:
     model, user_file = parse_model(options.overrides.model or plan.model or declaration.model)
     strategy_name, strategy_file = parse_strategy(options.overrides.strategy or declaration.strategy.name)
     spec = make_spec(declaration, options.overrides, plan_name=plan_name, model=model, strategy=strategy_name)
+    if stored is not None and stored.record.spec.patience == plan.patience:
+        # Whatever its epochs: studies were begun so before patience grew with them.
+        spec = spec.model_copy(update={"patience": plan.patience})
     strategy = make_strategy(spec, load_strategy(strategy_name, strategy_file))
     require_sampler(spec)
     if stored is not None:
