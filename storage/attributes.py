@@ -1,29 +1,43 @@
-"""Every key that this service writes into the database beside Optuna's own columns, on one page.
+"""Every key that this service writes into the database beside Optuna's own columns, on one page, and how it is read.
 
 User attributes are shown by the dashboard. System attributes are not; Optuna's own code reads those that it wrote.
+
+Any program and any person may write attributes. Those of this service have a prefix; user attributes had none before,
+and are still read so. What is not of the type that is written here counts as not recorded.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
+T = TypeVar("T")
+
+PREFIX = "tuning:"
+
 # --- User attributes of a study ---
 
 # What is tuned and how, `studies.spec.StudySpec`, and its fingerprint.
-SPEC = "spec"
-FINGERPRINT = "fingerprint"
+SPEC = "tuning:spec"
+FINGERPRINT = "tuning:fingerprint"
 # What it trains on: `studies.stored.StudyData`.
-DATA = "data"
+DATA = "tuning:data"
 # What its workers keep to: `studies.stored.Limits`.
-LIMITS = "limits"
+LIMITS = "tuning:limits"
 # Tells studies of one name in different databases apart, where both keep files under one home.
-UID = "uid"
+UID = "tuning:uid"
 # How many trials it has in all, and how many epochs they train together; the latter is None without a bound.
-BUDGET = "budget"
-BUDGET_EPOCHS = "budget_epochs"
+BUDGET = "tuning:budget"
+BUDGET_EPOCHS = "tuning:budget_epochs"
 # When its workers were let go the last time: `studies.forecast.Launched`.
-LAUNCHED = "launched"
+LAUNCHED = "tuning:launched"
 # What is searched, and configurations that are tried first.
-SPACE = "space"
-FIRST = "first"
+SPACE = "tuning:space"
+FIRST = "tuning:first"
 
 # --- System attributes of a study ---
 
@@ -36,22 +50,22 @@ RESTORED = "tuning:restored"
 
 # --- User attributes of a trial ---
 
-EPOCHS = "epochs"
-SECONDS = "seconds"
-BEST_EPOCH = "best_epoch"
-VALIDATION_LOSS = "val_loss"
-PRECISION = "precision"
-THREADS = "threads"
-DEVICE = "device"
-WEIGHTS = "weights"
+EPOCHS = "tuning:epochs"
+SECONDS = "tuning:seconds"
+BEST_EPOCH = "tuning:best_epoch"
+VALIDATION_LOSS = "tuning:val_loss"
+PRECISION = "tuning:precision"
+THREADS = "tuning:threads"
+DEVICE = "tuning:device"
+WEIGHTS = "tuning:weights"
 # How often its training step was traced: 0 where its worker had a compiled model for it.
-TRACES = "traces"
+TRACES = "tuning:traces"
 # Who ran it last, and each time that it was given up: `[{"worker", "class", "reason", "moved"}, ...]`.
-WORKER = "worker"
-GIVEN_UP = "given_up"
+WORKER = "tuning:worker"
+GIVEN_UP = "tuning:given_up"
 # Why it failed, for people, and the class of it.
-REASON = "reason"
-FAILURE = "failure"
+REASON = "tuning:reason"
+FAILURE = "tuning:failure"
 # The classes of failure that the parameters bring about: the loss is no longer a number, or the device or the machine
 # has no room for the model and its batch.
 DIVERGED, OUT_OF_MEMORY = "diverged", "out_of_memory"
@@ -75,3 +89,43 @@ ARTIFACT = "tuning:artifact:"
 OPTUNA_ARTIFACT = "artifacts:"
 # What Optuna's own `enqueue_trial` writes: the values that the trial is to have.
 FIXED_PARAMETERS = "fixed_params"
+
+
+# --- How they are read ---
+
+
+def former(key: str) -> str:
+    """Return what a user attribute was called by earlier versions."""
+    return key.removeprefix(PREFIX)
+
+
+def read(attrs: Mapping[str, Any], key: str, kind: type[T]) -> T | None:
+    """Return what is recorded in user attributes, also by an earlier version; None where there is nothing of that type.
+
+    Args:
+        attrs: of a study or a trial of this service.
+        key: one of the above.
+        kind: the type that is written here. A `float` is finite, and may be written as a whole number.
+    """
+    return typed(attrs[key] if key in attrs else attrs.get(former(key)), kind)
+
+
+def of_study(attrs: Mapping[str, Any], key: str, kind: type[T]) -> T | None:
+    """Return what is recorded in the user attributes of any study, which may be another program's; see `read`."""
+    written_before = isinstance(attrs.get(former(SPEC)), dict) and isinstance(attrs.get(former(FINGERPRINT)), str)
+    return read(attrs, key, kind) if written_before else typed(attrs.get(key), kind)
+
+
+def of_trial(trial: FrozenTrial, key: str, kind: type[T]) -> T | None:
+    """Return what is recorded in the user attributes of any trial, which may be another program's; see `read`."""
+    claimed = CLAIM in trial.system_attrs
+    return read(trial.user_attrs, key, kind) if claimed else typed(trial.user_attrs.get(key), kind)
+
+
+def typed(value: Any, kind: type[T]) -> T | None:
+    """Return a value that is of a type, else None; see `read`."""
+    if isinstance(value, bool) and kind in (int, float):
+        return None  # to Python, it is a whole number
+    if kind is float and isinstance(value, int | float):
+        return kind(value) if math.isfinite(value) else None  # type: ignore[call-arg]
+    return value if isinstance(value, kind) else None

@@ -374,9 +374,9 @@ class Claims:
 
     def _standing(self, rows: Rows) -> Standing:
         attrs = rows.study_user_attrs()
-        if self._uid is not None and attrs.get(attributes.UID) != self._uid:
+        if self._uid is not None and attributes.of_study(attrs, attributes.UID, str) != self._uid:
             raise _deleted()
-        return Standing(**asdict(rows.counts()), budget=int(attrs.get(attributes.BUDGET, 0)))
+        return Standing(**asdict(rows.counts()), budget=attributes.of_study(attrs, attributes.BUDGET, int) or 0)
 
     def _require_no_streak(self, rows: Rows) -> None:
         failed = rows.failed_in_a_row(int(rows.study_system_attrs().get(attributes.FORGIVEN, 0)))

@@ -3,6 +3,7 @@
     TuningError              the command failed (exit status 1)
     ├── BadInput             what was given cannot be used (exit status 2)
     │   ├── SpecMismatch     the study exists with another spec
+    │   ├── ForeignStudy     the study is another program's
     │   ├── StudyExists      the name to which a backup is restored is taken
     │   └── UnusableParameter    a hypermodel's parameter cannot be searched
     ├── StorageUnavailable   the database or the disk cannot be reached, or has no room

@@ -176,9 +176,10 @@ def _studies(database: Database) -> list[tuple[int, str, str]]:
     known = []
     for study_id, name in database.repeated(attempt):
         try:
-            known.append((study_id, name, str(database.get_study_user_attrs(study_id).get(attributes.UID, ""))))
+            attrs = database.get_study_user_attrs(study_id)
         except KeyError:
             continue  # deleted since
+        known.append((study_id, name, attributes.of_study(attrs, attributes.UID, str) or ""))
     return known
 
 

@@ -105,9 +105,9 @@ def spans(trial: FrozenTrial) -> list[Span]:
 
 def seconds_of(trial: FrozenTrial) -> float | None:
     """Return how long a trial was worked on; None where that is not known yet."""
-    recorded = trial.user_attrs.get(attributes.SECONDS)
+    recorded = attributes.of_trial(trial, attributes.SECONDS, float)
     if recorded is not None:
-        return float(recorded)
+        return recorded
     return sum(max(0.0, until - begun) for begun, until in spans(trial)) if trial.state.is_finished() else None
 
 

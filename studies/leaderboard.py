@@ -1,11 +1,13 @@
-"""The trials of a study in order. No Keras."""
+"""The trials of a study in order, by its own direction. No Keras."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import optuna
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from storage import attributes
@@ -24,7 +26,8 @@ class Row(TypedDict):
     Attributes:
         number: the trial's.
         state: Optuna's word: `COMPLETE`, `PRUNED`, `RUNNING`, `WAITING` (also where it is frozen) or `FAIL`.
-        value: the validation accuracy in 0..1; of a PRUNED or WAITING trial the last one that it reported; else None.
+        value: the validation accuracy in 0..1, or what another program's study has instead; of a PRUNED or WAITING
+            trial the last one that it reported; else None.
         params: the hyperparameters, by name.
         epochs: how many were trained.
         seconds: how long it took; None while it is not over.
@@ -42,10 +45,23 @@ class Row(TypedDict):
     reason: str | None
 
 
+class RowOfSeveral(Row):
+    """One COMPLETE trial of another program's study that has several objectives: its `value` is None.
+
+    Attributes:
+        values: one for each objective.
+    """
+
+    values: list[float]
+
+
 def best_trial(study: optuna.Study) -> FrozenTrial | None:
-    """Return the COMPLETE trial with the highest value, the earliest of equals; None if there is none."""
+    """Return the COMPLETE trial with the best value, by the study's direction, the earliest of equals.
+
+    None if there is none: before the first one, and where there are several objectives.
+    """
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    return min((trial for trial in complete if _value(trial) is not None), key=_rank, default=None)
+    return min((trial for trial in complete if _value(trial) is not None), key=_rank_in(study), default=None)
 
 
 def best_parameters(study: optuna.Study, count: int) -> list[dict[str, Any]]:
@@ -60,7 +76,15 @@ def best_parameters(study: optuna.Study, count: int) -> list[dict[str, Any]]:
 
 def leaderboard(study: optuna.Study) -> list[Row]:
     """Return all trials, best first: COMPLETE ones by value, then PRUNED, RUNNING, WAITING and failed ones."""
-    return [_row(trial) for trial in sorted(study.get_trials(deepcopy=False), key=_rank)]
+    return [_row(trial) for trial in sorted(study.get_trials(deepcopy=False), key=_rank_in(study))]
+
+
+def plain_parameters(trial: FrozenTrial) -> dict[str, Any]:
+    """Return a trial's parameters as JSON has them, which has no word for infinity."""
+    return {
+        name: str(value) if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in trial.params.items()
+    }
 
 
 def as_table(rows: list[Row]) -> pd.DataFrame:
@@ -68,42 +92,51 @@ def as_table(rows: list[Row]) -> pd.DataFrame:
     import pandas as pd
 
     names = dict.fromkeys(name for row in rows for name in row["params"])
-    columns: dict[str, list[Any]] = {
-        key: [row[key] for row in rows]  # type: ignore[literal-required]
-        for key in Row.__annotations__
-        if key != "params"
-    }
+    keys = RowOfSeveral.__annotations__ if any("values" in row for row in rows) else Row.__annotations__
+    columns: dict[str, list[Any]] = {key: [row.get(key) for row in rows] for key in keys if key != "params"}
     columns |= {f"params_{name}": [row["params"].get(name) for row in rows] for name in names}
     # As objects: a whole number stays one in a column where others have none.
     return pd.DataFrame(columns, dtype=object)
 
 
 def _value(trial: FrozenTrial) -> float | None:
-    value = trial.values[0] if trial.values else None
+    value = trial.values[0] if trial.values and len(trial.values) == 1 else None
     if value is None and trial.state in (TrialState.PRUNED, TrialState.WAITING) and trial.last_step is not None:
         value = trial.intermediate_values[trial.last_step]
     return value if value is not None and math.isfinite(value) else None
 
 
-def _rank(trial: FrozenTrial) -> tuple[int, float, int]:
-    value = _value(trial)
-    return _ORDER.index(trial.state), math.inf if value is None else -value, trial.number
+def _rank_in(study: optuna.Study) -> Callable[[FrozenTrial], tuple[int, float, int]]:
+    sign = 1 if study.directions == [StudyDirection.MINIMIZE] else -1
+
+    def rank(trial: FrozenTrial) -> tuple[int, float, int]:
+        value = _value(trial)
+        return _ORDER.index(trial.state), math.inf if value is None else sign * value, trial.number
+
+    return rank
 
 
 def _row(trial: FrozenTrial) -> Row:
-    attrs = trial.user_attrs
-    reason = attrs.get(attributes.REASON) if trial.state == TrialState.FAIL else None
-    if is_frozen(trial):
-        reason = f"frozen after epoch {trial.last_step}"
-    elif trial.state == TrialState.WAITING and attrs.get(attributes.GIVEN_UP):
-        reason = attrs[attributes.GIVEN_UP][-1]["reason"]
-    return Row(
+    epochs = attributes.of_trial(trial, attributes.EPOCHS, int)
+    row = Row(
         number=trial.number,
         state=trial.state.name,
         value=_value(trial),
-        params=trial.params,
-        epochs=int(attrs.get(attributes.EPOCHS, len(trial.intermediate_values))),
+        params=plain_parameters(trial),
+        epochs=len(trial.intermediate_values) if epochs is None else epochs,
         seconds=seconds_of(trial),
-        worker=attrs.get(attributes.WORKER),
-        reason=reason,
+        worker=attributes.of_trial(trial, attributes.WORKER, str),
+        reason=_reason(trial),
     )
+    several = trial.values is not None and len(trial.values) > 1
+    return RowOfSeveral(**row, values=trial.values) if several else row
+
+
+def _reason(trial: FrozenTrial) -> str | None:
+    if trial.state == TrialState.FAIL:
+        return attributes.of_trial(trial, attributes.REASON, str)
+    if is_frozen(trial):
+        return f"frozen after epoch {trial.last_step}"
+    given_up = attributes.of_trial(trial, attributes.GIVEN_UP, list) if trial.state == TrialState.WAITING else None
+    last = attributes.typed(given_up[-1], dict) if given_up else None
+    return attributes.typed(last.get("reason"), str) if last else None

@@ -16,7 +16,7 @@ from storage import attributes
 from storage.connections import shown_url
 from storage.settings import Home
 from studies.forecast import epochs_forecast_s, rate_per_hour
-from studies.leaderboard import best_trial
+from studies.leaderboard import best_trial, plain_parameters
 from studies.stored import StudyRecord
 from studies.trials import is_alive, is_frozen, spent_epochs
 
@@ -30,14 +30,17 @@ def status(study: optuna.Study, storage_url: str, home: Home, clock: Callable[[]
     the seconds until the budget, of trials or of epochs, is spent at the present rate. Either is None where it cannot
     be told; a study that stands still has no forecast. `disk_bytes` is what the study takes up under the home. The
     URL's password is hidden.
+
+    A study of another program is not `ours`: it has no budget, and its best trial is that of its own direction.
     """
     record = StudyRecord.of(study)
     trials = study.get_trials(deepcopy=False)
     count = Counter(trial.state for trial in trials)
     done = count[TrialState.COMPLETE] + count[TrialState.PRUNED]
+    budget = record.budget if record.is_ours else 0
     now = clock()
     alive = any(is_alive(trial, now) for trial in trials)
-    state = "done" if 0 < record.budget <= done else "running" if alive else "stopped"
+    state = "done" if 0 < budget <= done else "running" if alive else "stopped"
     frozen = sum(is_frozen(trial) for trial in trials)
     rate = rate_per_hour(trials)
     best = best_trial(study)
@@ -53,13 +56,19 @@ def status(study: optuna.Study, storage_url: str, home: Home, clock: Callable[[]
             "waiting": count[TrialState.WAITING] - frozen,
             "frozen": frozen,
         },
-        "budget": {"trials": record.budget, "done": done, "epochs": record.budget_epochs},
+        "budget": {"trials": budget, "done": done, "epochs": record.budget_epochs if record.is_ours else None},
         "epochs_trained": spent_epochs(trials),
-        "best": {"number": best.number, "value": best.value, "params": best.params} if best is not None else None,
+        "best": _shown(best) if best is not None else None,
         "rate_per_hour": rate,
-        "forecast_s": _forecast_s(record, trials, record.budget - done, rate) if state == "running" else None,
+        "forecast_s": _forecast_s(record, trials, budget - done, rate) if budget and state == "running" else None,
         "disk_bytes": disk_use(study, home),
+        "ours": record.is_ours,
+        "directions": [direction.name.lower() for direction in record.directions],
     }
+
+
+def _shown(best: FrozenTrial) -> dict[str, Any]:
+    return {"number": best.number, "value": best.value, "params": plain_parameters(best)}
 
 
 def _forecast_s(record: StudyRecord, trials: list[FrozenTrial], trials_left: int, rate: float | None) -> float | None:

@@ -1,4 +1,7 @@
-"""A study in a database: made with its spec, found again, and refused where it is another one."""
+"""A study in a database: made with its spec, found again, and refused where it is another one, or another program's.
+
+A database may hold studies that people and other programs made. What is ours is said by `StudyRecord.is_ours` alone.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,8 @@ import uuid
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, TypedDict
+from functools import cached_property, partial
+from typing import Any, TypedDict, cast
 
 import optuna
 from optuna.storages import BaseStorage
@@ -17,7 +20,7 @@ from optuna.study import StudyDirection
 from storage import attributes
 from storage.claims import Claims, Standing
 from storage.database import Database
-from storage.errors import BadInput, SpecMismatch, unknown_name
+from storage.errors import BadInput, unknown_name
 from storage.opening import check_storage, open_database
 from storage.rows.study_rows import last_begun
 from studies.forecast import Launched
@@ -64,12 +67,17 @@ class StudyData(TypedDict):
     std: list[float]
 
 
+class ForeignStudy(BadInput):
+    """Another program made the study, so nothing of this service can go on with it."""
+
+
 @dataclass(frozen=True)
 class StudyRecord:
     """What a study records of itself, read once: a snapshot. Every study can be read, of whatever program it is.
 
     Attributes:
         name: the study's.
+        directions: of its objectives.
         uid: tells studies of one name apart; empty where none was recorded.
         budget: how many trials the study has in all; 0 where none was set.
         budget_epochs: how many epochs they train together; None without a bound.
@@ -82,6 +90,7 @@ class StudyRecord:
     """
 
     name: str
+    directions: tuple[StudyDirection, ...]
     uid: str
     budget: int
     budget_epochs: int | None
@@ -89,7 +98,7 @@ class StudyRecord:
     data: StudyData | None
     first: Sequence[dict[str, Any]]
     launched: Launched | None
-    space_document: dict[str, Any] | None
+    space_document: list[Any] | None
     spec_document: dict[str, Any] | None
 
     @classmethod
@@ -100,19 +109,44 @@ class StudyRecord:
     @classmethod
     def read(cls, storage: BaseStorage, study_id: int, name: str) -> StudyRecord:
         """Read the record of a study by its id."""
-        attrs = storage.get_study_user_attrs(study_id)
-        budget_epochs = attrs.get(attributes.BUDGET_EPOCHS)
+        recorded = partial(attributes.of_study, storage.get_study_user_attrs(study_id))
         return cls(
             name=name,
-            uid=str(attrs.get(attributes.UID) or ""),
-            budget=int(attrs.get(attributes.BUDGET) or 0),
-            budget_epochs=int(budget_epochs) if budget_epochs is not None else None,
-            limits={**DEFAULT_LIMITS, **attrs.get(attributes.LIMITS, {})},
-            data=attrs.get(attributes.DATA),
-            first=attrs.get(attributes.FIRST, []),
-            launched=attrs.get(attributes.LAUNCHED),
-            space_document=attrs.get(attributes.SPACE),
-            spec_document=attrs.get(attributes.SPEC),
+            directions=tuple(storage.get_study_directions(study_id)),
+            uid=recorded(attributes.UID, str) or "",
+            budget=recorded(attributes.BUDGET, int) or 0,
+            budget_epochs=recorded(attributes.BUDGET_EPOCHS, int),
+            limits=_limits(recorded(attributes.LIMITS, dict) or {}),
+            data=_data(recorded(attributes.DATA, dict)),
+            first=[one for one in recorded(attributes.FIRST, list) or [] if isinstance(one, dict)],
+            launched=_launched(recorded(attributes.LAUNCHED, dict)),
+            space_document=recorded(attributes.SPACE, list),
+            spec_document=recorded(attributes.SPEC, dict),
+        )
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it is a study of this service: it has a spec, and a single objective, which is maximized."""
+        return self.spec_document is not None and self.directions == (StudyDirection.MAXIMIZE,)
+
+    def require_ours(self) -> None:
+        """Refuse a study of another program.
+
+        Raises:
+            ForeignStudy: it is one.
+        """
+        if not self.is_ours:
+            raise self.foreign("has no spec")
+
+    def foreign(self, unlike_ours: str) -> ForeignStudy:
+        """Return the refusal of a study of another program, which is unlike ours in its directions or as is given."""
+        if len(self.directions) != 1:
+            unlike_ours = f"has {len(self.directions)} objectives"
+        elif self.directions != (StudyDirection.MAXIMIZE,):
+            unlike_ours = "does not maximize"
+        return ForeignStudy(
+            f"study {self.name!r} {unlike_ours}: another program made it. Take STUDY=another; tuning status and tuning"
+            " trials show this one as it is."
         )
 
     @cached_property
@@ -130,8 +164,32 @@ class StudyRecord:
         return SearchSpace.stored(self.space_document) if self.space_document is not None else None
 
 
+def _limits(document: dict[str, Any]) -> Limits:
+    known = {name: value for name, value in document.items() if attributes.typed(value, float) is not None}
+    return cast(Limits, {**DEFAULT_LIMITS, **{name: known[name] for name in DEFAULT_LIMITS.keys() & known.keys()}})
+
+
+def _data(document: dict[str, Any] | None) -> StudyData | None:
+    kinds: dict[str, type] = {"checksum": str, "split": str, "train": int, "validation": int, "mean": list, "std": list}
+    return cast(StudyData, document) if document is not None and _has(document, kinds) else None
+
+
+def _launched(document: dict[str, Any] | None) -> Launched | None:
+    if document is None or not _has(document, {"at": float, "epochs": int}):
+        return None
+    return Launched(
+        at=document["at"], epochs=document["epochs"], epoch_s=attributes.typed(document.get("epoch_s"), float)
+    )
+
+
+def _has(document: Mapping[str, Any], kinds: Mapping[str, type]) -> bool:
+    return all(attributes.typed(document.get(key), kind) is not None for key, kind in kinds.items())
+
+
 def find_study(database: Database, name: str | None) -> optuna.Study:
-    """Return the study called `name`; without one, the study whose trial began last.
+    """Return the study called `name`, of whatever program; without a name, the one whose trial began last.
+
+    Without a name, another program's is meant only where this service has none.
 
     Raises:
         BadInput: there is no such study, or none at all.
@@ -144,13 +202,22 @@ def find_study(database: Database, name: str | None) -> optuna.Study:
     begun: dict[str, tuple[float, int]] = database.repeated(attempt)
     if not begun:
         raise BadInput("there is no study here yet. Start one with: make tune DATASET=mnist")
+    if name is not None and name not in begun:
+        raise unknown_name("study", name, begun)
     if name is None:
         # What a clock that was wrong has put into the future says nothing of what was last.
         now = time.time()
-        name = max(begun, key=lambda known: (begun[known][0] <= now, begun[known]))
-    if name not in begun:
-        raise unknown_name("study", name, begun)
+        latest_first = sorted(begun, key=lambda known: (begun[known][0] <= now, begun[known]), reverse=True)
+        own = (known for known in latest_first if _is_ours(database, begun[known][1], known))
+        name = next(own, latest_first[0])
     return optuna.load_study(study_name=name, storage=database)
+
+
+def _is_ours(database: Database, study_id: int, name: str) -> bool:
+    try:
+        return StudyRecord.read(database, study_id, name).is_ours
+    except KeyError:  # deleted since
+        return False
 
 
 @dataclass(frozen=True)
@@ -172,9 +239,9 @@ def stored_study(url: str, name: str) -> StoredStudy | None:
     database = open_database(url)
     try:
         study_id = database.get_study_id_from_name(name)
-        if _spec_of(database, study_id, name) is None:
+        record = _begun(database, study_id, name)
+        if record is None:
             return None
-        record = StudyRecord.read(database, study_id, name)
         return StoredStudy(record, Claims(database, study_id, owner="", uid=record.uid or None).standing())
     except KeyError:
         return None
@@ -182,15 +249,21 @@ def stored_study(url: str, name: str) -> StoredStudy | None:
         database.engine.dispose()
 
 
-def _spec_of(database: Database, study_id: int, name: str) -> StudySpec | None:
-    document = database.get_study_user_attrs(study_id).get(attributes.SPEC)
-    if document is not None:
-        return StudySpec.stored(document)
+def _begun(database: Database, study_id: int, name: str) -> StudyRecord | None:
+    """Return what a study records; None for an empty one: its making was cut short, and it is made anew.
+
+    Raises:
+        ForeignStudy: another program made it.
+    """
+    record = StudyRecord.read(database, study_id, name)
+    if record.is_ours:
+        return record
     if database.get_all_trials(study_id):
-        raise SpecMismatch(
-            f"study {name!r} has trials but no spec: another program made it. Take STUDY=another for a new study."
-        )
-    # Its making was cut short before its attributes: it is made anew.
+        raise record.foreign("has trials but no spec")
+    if database.get_study_user_attrs(study_id):
+        raise record.foreign("has attributes but no spec")
+    if record.directions != (StudyDirection.MAXIMIZE,):
+        raise record.foreign("has no spec")
     return None
 
 
@@ -212,14 +285,15 @@ def create_or_load(
 
     Raises:
         SpecMismatch: it exists with another spec.
+        ForeignStudy: another program made it.
     """
     try:
         study_id = database.get_study_id_from_name(name)
     except KeyError:
         study_id = _create(database, name)
-    stored = _spec_of(database, study_id, name)
+    before = _begun(database, study_id, name)
     study = optuna.load_study(study_name=name, storage=database)
-    if stored is None:
+    if before is None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             study.set_metric_names(["validation accuracy"])  # what the dashboard writes at its axes
@@ -232,8 +306,8 @@ def create_or_load(
         }
         if database.repeated(lambda: _record(database, study_id, recorded)):
             return study, True
-        stored = StudySpec.stored(database.get_study_user_attrs(study_id)[attributes.SPEC])
-    spec.require_same(stored, name)
+        before = StudyRecord.read(database, study_id, name)
+    spec.require_same(before.spec, name)
     return study, False
 
 

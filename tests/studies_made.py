@@ -14,6 +14,7 @@ import optuna
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
+from storage import attributes
 from storage.artifacts import Artifacts
 from storage.checkpoints import TrialCheckpoints
 from storage.claims import Claim, Claims
@@ -40,7 +41,7 @@ def claimed(database: Database, claims: Claims, home: Home) -> Claim:
     assert claim is not None
     for name, value in (("learning_rate", 0.1 / (claim.number + 3)), ("layer_0/units", 32.0), ("optimizer", 2.0)):
         database.set_trial_param(claim.trial_id, name, value, SPACE[name])
-    database.set_trial_user_attr(claim.trial_id, "epochs", claim.number)
+    database.set_trial_user_attr(claim.trial_id, attributes.EPOCHS, claim.number)
     for step, value in ((1, 0.1), (2, float("inf")), (3, float("nan")), (4, 1 / 3)):
         database.set_trial_intermediate_value(claim.trial_id, step, value)
     artifacts = Artifacts(home.make(home.artifacts))
@@ -58,7 +59,7 @@ def checkpoint(home: Home, study: str, uid: str, trial: int, epochs: int) -> Pat
 def varied_study(database: Database, home: Home, name: str = "mnist") -> Claims:
     """Make a study with a COMPLETE, a PRUNED, a FAIL, a WAITING and two RUNNING trials, these with checkpoints."""
     claims = new_study(database, budget=20, name=name)
-    database.set_study_user_attr(claims._study_id, "uid", UID)
+    database.set_study_user_attr(claims._study_id, attributes.UID, UID)
     database.set_study_system_attr(claims._study_id, "theirs", {"a": [1, "ü"]})
     complete, pruned, failed, waiting, _running, moved = (claimed(database, claims, home) for _ in range(6))
     database.set_trial_state_values(complete.trial_id, TrialState.COMPLETE, [1 / 7])

@@ -56,10 +56,10 @@ def back_up(database: Database, study: str, folder: Path, home: Home) -> Backup:
     """
     with refused(folder), _filling(folder):
         study_id = _require_study(database, study)
-        uid = database.get_study_user_attrs(study_id).get(attributes.UID)
+        uid = attributes.of_study(database.get_study_user_attrs(study_id), attributes.UID, str)
         files: dict[str, File] = {}
         if uid is not None:
-            files |= _copy_checkpoints(home.checkpoints(study, str(uid)), folder / CHECKPOINTS)
+            files |= _copy_checkpoints(home.checkpoints(study, uid), folder / CHECKPOINTS)
         created = datetime.now(UTC).isoformat(timespec="seconds")
         database.repeated(lambda: _copy_rows(database, study, folder / ROWS))
         with open_rows(folder / ROWS) as rows:

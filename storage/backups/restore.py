@@ -7,17 +7,14 @@ does the work that is left. Files that no study names are `storage.leftovers`'s.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from optuna.storages._rdb import models
 from optuna.trial import TrialState
-from sqlalchemy import Connection, delete, orm, select, update
+from sqlalchemy import Connection, orm
 from sqlalchemy.exc import IntegrityError
 
 from storage import attributes
@@ -145,7 +142,7 @@ def _insert(rows: Connection, study: str, database: Database, made: _Made) -> No
         url = database.engine.url.render_as_string()
         found = study_id_of(target, made.name)
         if found is not None:
-            if _study_attribute(session, models.StudySystemAttributeModel, found, attributes.RESTORED) == made.uid:
+            if SqlRows(session, found).study_system_attrs().get(attributes.RESTORED) == made.uid:
                 return  # committed before: only the answer was lost
             raise _exists(url, made.name)
         original = study_id_of(rows, study)
@@ -165,11 +162,10 @@ def _insert(rows: Connection, study: str, database: Database, made: _Made) -> No
 
 
 def _give_identity(session: orm.Session, study_id: int, made: _Made) -> None:
-    system, user = models.StudySystemAttributeModel, models.StudyUserAttributeModel
-    session.execute(delete(system).where(system.study_id == study_id, system.key == attributes.RESTORED))
-    session.add(system(study_id=study_id, key=attributes.RESTORED, value_json=json.dumps(made.uid)))
-    new_uid = update(user).where(user.study_id == study_id, user.key == attributes.UID)
-    session.execute(new_uid.values(value_json=json.dumps(made.uid)))
+    rows = SqlRows(session, study_id)
+    rows.set_study_system_attr(attributes.RESTORED, made.uid)
+    if attributes.of_study(rows.study_user_attrs(), attributes.UID, str) is not None:
+        rows.set_study_user_attr(attributes.UID, made.uid)
 
 
 def _put_back_running(session: orm.Session, study_id: int) -> None:
@@ -178,9 +174,3 @@ def _put_back_running(session: orm.Session, study_id: int) -> None:
     for trial in rows.active():
         if trial.state == TrialState.RUNNING:
             give_up(rows, trial.trial_id, REASON, "interrupted")
-
-
-def _study_attribute(session: orm.Session, model: Any, study_id: int, key: str) -> Any:
-    query = select(model.value_json).where(model.study_id == study_id, model.key == key)
-    stored = session.execute(query).scalar_one_or_none()
-    return json.loads(stored) if stored is not None else None

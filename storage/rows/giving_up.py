@@ -38,7 +38,8 @@ def _release(rows: Rows, trial_id: int, reason: str, why: GivenUp) -> list[dict[
     """Record that nobody holds a trial any more, and why; return what it was given up for, this time included."""
     held: dict[str, Any] = rows.system_attr(trial_id, attributes.CLAIM) or {}
     epochs = held.get("epochs", 0)
-    given_up: list[dict[str, Any]] = [*(rows.user_attr(trial_id, attributes.GIVEN_UP) or [])]
+    before = attributes.typed(rows.user_attr(trial_id, attributes.GIVEN_UP), list) or []
+    given_up = [one for one in before if isinstance(one, dict) and {"class", "moved"} <= one.keys()]
     moved = epochs > held.get("from", 0)
     if why == "frozen":
         rows.set_system_attr(trial_id, attributes.FROZEN, epochs)

@@ -117,7 +117,7 @@ class Rows(Protocol):
         """Set a trial's system attribute."""
 
     def user_attr(self, trial_id: int, key: str) -> Any:
-        """Return a trial's user attribute, or None."""
+        """Return a trial's user attribute, also one of an earlier version, or None; see `storage.attributes.read`."""
 
     def set_user_attr(self, trial_id: int, key: str, value: Any) -> None:
         """Set a trial's user attribute."""

@@ -146,7 +146,9 @@ class MemoryRows:
         self._storage.set_trial_system_attr(trial_id, key, value)
 
     def user_attr(self, trial_id: int, key: str) -> Any:
-        return self._trial(trial_id).user_attrs.get(key) if self.lock_state(trial_id) is not None else None
+        if self.lock_state(trial_id) is None:
+            return None
+        return attributes.read(self._trial(trial_id).user_attrs, key, object)
 
     def set_user_attr(self, trial_id: int, key: str, value: Any) -> None:
         self._storage.set_trial_user_attr(trial_id, key, value)

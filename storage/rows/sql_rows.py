@@ -58,13 +58,14 @@ class SqlTrials:
         self._session.execute(delete(models.TrialParamModel).where(models.TrialParamModel.trial_id == trial_id))
 
     def system_attr(self, trial_id: int, key: str) -> Any:
-        return self._attr(models.TrialSystemAttributeModel, trial_id, key)
+        return self._attrs(models.TrialSystemAttributeModel, trial_id, key).get(key)
 
     def set_system_attr(self, trial_id: int, key: str, value: Any) -> None:
         self._set_attr(models.TrialSystemAttributeModel, trial_id, key, value)
 
     def user_attr(self, trial_id: int, key: str) -> Any:
-        return self._attr(models.TrialUserAttributeModel, trial_id, key)
+        found = self._attrs(models.TrialUserAttributeModel, trial_id, key, attributes.former(key))
+        return attributes.read(found, key, object)
 
     def set_user_attr(self, trial_id: int, key: str, value: Any) -> None:
         self._set_attr(models.TrialUserAttributeModel, trial_id, key, value)
@@ -78,9 +79,9 @@ class SqlTrials:
     def _trial(self, trial_id: int) -> Any:
         return models.TrialModel.find_or_raise_by_id(trial_id, self._session)
 
-    def _attr(self, model: Any, trial_id: int, key: str) -> Any:
-        query = select(model.value_json).where(model.trial_id == trial_id, model.key == key)
-        return _loaded(self._session.execute(query).scalar_one_or_none())
+    def _attrs(self, model: Any, trial_id: int, *keys: str) -> dict[str, Any]:
+        query = select(model.key, model.value_json).where(model.trial_id == trial_id, model.key.in_(keys))
+        return {key: json.loads(stored) for key, stored in self._session.execute(query)}
 
     def _set_attr(self, model: Any, trial_id: int, key: str, value: Any) -> None:
         _set_attr(self._session, model, {"trial_id": trial_id, "key": key}, value)

@@ -112,7 +112,7 @@ def running(command: CommandLine, *, epochs: int = 1) -> list[FrozenTrial]:
 
 def classes_given_up(trial: FrozenTrial) -> list[str]:
     """Why a trial was given up, each time."""
-    return [one["class"] for one in trial.user_attrs.get("given_up", [])]
+    return [one["class"] for one in trial.user_attrs.get(attributes.GIVEN_UP, [])]
 
 
 def require_done(command: CommandLine, *, count: int, epochs: int) -> list[FrozenTrial]:

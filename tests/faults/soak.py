@@ -29,6 +29,7 @@ import optuna
 import psutil
 from optuna.trial import FrozenTrial, TrialState
 
+from storage import attributes
 from storage.artifacts import ArtifactDamaged, Artifacts
 from storage.database import Database
 from storage.leases import LEASE_S
@@ -313,7 +314,7 @@ class Soak:
             return []
 
     def _pids_with_trials(self) -> set[int]:
-        owners = [t.user_attrs.get("worker", "") for t in self._trials() if t.state == TrialState.RUNNING]
+        owners = [t.user_attrs.get(attributes.WORKER, "") for t in self._trials() if t.state == TrialState.RUNNING]
         return {int(owner.split(":")[1]) for owner in owners if owner.count(":") == 2}
 
     def _look(self) -> None:
@@ -347,7 +348,7 @@ class Soak:
         outcome.epochs_twice = len(lines) - len({tuple(line.split()[:2]) for line in lines})
         in_interval = math.ceil(self._form.checkpoint_interval_s / self._form.epoch_s)
         outcome.epochs_twice_allowed = outcome.workers_hit * (1 + min(in_interval, self._form.epochs))
-        given_up = [one["class"] for trial in trials for one in trial.user_attrs.get("given_up", [])]
+        given_up = [one["class"] for trial in trials for one in trial.user_attrs.get(attributes.GIVEN_UP, [])]
         outcome.given_up = dict(Counter(given_up))
         assert self._database is not None
         self._database.engine.dispose()

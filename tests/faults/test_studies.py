@@ -176,7 +176,7 @@ def test_a_worker_that_sleeps_past_its_lease_finds_its_trial_gone_and_writes_not
     command = command_line(tmp_path, epoch_s=1.0)
     declare(write_spec(tmp_path, epochs=EPOCHS), Home(command.home), trials=1)
     process = command.start(
-        "worker", "--study", STUDY, "--storage", command.url, "--model", f"{MODELS}:Slow",
+        attributes.WORKER, "--study", STUDY, "--storage", command.url, "--model", f"{MODELS}:Slow",
     )  # fmt: skip
     wait_until(lambda: running(command, epochs=2))
     epochs = tmp_path / "epochs"
@@ -208,7 +208,7 @@ def test_a_worker_that_was_started_by_hand_goes_on_after_a_trial_that_hung(tmp_p
     command = replace(command, folder=folder)
     spec = write_spec(tmp_path, epochs=2)
     declare(spec, Home(command.home), trials=1, model="Hangs", trial_timeout_s=12.0)
-    command.run("worker", "--study", STUDY, "--storage", command.url, "--model", f"{MODELS}:Hangs")
+    command.run(attributes.WORKER, "--study", STUDY, "--storage", command.url, "--model", f"{MODELS}:Hangs")
     (trial,) = require_done(command, count=1, epochs=2)
     assert classes_given_up(trial) == ["timeout"]
 
@@ -236,7 +236,7 @@ def test_a_hung_trial_is_ended_a_worker_is_renewed_and_a_place_where_every_worke
     assert "trial 0 took longer than its time limit of 6 s and is given up by its worker" in output
     complete = require_done(command, count=3, epochs=3)
     assert [classes_given_up(trial) for trial in complete] == [["timeout"], [], []]
-    assert len({trial.user_attrs["worker"] for trial in complete}) == 3, "each trial had a process of its own"
+    assert len({trial.user_attrs[attributes.WORKER] for trial in complete}) == 3, "each trial had a process of its own"
 
 
 def test_what_ran_out_of_memory_is_not_proposed_again(tmp_path: Path) -> None:
@@ -283,7 +283,7 @@ def test_full_disks_end_the_study_with_the_cause_or_cost_only_checkpoints_and_no
 def test_a_second_signal_ends_a_worker_that_was_started_by_hand_and_its_trial_waits(tmp_path: Path) -> None:
     command = command_line(tmp_path, epoch_s=30.0)
     declare(write_spec(tmp_path, epochs=2), Home(command.home), trials=1)
-    process = command.start("worker", "--study", STUDY, "--storage", command.url, "--model", f"{MODELS}:Slow")
+    process = command.start(attributes.WORKER, "--study", STUDY, "--storage", command.url, "--model", f"{MODELS}:Slow")
     wait_until(lambda: [trial for trial in trials(command) if trial.state == TrialState.RUNNING])
     process.send_signal(signal.SIGTERM)
     time.sleep(0.2)

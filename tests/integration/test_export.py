@@ -113,7 +113,7 @@ def place(home: Path) -> Place:
     study = optuna.create_study(study_name="mnist", storage=database, direction="maximize")
     study.set_user_attr(attributes.SPEC, SPEC.model_dump(mode="json"))
     study.set_user_attr(attributes.DATA, describe(dataset, SPEC))
-    study.set_user_attr("budget", 4)
+    study.set_user_attr(attributes.BUDGET, 4)
     return Place(place, database, study, dataset)
 
 
@@ -337,7 +337,7 @@ def test_a_study_without_a_complete_trial_is_refused_with_its_counts(place: Plac
     place.study.tell(place.study.ask(), state=optuna.trial.TrialState.FAIL)
     with pytest.raises(TuningError, match=r"it has 1 FAIL. Wait for one, or give its command again"):
         export(place.study, place.home)
-    budget = int(place.study.user_attrs["budget"])
+    budget = int(place.study.user_attrs[attributes.BUDGET])
     for _ in range(budget):
         place.study.tell(place.study.ask(), state=optuna.trial.TrialState.PRUNED)
     with pytest.raises(TuningError, match=rf"{budget} PRUNED.*TRIALS={budget + 10}"):

@@ -12,6 +12,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+from storage import attributes
 from storage.errors import BadInput
 from storage.opening import open_database
 from tests.folders import hostile_folder
@@ -53,7 +54,7 @@ def test_a_study_has_exactly_its_budget_and_stock_optuna_agrees(tuned: CommandLi
     assert status["budget"] == {
         "trials": 5,
         "done": 5,
-        "epochs": tuned.study("mnist_sample").user_attrs["budget_epochs"],
+        "epochs": tuned.study("mnist_sample").user_attrs[attributes.BUDGET_EPOCHS],
     }
     assert status["trials"]["frozen"] == 0
     assert status["state"] == "done"
@@ -69,10 +70,10 @@ def test_the_core_space_is_searched_and_the_first_trial_is_the_default(tuned: Co
 
 def test_reports_are_each_epochs_own_and_the_value_is_that_of_the_kept_epoch(tuned: CommandLine) -> None:
     for trial in tuned.study("mnist_sample").trials:
-        assert list(trial.intermediate_values) == list(range(1, trial.user_attrs["epochs"] + 1))
+        assert list(trial.intermediate_values) == list(range(1, trial.user_attrs[attributes.EPOCHS] + 1))
         if trial.state == TrialState.COMPLETE:
             assert trial.value == max(trial.intermediate_values.values())
-            assert trial.intermediate_values[trial.user_attrs["best_epoch"]] == trial.value
+            assert trial.intermediate_values[trial.user_attrs[attributes.BEST_EPOCH]] == trial.value
         else:
             assert trial.value == trial.intermediate_values[max(trial.intermediate_values)]
 
@@ -191,7 +192,7 @@ def test_one_ctrl_c_puts_the_running_trials_back_and_the_same_command_goes_on(co
     assert not [trial for trial in trials if trial.state == TrialState.RUNNING]
     waiting = [trial for trial in trials if trial.state == TrialState.WAITING]
     assert waiting
-    assert all(trial.user_attrs["given_up"][0]["reason"] == "interrupted" for trial in waiting)
+    assert all(trial.user_attrs[attributes.GIVEN_UP][0]["reason"] == "interrupted" for trial in waiting)
     params = {trial.number: trial.params for trial in waiting}
     # A time limit leaves no trial RUNNING either, and takes up what was put back instead of new ones.
     limited = command.run("tune", *LONG, "--trials", "60", "--workers", "2", "--timeout", "20s")
@@ -225,7 +226,7 @@ def test_a_killed_worker_is_replaced_and_its_trial_is_finished_by_another(comman
     assert len(after) == 2
     assert after[trial.number].state.is_finished()
     assert after[trial.number].params == trial.params
-    assert "killed by signal 9" in after[trial.number].user_attrs["given_up"][0]["reason"]
+    assert "killed by signal 9" in after[trial.number].user_attrs[attributes.GIVEN_UP][0]["reason"]
 
 
 @pytest.mark.slow
@@ -244,7 +245,7 @@ def test_a_trial_that_was_frozen_and_thawed_has_the_curve_of_one_that_was_not(
     for trial in trials:
         names = {meta.filename for meta in optuna.artifacts.get_all_artifact_meta(trial, storage=_storage(command))}
         assert "learning_curve.png" in names, "of what was ended while it was frozen, too"
-        assert "given_up" not in trial.user_attrs
+        assert attributes.GIVEN_UP not in trial.user_attrs
     assert sum(len(trial.intermediate_values) for trial in trials) <= 12 + 1 + 3
     assert not list((command.home / "checkpoints").rglob("*.checkpoint")), "nothing is kept of what is over"
 
@@ -302,9 +303,9 @@ def test_failed_trials_have_a_class_and_a_reason_and_do_not_count(command: Comma
     assert len(finished) == 3
     assert {trial.params["optimizer"] for trial in finished} == {"adamw"}
     assert all(0.001 <= trial.params["learning_rate"] <= 0.002 for trial in trials)
-    classes = {trial.params["optimizer"]: trial.user_attrs["failure"] for trial in failed}
+    classes = {trial.params["optimizer"]: trial.user_attrs[attributes.FAILURE] for trial in failed}
     assert classes == {"adam": "out_of_memory", "sgd": "diverged"}
-    assert all("\n" not in trial.user_attrs["reason"] for trial in failed)
+    assert all("\n" not in trial.user_attrs[attributes.REASON] for trial in failed)
     rows = command.json("trials", "--study", "mnist_sample", "--format", "json")
     assert any("no room for 7 TB" in (row["reason"] or "") for row in rows)
 

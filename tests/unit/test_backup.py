@@ -241,7 +241,7 @@ def test_a_restored_study_has_the_same_trials_and_its_running_ones_wait(
         assert trial.state == TrialState.WAITING
         assert trial.system_attrs[attributes.CLAIM]["id"] is None
         assert trial.system_attrs[attributes.CLAIM]["count"] == 1
-        (given_up,) = trial.user_attrs["given_up"]
+        (given_up,) = trial.user_attrs[attributes.GIVEN_UP]
         assert (given_up["class"], given_up["reason"]) == ("interrupted", REASON)
         assert (given_up["worker"], given_up["moved"]) == ("me", trial.number == 5)
     back.engine.dispose()
@@ -253,7 +253,7 @@ def test_a_restored_study_goes_on(backup: Backup, elsewhere: Home) -> None:
     claims = Claims(back, back.get_study_id_from_name("mnist"), "another")
     taken = [claims.next() for _ in range(4)]
     assert [(claim.number, claim.count) for claim in taken if claim is not None] == [(3, 2), (4, 2), (5, 2), (6, 1)]
-    uid = back.get_study_user_attrs(claims._study_id)["uid"]
+    uid = back.get_study_user_attrs(claims._study_id)[attributes.UID]
     folder = elsewhere.checkpoints("mnist", uid) / "5"
     found = TrialCheckpoints(folder, fingerprint="f", trial=5).load()
     assert found is not None
@@ -270,8 +270,8 @@ def test_a_copy_beside_its_original_shares_no_checkpoints_with_it(
     before = everything(mine.root / "checkpoints")
     assert restored(backup, mine, "mnist again") == "mnist again"
     first, second = (database.get_study_id_from_name(name) for name in ("mnist", "mnist again"))
-    assert database.get_study_user_attrs(first)["uid"] == UID
-    assert database.get_study_user_attrs(second)["uid"] != UID
+    assert database.get_study_user_attrs(first)[attributes.UID] == UID
+    assert database.get_study_user_attrs(second)[attributes.UID] != UID
     after = everything(mine.root / "checkpoints")
     assert before.items() < after.items()
     assert len(after) == len(before) + 2
@@ -456,7 +456,7 @@ def writes_fail(at: int, error: BaseException) -> Iterator[list[str]]:
 def small_backup(database: Database, mine: Home, tmp_path: Path) -> Backup:
     """A backup of a study with one finished and one running trial."""
     claims = new_study(database, name="small")
-    database.set_study_user_attr(claims._study_id, "uid", "fedcba9876543210")
+    database.set_study_user_attr(claims._study_id, attributes.UID, "fedcba9876543210")
     complete = claimed(database, claims, mine)
     database.set_trial_state_values(complete.trial_id, TrialState.COMPLETE, [0.5])
     claims.next()
@@ -545,8 +545,8 @@ def test_a_frozen_trial_is_still_frozen_in_the_copy(
     assert all_facts(back, "mnist")[frozen.number] == before
     trial = back.get_all_trials(study_id)[frozen.number]
     assert is_frozen(trial)
-    assert "given_up" not in trial.user_attrs
-    copied = elsewhere.checkpoints("mnist", back.get_study_user_attrs(study_id)["uid"]) / str(frozen.number)
+    assert attributes.GIVEN_UP not in trial.user_attrs
+    copied = elsewhere.checkpoints("mnist", back.get_study_user_attrs(study_id)[attributes.UID]) / str(frozen.number)
     assert [one.read_bytes() for one in copied.iterdir()] == [file.read_bytes()]
     again = Claims(back, study_id, "another")
     assert again.standing().frozen == 1
@@ -580,7 +580,7 @@ def test_a_study_of_stock_optuna_comes_back(tmp_path: Path, elsewhere: Home) -> 
     assert after[1:] == before[1:]
     assert as_put_back(after[0]) == as_put_back(before[0])
     waiting = back.get_all_trials(back.get_study_id_from_name("theirs"))[0]
-    assert (waiting.state, waiting.user_attrs["given_up"][0]["reason"]) == (TrialState.WAITING, REASON)
+    assert (waiting.state, waiting.user_attrs[attributes.GIVEN_UP][0]["reason"]) == (TrialState.WAITING, REASON)
     again = optuna.load_study(study_name="theirs", storage=back)
     assert again.directions == study.directions
     again.optimize(lambda trial: (trial.suggest_float("x", 0, 1), 0), n_trials=2)

@@ -173,7 +173,7 @@ def test_the_preflight_says_the_ranges_and_the_defaults(place: Home) -> None:
     )  # fmt: skip
     lines: list[str] = []
     with study_of(place) as study:
-        record = replace(study.record, space_document={}, first=[])
+        record = replace(study.record, space_document=[], first=[])
         print_preflight(lines.append, found, record, study.claims.standing())
     assert lines == [
         "  dropout  0 to 0.5, first 0.25",

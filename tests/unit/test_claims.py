@@ -291,7 +291,7 @@ def test_a_finished_trial_is_not_put_back(ledger: Kept) -> None:
 
 def test_a_worker_of_a_deleted_study_takes_nothing_from_the_one_that_has_its_id_now(database: Database) -> None:
     first = new_study(database, budget=9)
-    database.set_study_user_attr(first._study_id, "uid", "first")
+    database.set_study_user_attr(first._study_id, attributes.UID, "first")
     known = Claims(database, first._study_id, "of the first", uid="first")
     held = claimed(known)
     assert known.standing().running == 1
@@ -299,7 +299,7 @@ def test_a_worker_of_a_deleted_study_takes_nothing_from_the_one_that_has_its_id_
     with pytest.raises(StudyDeleted, match="was deleted while it ran"):
         known.standing()
     second = new_study(database, budget=9)
-    database.set_study_user_attr(second._study_id, "uid", "second")
+    database.set_study_user_attr(second._study_id, attributes.UID, "second")
     assert second._study_id == first._study_id  # SQLite gives it again
     mine = claimed(second)
     assert mine.trial_id == held.trial_id

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from storage import attributes
 from storage.artifacts import Artifacts
 from storage.backups.backup import back_up
 from storage.backups.restore import restore
@@ -179,7 +180,7 @@ def test_while_a_study_of_another_database_shows_no_artifact_is_freed(
     assert artifact not in paths(doubt)
     with fresh_database(tmp_path / "far.db") as far:
         claims = new_study(far, name="far")
-        far.set_study_user_attr(claims._study_id, "uid", "9876543210")
+        far.set_study_user_attr(claims._study_id, attributes.UID, "9876543210")
         known = found(mine, database, far)
     assert known.strangers == []
     assert artifact in paths(known)

@@ -41,7 +41,8 @@ def database(home: Path) -> Database:
 @pytest.fixture
 def study(database: Database) -> optuna.Study:
     made = optuna.create_study(study_name="mnist", storage=database, direction="maximize")
-    made.set_user_attr("budget", 10)
+    made.set_user_attr(attributes.SPEC, {})
+    made.set_user_attr(attributes.BUDGET, 10)
     return made
 
 
@@ -70,7 +71,7 @@ def trial(
         datetime_complete=begun + timedelta(seconds=seconds) if state.is_finished() else None,
         params=params,
         distributions={name: known[name] for name in params},
-        user_attrs=attrs,
+        user_attrs={attributes.PREFIX + name: value for name, value in attrs.items()},
         system_attrs={},
         intermediate_values=dict(enumerate(curve, start=1)),
     )
@@ -162,6 +163,7 @@ def test_status_and_the_leaderboard_tell_frozen_trials_from_those_that_were_inte
 ) -> None:
     claims = new_study(database, budget=3)
     study = optuna.load_study(study_name="mnist", storage=database)
+    study.set_user_attr(attributes.SPEC, {})
     study.set_user_attr(attributes.BUDGET_EPOCHS, 1200)
     cold, interrupted = claimed(claims), claimed(claims)
     for epoch in (1, 2):
@@ -202,7 +204,7 @@ def test_parameters_that_failed_or_diverged_are_not_among_the_best(study: optuna
 def test_a_study_is_done_when_its_budget_is_spent_and_stopped_when_nothing_runs(study: optuna.Study) -> None:
     study.add_trial(trial(0.9))
     assert status(study, "sqlite://", HOME)["state"] == "stopped"
-    study.set_user_attr("budget", 1)
+    study.set_user_attr(attributes.BUDGET, 1)
     assert status(study, "sqlite://", HOME)["state"] == "done"
 
 
@@ -221,7 +223,7 @@ def test_a_budget_of_epochs_is_forecast_at_the_pace_so_far(study: optuna.Study) 
     def forecast_s() -> Any:
         return status(study, "sqlite://", HOME)["forecast_s"]
 
-    study.set_user_attr("budget_epochs", 30)
+    study.set_user_attr(attributes.BUDGET_EPOCHS, 30)
     study.add_trial(trial(state=TrialState.RUNNING))
     assert forecast_s() is None, "nobody said when the workers were let go"
     study.set_user_attr(attributes.LAUNCHED, Launched(at=moment(NOON), epochs=0, epoch_s=8.0))
@@ -279,7 +281,8 @@ def test_status_says_what_the_study_takes_up_on_the_disk(
 
 def test_without_a_name_the_study_whose_trial_began_last_is_meant(database: Database, study: optuna.Study) -> None:
     study.add_trial(trial(0.5, begun=NOON + timedelta(hours=1)))
-    other = optuna.create_study(study_name="other", storage=database)
+    other = optuna.create_study(study_name="other", storage=database, direction="maximize")
+    other.set_user_attr(attributes.SPEC, {})
     other.add_trial(trial(0.5, begun=NOON))
     optuna.create_study(study_name="never tuned", storage=database)
     assert find_study(database, None).study_name == "mnist"

@@ -11,6 +11,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+from storage import attributes
 from storage.claims import Claim, Claims
 from storage.database import Database, Result
 from storage.errors import ClaimLost, StorageUnavailable
@@ -157,7 +158,7 @@ def test_any_other_error_costs_the_trial_one_of_its_attempts(seen: Seen) -> None
     seen.settle()
     trial = trials(seen.database)[0]
     assert trial.state == TrialState.WAITING and seen.writer.mistaken.is_set()
-    (given_up,) = trial.user_attrs["given_up"]
+    (given_up,) = trial.user_attrs[attributes.GIVEN_UP]
     assert (given_up["class"], given_up["reason"]) == ("error", "ValueError: no such font")
 
 

@@ -87,7 +87,7 @@ def test_a_stop_that_came_before_it_is_not_lost_with_the_program(
     assert started == []
     (trial,) = trials(database)
     assert trial.state.name == "WAITING"
-    assert trial.user_attrs["given_up"][0]["class"] == "interrupted"
+    assert trial.user_attrs[attributes.GIVEN_UP][0]["class"] == "interrupted"
 
 
 def test_a_worker_waits_for_a_database_that_is_away(

@@ -78,12 +78,14 @@ def export(
         formats: which of `FORMATS` are written besides `keras`; by default all that can be.
 
     Raises:
-        BadInput: the trial, a format or the folder cannot be used, or the data set is not prepared or another one.
+        BadInput: another program made the study, the trial, a format or the folder cannot be used, or the data set is
+            not prepared or another one.
         TuningError: there is no COMPLETE trial, the model is damaged, it is not as good as recorded, there is no room,
             or a format that was asked for cannot be written. A former bundle is as it was.
     """
     wanted = _wanted(formats)
     record = StudyRecord.of(study)
+    record.require_ours()
     trial = _chosen(study, record, trial_number)
     spec, recorded = record.spec, _data_of(record)
     dataset = open_prepared(spec.dataset, home)
@@ -153,7 +155,7 @@ def _data_of(record: StudyRecord) -> StudyData:
 
 
 def _precision(trial: FrozenTrial) -> str:
-    return str(trial.user_attrs.get(attributes.PRECISION, "float32"))
+    return attributes.of_trial(trial, attributes.PRECISION, str) or "float32"
 
 
 def tolerance(precision: str, images: int) -> float:
@@ -266,7 +268,7 @@ def _put_learning_curve(file: Path, artifacts: Artifacts, trial: FrozenTrial, st
         history = json.loads(artifacts.verified(trial, "history").read_text(encoding="utf-8"))
     except ArtifactDamaged:
         history = {"val_accuracy": [value for _, value in sorted(trial.intermediate_values.items())]}
-    best_epoch = history.pop("best_epoch", trial.user_attrs.get(attributes.BEST_EPOCH))
+    best_epoch = history.pop("best_epoch", attributes.of_trial(trial, attributes.BEST_EPOCH, int))
     draw_learning_curve(history, best_epoch, f"{study}, trial {trial.number}", file)
 
 
@@ -289,8 +291,8 @@ def _card(record: StudyRecord, trial: FrozenTrial, dataset: PreparedDataset, jud
         "parameters": trial.params,
         "seed": derive_seed(spec.seed, "trial", trial.number),
         "precision": _precision(trial),
-        "epochs": trial.user_attrs.get(attributes.EPOCHS),
-        "best_epoch": trial.user_attrs.get(attributes.BEST_EPOCH),
+        "epochs": attributes.of_trial(trial, attributes.EPOCHS, int),
+        "best_epoch": attributes.of_trial(trial, attributes.BEST_EPOCH, int),
         "validation": judgement["validation"],
         "test": Figures(accuracy=test["accuracy"], loss=test["loss"]),
         "data": record.data,

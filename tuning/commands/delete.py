@@ -33,7 +33,8 @@ def delete_study(database: Database, name: str, home: Home, *, confirm: Callable
         raise TuningError(
             f"study {name!r} is running trial {', '.join(map(str, running))}. Stop it first, with Ctrl-C."
         )
-    if not confirm(f"Delete study {name!r} with its {len(trials)} trials?"):
+    theirs = "" if StudyRecord.of(study).is_ours else ", which another program made,"
+    if not confirm(f"Delete study {name!r}{theirs} with its {len(trials)} trials?"):
         print("nothing was deleted", file=sys.stderr)
         return 1
     with database.reading() as session:

@@ -23,7 +23,7 @@ def record(study: optuna.Study, file: Path) -> CurveTable:
         file: an `.npz` that is not there yet.
 
     Raises:
-        BadInput: the study was pruned or is not done, or the file is there already.
+        BadInput: the study is another program's, was pruned or is not done, or the file is there already.
     """
     if file.suffix != ".npz":
         raise BadInput(f"--out {file}: must end in .npz.")
@@ -31,7 +31,9 @@ def record(study: optuna.Study, file: Path) -> CurveTable:
         raise BadInput(f"--out {file}: there is no folder {file.absolute().parent}. Make it, or give another name.")
     if file.exists():
         raise BadInput(f"--out {file}: is there already. Give another name.")
-    spec = StudyRecord.of(study).spec
+    recorded = StudyRecord.of(study)
+    recorded.require_ours()
+    spec = recorded.spec
     trials = _whole(study)
     rows = [trial.params for trial in trials]
     curves = np.full((len(trials), spec.epochs), np.nan)
@@ -40,7 +42,8 @@ def record(study: optuna.Study, file: Path) -> CurveTable:
         values = values_of(trial)
         curves[row, : len(values)] = values
         # Of each trial its whole time is known: its epochs are alike.
-        seconds[row, : len(values)] = float(trial.user_attrs.get(attributes.SECONDS, np.nan)) / max(1, len(values))
+        took = attributes.of_trial(trial, attributes.SECONDS, float)
+        seconds[row, : len(values)] = (np.nan if took is None else took) / max(1, len(values))
     timed = np.isfinite(seconds[np.isfinite(curves)]).all()
     table = table_of(rows, curves, higher_is_better=True, seconds=seconds if timed else None)
     table.save(file)
@@ -64,6 +67,6 @@ def _whole(study: optuna.Study) -> list[FrozenTrial]:
     told = [
         t
         for t in trials
-        if t.state == TrialState.COMPLETE or t.user_attrs.get(attributes.FAILURE) == attributes.DIVERGED
+        if t.state == TrialState.COMPLETE or attributes.of_trial(t, attributes.FAILURE, str) == attributes.DIVERGED
     ]
     return [trial for trial in told if trial.params]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 import optuna
 from rich.console import Console
@@ -14,8 +14,9 @@ from rich.table import Table
 from storage.errors import unknown_name
 from storage.leases import LEASE_S
 from storage.settings import Home
-from studies.leaderboard import Row, as_table, leaderboard
+from studies.leaderboard import Row, RowOfSeveral, as_table, leaderboard
 from studies.status import status
+from studies.stored import StudyRecord
 from tuning.words import duration
 
 TRIAL_FORMATS = ("table", "csv", "json")
@@ -57,7 +58,7 @@ def show_trials(study: optuna.Study, form: str = "table") -> None:
     elif form == "csv":
         sys.stdout.write(as_table(rows).to_csv(index=False, lineterminator="\n"))
     else:
-        _console().print(_trials_table(study.study_name, rows))
+        _console().print(_trials_table(study.study_name, rows, _heading(StudyRecord.of(study))))
 
 
 def _console() -> Console:
@@ -70,23 +71,30 @@ def _status_lines(standing: dict[str, Any]) -> Iterable[tuple[str, str]]:
     budget, best, rate = standing["budget"], standing["best"], standing["rate_per_hour"]
     yield "study", standing["study"]
     yield "storage", standing["storage"]
+    if not standing["ours"]:
+        yield "made by", f"another program, to {' and '.join(standing['directions'])}"
     left = standing["trials"]["running"] if standing["state"] == "stopped" else 0
     which = f"{left} trial{' is' if left == 1 else 's are'} recorded as running"
     gone = f": {which}, but no worker has shown a sign of life for {LEASE_S:g} s; the same `tune` goes on with them"
     yield "state", standing["state"] + (gone if left else "")
-    yield "budget", f"{budget['done']} of {budget['trials']} trials done"
+    if standing["ours"]:
+        yield "budget", f"{budget['done']} of {budget['trials']} trials done"
     yield "trials", ", ".join(f"{n} {state}" for state, n in standing["trials"].items() if n) or "none yet"
-    of = f" of {budget['epochs']:,}" if budget["epochs"] is not None else ""
-    yield "epochs", f"{standing['epochs_trained']:,}{of} trained"
+    if standing["ours"]:
+        of = f" of {budget['epochs']:,}" if budget["epochs"] is not None else ""
+        yield "epochs", f"{standing['epochs_trained']:,}{of} trained"
     if rate is not None:
         yield "rate", f"{rate:.1f} trials/h"
     if standing["forecast_s"] is not None:
         yield "done in", f"about {duration(standing['forecast_s'])}"
     yield "disk", _disk(standing["disk_bytes"])
-    if best is None:
+    if len(standing["directions"]) > 1:
+        yield "best", "none: there are several objectives"
+    elif best is None:
         yield "best", "no trial is COMPLETE yet"
     else:
-        yield "best", f"trial {best['number']}: {best['value']:.2%} validation accuracy"
+        value = f"{best['value']:.2%} validation accuracy" if standing["ours"] else f"value {best['value']:.6g}"
+        yield "best", f"trial {best['number']}: {value}"
         yield "", _parameters(best["params"])
 
 
@@ -95,11 +103,18 @@ def _disk(used: dict[str, int]) -> str:
     return f"{used['total'] / 1e6:,.1f} MB" + (f": {parts}" if parts else "")
 
 
-def _trials_table(title: str, rows: list[Row]) -> Table:
+def _heading(record: StudyRecord) -> str:
+    """Return what the values of a study are called."""
+    if record.is_ours:
+        return "val accuracy"
+    return f"value ({', '.join(direction.name.lower() for direction in record.directions)})"
+
+
+def _trials_table(title: str, rows: list[Row], value_heading: str) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold")
     names = list(dict.fromkeys(name for row in rows for name in row["params"]))
     own_columns = len(names) <= _MOST_PARAMETER_COLUMNS
-    for heading in ("trial", "state", "val accuracy", "epochs", "time"):
+    for heading in ("trial", "state", value_heading, "epochs", "time"):
         table.add_column(heading, justify="left" if heading == "state" else "right", no_wrap=True)
     for heading in names if own_columns else ["parameters"]:
         table.add_column(heading, overflow="fold")
@@ -111,13 +126,19 @@ def _trials_table(title: str, rows: list[Row]) -> Table:
         table.add_row(
             str(row["number"]),
             row["state"],
-            "" if row["value"] is None else f"{row['value']:.4f}",
+            ", ".join(f"{value:.4f}" for value in _values(row)),
             str(row["epochs"]),
             "" if row["seconds"] is None else duration(row["seconds"]),
             *([_shown(params.get(name)) for name in names] if own_columns else [_parameters(params)]),
             *([row["reason"] or ""] if with_reasons else []),
         )
     return table
+
+
+def _values(row: Row) -> list[float]:
+    if "values" in row:
+        return cast(RowOfSeveral, row)["values"]
+    return [row["value"]] if row["value"] is not None else []
 
 
 def _parameters(params: dict[str, Any]) -> str:

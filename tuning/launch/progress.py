@@ -31,8 +31,9 @@ def finished_line(trial: FrozenTrial, best: FrozenTrial | None) -> str:
     took = seconds_of(trial) or 0.0
     head = f"trial {trial.number:>3} {trial.state.name.lower():<8}"
     if trial.state == TrialState.FAIL:
-        failure = trial.user_attrs.get(attributes.FAILURE, "error")
-        return f"{head} {failure}: {trial.user_attrs.get(attributes.REASON, 'no reason was recorded')}"
+        failure = attributes.of_trial(trial, attributes.FAILURE, str) or "error"
+        reason = attributes.of_trial(trial, attributes.REASON, str) or "no reason was recorded"
+        return f"{head} {failure}: {reason}"
     value = f"{trial.value:.4f}" if trial.value is not None else "-"
     mark = " (best so far)" if best is not None and best.number == trial.number else ""
     effort = f"{epochs} epoch{'' if epochs == 1 else 's'}  {duration(took)}"
@@ -205,9 +206,7 @@ class Progress:
             table.add_column(title, no_wrap=True, min_width=len(title))
         # What does not fit into the terminal is cut here, not there.
         table.add_column("parameters", overflow="ellipsis", no_wrap=True, ratio=1)
-        running = [
-            trial for trial in trials if trial.state == TrialState.RUNNING and attributes.WORKER in trial.user_attrs
-        ]
+        running = [trial for trial in trials if trial.state == TrialState.RUNNING and _worker_of(trial) is not None]
         for trial in running[:SHOWN_RUNNING]:
             step = trial.last_step or 0
             value = f"{trial.intermediate_values[step]:.4f}" if step else "-"
@@ -222,6 +221,10 @@ def _is_cold(trial: FrozenTrial) -> bool:
     return is_frozen(trial) or (
         trial.state == TrialState.RUNNING and trial.system_attrs.get(attributes.FROZEN) is not None
     )
+
+
+def _worker_of(trial: FrozenTrial) -> str | None:
+    return attributes.of_trial(trial, attributes.WORKER, str)
 
 
 def _counts(trial: FrozenTrial) -> int:

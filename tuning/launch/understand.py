@@ -19,7 +19,7 @@ from studies.datasets.splits import require_images
 from studies.declaration import Declaration, Overrides, PlanName, from_catalog, make_spec, read_declaration
 from studies.leaderboard import best_parameters
 from studies.spec import Plan, StudySpec
-from studies.stored import DEFAULT_LIMITS, Limits, find_study, stored_study
+from studies.stored import DEFAULT_LIMITS, Limits, StudyRecord, find_study, stored_study
 from studies.strategies.chosen import make_strategy
 from studies.strategies.samplers import require_sampler
 from studies.strategies.strategy import Strategy
@@ -178,7 +178,7 @@ def _first(declaration: Declaration, url: str, from_study: str | None) -> list[d
     """Return the configurations that a new study tries first, after the defaults.
 
     Raises:
-        BadInput: there is no study of that name, or nothing to learn from it.
+        BadInput: there is no study of that name, another program made it, or there is nothing to learn from it.
     """
     first = [dict(params) for params in declaration.first]
     if from_study is None:
@@ -186,7 +186,9 @@ def _first(declaration: Declaration, url: str, from_study: str | None) -> list[d
     file = sqlite_file(make_url(url))
     if file is not None and not file.exists():
         raise BadInput(f"--from-study {from_study}: there is no study here yet. Leave it out.")
-    learned = best_parameters(find_study(open_database(url), from_study), WARM_START_TRIALS)
+    study = find_study(open_database(url), from_study)
+    StudyRecord.of(study).require_ours()
+    learned = best_parameters(study, WARM_START_TRIALS)
     if not learned:
         raise BadInput(
             f"--from-study {from_study}: none of its trials has a value yet. Tune it first, or leave this out."

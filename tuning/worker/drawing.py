@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -71,7 +70,8 @@ def draw(
         hp = TrialHyperParameters(trial, spec.parameters)
         model = hypermodel.build(hp)
         too_large = ran_out_with(trial.study.get_trials(deepcopy=False), device, hp.values, model.weight_count)
-        if too_large is None or attempt == MAX_DRAWS or trial.user_attrs.get(attributes.WEIGHTS) is not None:
+        built = attributes.read(trial.user_attrs, attributes.WEIGHTS, int) is not None
+        if too_large is None or attempt == MAX_DRAWS or built:
             break
         logger.info("trial %d: drawn again, as large as trial %d, which ran out", claim.number, too_large)
         claims.forget_parameters(claim)
@@ -92,10 +92,10 @@ def ran_out_with(
         weight_count: of the model that is built from it.
     """
     for trial in trials:
-        failure, on = (trial.user_attrs.get(key) for key in (attributes.FAILURE, attributes.DEVICE))
+        failure, on = (attributes.of_trial(trial, key, str) for key in (attributes.FAILURE, attributes.DEVICE))
         if failure != attributes.OUT_OF_MEMORY or on != device:
             continue
-        batch_size, weights = trial.params.get("batch_size", 0), trial.user_attrs.get(attributes.WEIGHTS, math.inf)
-        if values.get("batch_size", 0) >= batch_size and weight_count >= weights:
+        batch_size, weights = trial.params.get("batch_size", 0), attributes.of_trial(trial, attributes.WEIGHTS, int)
+        if values.get("batch_size", 0) >= batch_size and weights is not None and weight_count >= weights:
             return trial.number
     return None

@@ -57,13 +57,14 @@ def join(options: WorkerOptions, storage_url: str) -> JoinedStudy:
     """Return the study that a worker was started for.
 
     Raises:
-        BadInput: there is no such study, or its strategy cannot be had.
-        SpecMismatch: it is not one of this service's, or of another version.
+        BadInput: there is no such study, another program made it, or its strategy cannot be had.
+        SpecMismatch: it is of another version.
     """
     # Who started this process has had the study open: if it is away, it comes back.
     database = open_when_back(storage_url, OUTAGE_S if options.supervised or options.go else 0.0)
     study = find_study(database, options.study)
     record = StudyRecord.of(study)
+    record.require_ours()
     owner = options.claim.owner if options.claim is not None else owner_name()
     claims = Claims(database, study._study_id, owner, uid=record.uid or None)
     strategy = make_strategy(record.spec, load_strategy(record.spec.strategy.name, options.strategy_file))

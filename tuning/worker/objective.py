@@ -268,7 +268,7 @@ class Objective:
             attributes.THREADS: self._place.threads,
             attributes.WEIGHTS: weight_count,
         }
-        before = trial.user_attrs.get(attributes.THREADS)
+        before = attributes.read(trial.user_attrs, attributes.THREADS, int)
         if resumed and before != self._place.threads:
             logger.warning(
                 "trial %d was begun with %s threads, goes on with %d", trial.number, before, self._place.threads
@@ -277,7 +277,8 @@ class Objective:
             trial.set_user_attr(key, value)
 
     def _record_effort(self, trial: optuna.trial.Trial, report: ReportToTrial, started: float, traces: int) -> None:
-        before = float(trial.user_attrs.get(attributes.SECONDS, 0.0))
-        trial.set_user_attr(attributes.TRACES, int(trial.user_attrs.get(attributes.TRACES, 0)) + traces)
+        before = attributes.read(trial.user_attrs, attributes.SECONDS, float) or 0.0
+        traced = attributes.read(trial.user_attrs, attributes.TRACES, int) or 0
+        trial.set_user_attr(attributes.TRACES, traced + traces)
         trial.set_user_attr(attributes.EPOCHS, len(report.history.get("val_accuracy", [])))
         trial.set_user_attr(attributes.SECONDS, round(before + self._clock() - started, 3))

@@ -246,8 +246,9 @@ class _Worker:
         this process has the trial still.
         """
         trial = self._database.get_trial(claim.trial_id)
-        threads = trial.user_attrs.get(attributes.THREADS)
-        begun = claim.count > 1 and trial.user_attrs.get(attributes.DEVICE) == self._options.device == CPU
+        threads = attributes.read(trial.user_attrs, attributes.THREADS, int)
+        device = attributes.read(trial.user_attrs, attributes.DEVICE, str)
+        begun = claim.count > 1 and device == self._options.device == CPU
         if begun and threads is not None and threads != self._options.threads:
             self._start_again(self._options.successor(claim=claim, threads=threads))
             return False

@@ -221,8 +221,9 @@ def _starts_lag(view: View) -> bool:
 
 def _seconds_per_epoch(trial: FrozenTrial) -> float:
     # Both are written when a trial is given up; what it reported since is not in its seconds.
-    seconds, epochs = (trial.user_attrs.get(key) for key in (attributes.SECONDS, attributes.EPOCHS))
-    return float(seconds) / epochs if seconds and epochs else np.nan
+    seconds = attributes.of_trial(trial, attributes.SECONDS, float)
+    epochs = attributes.of_trial(trial, attributes.EPOCHS, int)
+    return seconds / epochs if seconds and epochs else np.nan
 
 
 def _untried(points: Points, features: Points, curves: Sequence[Curve]) -> tuple[Points, Points]:
