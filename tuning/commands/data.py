@@ -7,10 +7,10 @@ import sys
 from dataclasses import asdict
 
 from rich.console import Console
-from rich.table import Table
 
 from storage.settings import Home
 from studies.datasets.inventory import inventory
+from tuning.commands.tables import Column, print_table
 
 
 def show_inventory(home: Home, *, as_json: bool) -> None:
@@ -20,19 +20,13 @@ def show_inventory(home: Home, *, as_json: bool) -> None:
         json.dump([asdict(entry) for entry in entries], sys.stdout, indent=1, default=str)
         print()
         return
-    table = Table(box=None, padding=(0, 2))
-    for title in ("data set", "images", "classes", "shape", "state", "size"):
-        table.add_column(title)
-    for entry in entries:
-        shape = "x".join(map(str, entry.shape))
-        size = f"{entry.size_bytes / 1e6:.1f} MB" if entry.size_bytes else ""
-        table.add_row(
-            entry.name,
-            f"{entry.train_images:,} + {entry.test_images:,}",
-            str(entry.classes),
-            shape,
-            str(entry.state),
-            size,
-        )
+    columns = [
+        Column("data set", [entry.name for entry in entries]),
+        Column("images", [f"{entry.train_images:,} + {entry.test_images:,}" for entry in entries]),
+        Column("classes", [str(entry.classes) for entry in entries]),
+        Column("shape", ["x".join(map(str, entry.shape)) for entry in entries]),
+        Column("state", [str(entry.state) for entry in entries]),
+        Column("size", [f"{entry.size_bytes / 1e6:.1f} MB" if entry.size_bytes else "" for entry in entries]),
+    ]
     # In a pipe nobody sees columns: nothing is cut there.
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    print_table(Console(width=None if sys.stdout.isatty() else 120), None, columns, boxed=False)

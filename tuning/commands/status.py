@@ -17,6 +17,7 @@ from storage.settings import Home
 from studies.leaderboard import Row, RowOfSeveral, as_table, leaderboard
 from studies.status import status
 from studies.stored import StudyRecord
+from tuning.commands.tables import Column, print_table
 from tuning.words import duration
 
 TRIAL_FORMATS = ("table", "csv", "json")
@@ -58,7 +59,7 @@ def show_trials(study: optuna.Study, form: str = "table") -> None:
     elif form == "csv":
         sys.stdout.write(as_table(rows).to_csv(index=False, lineterminator="\n"))
     else:
-        _console().print(_trials_table(study.study_name, rows, _heading(StudyRecord.of(study))))
+        _print_trials(study.study_name, rows, _heading(StudyRecord.of(study)))
 
 
 def _console() -> Console:
@@ -110,29 +111,22 @@ def _heading(record: StudyRecord) -> str:
     return f"value ({', '.join(direction.name.lower() for direction in record.directions)})"
 
 
-def _trials_table(title: str, rows: list[Row], value_heading: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold")
+def _print_trials(title: str, rows: list[Row], value_heading: str) -> None:
     names = list(dict.fromkeys(name for row in rows for name in row["params"]))
-    own_columns = len(names) <= _MOST_PARAMETER_COLUMNS
-    for heading in ("trial", "state", value_heading, "epochs", "time"):
-        table.add_column(heading, justify="left" if heading == "state" else "right", no_wrap=True)
-    for heading in names if own_columns else ["parameters"]:
-        table.add_column(heading, overflow="fold")
-    with_reasons = any(row["reason"] for row in rows)
-    if with_reasons:
-        table.add_column("reason", overflow="fold")
-    for row in rows:
-        params = row["params"]
-        table.add_row(
-            str(row["number"]),
-            row["state"],
-            ", ".join(f"{value:.4f}" for value in _values(row)),
-            str(row["epochs"]),
-            "" if row["seconds"] is None else duration(row["seconds"]),
-            *([_shown(params.get(name)) for name in names] if own_columns else [_parameters(params)]),
-            *([row["reason"] or ""] if with_reasons else []),
-        )
-    return table
+    first = [
+        Column("trial", [str(row["number"]) for row in rows], right=True),
+        Column("state", [row["state"] for row in rows]),
+        Column(value_heading, [", ".join(f"{value:.4f}" for value in _values(row)) for row in rows], right=True),
+        Column("epochs", [str(row["epochs"]) for row in rows], right=True),
+        Column("time", ["" if row["seconds"] is None else duration(row["seconds"]) for row in rows], right=True),
+    ]
+    own = [Column(name, [_shown(row["params"].get(name)) for row in rows]) for name in names]
+    together = [Column("parameters", [_parameters(row["params"]) for row in rows], folds=True)]
+    last = (
+        [Column("reason", [row["reason"] or "" for row in rows], folds=True)] if any(r["reason"] for r in rows) else []
+    )
+    layouts = [[*first, *own, *last]] if len(names) <= _MOST_PARAMETER_COLUMNS else []
+    print_table(_console(), title, *layouts, [*first, *together, *last])
 
 
 def _values(row: Row) -> list[float]:
