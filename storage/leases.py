@@ -25,6 +25,72 @@ LEASE_S = 45.0
 LOOK_S = 2 * BEAT_S
 
 
+# A call of training steps hangs that has not ended after so long, and after so many times what the last of its kind
+# took.
+LEAST_S = 60.0
+TIMES = 20
+# What is not known to be short: the first call of a trial, which traces and compiles, and what lies between two calls,
+# where a user's callback may compute, and a database that is away is waited for.
+UNKNOWN_S = 1800.0
+
+
+@dataclass(frozen=True, eq=False)
+class _Doing:
+    """What a training does at the moment; `limit_s` says for how long it may, None for ever."""
+
+    kind: str | None
+    began: float
+    limit_s: float | None
+
+
+class StepWatch:
+    """Sees a training hang: the process is alive, but no step ends any more.
+
+    A trial's steps are run by calls of several each. Time in which this process was stopped does not count.
+
+    Args:
+        clock: monotonic seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        # What the last call of each kind took.
+        self._took: dict[str, float] = {}
+        self._doing = self._seen = _Doing(None, clock(), None)
+        self._silent_s, self._looked = 0.0, clock()
+
+    def training_begins(self) -> None:
+        """From now on a call is expected; what is known of former ones is forgotten."""
+        self._took = {}
+        self._doing = _Doing(None, self._clock(), UNKNOWN_S)
+
+    def call_begins(self, kind: str) -> None:
+        """A call of steps begins, `train` or `test`."""
+        took = self._took.get(kind)
+        limit_s = UNKNOWN_S if took is None else max(LEAST_S, TIMES * took)
+        self._doing = _Doing(kind, self._clock(), limit_s)
+
+    def call_ends(self) -> None:
+        """The call that began last has ended."""
+        if self._doing.kind is not None:
+            self._took[self._doing.kind] = self._clock() - self._doing.began
+        self._doing = _Doing(None, self._clock(), UNKNOWN_S)
+
+    def rests(self) -> None:
+        """Nothing is trained now; how long that takes is no sign of anything."""
+        self._doing = _Doing(None, self._clock(), None)
+
+    def hangs(self) -> str | None:
+        """Return why the training is taken for hung, or None; call it often."""
+        doing, now = self._doing, self._clock()
+        passed, self._looked = min(now - self._looked, LOOK_S), now
+        self._silent_s = self._silent_s + passed if doing is self._seen else 0.0
+        self._seen = doing
+        if doing.limit_s is None or self._silent_s <= doing.limit_s:
+            return None
+        return f"hangs: no step of it ended for {self._silent_s:.0f} s"
+
+
 class Heartbeat:
     """Raises a claim's beat from a thread of its own.
 
@@ -34,7 +100,9 @@ class Heartbeat:
     Args:
         claims: through which the beat is written.
         timeout_s: how long a claim may last; None for ever.
-        timed_out: called from the thread when it has lasted longer; it is expected to end the process.
+        hangs: asked with each beat; returns why the trial is taken for hung, or None.
+        give_up: called from the thread with the claim that has lasted longer or hangs, and with why; it is expected to
+            end the process.
         interval_s: seconds between two beats.
         clock: monotonic seconds.
     """
@@ -44,13 +112,15 @@ class Heartbeat:
         claims: Claims,
         *,
         timeout_s: float | None,
-        timed_out: Callable[[Claim], None],
+        hangs: Callable[[], str | None] = lambda: None,
+        give_up: Callable[[Claim, str], None],
         interval_s: float = BEAT_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._claims = claims
         self._timeout_s = timeout_s
-        self._timed_out = timed_out
+        self._hangs = hangs
+        self._give_up = give_up
         self._interval_s = interval_s
         self._clock = clock
 
@@ -68,8 +138,11 @@ class Heartbeat:
     def _run(self, claim: Claim, over: threading.Event) -> None:
         began = self._clock()
         while not over.wait(self._interval_s):
+            why = self._hangs()
             if self._timeout_s is not None and self._clock() - began > self._timeout_s:
-                self._timed_out(claim)
+                why = f"took longer than its time limit of {self._timeout_s:g} s"
+            if why is not None:
+                self._give_up(claim, why)
                 return
             try:
                 self._claims.beat(claim)

@@ -68,6 +68,26 @@ class Hangs(Slow):
         return super().fit(hp, model, *data, **{**options, "callbacks": [hanging, *options.get("callbacks", [])]})
 
 
+class HangsInStep(Slow):
+    """Hangs in a step, as a call into a driver does that never returns; `SLOW_HUNG` is made to remember it."""
+
+    def fit(self, hp: Any, model: Any, *data: Any, **options: Any) -> FitResult:
+        train, hung = model.steps.train, Path(os.environ["SLOW_HUNG"])
+        calls = 0
+
+        def hang(*given: Any) -> None:
+            nonlocal calls
+            calls += 1
+            if calls == 4 and not hung.exists():
+                hung.touch()
+                time.sleep(3600)
+            train(*given)
+
+        if options.get("keeper") is not None:
+            model.steps.train = hang
+        return super().fit(hp, model, *data, **options)
+
+
 def _noted(trial: int) -> keras.callbacks.Callback:
     pause_s, log = float(os.environ.get("SLOW_EPOCH_S", "0")), os.environ.get("SLOW_EPOCH_LOG")
 

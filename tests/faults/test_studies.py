@@ -213,6 +213,16 @@ def test_a_worker_that_was_started_by_hand_goes_on_after_a_trial_that_hung(tmp_p
     assert classes_given_up(trial) == ["timeout"]
 
 
+def test_a_trial_that_hangs_in_a_step_is_given_up_and_run_again(tmp_path: Path) -> None:
+    faults = Faults(tmp_path / "faults", constants={**QUICK, "storage.leases:LEAST_S": 3.0})
+    command = command_line(tmp_path, faults, more={"SLOW_HUNG": str(tmp_path / "hung")})
+    spec = write_spec(tmp_path, epochs=2)
+    finished = command.run(*tune(spec, trials=1, workers=1, model="HangsInStep"))
+    assert "hangs: no step of it ended for" in finished.stderr
+    (trial,) = require_done(command, count=1, epochs=2)
+    assert classes_given_up(trial) == ["timeout"]
+
+
 def snapshot(home: Path) -> list[str]:
     """Every row of the database, and every file with its size."""
     with closing(sqlite3.connect(home / "studies.db")) as connection:

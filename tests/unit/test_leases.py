@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from storage import attributes
 from storage.claims import Claim, Claims
 from storage.database import Database
 from storage.errors import ClaimLost, StorageUnavailable
-from storage.leases import BEAT_S, LEASE_S, Heartbeat, LeaseWatch
+from storage.leases import BEAT_S, LEASE_S, LEAST_S, TIMES, UNKNOWN_S, Heartbeat, LeaseWatch, StepWatch
 from tests.databases import Kept, claimed, fresh_database, fresh_ledger, new_study, second_connection, trials
 from tests.processes import write_lock
 
@@ -165,9 +166,13 @@ CLAIM = Claim(1, 0, "me", 1, "an id")
 
 
 def heartbeat(
-    claims: object, *, timeout_s: float | None = None, timed_out: Callable[[Claim], None] = lambda _: None
+    claims: object,
+    *,
+    timeout_s: float | None = None,
+    hangs: Callable[[], str | None] = lambda: None,
+    give_up: Callable[[Claim, str], None] = lambda _, __: None,
 ) -> Heartbeat:
-    return Heartbeat(claims, timeout_s=timeout_s, timed_out=timed_out, interval_s=0.001)  # type: ignore[arg-type]
+    return Heartbeat(claims, timeout_s=timeout_s, hangs=hangs, give_up=give_up, interval_s=0.001)  # type: ignore[arg-type]
 
 
 def wait_for_other_threads(before: set[threading.Thread]) -> None:
@@ -199,7 +204,90 @@ def test_a_lost_claim_beats_no_more() -> None:
 
 
 def test_a_claim_that_lasts_too_long_is_told_once_and_beats_no_more() -> None:
-    before, beats, told = set(threading.enumerate()), Beats(), list[Claim]()
-    with heartbeat(beats, timeout_s=0.0, timed_out=told.append).of(CLAIM):
+    before, beats, told = set(threading.enumerate()), Beats(), list[tuple[Claim, str]]()
+    with heartbeat(beats, timeout_s=0.0, give_up=lambda *why: told.append(why)).of(CLAIM):
         wait_for_other_threads(before)
-    assert (told, beats.beaten) == ([CLAIM], [])
+    assert (told, beats.beaten) == ([(CLAIM, "took longer than its time limit of 0 s")], [])
+
+
+def test_a_claim_whose_trial_hangs_is_told_once_and_beats_no_more() -> None:
+    before, beats, told = set(threading.enumerate()), Beats(), list[tuple[Claim, str]]()
+    with heartbeat(beats, hangs=lambda: "hangs", give_up=lambda *why: told.append(why)).of(CLAIM):
+        wait_for_other_threads(before)
+    assert (told, beats.beaten) == ([(CLAIM, "hangs")], [])
+
+
+# --- The steps ---
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def steps(clock: Clock) -> StepWatch:
+    return StepWatch(clock)
+
+
+def hangs_after(steps: StepWatch, clock: Clock) -> float:
+    """Look with each beat; return after how many seconds the training is taken for hung, infinity for never."""
+    began = clock.now
+    steps.hangs()
+    while clock.now < began + 2 * UNKNOWN_S:
+        clock.now += BEAT_S
+        if steps.hangs():
+            return clock.now - began
+    return math.inf
+
+
+def call(steps: StepWatch, clock: Clock, seconds: float, kind: str = "train") -> None:
+    steps.call_begins(kind)
+    clock.now += seconds
+    steps.call_ends()
+
+
+@pytest.mark.parametrize(("took_s", "limit_s"), [(0.25, LEAST_S), (2.0, LEAST_S), (10.0, TIMES * 10.0)])
+def test_a_call_hangs_by_what_the_last_one_took(steps: StepWatch, clock: Clock, took_s: float, limit_s: float) -> None:
+    steps.training_begins()
+    call(steps, clock, 300.0)  # traced and compiled
+    call(steps, clock, took_s)
+    steps.call_begins("train")
+    assert hangs_after(steps, clock) == limit_s + BEAT_S
+
+
+def test_a_first_call_of_its_kind_may_compile_for_half_an_hour(steps: StepWatch, clock: Clock) -> None:
+    steps.training_begins()
+    call(steps, clock, 0.25)
+    steps.call_begins("test")
+    assert hangs_after(steps, clock) == UNKNOWN_S + BEAT_S
+    call(steps, clock, 0.25, "test")
+    steps.training_begins()  # another trial, whose step is another perhaps
+    steps.call_begins("test")
+    assert hangs_after(steps, clock) == UNKNOWN_S + BEAT_S
+
+
+def test_what_lies_between_calls_is_not_known_to_be_short(steps: StepWatch, clock: Clock) -> None:
+    steps.training_begins()
+    call(steps, clock, 0.25)
+    assert hangs_after(steps, clock) == UNKNOWN_S + BEAT_S
+
+
+def test_calls_that_end_never_hang_and_outside_of_training_nothing_does(steps: StepWatch, clock: Clock) -> None:
+    assert hangs_after(steps, clock) == math.inf
+    steps.training_begins()
+    for _ in range(1000):
+        call(steps, clock, LEAST_S - BEAT_S)
+        assert steps.hangs() is None
+    steps.rests()
+    assert hangs_after(steps, clock) == math.inf
+
+
+def test_a_process_that_was_stopped_in_a_call_hangs_no_sooner(steps: StepWatch, clock: Clock) -> None:
+    steps.training_begins()
+    call(steps, clock, 0.25)
+    steps.call_begins("train")
+    steps.hangs()
+    for _ in range(3):
+        clock.now += 3600.0
+        assert steps.hangs() is None

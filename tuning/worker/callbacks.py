@@ -13,6 +13,7 @@ import optuna
 from models.training.state import TrainingState
 from storage.checkpoints import TrialCheckpoints
 from storage.errors import ClaimLost, StorageUnavailable
+from storage.leases import StepWatch
 from studies.strategies.strategy import Verdict
 from tuning.messages import EPOCH_GRACE_S
 
@@ -38,6 +39,7 @@ class ReportToTrial(keras.callbacks.Callback):
         keeper: keeps the checkpoint of a trial that is frozen.
         stop: set when the worker was asked to stop.
         began: called after the first step.
+        steps: told of each call of steps.
         history: the curves of the epochs before, of a trial that is continued.
         clock: monotonic seconds.
     """
@@ -49,6 +51,7 @@ class ReportToTrial(keras.callbacks.Callback):
         *,
         stop: threading.Event,
         began: Callable[[], None],
+        steps: StepWatch | None = None,
         history: Mapping[str, list[float]] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -57,6 +60,7 @@ class ReportToTrial(keras.callbacks.Callback):
         self._keeper = keeper
         self._stop = stop
         self._clock = clock
+        self._steps = steps or StepWatch()
         self._began: Callable[[], None] | None = began
         self._asked: float | None = None
         self._epoch_began = clock()
@@ -66,8 +70,15 @@ class ReportToTrial(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         self._epoch_began = self._clock()
 
+    def on_train_batch_begin(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
+        self._steps.call_begins("train")
+
+    def on_test_batch_begin(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
+        self._steps.call_begins("test")
+
     def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
         """Notice a request to stop within some steps, and drop the epoch if its end is too far away."""
+        self._steps.call_ends()
         if self._began is not None:
             self._began()
             self._began = None
@@ -75,6 +86,7 @@ class ReportToTrial(keras.callbacks.Callback):
 
     def on_test_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
         """Notice a request to stop while validating, too."""
+        self._steps.call_ends()
         self._heed_stop(None)
 
     def _heed_stop(self, batch: int | None) -> None:

@@ -197,6 +197,7 @@ class Objective:
             keeper,
             stop=self._supervisor.stop,
             began=lambda: logger.info("trial %d: first step", trial.number),
+            steps=self._supervisor.steps,
             history=resume.history if resume is not None else None,
             clock=self._clock,
         )
@@ -205,6 +206,7 @@ class Objective:
         )
         started = self._clock()
         try:
+            self._supervisor.steps.training_begins()
             callbacks = [throughput, report]
             result = drawn.hypermodel.fit(
                 hp,
@@ -224,6 +226,7 @@ class Objective:
             pruned = Result(TrialState.PRUNED, report.history["val_accuracy"][-1])
             return Outcome(pruned, keep=lambda: self._files.keep_curve(claim, report.history, best_epoch=None))
         finally:
+            self._supervisor.steps.rests()
             keeper.settle()
         self._record_effort(trial, report, started, model.steps.traces - traces)
         return self._completed(trial, claim, drawn.hypermodel.classifier(model), result, report.history)

@@ -10,6 +10,7 @@ import threading
 import time
 from typing import IO
 
+from storage.leases import StepWatch
 from tuning.messages import ORPHAN_GRACE_S, Alone, Crowded, FromWorker, Go, Leave, decode, encode
 
 logger = logging.getLogger(__name__)
@@ -27,6 +28,7 @@ class Supervisor:
         ready: set by the worker when it may hold a trial, which a stop must put back.
         leaving: set when this worker is to end after its trial.
         crowded: set while others share its device.
+        steps: told of each call of training steps, and asked whether one hangs.
     """
 
     def __init__(self, *, supervised: bool, go: bool = False) -> None:
@@ -39,6 +41,7 @@ class Supervisor:
         self.ready = threading.Event()
         self.leaving = threading.Event()
         self.crowded = threading.Event()
+        self.steps = StepWatch()
 
     def heed_signals(self) -> None:
         """From now on SIGTERM and SIGINT ask to stop; the second one ends a worker that has no launcher at once."""

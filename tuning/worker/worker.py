@@ -86,9 +86,8 @@ class _Worker:
         self._database, self._claims, self._scheduler = joined.database, joined.claims, joined.scheduler
         self._limits = joined.record.limits
         self._watch = LeaseWatch(self._claims)
-        self._heartbeat = Heartbeat(
-            self._claims, timeout_s=self._limits["trial_timeout_s"], timed_out=self._give_up_hung
-        )
+        timeout_s, hangs = self._limits["trial_timeout_s"], supervisor.steps.hangs
+        self._heartbeat = Heartbeat(self._claims, timeout_s=timeout_s, hangs=hangs, give_up=self._give_up_hung)
         self._results = ResultWriter(self._database, self._claims, self._over)
 
     def run(self) -> int:
@@ -228,12 +227,12 @@ class _Worker:
         logger.info("trial %d: over", claim.number)
         self._supervisor.tell(Finished(claim.number))
 
-    def _give_up_hung(self, claim: Claim) -> None:
-        timeout = f"trial {claim.number} took longer than its time limit of {self._limits['trial_timeout_s']:g} s"
-        logger.error("%s; this worker ends", timeout)
+    def _give_up_hung(self, claim: Claim, why: str) -> None:
+        fact = f"trial {claim.number} {why}"
+        logger.error("%s; this worker ends", fact)
         try:
-            self._claims.put_back(claim, timeout, "timeout")
-            self._supervisor.tell(Note(f"{timeout} and is given up by its worker"))
+            self._claims.put_back(claim, fact, "timeout")
+            self._supervisor.tell(Note(f"{fact} and is given up by its worker"))
         finally:
             with contextlib.suppress(OSError):
                 self._renew()
