@@ -6,6 +6,7 @@ imported where it is asked, since the other one may not be installed.
 
 from __future__ import annotations
 
+import os
 import random
 from typing import Literal
 
@@ -37,6 +38,21 @@ def on_accelerator() -> bool:
     import tensorflow
 
     return bool(tensorflow.config.list_logical_devices("GPU"))
+
+
+def why_not_compiled(model: keras.Model) -> str | None:
+    """Return why a compiled model's steps run without XLA where it would pay, for people; None where that is not so.
+
+    On the cores it would not pay, and JAX compiles always.
+    """
+    if model.jit_compile or backend_name() == "jax" or not on_accelerator():
+        return None
+    if os.environ.get("TF_DETERMINISTIC_OPS", "").lower() in ("1", "true"):
+        return "TF_DETERMINISTIC_OPS is set, with which Keras compiles nothing; unset it"
+    unfit = sorted({type(layer).__name__ for layer in model._flatten_layers() if not layer.supports_jit})
+    if unfit:
+        return f"XLA cannot compile its {', '.join(unfit)}"
+    return "it was compiled with jit_compile=False"
 
 
 def device_peak_bytes() -> int | None:

@@ -63,6 +63,12 @@ ENVIRONMENT = (
         "kept; on a GPU the service adds where compiled programs are kept, unless that is said here already or a trial"
         " of it at the first study fails",
     ),
+    Variable(
+        "TF_DETERMINISTIC_OPS",
+        "",
+        "leave it unset: with it Keras compiles nothing on a GPU, and a study says so. What a GPU repeats exactly is"
+        " what XLA and cuDNN compute; the service asks both for it",
+    ),
     Variable("JAX_COMPILATION_CACHE_DIR", "under `TUNING_HOME`", "where JAX keeps compiled programs"),
     Variable(
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS",

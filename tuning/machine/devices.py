@@ -277,8 +277,9 @@ def _gpu_environment(device: Device, threads: int, environ: Mapping[str, str]) -
         # Several workers share a device: neither framework may take all of its memory at the start.
         "TF_FORCE_GPU_ALLOW_GROWTH": "true",
         "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
-        # The same trial gives the same curve again.
-        "TF_DETERMINISTIC_OPS": "1",
+        # The same trial gives the same curve again, as far as XLA and cuDNN go. Not TF_DETERMINISTIC_OPS: with it Keras
+        # compiles nothing, since not every op of TensorFlow's has a deterministic kernel there.
+        "TF_CUDNN_DETERMINISTIC": "1",
         "XLA_FLAGS": _with_flags(environ, "--xla_gpu_deterministic_ops=true"),
         **_threads(threads),
     }

@@ -11,6 +11,7 @@ import keras
 import optuna
 from optuna.trial import TrialState
 
+from models.backend import why_not_compiled
 from models.training.loop import FitResult, NonFiniteLoss
 from storage import attributes
 from storage.checkpoints import TrialCheckpoints
@@ -111,6 +112,7 @@ class Objective:
         self._supervisor = supervisor
         self._place = place
         self._clock = clock
+        self._told: set[str] = set()
 
     def run(self, claim: Claim) -> Outcome | None:
         """Run a claimed trial to its end, from its checkpoint if it has one; `record` does the rest.
@@ -188,6 +190,7 @@ class Objective:
         )
         trial, hp, model, data = drawn.trial, drawn.hp, drawn.model, self._classifiers.data
         traces = model.steps.traces
+        self._tell_uncompiled(claim, model)
         checkpoints = self._files.checkpoints_of(claim)
         resume = state_of(checkpoints)
         self._record_place(trial, model.weight_count, resumed=resume is not None)
@@ -230,6 +233,13 @@ class Objective:
             keeper.settle()
         self._record_effort(trial, report, started, model.steps.traces - traces)
         return self._completed(trial, claim, drawn.hypermodel.classifier(model), result, report.history)
+
+    def _tell_uncompiled(self, claim: Claim, model: keras.Model) -> None:
+        why = why_not_compiled(model)
+        if why is not None and why not in self._told:
+            self._told.add(why)
+            logger.warning("trial %d trains without XLA: %s", claim.number, why)
+            self._supervisor.tell(Note(f"trial {claim.number} trains without XLA, slower than need be: {why}"))
 
     def _keeper(self, claim: Claim, checkpoints: TrialCheckpoints) -> CheckpointKeeper:
         def failed(why: str) -> None:
