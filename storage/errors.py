@@ -24,6 +24,7 @@ import errno
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 
 class TuningError(Exception):
@@ -109,26 +110,46 @@ def disk_error(error: OSError, fact: str, then: str, kind: type[TuningError] = B
 # What Keras and TensorFlow say of themselves before, and after, the line that has the reason.
 _PREAMBLE = re.compile(
     r"Exception encountered when calling |Graph execution error:|Detected at node |in user code:|Traceback \(|"
-    r"\d+ root error\(s\) found"
+    r"\d+ root error\(s\) found|<class '[^']*'> could not be deserialized properly|config="
 )
-_FRAME = re.compile(r"\s*File \"[^\"]*\", line \d+")
+_FRAME = re.compile(r"File \"[^\"]*\", line \d+")
 _EPILOGUE = re.compile(r"Arguments received by |Call arguments received|Original stack trace")
+_AROUND = re.compile(r"^Exception encountered: | Full object config: .*$")
 _TERMINAL = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def _said(error: BaseException) -> str:
     """The line of an error that has its reason."""
-    every = [line for line in _TERMINAL.sub("", str(error)).splitlines() if line.strip()]
+    every = [_Line.of(text) for text in _TERMINAL.sub("", str(error)).splitlines()]
     frame: int | None = None
-    for line in every:
-        words = line.strip()
-        indent = len(line) - len(line.lstrip())
-        if _EPILOGUE.match(words):
+    for number, line in enumerate(every):
+        if _EPILOGUE.match(line.words):
             break
-        if _FRAME.match(line):
-            frame = indent
-        elif frame is not None and indent > frame:
+        if _FRAME.match(line.words):
+            frame = line.indent
+        elif frame is not None and line.indent > frame:
             pass  # the code of that place
-        elif not _PREAMBLE.match(words):
-            return words
-    return every[0].strip() if every else ""
+        elif line.words and not _PREAMBLE.match(line.words):
+            return _whole(every[number:])
+    return next((line.words for line in every if line.words), "")
+
+
+class _Line(NamedTuple):
+    words: str
+    indent: int
+
+    @classmethod
+    def of(cls, text: str) -> _Line:
+        words = _AROUND.sub("", text.strip())
+        return cls(words, len(text) - len(text.lstrip()))
+
+
+def _whole(lines: list[_Line]) -> str:
+    """The first line, with those after it that its sentence goes on in: some are broken to fit a page."""
+    said, *rest = lines
+    words = said.words
+    for line in rest:
+        if line.indent != said.indent or not line.words[:1].islower() or words.endswith((".", ":", "!", "?")):
+            break
+        words = f"{words} {line.words}"
+    return words

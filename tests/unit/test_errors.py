@@ -78,6 +78,20 @@ AUTOGRAPH = """in user code:
 """
 
 
+DESERIALIZED = """<class 'keras.src.models.functional.Functional'> could not be deserialized properly. Please ensure it.
+
+config={'module': 'keras.src.models.functional'}.
+
+Exception encountered: Could not locate class 'Scale'. Make sure it is registered. Full object config: {}"""
+BROKEN = """
+            Object Body was created by passing
+            such values and
+            must override it. So do.
+
+            Example:
+"""
+
+
 @pytest.mark.parametrize(
     ("error", "line", "with_type"),
     [
@@ -91,9 +105,22 @@ AUTOGRAPH = """in user code:
         ),
         (ValueError(TENSORFLOW), *["Incompatible shapes: [64] vs. [64,13,13]"] * 2),
         (ValueError(AUTOGRAPH), *["ValueError: Dimensions must be equal, but are 3 and 4."] * 2),
+        (TypeError(DESERIALIZED), *["Could not locate class 'Scale'. Make sure it is registered."] * 2),
+        (ValueError(BROKEN), *["Object Body was created by passing such values and must override it. So do."] * 2),
         (ValueError("Graph execution error:"), *["Graph execution error:"] * 2),
     ],
-    ids=["many lines", "one", "none", "blank", "keras", "tensorflow", "autograph", "nothing else"],
+    ids=[
+        "many lines",
+        "one",
+        "none",
+        "blank",
+        "keras",
+        "tensorflow",
+        "autograph",
+        "deserialized",
+        "broken",
+        "nothing else",
+    ],
 )
 def test_of_an_error_with_many_lines_the_one_with_the_reason_is_shown(
     error: Exception, line: str, with_type: str

@@ -19,8 +19,8 @@ from studies.leaderboard import Row
 from studies.status import status
 from tests.databases import fresh_database
 from tests.pages.page import Page, keys, named, row_of, rows
-from tuning import messages
-from tuning.bundles import export, predict, tasks
+from tuning import messages, tasks
+from tuning.bundles import export, predict
 from tuning.launch import workforce
 
 PAGE = Page.read("tuning/README.md")

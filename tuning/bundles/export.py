@@ -10,10 +10,8 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import json
-import os
 import platform
 import shutil
-import subprocess
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -36,18 +34,25 @@ from studies.spec import derive_seed
 from studies.stored import StudyData, StudyRecord
 from studies.study_data import recorded_split
 from tuning.bundles.bundle import CARD, CONFUSION_MATRIX, FORMATS, LEARNING_CURVE, METRICS, MODEL, replacing_bundle
-from tuning.bundles.tasks import Answer, ConvertTask, Failed, Figures, Judgement, JudgeTask, Task, TestFigures
-from tuning.isolation import python_environment, python_module
 from tuning.pictures import draw_confusion_matrix, draw_learning_curve
+from tuning.tasks import (
+    TOLERATED_PROBABILITY,
+    Answer,
+    ConvertTask,
+    Failed,
+    Figures,
+    Judge,
+    Judgement,
+    JudgeTask,
+    Task,
+    TestFigures,
+)
 
 # How far the accuracy of the exported model may lie from the recorded one. Other kernels round otherwise, and an image
 # or two on the border between classes go over; half precision rounds more.
 TOLERATED_IMAGES = 2
 TOLERATED_FLOAT32 = 5e-4
 TOLERATED_MIXED = 5e-3
-
-# The SavedModel must give the Keras model's probabilities, up to rounding.
-TOLERATED_PROBABILITY = {"float32": 1e-4, "mixed": 2e-2}
 
 _VERSIONS_OF = ("keras", "keras-tuner", "optuna", "numpy", "tensorflow", "jax", "torch")
 
@@ -188,6 +193,7 @@ def _judge(folder: Path, home: Home, trial: FrozenTrial, record: StudyRecord) ->
             f" {answer['differs']:.4f}, recorded was {trial.value:.4f}, and {tolerated:.4f} is the most"
             " they may differ. It is not exported: take another trial with --trial."
         )
+    assert "confusion" in answer
     return answer
 
 
@@ -210,28 +216,8 @@ def _convert(folder: Path, wanted: list[str], backend: str, precision: str, *, r
 
 
 def _ask(task: Task) -> Iterator[Answer]:
-    """Do a task in a fresh process; yield its answers. What it prints is dropped, unless it dies."""
-    environment = {
-        **python_environment(os.environ),
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-        # Workers may be training on the same device.
-        "TF_FORCE_GPU_ALLOW_GROWTH": "true",
-        "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
-    }
-    done = subprocess.run(
-        python_module("tuning.bundles.judge"),
-        env=environment,
-        input=json.dumps(task),
-        capture_output=True,
-        text=True,
-        errors="replace",
-        check=False,
-    )
-    for line in done.stdout.splitlines():
-        yield json.loads(line)
-    if done.returncode != 0:
-        last = next((line for line in reversed(done.stderr.splitlines()) if line.strip()), "it said nothing")
-        yield Failed(error=f"the process ended with status {done.returncode}: {last.strip()}")
+    with Judge() as judge:
+        yield from judge.ask(task)
 
 
 def _obstacle(name: str, backend: str) -> str | None:

@@ -1,4 +1,4 @@
-"""The process with Keras in which an export is judged and converted: `python -m tuning.bundles.judge`.
+"""The process with Keras in which a saved model is loaded, judged and converted: `python -m tuning.bundles.judge`.
 
 One task comes on standard input; its answers go to standard output, one a line. A converter that dies takes this
 process with it and no more.
@@ -21,10 +21,13 @@ from studies.datasets.prepared import open_prepared
 from studies.spec import StudySpec
 from studies.study_data import recorded_split
 from tuning.bundles.bundle import FORMATS, MODEL
-from tuning.bundles.tasks import (
+from tuning.keras_settings import settle_keras
+from tuning.tasks import (
     Answer,
+    CompareTask,
     Conversion,
     ConvertTask,
+    Difference,
     Differs,
     Failed,
     Figures,
@@ -34,14 +37,12 @@ from tuning.bundles.tasks import (
     Task,
     TestFigures,
 )
-from tuning.keras_settings import settle_keras
 
 # On so many images the SavedModel must give the Keras model's probabilities.
 CHECKED_IMAGES = 8
 
 
 def _answer_stdin() -> None:
-    task: Task = json.load(sys.stdin)
     settle_keras(os.environ)
     # Libraries print to stdout: from now on that is stderr, and answers go where stdout was.
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
@@ -49,8 +50,12 @@ def _answer_stdin() -> None:
         from models.backend import set_defaults
 
         set_defaults()
+        # Last: whoever started this process early has no task for it yet.
+        task: Task = json.load(sys.stdin)
         if task["do"] == "judge":
             _say(answers, _judged(task))
+        elif task["do"] == "compare":
+            _say(answers, _loaded(task))
         else:
             for answer in _converted(task):
                 _say(answers, answer)
@@ -91,6 +96,22 @@ def _judged(task: JudgeTask) -> Judgement | Differs | Failed:
     )
 
 
+def _loaded(task: CompareTask) -> Difference | Failed:
+    import keras
+
+    with np.load(task["said"]) as said:
+        images, probabilities = said["images"], said["probabilities"]
+    try:
+        again = keras.saving.load_model(task["model"], compile=False).predict_on_batch(images)
+    except Exception as error:  # whatever it is, this model cannot be handed over
+        return Failed(error=in_one_line(error).rstrip(": ."))
+    return Difference(difference=_furthest(again, probabilities))
+
+
+def _furthest(some: Any, others: Any) -> float:
+    return float(np.abs(np.asarray(some) - np.asarray(others)).max())
+
+
 def _converted(task: ConvertTask) -> Iterator[Conversion]:
     import keras
 
@@ -114,7 +135,7 @@ def _compare(model: Any, saved: Path, tolerated: float) -> None:
     shape = (CHECKED_IMAGES, *model.input_shape[1:])
     images = np.random.default_rng(0).integers(0, 256, shape).astype(np.float32)
     again = keras.layers.TFSMLayer(str(saved), call_endpoint="serve")(images)
-    difference = float(np.abs(np.asarray(again) - model.predict_on_batch(images)).max())
+    difference = _furthest(again, model.predict_on_batch(images))
     if not difference <= tolerated:
         raise ValueError(f"it differs from the Keras model by {difference:.2g} in a probability")
 

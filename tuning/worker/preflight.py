@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
-from models.backend import seed_generators
+from models.backend import on_accelerator, seed_generators
 from models.remarks import remarks_on
 from models.training.feeding import LabelledImages
 from models.training.loop import VALIDATION_BATCH_SIZE
@@ -20,6 +23,7 @@ from storage.errors import BadInput, unknown_name
 from studies.space import SearchSpace
 from studies.spec import HYPERMODELS, derive_seed
 from tuning.messages import Cost, Preflight
+from tuning.tasks import TOLERATED_PROBABILITY, CompareTask, Failed, Judge
 from tuning.worker.failures import failure_of
 from tuning.worker.hyperparameters import (
     RangedHyperParameters,
@@ -37,6 +41,12 @@ logger = logging.getLogger(__name__)
 # Steps that are timed, after one that is not because it traces.
 TIMED_STEPS = 3
 
+# What a saved model says is compared on so many images.
+COMPARED_IMAGES = 8
+
+# The fresh process computes on the CPU: the device is the workers'.
+ON_CPU = {"CUDA_VISIBLE_DEVICES": "-1", "JAX_PLATFORMS": "cpu"}
+
 
 def preflight(classifiers: Classifiers, clock: Callable[[], float] = time.monotonic) -> tuple[SearchSpace, Preflight]:
     """Walk the space at its extremes, build the models there, and time steps of the default and the largest.
@@ -51,6 +61,13 @@ def preflight(classifiers: Classifiers, clock: Callable[[], float] = time.monoto
     Raises:
         BadInput: the space cannot be walked, a model cannot be built or trained; the message names the values.
     """
+    with Judge(ON_CPU) if _is_users(classifiers) else contextlib.nullcontext() as judge:
+        return _preflight(classifiers, judge, clock)
+
+
+def _preflight(
+    classifiers: Classifiers, judge: Judge | None, clock: Callable[[], float]
+) -> tuple[SearchSpace, Preflight]:
     started, ranges = clock(), classifiers.spec.parameters
     _require_known_parameters(classifiers)
     default = RangedHyperParameters(ranges)
@@ -64,15 +81,20 @@ def preflight(classifiers: Classifiers, clock: Callable[[], float] = time.monoto
         space.update(hp.active)
         if weights > largest_weights or (weights == largest_weights and _batch(hp) > _batch(largest)):
             largest, largest_weights = hp, weights
-    default_cost = _cost(classifiers, default, clock)
+
+    def trained(classifier: keras.Model) -> None:
+        if judge is not None:
+            warnings.extend(_saved(classifier, judge, largest))
+
     alike = parameters_of(largest) == parameters_of(default)
+    default_cost = _cost(classifiers, default, clock, trained if alike else None)
     return search_space(space), Preflight(
         parameters={name: words for name, known in space.items() if (words := _in_words(known)) is not None},
         defaults=parameters_of(default),
         default_weights=default_weights,
         largest_weights=largest_weights,
         default_cost=default_cost,
-        largest_cost=default_cost if alike else _cost(classifiers, largest, clock),
+        largest_cost=default_cost if alike else _cost(classifiers, largest, clock, trained),
         seconds=clock() - started,
         warnings=list(dict.fromkeys(warnings)),
     )
@@ -129,6 +151,13 @@ def _build(classifiers: Classifiers, hp: RangedHyperParameters) -> tuple[int, li
     return weights, remarks
 
 
+def _saved(classifier: keras.Model, judge: Judge, hp: RangedHyperParameters) -> list[str]:
+    try:
+        return what_export_will_say(classifier, judge)
+    except NotSaved as error:
+        raise BadInput(_cannot("saved", hp, error.reason)) from error
+
+
 def _is_users(classifiers: Classifiers) -> bool:
     # The project's own models have tests that say of them what is found out of a user's.
     return classifiers.spec.model not in HYPERMODELS.values()
@@ -138,7 +167,7 @@ def _cannot(what: str, hp: RangedHyperParameters, error: Exception) -> str:
     values = ", ".join(f"{name}={value}" for name, value in parameters_of(hp).items())
     logger.error("the model cannot be %s with %s", what, values, exc_info=error)
     _, reason = failure_of(error)
-    return f"the model cannot be {what} with {values}: {reason}. Narrow the space, or mend the model."
+    return f"the model cannot be {what} with {values}: {reason.rstrip('.')}. Narrow the space, or mend the model."
 
 
 class _StepClock(keras.callbacks.Callback):
@@ -160,8 +189,13 @@ class _StepClock(keras.callbacks.Callback):
         self.model.stop_training = True
 
 
-def _cost(classifiers: Classifiers, hp: RangedHyperParameters, clock: Callable[[], float]) -> Cost:
-    """Time a few steps of the study's own training on its own data."""
+def _cost(
+    classifiers: Classifiers,
+    hp: RangedHyperParameters,
+    clock: Callable[[], float],
+    then: Callable[[keras.Model], None] | None,
+) -> Cost:
+    """Time a few steps of the study's own training on its own data; then hand over what was trained."""
     classifier, data = classifiers.new(), classifiers.data
     seed_generators(derive_seed(classifiers.spec.seed, "preflight"))
     batch_size = min(int(_batch(hp)) or 32, len(data.training))
@@ -180,6 +214,8 @@ def _cost(classifiers: Classifiers, hp: RangedHyperParameters, clock: Callable[[
     test_s = _typical(times.tests) / min(VALIDATION_BATCH_SIZE, len(validation)) or step_s / batch_size / 3
     (_, first), (_, last) = times.steps[0], times.steps[-1]
     traced = times.tests[0][1] - last
+    if then is not None:
+        then(classifier.classifier(model))
     return Cost(
         start_s=first - started + traced,
         epoch_s=step_s * len(data.training) / batch_size + test_s * len(data.validation),
@@ -194,3 +230,50 @@ def _typical(times: Sequence[tuple[int, float]]) -> float:
 
 def _first(images: LabelledImages, count: int) -> LabelledImages:
     return LabelledImages(images.images, images.labels, images.indices[:count])
+
+
+class NotSaved(Exception):
+    """The model cannot even be saved: no trial would end well.
+
+    Attributes:
+        reason: what Keras raised.
+    """
+
+    def __init__(self, reason: Exception) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+def what_export_will_say(classifier: keras.Model, judge: Judge) -> list[str]:
+    """Return why the export of such a model will be refused, in a line; nothing if it will not.
+
+    Args:
+        classifier: raw pixels to probabilities, as a trial saves it.
+        judge: not yet asked.
+
+    Raises:
+        NotSaved: Keras cannot save it.
+    """
+    images = np.random.default_rng(0).integers(0, 256, (COMPARED_IMAGES, *classifier.input_shape[1:]), dtype=np.uint8)
+    probabilities = np.asarray(classifier.predict_on_batch(images))
+    with tempfile.TemporaryDirectory() as folder:
+        model, said = Path(folder) / "model.keras", Path(folder) / "said.npz"
+        try:
+            classifier.save(model)
+        except Exception as error:  # Keras raises what it likes
+            raise NotSaved(error) from error
+        np.savez(said, images=images, probabilities=probabilities)
+        task = CompareTask(do="compare", model=str(model), said=str(said))
+        answer = next(judge.ask(task), Failed(error="no answer"))
+    exact = keras.config.dtype_policy().name == "float32" and not on_accelerator()
+    if "error" in answer:
+        reason = str(answer["error"])[:300]
+    elif "difference" in answer and answer["difference"] <= TOLERATED_PROBABILITY["float32" if exact else "mixed"]:
+        return []
+    else:
+        reason = f"loaded, it says other probabilities than before it was saved ({answer})"
+    fact = f"the model cannot be exported: where your file is unknown, what was saved cannot be used ({reason})"
+    then = (
+        "Trials train all the same and keep their weights, from which your file can build it; export needs Keras's own"
+    )
+    return [f"{fact}. {then} layers"]

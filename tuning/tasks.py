@@ -1,0 +1,188 @@
+"""What is asked of a fresh process with Keras about a saved model, and what that answers: one object of JSON each."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator, Mapping
+from types import TracebackType
+from typing import Any, Literal, Self, TypedDict, final
+
+from studies.stored import StudyData
+from tuning.isolation import python_environment, python_module
+
+# The SavedModel, or the Keras model loaded again, must give the Keras model's probabilities, up to rounding.
+TOLERATED_PROBABILITY = {"float32": 1e-4, "mixed": 2e-2}
+
+
+@final
+class JudgeTask(TypedDict):
+    """Compare a model with what its trial recorded; only if they agree, read the test split.
+
+    Attributes:
+        do: which task it is.
+        model: the Keras model's file.
+        home: where the data set is.
+        spec: the study's, as it is stored.
+        recorded: what the study records of its data.
+        value: the validation accuracy that the trial recorded.
+        tolerated: how far the model's may lie from it.
+    """
+
+    do: Literal["judge"]
+    model: str
+    home: str
+    spec: dict[str, Any]
+    recorded: StudyData
+    value: float
+    tolerated: float
+
+
+@final
+class ConvertTask(TypedDict):
+    """Write a bundle's Keras model in other formats; a `Conversion` answers for each.
+
+    Attributes:
+        do: which task it is.
+        folder: the bundle's.
+        formats: names from `tuning.bundles.bundle.FORMATS`.
+        tolerated: how far a probability of the SavedModel may lie from the Keras model's.
+    """
+
+    do: Literal["convert"]
+    folder: str
+    formats: list[str]
+    tolerated: float
+
+
+@final
+class CompareTask(TypedDict):
+    """Load a saved model and compare what it says of some images with what the model said that was saved.
+
+    Attributes:
+        do: which task it is.
+        model: the Keras model's file.
+        said: an `.npz` with `images`, raw pixels, and `probabilities`, one row each.
+    """
+
+    do: Literal["compare"]
+    model: str
+    said: str
+
+
+class Figures(TypedDict):
+    """The accuracy, 0..1, and the mean cross-entropy in nats."""
+
+    accuracy: float
+    loss: float
+
+
+class LabelFigures(TypedDict):
+    """One class: precision and recall in 0..1, and its support in pictures."""
+
+    label: str
+    precision: float
+    recall: float
+    support: int
+
+
+class TestFigures(Figures):
+    """The figures of the test split, of each class too."""
+
+    per_class: list[LabelFigures]
+
+
+@final
+class Judgement(TypedDict):
+    """A model is what its trial recorded.
+
+    Attributes:
+        validation, test: its figures on each.
+        confusion: `(classes, classes)` counts on the test split, a row for each true class.
+        backend: the one that Keras computed on.
+    """
+
+    validation: Figures
+    test: TestFigures
+    confusion: list[list[int]]
+    backend: str
+
+
+@final
+class Differs(TypedDict):
+    """A model is not what its trial recorded: its validation accuracy. The test split was not read."""
+
+    differs: float
+
+
+@final
+class Difference(TypedDict):
+    """A model was loaded: how far a probability lies from what was said, at most."""
+
+    difference: float
+
+
+@final
+class Conversion(TypedDict):
+    """A format was written, or why it was not."""
+
+    format: str
+    error: str | None
+
+
+@final
+class Failed(TypedDict):
+    """The task could not be done, and why."""
+
+    error: str
+
+
+Task = JudgeTask | ConvertTask | CompareTask
+Answer = Judgement | Differs | Difference | Conversion | Failed
+
+
+class Judge:
+    """A fresh process, which imports Keras while its task is not known yet. What it prints is dropped, unless it dies.
+
+    Args:
+        environ: what its environment has besides.
+    """
+
+    def __init__(self, environ: Mapping[str, str] | None = None) -> None:
+        environment = {
+            **python_environment(os.environ),
+            "TF_CPP_MIN_LOG_LEVEL": "3",
+            # Workers may be training on the same device.
+            "TF_FORCE_GPU_ALLOW_GROWTH": "true",
+            "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+            **(environ or {}),
+        }
+        self._process = subprocess.Popen(
+            python_module("tuning.bundles.judge"),
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+    def ask(self, task: Task) -> Iterator[Answer]:
+        """Give the process its one task; yield its answers."""
+        said, printed = self._process.communicate(json.dumps(task))
+        for line in said.splitlines():
+            yield json.loads(line)
+        status = self._process.returncode
+        if status != 0:
+            last = next((line for line in reversed(printed.splitlines()) if line.strip()), "it said nothing")
+            yield Failed(error=f"the process ended with status {status}: {last.strip()}")
