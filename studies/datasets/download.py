@@ -140,7 +140,10 @@ def _reason(error: OSError) -> str:
     # requests wraps urllib3's MaxRetryError, whose `reason` is the one line worth reading.
     inner = getattr(error.args[0], "reason", None) if error.args else None
     words = str(error) or type(error).__name__ if inner is None else str(inner).rpartition("): ")[2]
-    by_proxy = "Proxy" in type(error).__name__ or "Proxy" in type(inner).__name__
+    # Our own addresses can be read: one that cannot is the proxy's.
+    kinds = type(error).__name__, type(inner).__name__
+    by_proxy = any("Proxy" in kind or kind == "InvalidURL" for kind in kinds)
+    words = words.rstrip("\"')")
     return _without_passwords(f"the proxy of HTTP_PROXY or HTTPS_PROXY does not serve: {words}" if by_proxy else words)
 
 

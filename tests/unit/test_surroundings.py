@@ -128,7 +128,7 @@ def test_the_password_of_a_proxy_that_cannot_be_read_is_not_said(
     proxy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reason = reason_with(proxy, tmp_path, monkeypatch)
-    assert reason
+    assert reason.startswith("the proxy of HTTP_PROXY or HTTPS_PROXY does not serve: ")
     assert "cret" not in reason
 
 
