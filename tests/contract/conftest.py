@@ -7,6 +7,7 @@ import tempfile
 import uuid
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -40,20 +41,35 @@ def postgres_server() -> Iterator[str]:
         pytest.skip(f"PostgreSQL cannot be started: {error}. Set TEST_POSTGRES_URL to a server's.")
 
 
-@pytest.fixture
-def postgres(postgres_server: str) -> Iterator[Database]:
-    """A database of its own on the server."""
+@contextmanager
+def _database_on(server_url: str, *words: str) -> Iterator[str]:
+    """Create a database, `words` say how, for as long as it is used; the URL is its own."""
     name = f"tuning_test_{uuid.uuid4().hex[:12]}"
-    server = sqlalchemy.create_engine(postgres_server, isolation_level="AUTOCOMMIT")
+    server = sqlalchemy.create_engine(server_url, isolation_level="AUTOCOMMIT")
     with server.connect() as connection:
-        connection.exec_driver_sql(f"CREATE DATABASE {name}")
-    url = sqlalchemy.engine.make_url(postgres_server).set(database=name)
-    opened = open_database(url.render_as_string(hide_password=False), create=True)
-    yield opened
-    opened.engine.dispose()
+        connection.exec_driver_sql(" ".join([f"CREATE DATABASE {name}", *words]))
+    yield sqlalchemy.engine.make_url(server_url).set(database=name).render_as_string(hide_password=False)
     with server.connect() as connection:
         connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
     server.dispose()
+
+
+@pytest.fixture(scope="session")
+def empty_postgres(postgres_server: str) -> Iterator[str]:
+    """The URL of a database with Optuna's tables and no study, to be copied: making them takes longer."""
+    with _database_on(postgres_server) as url:
+        open_database(url, create=True).engine.dispose()
+        yield url
+
+
+@pytest.fixture
+def postgres(postgres_server: str, empty_postgres: str) -> Iterator[Database]:
+    """A database of its own on the server."""
+    template = sqlalchemy.engine.make_url(empty_postgres).database
+    with _database_on(postgres_server, f"TEMPLATE {template}") as url:
+        opened = open_database(url)
+        yield opened
+        opened.engine.dispose()
 
 
 @pytest.fixture
