@@ -208,7 +208,7 @@ def test_a_worker_that_was_started_by_hand_goes_on_after_a_trial_that_hung(tmp_p
     command = replace(command, folder=folder)
     spec = write_spec(tmp_path, epochs=2)
     declare(spec, Home(command.home), trials=1, model="Hangs", trial_timeout_s=12.0)
-    command.run(attributes.WORKER, "--study", STUDY, "--storage", command.url, "--model", f"{MODELS}:Hangs")
+    command.run("worker", "--study", STUDY, "--storage", command.url, "--model", f"{MODELS}:Hangs")
     (trial,) = require_done(command, count=1, epochs=2)
     assert classes_given_up(trial) == ["timeout"]
 
@@ -293,7 +293,7 @@ def test_full_disks_end_the_study_with_the_cause_or_cost_only_checkpoints_and_no
 def test_a_second_signal_ends_a_worker_that_was_started_by_hand_and_its_trial_waits(tmp_path: Path) -> None:
     command = command_line(tmp_path, epoch_s=30.0)
     declare(write_spec(tmp_path, epochs=2), Home(command.home), trials=1)
-    process = command.start(attributes.WORKER, "--study", STUDY, "--storage", command.url, "--model", f"{MODELS}:Slow")
+    process = command.start("worker", "--study", STUDY, "--storage", command.url, "--model", f"{MODELS}:Slow")
     wait_until(lambda: [trial for trial in trials(command) if trial.state == TrialState.RUNNING])
     process.send_signal(signal.SIGTERM)
     time.sleep(0.2)
