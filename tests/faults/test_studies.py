@@ -176,7 +176,7 @@ def test_a_worker_that_sleeps_past_its_lease_finds_its_trial_gone_and_writes_not
     command = command_line(tmp_path, epoch_s=1.0)
     declare(write_spec(tmp_path, epochs=EPOCHS), Home(command.home), trials=1)
     process = command.start(
-        attributes.WORKER, "--study", STUDY, "--storage", command.url, "--model", f"{MODELS}:Slow",
+        "worker", "--study", STUDY, "--storage", command.url, "--model", f"{MODELS}:Slow",
     )  # fmt: skip
     wait_until(lambda: running(command, epochs=2))
     epochs = tmp_path / "epochs"
