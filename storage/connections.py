@@ -17,6 +17,7 @@ from sqlalchemy.exc import DisconnectionError, InterfaceError, InternalError, Op
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 from storage.errors import first_line
+from storage.reading import FileReader
 
 # How long SQLite itself waits for another writer.
 BUSY_TIMEOUT_S = 20.0
@@ -39,15 +40,24 @@ def sqlite_file(url: URL) -> Path | None:
     return Path(url.database)
 
 
-def engine_options(url: str) -> dict[str, Any]:
-    """Return what SQLAlchemy's `create_engine` is given besides a URL."""
+def engine_options(url: str, *, read_only: bool) -> dict[str, Any]:
+    """Return what SQLAlchemy's `create_engine` is given besides a URL.
+
+    Args:
+        url: the database's.
+        read_only: whether it is only read: then nothing of it is changed, and nothing can be.
+    """
     parsed = make_url(url)
     if parsed.get_backend_name() != "sqlite":
-        return {"pool_pre_ping": True}
-    events: list[Any] = [(_prepare_sqlite_connection, "connect")]
+        return {"pool_pre_ping": True, "execution_options": {"postgresql_readonly": True} if read_only else {}}
+    events: list[Any] = [(_prepare_to_read if read_only else _prepare_to_write, "connect")]
     options: dict[str, Any] = {"connect_args": {"timeout": BUSY_TIMEOUT_S}, "pool_events": events}
     file = sqlite_file(parsed)
-    if file is not None and not parsed.query:
+    if file is not None and not parsed.query and read_only:
+        reader = FileReader(file, BUSY_TIMEOUT_S)
+        options["creator"] = reader.connect
+        events.append((reader.checked_out, "checkout"))
+    elif file is not None and not parsed.query:
         # Never made here: what is opened while the file is away for a moment would be an empty one.
         place = f"file:{quote(str(file.absolute()))}?mode=rw"
         options["creator"] = lambda: sqlite3.connect(place, uri=True, timeout=BUSY_TIMEOUT_S, check_same_thread=False)
@@ -56,8 +66,12 @@ def engine_options(url: str) -> dict[str, Any]:
     return options
 
 
-def _prepare_sqlite_connection(connection: sqlite3.Connection, _record: object) -> None:
+def _prepare_to_read(connection: sqlite3.Connection, _record: object) -> None:
     # Python's sqlite3 would begin transactions on its own, deferred ones.
+    connection.isolation_level = None
+
+
+def _prepare_to_write(connection: sqlite3.Connection, _record: object) -> None:
     connection.isolation_level = None
     connection.execute("PRAGMA journal_mode = WAL")
     # In WAL mode NORMAL can lose the last commits in a power cut but never corrupts; a trial's COMPLETE must not be

@@ -22,7 +22,7 @@ from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, TypeVar, cast
 
 import optuna
@@ -101,25 +101,36 @@ def _local(utc: Any) -> datetime | None:
 
 
 class Database(RDBStorage):
-    """Optuna's relational storage, made safe for many processes. Open it with `open_database`."""
+    """Optuna's relational storage, made safe for many processes. Open it with `open_database` or `open_to_read`.
+
+    Args:
+        url: a SQLAlchemy URL of a database of this version of Optuna, or of a new one.
+        read_only: whether it is only read: then it is whole, nothing of it is changed, and writes fail.
+    """
 
     sleep: Callable[[float], None] = staticmethod(time.sleep)
     outage_s = OUTAGE_S
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, read_only: bool = False) -> None:
         self._writing = threading.local()
         self._fences: dict[int, str] = {}
         self._announced: dict[int, Result] = {}
         self._away_since: float | None = None
         self._waiting = WaitingTrials()
         # Optuna takes braces for places to fill in.
-        super().__init__(url.replace("{", "{{").replace("}", "}}"), engine_kwargs=engine_options(url))
+        super().__init__(
+            url.replace("{", "{{").replace("}", "}}"),
+            engine_kwargs=engine_options(url, read_only=read_only),
+            skip_compatibility_check=True,
+            skip_table_creation=read_only,
+        )
+        self.read_only = read_only
         if self.engine.dialect.name == "sqlite":
             event.listen(self.engine, "begin", self._begin_sqlite)
 
-    def __reduce__(self) -> tuple[type[Database], tuple[str]]:
+    def __reduce__(self) -> tuple[Callable[[], Database], tuple[()]]:
         # Opened again by its URL: pickled part by part, SQLAlchemy would drop its event hooks.
-        return Database, (self.url,)
+        return partial(Database, self.url, read_only=self.read_only), ()
 
     @property
     def shown_url(self) -> str:

@@ -1,4 +1,7 @@
-"""Opening a storage: what is at a URL, and every reason why it cannot be used, in one line."""
+"""Opening a storage: what is at a URL, and every reason why it cannot be used, in one line.
+
+Whatever is refused is as it was before: a storage is looked at without changing it, and only then opened to write.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,19 @@ import random
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
+from pathlib import Path
 
 import optuna
 import sqlalchemy
+from alembic.runtime.migration import MigrationContext
 from optuna.storages._rdb import models
+from optuna.storages._rdb.storage import _VersionManager
+from sqlalchemy import orm
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError, InterfaceError, NoSuchModuleError, SQLAlchemyError
 
-from storage.connections import cause_of, shown_url, sqlite_file, words_of
+from storage.connections import cause_of, engine_options, shown_url, sqlite_file, words_of
 from storage.database import Database
 from storage.errors import BadInput, StorageUnavailable
 
@@ -27,18 +35,57 @@ def open_database(url: str, *, create: bool = False) -> Database:
         create: whether a database that is not there, or is empty, is made. Its folder must exist.
 
     Raises:
-        BadInput: the URL cannot be read or opened, nothing is there, or what is there is not an Optuna database.
+        BadInput: the URL cannot be read or opened, nothing is there, or what is there is not an Optuna database, one
+            of another version, or one that cannot be written.
     """
-    found = check_storage(url, create=create)
     shown = shown_url(url)
+    found = check_storage(url, create=create)
     if not found and not create:
-        raise BadInput(f"there is no study in {shown!r} yet. Start one first, or give another with --storage.")
+        raise _nothing_in(shown)
     with _refused(shown):
         file = sqlite_file(make_url(url))
+        if file is not None and found:
+            _require_writable(file, shown)
         if file is not None and not found:
             with suppress(OSError):  # to open it will say why
                 file.touch()
         return _opened(url)
+
+
+def open_to_read(url: str) -> Database:
+    """Open the storage at a SQLAlchemy URL for one who only looks: nothing of it is changed, and writes fail.
+
+    Raises:
+        BadInput: the URL cannot be read or opened, nothing is there, or what is there is not an Optuna database, or one
+            of another version.
+    """
+    shown = shown_url(url)
+    if not check_storage(url, create=False):
+        raise _nothing_in(shown)
+    with _refused(shown):
+        return Database(url, read_only=True)
+
+
+def may_write(url: str) -> bool:
+    """Return whether the user of this process may write to the database at a URL, as far as that is known here."""
+    file = sqlite_file(make_url(url))
+    return file is None or _is_writable(file)
+
+
+def _is_writable(file: Path) -> bool:
+    return os.access(file, os.W_OK) and os.access(file.parent, os.W_OK | os.X_OK)
+
+
+def _require_writable(file: Path, shown: str) -> None:
+    if not _is_writable(file):
+        raise BadInput(
+            f"storage {shown!r} cannot be written: {file.absolute()} or its folder does not allow it to you. You may"
+            " look at its studies; to tune, give another with --storage."
+        )
+
+
+def _nothing_in(shown: str) -> BadInput:
+    return BadInput(f"there is no study in {shown!r} yet. Start one first, or give another with --storage.")
 
 
 @contextmanager
@@ -96,16 +143,53 @@ def check_storage(url: str, *, create: bool = True) -> bool:
                     " written. Make it, or give another with --storage."
                 )
             return False
-        engine = sqlalchemy.create_engine(parsed)
+        if file is not None and create:
+            _require_writable(file, shown)
+        engine = sqlalchemy.create_engine(parsed, **engine_options(url, read_only=True))
         try:
             tables = set(sqlalchemy.inspect(engine).get_table_names())
+            whole = {"studies", "trials", "version_info"} <= tables and _is_of_this_version(url, engine)
         finally:
             engine.dispose()
-        whole = {"studies", "trials", "version_info"} <= tables
-        if not whole and not tables <= set(models.BaseModel.metadata.tables):
+        if not whole and not tables <= {*models.BaseModel.metadata.tables, "alembic_version"}:
             raise BadInput(
                 f"storage {shown!r} is a database, but not Optuna's: it holds {', '.join(sorted(tables)[:5])}."
                 " Give another with --storage."
             )
         # Some of Optuna's tables: it is being made just now, or its making was cut short, and then it is made anew.
         return whole
+
+
+class _Versions(_VersionManager):
+    """Optuna's own check of a schema, without the records that it would add first."""
+
+    def _init_version_info_model(self) -> None:
+        pass
+
+    def _init_alembic(self) -> None:
+        pass
+
+
+def _is_of_this_version(url: str, engine: sqlalchemy.Engine) -> bool:
+    """Return whether a schema is this version's; False where its making was cut short before that was recorded.
+
+    Raises:
+        RuntimeError: it is another version's.
+    """
+    with engine.connect() as connection:
+        made_by = connection.execute(sqlalchemy.select(models.VersionInfoModel.schema_version)).scalar()
+        revision = MigrationContext.configure(connection).get_current_revision()
+    if made_by is None or (revision is None and made_by == models.SCHEMA_VERSION):
+        return False
+    if revision is None:
+        raise RuntimeError("it has no record of it. Upgrade it with Optuna: optuna storage upgrade --storage URL")
+    if revision != _this_version():
+        _Versions(url, engine, orm.scoped_session(orm.sessionmaker(bind=engine))).check_table_schema_compatibility()
+    return True
+
+
+@cache
+def _this_version() -> str:
+    # Optuna loads a module for each revision to tell: most of the time that it takes to open a database.
+    nowhere = sqlalchemy.create_engine("sqlite://")
+    return str(_Versions("sqlite://", nowhere, orm.scoped_session(orm.sessionmaker(bind=nowhere))).get_head_version())

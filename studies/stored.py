@@ -21,7 +21,7 @@ from storage import attributes
 from storage.claims import Claims, Standing
 from storage.database import Database
 from storage.errors import BadInput, unknown_name
-from storage.opening import check_storage, open_database
+from storage.opening import check_storage, open_to_read
 from storage.rows.study_rows import last_begun
 from studies.forecast import Launched
 from studies.space import SearchSpace
@@ -236,7 +236,7 @@ def stored_study(url: str, name: str) -> StoredStudy | None:
     """
     if not check_storage(url):
         return None
-    database = open_database(url)
+    database = open_to_read(url)
     try:
         study_id = database.get_study_id_from_name(name)
         record = _begun(database, study_id, name)

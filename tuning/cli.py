@@ -99,10 +99,11 @@ def _console() -> Console:
 
 
 def _database(storage: str | None) -> Database:
-    from storage.opening import open_database
+    """Open a database to look at it: a command that only reads changes nothing of it."""
+    from storage.opening import open_to_read
 
     _quiet_optuna()
-    return open_database(storage or _home().database_url)
+    return open_to_read(storage or _home().database_url)
 
 
 def _quiet_optuna() -> None:
@@ -313,8 +314,9 @@ def delete(
     """Delete a study with its artifacts and checkpoints."""
     from tuning.commands.delete import delete_study
 
-    database = _database(storage)
-    return delete_study(database, study, _home(), confirm=(lambda _: True) if yes else _confirm)
+    _quiet_optuna()
+    home = _home()
+    return delete_study(storage or home.database_url, study, home, confirm=(lambda _: True) if yes else _confirm)
 
 
 @app.command()

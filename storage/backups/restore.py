@@ -24,7 +24,7 @@ from storage.connections import shown_url
 from storage.database import Database
 from storage.errors import BadInput, TuningError
 from storage.files import replacing, sha256_of, sync_folder
-from storage.opening import check_storage, open_database
+from storage.opening import check_storage, open_database, open_to_read
 from storage.rows.giving_up import give_up
 from storage.rows.sql_rows import SqlRows
 from storage.rows.study_rows import copy_study, study_id_of
@@ -85,7 +85,7 @@ def _exists(url: str, name: str) -> StudyExists:
 def _require_absent(url: str, name: str, home: Home) -> None:
     if (url == home.database_url and not home.root.exists()) or not check_storage(url):
         return
-    database = open_database(url)
+    database = open_to_read(url)
     try:
         database.get_study_id_from_name(name)
     except KeyError:

@@ -19,8 +19,9 @@ from optuna.trial import TrialState
 from storage.artifacts import Artifacts
 from storage.claims import Claim, Claims, End, StudyDeleted
 from storage.database import Database
-from storage.errors import ClaimLost
+from storage.errors import ClaimLost, StorageUnavailable
 from storage.leases import BEAT_S, LEASE_S, LeaseWatch
+from storage.opening import open_to_read
 from studies.forecast import rate_per_hour
 from studies.stored import find_study
 from tests.databases import claimed, finish, new_study, second_connection, url_of
@@ -252,3 +253,18 @@ def test_a_study_made_by_stock_optuna_opens_here_and_goes_on(database: Database)
         assert claims.standing().done
     assert theirs.best_trial.number == 3
     stock.engine.dispose()
+
+
+def test_what_is_opened_to_read_is_read_and_cannot_be_written(database: Database) -> None:
+    claims = new_study(database)
+    finish(database, claimed(claims))
+    reading = open_to_read(url_of(database))
+    assert optuna.load_study(study_name="mnist", storage=reading).best_value == 0.5
+    assert Claims(reading, claims._study_id, "looks").standing() == claims.standing()
+    with pytest.raises(StorageUnavailable, match=r"read.?only"):
+        reading.create_new_study([optuna.study.StudyDirection.MAXIMIZE], "new")
+    with pytest.raises(StorageUnavailable, match=r"read.?only"):
+        Claims(reading, claims._study_id, "looks").set_budget(9)
+    finish(database, claimed(claims), value=0.75)
+    assert optuna.load_study(study_name="mnist", storage=reading).best_value == 0.75
+    reading.engine.dispose()

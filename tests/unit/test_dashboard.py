@@ -5,9 +5,11 @@ from __future__ import annotations
 import http.client
 import io
 import json
+import os
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from PIL import Image
 
 from storage.artifacts import Artifacts
 from storage.errors import BadInput
-from storage.opening import open_database
+from storage.opening import open_database, open_to_read
 from storage.settings import Home
 from tuning.commands.dashboard import DashboardServer, make_server, serve
 
@@ -32,14 +34,20 @@ def place(home: Path) -> Home:
     return place
 
 
-@pytest.fixture
-def server(place: Home) -> Iterator[DashboardServer]:
-    with make_server(open_database(place.database_url), place, "127.0.0.1", 0) as server:
+@contextmanager
+def running(server: DashboardServer) -> Iterator[DashboardServer]:
+    with server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
         yield server
         server.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def server(place: Home) -> Iterator[DashboardServer]:
+    with running(make_server(open_database(place.database_url), place, "127.0.0.1", 0)) as server:
+        yield server
 
 
 def ask(server: DashboardServer, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, bytes]:
@@ -88,6 +96,19 @@ def test_a_trial_and_its_learning_curve_are_shown_while_the_database_is_being_wr
 
 def _write(file: Path, content: bytes) -> None:
     file.write_bytes(content)
+
+
+def test_who_may_not_write_sees_all_and_is_told_that_nothing_can_be_changed(
+    server: DashboardServer, place: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with running(make_server(open_to_read(place.database_url), place, "127.0.0.1", 0)) as to_read:
+        assert ask(to_read, "GET", "/api/studies") == ask(server, "GET", "/api/studies")
+        status, said = ask(to_read, "POST", "/api/studies", {"study_name": "new", "directions": ["minimize"]})
+        assert (status, b"only shown" in said) == (403, True)
+    monkeypatch.setattr(DashboardServer, "serve_forever", lambda _: None)
+    monkeypatch.setattr("storage.opening.os.access", lambda _, mode: not mode & os.W_OK)
+    serve(place.database_url, place, "127.0.0.1", 0)
+    assert "Read only" in capsys.readouterr().err
 
 
 def test_another_site_in_the_same_browser_is_refused(server: DashboardServer) -> None:

@@ -17,7 +17,7 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from storage.artifacts import Artifacts
 from storage.database import Database
 from storage.errors import BadInput
-from storage.opening import open_database
+from storage.opening import may_write, open_database, open_to_read
 from storage.settings import Home
 
 DEFAULT_HOST = "127.0.0.1"
@@ -70,7 +70,14 @@ def serve(url: str, home: Home, host: str = DEFAULT_HOST, port: int = DEFAULT_PO
     Raises:
         BadInput: the storage cannot be opened, or the address not be listened on.
     """
-    server = make_server(open_database(url), home, host, port)
+    # Refused before anything is opened to write.
+    looked_at = open_to_read(url)
+    server = make_server(looked_at, home, host, port)
+    if may_write(url):
+        looked_at.engine.dispose()
+        server.set_app(_guarded_application(open_database(url), home, server))
+    else:
+        _say("Read only: the database cannot be written by you. It is shown, and nothing can be changed.")
     if not ipaddress.ip_address(str(server.server_name)).is_loopback:
         _say(
             f"Warning: {host} can be reached from other machines, and the dashboard has no authentication:"
@@ -99,12 +106,16 @@ def make_server(database: Database, home: Home, host: str, port: int) -> Dashboa
     except OSError as error:
         raise _listen_error(error, host, port) from error
     try:
-        loopback = ipaddress.ip_address(str(server.server_name)).is_loopback
-        server.set_app(_guarded(_application(database, home), loopback=loopback))
+        server.set_app(_guarded_application(database, home, server))
     except BaseException:
         server.server_close()
         raise
     return server
+
+
+def _guarded_application(database: Database, home: Home, server: DashboardServer) -> WSGIApplication:
+    loopback = ipaddress.ip_address(str(server.server_name)).is_loopback
+    return _guarded(_application(database, home), loopback=loopback, read_only=database.read_only)
 
 
 def _application(database: Database, home: Home) -> WSGIApplication:
@@ -112,26 +123,29 @@ def _application(database: Database, home: Home) -> WSGIApplication:
         warnings.simplefilter("ignore")  # about features of Optuna that it calls experimental
         import optuna_dashboard
 
-        artifacts = Artifacts(home.make(home.artifacts))
+        artifacts = Artifacts(home.artifacts if database.read_only else home.make(home.artifacts))
         app: WSGIApplication = optuna_dashboard.wsgi(database, artifact_store=artifacts.store)
     return app
 
 
-def _guarded(app: WSGIApplication, *, loopback: bool) -> WSGIApplication:
+def _guarded(app: WSGIApplication, *, loopback: bool, read_only: bool) -> WSGIApplication:
     """Keep other web sites, open in the same browser, away from the dashboard, which takes any request.
 
     A site can send a request here (then `Origin` names that site), or point its own name at this machine (then `Host`
-    is that name).
+    is that name). Whoever may not write is told so.
     """
 
     def guarded(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         host, origin = environ.get("HTTP_HOST", ""), environ.get("HTTP_ORIGIN")
         strange_host = loopback and not _names_this_machine(host)
-        strange_origin = environ["REQUEST_METHOD"] not in _READING and origin and urlsplit(origin).netloc != host
+        writes = environ["REQUEST_METHOD"] not in _READING
+        strange_origin = writes and origin and urlsplit(origin).netloc != host
         if strange_host and not strange_origin:
             return _misnamed(environ, start_response)
         if strange_origin:
             return _refused(environ, start_response)
+        if writes and read_only:
+            return _unwritable(environ, start_response)
         return app(environ, start_response)
 
     return guarded
@@ -148,6 +162,11 @@ def _names_this_machine(host: str) -> bool:
 def _refused(_environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
     start_response("403 Forbidden", [("Content-Type", "text/plain")])
     return [b"This request comes from another site.\n"]
+
+
+def _unwritable(_environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    start_response("403 Forbidden", [("Content-Type", "application/json")])
+    return [b'{"reason": "The database cannot be written by who started this dashboard: it is only shown."}']
 
 
 def _misnamed(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:

@@ -14,29 +14,37 @@ from storage.claims import Claims
 from storage.database import Database
 from storage.errors import TuningError
 from storage.leases import BEAT_S
+from storage.opening import open_database, open_to_read
 from storage.rows.study_rows import named_artifacts
 from storage.settings import Home
 from studies.stored import StudyRecord, find_study
 
 
-def delete_study(database: Database, name: str, home: Home, *, confirm: Callable[[str], bool]) -> int:
+def delete_study(url: str, name: str, home: Home, *, confirm: Callable[[str], bool]) -> int:
     """Delete a study: its rows, its artifacts, its checkpoints and its logs; its export stays. Return the exit status.
 
+    Args:
+        url: of its database.
+        name: the study's.
+        home: where its files are.
+        confirm: asked before anything is changed.
+
     Raises:
-        BadInput: there is no such study.
+        BadInput: there is no such study, or the database cannot be written.
         TuningError: it is running.
     """
-    study = find_study(database, name)
-    trials = study.get_trials(deepcopy=False)
-    running = [trial.number for trial in trials if trial.state == TrialState.RUNNING]
-    if running and _is_alive(database, study._study_id):
-        raise TuningError(
-            f"study {name!r} is running trial {', '.join(map(str, running))}. Stop it first, with Ctrl-C."
-        )
-    theirs = "" if StudyRecord.of(study).is_ours else ", which another program made,"
-    if not confirm(f"Delete study {name!r}{theirs} with its {len(trials)} trials?"):
+    # What is refused, or not confirmed, is as it was.
+    database = open_to_read(url)
+    try:
+        question = _question(database, name)
+    finally:
+        database.engine.dispose()
+    if not confirm(question):
         print("nothing was deleted", file=sys.stderr)
         return 1
+    database = open_database(url)
+    study = find_study(database, name)
+    trials = study.get_trials(deepcopy=False)
     with database.reading() as session:
         mine = named_artifacts(session.connection(), study._study_id)
     uid = StudyRecord.of(study).uid
@@ -50,6 +58,24 @@ def delete_study(database: Database, name: str, home: Home, *, confirm: Callable
         shutil.rmtree(folder, ignore_errors=True)
     print(f"deleted study {name!r}: {len(trials)} trials, {freed / 1e6:.1f} MB of artifacts", file=sys.stderr)
     return 0
+
+
+def _question(database: Database, name: str) -> str:
+    """Return what is to be confirmed.
+
+    Raises:
+        BadInput: there is no such study.
+        TuningError: it is running.
+    """
+    study = find_study(database, name)
+    trials = study.get_trials(deepcopy=False)
+    running = [trial.number for trial in trials if trial.state == TrialState.RUNNING]
+    if running and _is_alive(database, study._study_id):
+        raise TuningError(
+            f"study {name!r} is running trial {', '.join(map(str, running))}. Stop it first, with Ctrl-C."
+        )
+    theirs = "" if StudyRecord.of(study).is_ours else ", which another program made,"
+    return f"Delete study {name!r}{theirs} with its {len(trials)} trials?"
 
 
 def _is_alive(database: Database, study_id: int) -> bool:

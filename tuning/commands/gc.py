@@ -12,7 +12,7 @@ from sqlalchemy.engine import make_url
 from storage.connections import sqlite_file
 from storage.database import Database
 from storage.leftovers import Leftover, Leftovers, find_leftovers, free
-from storage.opening import open_database
+from storage.opening import open_to_read
 from storage.settings import Home
 
 
@@ -53,7 +53,7 @@ def _opened(urls: Sequence[str]) -> Iterator[list[Database]]:
     with ExitStack() as stack:
         databases = []
         for url in urls:
-            databases.append(open_database(url))
+            databases.append(open_to_read(url))
             stack.callback(databases[-1].engine.dispose)
         yield databases
 

@@ -12,7 +12,7 @@ from sqlalchemy.engine import make_url
 
 from storage.connections import sqlite_file
 from storage.errors import BadInput
-from storage.opening import open_database
+from storage.opening import open_to_read
 from storage.settings import Home
 from studies.datasets.registry import DatasetInfo, dataset_info
 from studies.datasets.splits import require_images
@@ -186,9 +186,13 @@ def _first(declaration: Declaration, url: str, from_study: str | None) -> list[d
     file = sqlite_file(make_url(url))
     if file is not None and not file.exists():
         raise BadInput(f"--from-study {from_study}: there is no study here yet. Leave it out.")
-    study = find_study(open_database(url), from_study)
-    StudyRecord.of(study).require_ours()
-    learned = best_parameters(study, WARM_START_TRIALS)
+    database = open_to_read(url)
+    try:
+        study = find_study(database, from_study)
+        StudyRecord.of(study).require_ours()
+        learned = best_parameters(study, WARM_START_TRIALS)
+    finally:
+        database.engine.dispose()
     if not learned:
         raise BadInput(
             f"--from-study {from_study}: none of its trials has a value yet. Tune it first, or leave this out."

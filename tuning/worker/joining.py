@@ -16,7 +16,7 @@ import optuna
 from storage.claims import Claims, owner_name
 from storage.database import OUTAGE_S, Database
 from storage.errors import BadInput, unknown_name
-from storage.opening import open_database
+from storage.opening import open_database, open_to_read
 from studies.scheduler import Scheduler
 from studies.spec import HYPERMODELS
 from studies.stored import StudyRecord, find_study
@@ -60,6 +60,8 @@ def join(options: WorkerOptions, storage_url: str) -> JoinedStudy:
         BadInput: there is no such study, another program made it, or its strategy cannot be had.
         SpecMismatch: it is of another version.
     """
+    if not options.supervised:
+        _require_joinable(options.study, storage_url)
     # Who started this process has had the study open: if it is away, it comes back.
     database = open_when_back(storage_url, OUTAGE_S if options.supervised or options.go else 0.0)
     study = find_study(database, options.study)
@@ -69,6 +71,15 @@ def join(options: WorkerOptions, storage_url: str) -> JoinedStudy:
     claims = Claims(database, study._study_id, owner, uid=record.uid or None)
     strategy = make_strategy(record.spec, load_strategy(record.spec.strategy.name, options.strategy_file))
     return JoinedStudy(database, study, record, claims, Scheduler(study, record.spec, strategy, claims))
+
+
+def _require_joinable(study: str, url: str) -> None:
+    """Refuse a study before its database is opened to write: what is refused is as it was."""
+    database = open_to_read(url)
+    try:
+        StudyRecord.of(find_study(database, study)).require_ours()
+    finally:
+        database.engine.dispose()
 
 
 def open_when_back(url: str, outage_s: float) -> Database:
