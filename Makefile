@@ -149,8 +149,8 @@ export: $(READY)  ## the best model as a bundle, of the study tuned last: [STUDY
 	  $(call flag,--format,FORMAT) $(call flag,--out,OUT)
 
 .PHONY: predict
-predict: $(READY)  ## classify an image that is in no data set: IMAGE= [STUDY= or MODEL= JSON=1]
-	@$(TUNING) predict $(call flag,--study,STUDY) $(call flag,--model,MODEL) $(call switch,--json,JSON) \
+predict: $(READY)  ## classify an image that is in no data set: IMAGE= [STUDY= or MODEL= STORAGE= JSON=1]
+	@$(TUNING) predict $(call flag,--study,STUDY) $(call flag,--storage,STORAGE) $(call flag,--model,MODEL) $(call switch,--json,JSON) \
 	  $(if $(value IMAGE),-- $(call quoted,IMAGE))
 
 .PHONY: explore

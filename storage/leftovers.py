@@ -28,7 +28,7 @@ from storage import attributes
 from storage.database import Database
 from storage.rows.study_rows import STUDIES, named_artifacts
 from storage.scratch import ABANDONED_AFTER_S
-from storage.settings import Home
+from storage.settings import Home, owner_of
 
 MIN_AGE_S = 3600.0
 """No younger file is ever freed: a worker writes an artifact's bytes before its row."""
@@ -86,9 +86,10 @@ class Leftovers:
 
 @dataclass(frozen=True)
 class _Known:
-    """What the databases say: the names of studies, the unfinished trials by checkpoint folder, the artifacts."""
+    """What the databases say: studies' names and uids, the unfinished trials by checkpoint folder, the artifacts."""
 
     names: set[str]
+    uids: set[str]
     unfinished: Mapping[str, set[str]]
     artifacts: set[str]
 
@@ -127,10 +128,13 @@ def find_leftovers(
         elif _is_of(folder, home, study):
             found.free += _old_enough(folder, "checkpoints", MIN_AGE_S, now)
     known_logs = {home.logs(name).name for name in known.names}
-    for folder in (entry for entry in logs if entry.is_dir() and entry.name not in known_logs):
+    for folder in (entry for entry in logs if entry.is_dir()):
+        owner = owner_of(folder)
+        if owner in known.uids if owner is not None else folder.name in known_logs:
+            continue
         if study is None:
             found.strangers.append(folder)
-        elif folder == home.logs(study):
+        elif folder == home.logs(study) or _is_of(folder, home, study):
             found.free += _old_enough(folder, "logs", MIN_AGE_S, now)
     if study is None:
         orphans = _orphans(listed, known.artifacts, now)
@@ -158,14 +162,16 @@ def free(leftovers: Iterable[Leftover], *, clock: Callable[[], float] = time.tim
 
 def _read(home: Home, databases: Iterable[Database]) -> _Known:
     names: set[str] = set()
+    uids: set[str] = set()
     unfinished: dict[str, set[str]] = {}
     artifacts: set[str] = set()
     for database in databases:
         for study_id, name, uid in _studies(database):
             names.add(name)
+            uids.add(uid)
             unfinished[home.checkpoints(name, uid).name] = _unfinished_trials(database, study_id)
         artifacts |= _all_named(database)
-    return _Known(names, unfinished, artifacts)
+    return _Known(names, uids, unfinished, artifacts)
 
 
 def _studies(database: Database) -> list[tuple[int, str, str]]:
@@ -202,7 +208,7 @@ def _all_named(database: Database) -> set[str]:
 
 
 def _is_of(folder: Path, home: Home, study: str) -> bool:
-    """Return whether a folder of checkpoints is one of a study of that name, whatever its uid."""
+    """Return whether a folder of checkpoints or logs is called as a study of that name is, whatever its uid."""
     prefix = home.checkpoints(study, "").name
     return folder.name.startswith(prefix) and _OF_A_UID.fullmatch(folder.name.removeprefix(prefix)) is not None
 

@@ -1,4 +1,8 @@
-"""Every path under ``TUNING_HOME``. Nobody else joins one."""
+"""Every path under ``TUNING_HOME``. Nobody else joins one.
+
+What belongs to a study is found by the study's uid: its name may change, and a study of another database may have the
+same. The folders are called as the study was when they were made. Those of earlier versions go by the name alone.
+"""
 
 from __future__ import annotations
 
@@ -77,6 +81,9 @@ ENVIRONMENT = (
     ),
 )
 
+MARK = ".study"
+"""The file that says whose a folder of logs or an exported bundle is: it holds the study's uid."""
+
 CHECKOUT = Path(__file__).resolve().parent.parent
 
 
@@ -118,12 +125,24 @@ class Home:
         return self.root / "artifacts"
 
     def checkpoints(self, study: str, uid: str) -> Path:
-        """The folder of a study's checkpoints; `uid` tells studies of one name in different databases apart."""
-        return self.root / "checkpoints" / _folder_name(f"{study}-{uid[:8]}")
+        """The folder of a study's checkpoints, also where the study was called otherwise when it was made."""
+        parent = self.root / "checkpoints"
+        named = parent / _folder_name(f"{study}-{uid[:8]}")
+        if not uid or named.exists():
+            return named
+        return next((folder for folder in _entries(parent) if folder.name.endswith(f"-{uid[:8]}")), named)
 
-    def export(self, study: str) -> Path:
-        """The folder of a study's exported bundle."""
-        return self.root / "exports" / _folder_name(study)
+    def export(self, study: str, uid: str = "") -> Path:
+        """The folder to which a study's bundle is exported: its name's, unless another study's bundle is there."""
+        return self._named("exports", study, uid)
+
+    def exported(self, study: str, uid: str) -> Path | None:
+        """The folder in which a study's bundle is, also where the study was called otherwise then; None without one."""
+        named = self.root / "exports" / _folder_name(study)
+        owner = owner_of(named)
+        if uid and owner != uid and (found := self._marked("exports", uid)) is not None:
+            return found
+        return named if named.is_dir() and (not uid or owner in (None, uid)) else None
 
     def exploration(self, dataset: str) -> Path:
         """The folder of the pictures that `explore` draws of a data set."""
@@ -133,9 +152,19 @@ class Home:
         """The folder of programs that XLA compiled; `reader` says who can use them."""
         return self.root / "compiled" / _folder_name(reader)
 
-    def logs(self, study: str) -> Path:
-        """The folder of a study's worker logs."""
-        return self.root / "logs" / _folder_name(study)
+    def logs(self, study: str, uid: str = "") -> Path:
+        """The folder of a study's worker logs: its name's when it was made, unless another study's logs are there."""
+        return self._marked("logs", uid) or self._named("logs", study, uid)
+
+    def _named(self, kind: str, study: str, uid: str) -> Path:
+        named = self.root / kind / _folder_name(study)
+        if uid and owner_of(named) not in (None, uid):
+            return self.root / kind / _folder_name(f"{study}-{uid[:8]}")
+        return named
+
+    def _marked(self, kind: str, uid: str) -> Path | None:
+        folders = _entries(self.root / kind) if uid else []
+        return next((folder for folder in folders if owner_of(folder) == uid), None)
 
     def make(self, folder: Path) -> Path:
         """Create a folder under the home and return it.
@@ -151,6 +180,26 @@ class Home:
         if not os.access(folder, os.W_OK | os.X_OK):
             raise BadInput(f"the folder {folder} cannot be written. Set TUNING_HOME to a folder that can be.")
         return folder
+
+
+def mark(folder: Path, uid: str) -> None:
+    """Say of a folder whose it is."""
+    (folder / MARK).write_text(uid + "\n", encoding="utf-8")
+
+
+def owner_of(folder: Path) -> str | None:
+    """Return the uid of the study whose a folder is; None where it is nobody's, or of an earlier version."""
+    try:
+        return (folder / MARK).read_text(encoding="utf-8").strip() or None
+    except (OSError, ValueError):
+        return None
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def _folder_name(study: str) -> str:

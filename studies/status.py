@@ -85,15 +85,18 @@ def disk_use(study: optuna.Study, home: Home) -> dict[str, int]:
 
     Files that come and go meanwhile are counted or not. Artifacts of former attempts at a trial count as well.
     """
-    uid = StudyRecord.of(study).uid
+    name, uid = study.study_name, StudyRecord.of(study).uid
+    # A study of another program has none of these: what is called as it is another's.
+    folders = (home.checkpoints(name, uid), home.exported(name, uid), home.logs(name, uid)) if uid else (None,) * 3
+    checkpoints, export, logs = (_size(_files(folder)) if folder is not None else 0 for folder in folders)
     keys = [key for trial in study.get_trials(deepcopy=False) for key in trial.system_attrs]
     keys += study._storage.get_study_system_attrs(study._study_id)
     ids = {key.removeprefix(attributes.OPTUNA_ARTIFACT) for key in keys if key.startswith(attributes.OPTUNA_ARTIFACT)}
     used = {
         "artifacts": _size(home.artifacts / Path(artifact).name for artifact in ids),
-        "checkpoints": _size(_files(home.checkpoints(study.study_name, uid))),
-        "export": _size(_files(home.export(study.study_name))),
-        "logs": _size(_files(home.logs(study.study_name))),
+        "checkpoints": checkpoints,
+        "export": export,
+        "logs": logs,
     }
     return {**used, "total": sum(used.values())}
 

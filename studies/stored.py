@@ -22,7 +22,8 @@ from storage.claims import Claims, Standing
 from storage.database import Database
 from storage.errors import BadInput, unknown_name
 from storage.opening import check_storage, open_to_read
-from storage.rows.study_rows import last_begun
+from storage.rows.sql_rows import SqlRows
+from storage.rows.study_rows import is_copy, last_begun
 from studies.forecast import Launched
 from studies.space import SearchSpace
 from studies.spec import Scalar, StudySpec
@@ -309,6 +310,18 @@ def create_or_load(
         before = StudyRecord.read(database, study_id, name)
     spec.require_same(before.spec, name)
     return study, False
+
+
+def require_own_uid(database: Database, study: optuna.Study) -> None:
+    """Give a study that Optuna copied a uid of its own: it shares no files with the one that it was copied from."""
+    study_id, uid = study._study_id, StudyRecord.of(study).uid
+
+    def attempt() -> None:
+        with database.transaction() as session:
+            if uid and is_copy(session.connection(), study_id, uid):
+                SqlRows(session, study_id).set_study_user_attr(attributes.UID, uuid.uuid4().hex)
+
+    database.repeated(attempt)
 
 
 def _record(database: Database, study_id: int, recorded: Mapping[str, Any]) -> bool:

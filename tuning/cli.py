@@ -293,16 +293,32 @@ def predict(
         list[Path] | None, typer.Argument(metavar="IMAGE...", help="The pictures: one file or more.")
     ] = None,
     study: options.Study = None,
+    storage: options.Storage = None,
     model: Annotated[Path | None, typer.Option(help="The folder of an exported bundle, instead of a study's.")] = None,
     json: options.Json = False,
 ) -> None:
     """Classify images that are in no data set."""
-    from studies.stored import find_study
     from tuning.bundles.predict import bundle_folder, predict, show_predictions
 
-    if study is None and model is None:
-        study = find_study(_database(None), None).study_name
-    show_predictions(predict(bundle_folder(_home(), study, model), images or []), as_json=json)
+    uid = ""
+    if model is None:
+        study, uid = _exported_study(study, storage)
+    show_predictions(predict(bundle_folder(_home(), study, model, uid), images or []), as_json=json)
+
+
+def _exported_study(study: str | None, storage: str | None) -> tuple[str, str]:
+    """Return the name and the uid of the study whose bundle is meant; a bundle outlives its study and its database."""
+    from studies.stored import StudyRecord, find_study
+
+    try:
+        record = StudyRecord.of(find_study(_database(storage), study))
+    except BadInput:
+        if study is None or storage is not None:
+            raise
+        return study, ""
+    if study is None:
+        record.require_ours()
+    return record.name, record.uid
 
 
 @app.command()

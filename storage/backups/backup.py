@@ -36,7 +36,7 @@ from storage.database import Database
 from storage.errors import BadInput, TuningError, disk_error, no_room
 from storage.files import sha256_of, sync_folder, sync_tree
 from storage.rows.ledger import UNFINISHED
-from storage.rows.study_rows import TRIALS, copy_study, named_artifacts, recorded_artifacts, study_id_of
+from storage.rows.study_rows import TRIALS, copy_study, is_copy, named_artifacts, recorded_artifacts, study_id_of
 from storage.settings import Home
 
 
@@ -58,7 +58,9 @@ def back_up(database: Database, study: str, folder: Path, home: Home) -> Backup:
         study_id = _require_study(database, study)
         uid = attributes.of_study(database.get_study_user_attrs(study_id), attributes.UID, str)
         files: dict[str, File] = {}
-        if uid is not None:
+        with database.reading() as session:
+            copied = uid is not None and is_copy(session.connection(), study_id, uid)
+        if uid is not None and not copied:
             files |= _copy_checkpoints(home.checkpoints(study, uid), folder / CHECKPOINTS)
         created = datetime.now(UTC).isoformat(timespec="seconds")
         database.repeated(lambda: _copy_rows(database, study, folder / ROWS))
@@ -67,10 +69,10 @@ def back_up(database: Database, study: str, folder: Path, home: Home) -> Backup:
             named = named_artifacts(rows)
             recorded = {artifact.id: artifact.sha256 for artifact in recorded_artifacts(rows)}
             files = _drop_finished(rows, folder, files)
-        copied, left_out = _copy_artifacts(home.artifacts, folder / ARTIFACTS, named, recorded)
+        artifacts, left_out = _copy_artifacts(home.artifacts, folder / ARTIFACTS, named, recorded)
         if left_out:
             _require_study(database, study)  # deleted meanwhile, its files went with it
-        files |= {**copied, ROWS: File(sha256_of(folder / ROWS), (folder / ROWS).stat().st_size)}
+        files |= {**artifacts, ROWS: File(sha256_of(folder / ROWS), (folder / ROWS).stat().st_size)}
         sync_tree(folder)
         sync_folder(folder.absolute().parent)
         backup = Backup(folder, study, created, trials, files, left_out)

@@ -47,6 +47,31 @@ def study_id_of(connection: Connection, name: str) -> int | None:
     return int(found) if found is not None else None
 
 
+def is_copy(connection: Connection, study_id: int, uid: str) -> bool:
+    """Return whether an older study of the database has the same uid: Optuna copied this one from it.
+
+    What lies on the disk under that uid belongs to the older one.
+    """
+    return any(other < study_id for other, _ in studies_of(connection, uid))
+
+
+def studies_of(connection: Connection, uid: str) -> list[tuple[int, str]]:
+    """Return the id and the name of each study with a uid, the oldest first.
+
+    There is one, unless Optuna copied it. Its dashboard renames a study by copying it and deleting the first.
+    """
+    attribute: Table = models.StudyUserAttributeModel.__table__
+    found = (
+        select(STUDIES.c.study_id, STUDIES.c.study_name)
+        .join(attribute, attribute.c.study_id == STUDIES.c.study_id)
+        .where(attribute.c.key.in_((attributes.UID, attributes.former(attributes.UID))))
+        .where(attribute.c.value_json == json.dumps(uid))
+        .distinct()
+        .order_by(STUDIES.c.study_id)
+    )
+    return [(int(study_id), str(name)) for study_id, name in connection.execute(found)]
+
+
 def copy_study(source: Connection, study_id: int, target: Connection, name: str) -> int:
     """Copy a study's rows in the transactions of two connections; return the copy's id.
 

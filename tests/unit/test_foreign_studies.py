@@ -207,6 +207,7 @@ def test_what_needs_a_study_of_ours_refuses_another(
     for command in (
         ["export", "--study", "theirs"],
         ["export"],
+        ["predict", "picture.png"],
         ["record", "--study", "theirs", "--out", str(tmp_path / "t.npz")],
         ["worker", "--study", "theirs", "--storage", storage.url],
     ):

@@ -15,6 +15,7 @@ from pathlib import Path
 from storage.errors import BadInput, disk_error, no_room
 from storage.files import sha256_of, sync_folder, sync_tree
 from storage.scratch import scratch_folder
+from storage.settings import MARK
 from studies.datasets.registry import PREPARATIONS, Preparation
 
 MODEL = "model.keras"
@@ -34,7 +35,7 @@ FORMATS = {
 """What each of Keras's export formats is called in a bundle."""
 
 # OpenVINO puts the weights beside the model.
-_FILES = {*FORMATS.values(), "model.bin", CARD, METRICS, CONFUSION_MATRIX, LEARNING_CURVE}
+_FILES = {*FORMATS.values(), "model.bin", CARD, METRICS, CONFUSION_MATRIX, LEARNING_CURVE, MARK}
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2

@@ -27,7 +27,7 @@ from storage import attributes
 from storage.artifacts import ArtifactDamaged, Artifacts
 from storage.errors import BadInput, SpecMismatch, TuningError, unknown_name
 from storage.files import sha256_of
-from storage.settings import Home
+from storage.settings import Home, mark
 from studies.datasets.prepared import PreparedDataset, open_prepared
 from studies.leaderboard import best_trial
 from studies.spec import derive_seed
@@ -78,7 +78,8 @@ def export(
     Args:
         study: whose trial it is.
         home: where artifacts and data sets are.
-        out: the bundle's folder; `home.export` of the study by default. A former bundle there is replaced.
+        out: the bundle's folder; by default `home.export` of the study, which is then marked as its own. A former
+            bundle there is replaced.
         trial_number: another COMPLETE trial than the best.
         formats: which of `FORMATS` are written besides `keras`; by default all that can be.
 
@@ -97,7 +98,7 @@ def export(
     recorded_split(dataset, spec, recorded)
     artifacts = Artifacts(home.artifacts)
     source = artifacts.verified(trial, "model")
-    target = out.expanduser() if out is not None else home.export(record.name)
+    target = out.expanduser() if out is not None else home.export(record.name, record.uid)
     console = Console(stderr=True, markup=False, highlight=False, emoji=False)
     console.print(f"{record.name}: trial {trial.number}, checking its model in a fresh process")
     with replacing_bundle(target) as folder:
@@ -112,6 +113,13 @@ def export(
         written = {name: FORMATS[name] for name in wanted if name not in skipped}
         card |= {"formats": written, "skipped": skipped, "model_sha256": sha256_of(folder / MODEL)}
         _write_json(folder / CARD, card)
+        if out is None and record.uid:
+            mark(folder, record.uid)
+    if out is None and target != home.export(record.name):
+        taken = home.export(record.name)
+        console.print(
+            f"  {taken} holds the bundle of another study of that name: this one is beside it", soft_wrap=True
+        )
     _summarise(console, target, metrics, written, skipped)
     return target
 

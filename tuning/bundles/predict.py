@@ -46,8 +46,14 @@ class Prediction(TypedDict):
     classes: list[Guess]
 
 
-def bundle_folder(home: Home, study: str | None, model: Path | None) -> Path:
+def bundle_folder(home: Home, study: str | None, model: Path | None, uid: str = "") -> Path:
     """Return the folder of the bundle that a command line names, by study or by folder.
+
+    Args:
+        home: where the studies' bundles are.
+        study: the study's name.
+        model: the folder.
+        uid: the study's, where its database is at hand; without it, its name alone counts.
 
     Raises:
         BadInput: both are given or none is, or the study has not been exported.
@@ -57,9 +63,10 @@ def bundle_folder(home: Home, study: str | None, model: Path | None) -> Path:
     if model is not None:
         return model.expanduser()
     assert study is not None
-    folder = home.export(study)
-    if not folder.is_dir():
-        raise BadInput(f"study {study!r} has not been exported: there is no {folder}. Run: make export STUDY={study}")
+    folder = home.exported(study, uid)
+    if folder is None:
+        there = home.export(study, uid)
+        raise BadInput(f"study {study!r} has not been exported: there is no {there}. Run: make export STUDY={study}")
     return folder
 
 

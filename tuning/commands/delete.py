@@ -6,6 +6,8 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 
 from optuna.trial import TrialState
 
@@ -15,8 +17,8 @@ from storage.database import Database
 from storage.errors import TuningError
 from storage.leases import BEAT_S
 from storage.opening import open_database, open_to_read
-from storage.rows.study_rows import named_artifacts
-from storage.settings import Home
+from storage.rows.study_rows import is_copy, named_artifacts
+from storage.settings import MARK, Home
 from studies.stored import StudyRecord, find_study
 
 
@@ -47,17 +49,27 @@ def delete_study(url: str, name: str, home: Home, *, confirm: Callable[[str], bo
     trials = study.get_trials(deepcopy=False)
     with database.reading() as session:
         mine = named_artifacts(session.connection(), study._study_id)
-    uid = StudyRecord.of(study).uid
+        uid = StudyRecord.of(study).uid
+        own = bool(uid) and not is_copy(session.connection(), study._study_id, uid)
     # Rows first: a file that nothing names is only space, a row that names a missing file is a broken promise.
     database.delete_study(study._study_id)
     with database.reading() as session:
         # A study that was restored from a backup under another name shares its files with the first.
         shared = named_artifacts(session.connection())
     freed = Artifacts(home.artifacts).remove(mine - shared)
-    for folder in (home.checkpoints(name, uid), home.logs(name)):
-        shutil.rmtree(folder, ignore_errors=True)
+    if own:
+        for folder in (home.checkpoints(name, uid), home.logs(name, uid)):
+            shutil.rmtree(folder, ignore_errors=True)
+        _release(home.exported(name, uid))
     print(f"deleted study {name!r}: {len(trials)} trials, {freed / 1e6:.1f} MB of artifacts", file=sys.stderr)
     return 0
+
+
+def _release(bundle: Path | None) -> None:
+    """Let a bundle, which stays, be replaced by that of the next study of its name."""
+    if bundle is not None:
+        with suppress(OSError):
+            (bundle / MARK).unlink()
 
 
 def _question(database: Database, name: str) -> str:

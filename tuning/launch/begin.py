@@ -13,7 +13,7 @@ from storage.database import Database
 from storage.opening import open_database
 from studies.datasets.prepared import prepare
 from studies.spec import BUDGET_SHARE
-from studies.stored import StudyRecord, create_or_load
+from studies.stored import StudyRecord, create_or_load, require_own_uid
 from studies.study_data import describe
 from tuning.launch.understand import Asked
 
@@ -55,6 +55,7 @@ def begun(asked: Asked) -> Begun:
     study, created = create_or_load(
         database, asked.name, asked.spec, lambda: describe(dataset, asked.spec), asked.first
     )
+    require_own_uid(database, study)
     before = StudyRecord.of(study)
     claims = Claims(database, study._study_id, owner="launcher", uid=before.uid or None)
     study.set_user_attr(attributes.LIMITS, asked.options.limits)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 
 from rich.console import Console
 
@@ -15,7 +16,7 @@ from storage import attributes
 from storage.claims import Standing
 from storage.errors import BadInput, StorageUnavailable
 from storage.leases import LeaseWatch
-from storage.settings import STORAGE_VARIABLE, Home
+from storage.settings import STORAGE_VARIABLE, Home, mark
 from studies.forecast import Launched, WorkLeft, work_left
 from studies.stored import StudyRecord
 from studies.trials import spent_epochs
@@ -76,9 +77,17 @@ def _workforce(asked: Asked, study: Begun, report: Report) -> Workforce:
         lambda place: WorkerOptions.at(place, asked.name, asked.user_file, asked.strategy_file),
         # The URL may hold a password, and command lines are public.
         {"TUNING_HOME": str(asked.home.root), STORAGE_VARIABLE: asked.url},
-        asked.home.make(asked.home.logs(asked.name)),
+        _logs(asked, study),
         report,
     )
+
+
+def _logs(asked: Asked, study: Begun) -> Path:
+    uid = study.record.uid
+    folder = asked.home.make(asked.home.logs(asked.name, uid))
+    if uid:
+        mark(folder, uid)
+    return folder
 
 
 def _packer(asked: Asked, workforce: Workforce, report: Report) -> Packer:
