@@ -224,7 +224,7 @@ def test_pictures_are_classified_in_their_order(
 @pytest.mark.keras
 def test_one_bad_picture_among_good_ones_is_refused_by_name(exported: Path, tmp_path: Path) -> None:
     good, bad = tmp_path / "good.png", tmp_path / "bad.png"
-    Image.new("L", (28, 28)).save(good)
+    Image.linear_gradient("L").resize((28, 28)).save(good)
     bad.write_text("no picture")
     with pytest.raises(BadInput, match=r"bad\.png"):
         predict(exported, [good, bad])

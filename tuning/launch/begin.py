@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+import shlex
 from dataclasses import dataclass
 
 import optuna
 
 from storage import attributes
-from storage.claims import Claims
+from storage.claims import Claims, StudyDeleted
 from storage.database import Database
 from storage.opening import open_database
+from storage.rows.study_rows import studies_of
 from studies.datasets.prepared import prepare
 from studies.spec import BUDGET_SHARE
 from studies.stored import StudyRecord, create_or_load, require_own_uid
@@ -40,6 +42,21 @@ class Begun:
         """Delete the study if this command made it and nothing was tried: as if it had not been asked for."""
         if self.created and not self.study.get_trials(deepcopy=False):
             self.database.delete_study(self.study._study_id)
+
+    def gone(self) -> StudyDeleted | None:
+        """Return what to say where the study is not there any more; None where it is."""
+        try:
+            self.claims.standing()
+        except StudyDeleted as deleted:
+            with self.database.reading() as session:
+                others = studies_of(session.connection(), self.record.uid) if self.record.uid else []
+            if not others:
+                return deleted
+            name, former = shlex.quote(others[-1][1]), self.record.name
+            return StudyDeleted(
+                f"study {former!r} was renamed while it ran. Give the same command with STUDY={name}: it goes on there."
+            )
+        return None
 
 
 def begun(asked: Asked) -> Begun:

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from storage import attributes
 from storage.claims import Standing
-from storage.errors import BadInput, StorageUnavailable
+from storage.errors import BadInput, StorageUnavailable, TuningError
 from storage.leases import LeaseWatch
 from storage.settings import STORAGE_VARIABLE, Home, mark
 from studies.forecast import Launched, WorkLeft, work_left
@@ -64,9 +64,14 @@ def tune(options: TuneOptions, home: Home, console: Console) -> int:
             raise
         report(str(error))
         return 130
-    except BadInput:
-        # The preflight refused it before the first trial.
-        study.undo()
+    except (TuningError, KeyError) as error:
+        # Whatever else went wrong then, that the study is gone is why.
+        gone = study.gone()
+        if gone is not None:
+            raise gone from error
+        if isinstance(error, BadInput):
+            # The preflight refused it before the first trial.
+            study.undo()
         raise
 
 

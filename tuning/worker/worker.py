@@ -91,7 +91,18 @@ class _Worker:
         self._results = ResultWriter(self._database, self._claims, self._over)
 
     def run(self) -> int:
-        """Run trials until none is left; return the exit status."""
+        """Run trials until none is left; return the exit status.
+
+        Raises:
+            StudyDeleted: the study is not there any more.
+        """
+        try:
+            return self._run()
+        except KeyError:  # Optuna's word for what is not there
+            self._claims.standing()
+            raise
+
+    def _run(self) -> int:
         # Owners are told apart by name: the launcher puts back what a worker held that it saw die.
         self._supervisor.tell(Started(self._claims.owner))
         if self._options.claim is not None:
