@@ -10,6 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from storage import connections
@@ -17,7 +18,7 @@ from storage.claims import Claim, Claims
 from storage.database import Database
 from storage.errors import ClaimLost, StorageUnavailable
 from storage.opening import open_database
-from tests.databases import fresh_database, new_study
+from tests.databases import fresh_database, new_study, second_connection
 from tests.faults.breaking import SmallDisk, moved_away, small_disk, truncate
 from tests.integration.command_line import CommandLine
 from tests.processes import write_lock
@@ -177,8 +178,11 @@ def test_a_database_that_is_truncated_meanwhile_is_said_and_not_written_to(datab
     database.outage_s = 1.0
     claims = new_study(database, budget=3)
     complete(database, claimed(claims))
-    with database.engine.connect() as connection:
-        connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+    # What a connection has read it does not read again before another one has written.
+    with second_connection(database) as other:
+        other.create_new_study([StudyDirection.MAXIMIZE], "another")
+        with other.engine.connect() as connection:
+            connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
     truncate(file, 20_000)
     kept = file.read_bytes()
     with pytest.raises(StorageUnavailable, match=r"malformed|not a database|I/O error"):
