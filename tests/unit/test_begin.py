@@ -8,8 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 
+from storage.claims import StudyDeleted
 from storage.errors import BadInput
 from storage.settings import Home
 from studies.declaration import Overrides
@@ -132,6 +134,41 @@ def test_only_a_study_that_this_command_made_and_nobody_worked_on_is_undone(plac
         study.undo()
         assert study.database.get_all_studies()[0].study_name == "mnist_sample"
         assert len(study.database.get_all_studies()) == 1
+
+
+# --- Gone while it is worked on
+
+
+def test_a_study_that_is_there_is_not_gone(place: Home) -> None:
+    with study_of(place, trials=3) as study:
+        assert study.gone() is None
+
+
+def test_of_a_study_that_was_deleted_it_is_said_that_it_was(place: Home) -> None:
+    with study_of(place, trials=3) as study:
+        study.database.delete_study(study.study._study_id)
+        gone = study.gone()
+        assert isinstance(gone, StudyDeleted)
+        assert "was deleted while it ran. Start it anew" in str(gone)
+
+
+def test_of_a_study_that_was_renamed_it_is_said_where_it_goes_on_with_its_files(place: Home) -> None:
+    """Optuna's dashboard renames a study by copying it and deleting the first."""
+    with study_of(place, trials=3) as study:
+        uid = study.record.uid
+        checkpoints = place.make(place.checkpoints("mnist_sample", uid))
+        optuna.copy_study(
+            from_study_name="mnist_sample",
+            from_storage=study.database,
+            to_storage=study.database,
+            to_study_name="new name",
+        )
+        study.database.delete_study(study.study._study_id)
+        assert "was renamed while it ran. Give the same command with STUDY='new name'" in str(study.gone())
+        again = begun(understood(replace(OPTIONS, trials=3, study="new name"), place))
+        assert (again.created, again.record.uid) == (False, uid)
+        assert place.checkpoints("new name", again.record.uid) == checkpoints
+        again.database.engine.dispose()
 
 
 # --- What is printed

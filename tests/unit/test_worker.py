@@ -12,7 +12,7 @@ from typing import Any, cast
 import pytest
 
 from storage import attributes
-from storage.claims import Claim, Claims
+from storage.claims import Claim, Claims, StudyDeleted
 from storage.database import Database
 from storage.errors import BadInput
 from storage.settings import Home
@@ -148,3 +148,19 @@ def test_a_process_is_renewed_after_an_error_that_may_have_spoilt_its_device(
         monkeypatch.setattr(worker, "_run_trial", run_trial)
         status = worker._run_trials(cast(Any, None))
     assert (status == RENEWED, len(ran)) == (renewed, 1 if renewed else 3)
+
+
+@pytest.mark.parametrize("deleted", [True, False])
+def test_what_is_missing_because_the_study_is_gone_is_told_as_that(
+    database: Database, home: Path, monkeypatch: pytest.MonkeyPatch, deleted: bool
+) -> None:
+    def prepare(*_: object) -> None:
+        if deleted:
+            database.delete_study(database.get_study_id_from_name("mnist"))
+        raise KeyError("no such trial")  # as Optuna says it
+
+    monkeypatch.setattr("tuning.worker.worker.prepare", prepare)
+    with worker_of(database, home) as (worker, _):
+        gone = pytest.raises(StudyDeleted, match="was deleted while it ran")
+        with gone if deleted else pytest.raises(KeyError, match="no such trial"):
+            worker.run()

@@ -1,0 +1,121 @@
+"""A study's files are found by its own uid: a rename loses none, and two studies of one name replace nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import optuna
+import pytest
+
+from storage import attributes
+from storage.rows.study_rows import is_copy
+from storage.settings import Home, mark, owner_of
+from studies.stored import StudyRecord, require_own_uid
+from tests.databases import claimed, finish, fresh_database, new_study, url_of
+from tuning.commands.delete import delete_study
+
+MINE, OTHER = "0123456789abcdef", "fedcba9876543210"
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Home:
+    return Home(tmp_path / "home")
+
+
+def with_files(home: Home, folder: Path, uid: str) -> Path:
+    home.make(folder)
+    mark(folder, uid)
+    return folder
+
+
+# --- Where they are
+
+
+def test_checkpoints_are_found_after_the_study_was_renamed(made: Home) -> None:
+    before = made.make(made.checkpoints("mnist", MINE))
+    assert made.checkpoints("renamed", MINE) == before
+    assert made.checkpoints("mnist", OTHER) != before
+    assert made.checkpoints("renamed", OTHER).name == "renamed-fedcba98"
+
+
+def test_logs_and_a_bundle_are_found_after_the_study_was_renamed(made: Home) -> None:
+    logs = with_files(made, made.logs("mnist", MINE), MINE)
+    bundle = with_files(made, made.export("mnist", MINE), MINE)
+    assert (logs.name, bundle.name) == ("mnist", "mnist")
+    assert made.logs("renamed", MINE) == logs
+    assert made.exported("renamed", MINE) == bundle
+
+
+def test_of_two_studies_of_one_name_the_second_has_folders_beside_the_firsts(made: Home) -> None:
+    for folder in (made.logs, made.export):
+        first = with_files(made, folder("mnist", MINE), MINE)
+        second = with_files(made, folder("mnist", OTHER), OTHER)
+        assert (first.name, second.name) == ("mnist", "mnist-fedcba98")
+        assert (folder("mnist", MINE), folder("mnist", OTHER)) == (first, second)
+    assert made.exported("mnist", MINE) != made.exported("mnist", OTHER)
+    assert owner_of(made.export("mnist", OTHER)) == OTHER
+
+
+def test_a_study_without_a_bundle_is_not_given_that_of_another(made: Home) -> None:
+    with_files(made, made.export("mnist", MINE), MINE)
+    assert made.exported("mnist", OTHER) is None
+    assert made.exported("another", MINE) == made.export("mnist", MINE)
+
+
+def test_a_bundle_of_an_earlier_version_goes_by_its_name(made: Home) -> None:
+    before = made.make(made.export("mnist"))
+    assert owner_of(before) is None
+    assert made.exported("mnist", MINE) == before == made.export("mnist", MINE)
+    assert made.exported("another", MINE) is None
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"\xff\xfe"])
+def test_a_mark_that_cannot_be_read_says_nothing(made: Home, content: bytes) -> None:
+    folder = with_files(made, made.export("mnist", MINE), MINE)
+    (folder / ".study").write_bytes(content)
+    assert owner_of(folder) is None
+
+
+# --- Whose they are
+
+
+def test_a_study_that_optuna_copied_gets_a_uid_of_its_own_and_the_first_keeps_its(tmp_path: Path) -> None:
+    with fresh_database(tmp_path / "studies.db") as database:
+        first = new_study(database)
+        database.set_study_user_attr(first._study_id, attributes.UID, MINE)
+        optuna.copy_study(from_study_name="mnist", from_storage=database, to_storage=database, to_study_name="copied")
+        study, copied = (optuna.load_study(study_name=name, storage=database) for name in ("mnist", "copied"))
+        with database.reading() as session:
+            assert is_copy(session.connection(), copied._study_id, MINE)
+            assert not is_copy(session.connection(), study._study_id, MINE)
+        for one in (study, copied):
+            require_own_uid(database, one)
+        assert StudyRecord.of(study).uid == MINE
+        assert StudyRecord.of(copied).uid not in ("", MINE)
+
+
+def test_to_delete_a_copy_leaves_the_files_of_what_it_was_copied_from(tmp_path: Path, made: Home) -> None:
+    with fresh_database(tmp_path / "studies.db") as database:
+        first = new_study(database)
+        finish(database, claimed(first))
+        database.set_study_user_attr(first._study_id, attributes.UID, MINE)
+        optuna.copy_study(from_study_name="mnist", from_storage=database, to_storage=database, to_study_name="copied")
+        checkpoints, logs = made.make(made.checkpoints("mnist", MINE)), with_files(made, made.logs("mnist"), MINE)
+        assert delete_study(url_of(database), "copied", made, confirm=lambda _: True) == 0
+        assert checkpoints.is_dir()
+        assert logs.is_dir()
+        assert delete_study(url_of(database), "mnist", made, confirm=lambda _: True) == 0
+        assert not checkpoints.exists()
+        assert not logs.exists()
+
+
+def test_the_bundle_of_a_deleted_study_stays_until_the_next_one_of_its_name_is_exported(
+    tmp_path: Path, made: Home
+) -> None:
+    with fresh_database(tmp_path / "studies.db") as database:
+        first = new_study(database)
+        database.set_study_user_attr(first._study_id, attributes.UID, MINE)
+        bundle = with_files(made, made.export("mnist", MINE), MINE)
+        delete_study(url_of(database), "mnist", made, confirm=lambda _: True)
+        assert bundle.is_dir()
+        assert made.export("mnist", OTHER) == bundle
