@@ -10,76 +10,11 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from storage.errors import BadInput, disk_error
 
 # How a launcher tells its workers where the study is.
 STORAGE_VARIABLE = "TUNING_STORAGE"
-
-
-class Variable(NamedTuple):
-    """An environment variable that a user may set.
-
-    Attributes:
-        name: as it is called.
-        default: in words; empty where there is none.
-        meaning: in words.
-    """
-
-    name: str
-    default: str
-    meaning: str
-
-
-# All that is read from the environment, wherever it is read: what tuning/README.md says of it.
-ENVIRONMENT = (
-    Variable("TUNING_HOME", "`runs/` in the checkout", "the folder for all that the service makes"),
-    Variable("DATA_DIR", "", "a folder of yours with official data files, looked at first"),
-    Variable(
-        STORAGE_VARIABLE,
-        "",
-        "the database that `tuning worker` joins, instead of `--storage`: a URL with a password does not belong on a"
-        " command line",
-    ),
-    Variable(
-        "PYTHONPATH",
-        "",
-        "folders with modules that a file of yours imports. They are searched last: one that is called as a module of"
-        " Python, of the project or of what is installed hides nothing",
-    ),
-    Variable(
-        "KERAS_BACKEND",
-        "`tensorflow`",
-        "`jax` trains on JAX; install it first with `.venv/bin/python -m pip install jax` (on a GPU with the CUDA extra"
-        " that fits your driver). Keep it the same for a whole study. Nothing else of a user's Keras settings counts:"
-        " of `keras.json` and `KERAS_MAX_EPOCHS`, nothing changes what a study gives",
-    ),
-    Variable(
-        "CUDA_VISIBLE_DEVICES",
-        "all",
-        "which GPUs are used: numbers or UUIDs, with commas; `-1` uses the cores only",
-    ),
-    Variable("XLA_FLAGS", "", "kept; the service adds flags of its own (threads on a CPU, determinism on a GPU)"),
-    Variable(
-        "TF_XLA_FLAGS",
-        "",
-        "kept; on a GPU the service adds where compiled programs are kept, unless that is said here already or a trial"
-        " of it at the first study fails",
-    ),
-    Variable(
-        "TF_DETERMINISTIC_OPS",
-        "",
-        "leave it unset: with it Keras compiles nothing on a GPU, and a study says so. What a GPU repeats exactly is"
-        " what XLA and cuDNN compute; the service asks both for it",
-    ),
-    Variable("JAX_COMPILATION_CACHE_DIR", "under `TUNING_HOME`", "where JAX keeps compiled programs"),
-    Variable(
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS",
-        "0.5",
-        "programs that compile in less are not kept",
-    ),
-)
 
 MARK = ".study"
 """The file that says whose a folder of logs or an exported bundle is: it holds the study's uid."""

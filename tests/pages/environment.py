@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from storage.settings import ENVIRONMENT
 from tests.pages.tables import code, markdown
+from tuning.environment import ENVIRONMENT
 
 
 def environment_table() -> str:
