@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +13,7 @@ from storage.artifacts import ArtifactDamaged, Artifacts
 from storage.claims import Claim, Claims
 from storage.database import Database
 from storage.errors import ClaimLost, StorageUnavailable
-from tests.databases import fresh_database, new_study, second_connection
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    with fresh_database(tmp_path / "studies.db") as opened:
-        yield opened
+from tests.databases import new_study, second_connection
 
 
 @pytest.fixture

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import optuna
@@ -21,26 +19,11 @@ from tests.databases import (
     Kept,
     claimed,
     finish,
-    fresh_database,
-    fresh_ledger,
     new_study,
     second_connection,
     trials,
 )
 from tests.processes import in_processes, run_trials
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    with fresh_database(tmp_path / "studies.db") as opened:
-        yield opened
-
-
-@pytest.fixture(params=["sqlite", "memory"])
-def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Kept]:
-    with fresh_ledger(request.param, tmp_path) as opened:
-        yield opened
-
 
 # --- The budget ---
 

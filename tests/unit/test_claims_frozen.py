@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import tempfile
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,12 +21,6 @@ from storage.rows.giving_up import MAX_RETRIES, GivenUp
 from studies.forecast import moment, spans
 from studies.trials import fixed_parameters, is_frozen, is_running
 from tests.databases import Kept, claimed, finish, fresh_database, fresh_ledger, new_study, second_connection, trials
-
-
-@pytest.fixture(params=["sqlite", "memory"])
-def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Kept]:
-    with fresh_ledger(request.param, tmp_path) as opened:
-        yield opened
 
 
 def freeze(claims: Claims, claim: Claim, epochs: int = 1) -> None:

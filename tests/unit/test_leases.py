@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import optuna
@@ -16,21 +16,8 @@ from storage.claims import Claim, Claims
 from storage.database import Database
 from storage.errors import ClaimLost, StorageUnavailable
 from storage.leases import BEAT_S, LEASE_S, LEAST_S, TIMES, UNKNOWN_S, Heartbeat, LeaseWatch, StepWatch
-from tests.databases import Kept, claimed, fresh_database, fresh_ledger, new_study, second_connection, trials
+from tests.databases import Kept, claimed, new_study, second_connection, trials
 from tests.processes import write_lock
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    with fresh_database(tmp_path / "studies.db") as opened:
-        yield opened
-
-
-@pytest.fixture(params=["sqlite", "memory"])
-def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Kept]:
-    with fresh_ledger(request.param, tmp_path) as opened:
-        yield opened
-
 
 # --- The watch ---
 

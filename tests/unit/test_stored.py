@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import optuna
@@ -14,15 +12,9 @@ from storage.database import Database
 from storage.errors import SpecMismatch
 from studies.spec import Sampler, StrategyChoice, StudySpec
 from studies.stored import DEFAULT_LIMITS, StudyData, StudyRecord, create_or_load
-from tests.databases import fresh_database, second_connection
+from tests.databases import second_connection
 
 DATA = StudyData(checksum="c", split="s", train=2, validation=1, mean=[0.5], std=[0.25])
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    with fresh_database(tmp_path / "studies.db") as opened:
-        yield opened
 
 
 def spec(*, epochs: int = 3) -> StudySpec:
