@@ -40,7 +40,7 @@ def print_plan(report: Report, asked: Asked, study: Begun) -> None:
         "data": f"{asked.dataset.title}: {data}",
         "model": f"{spec.model}, {spec.space} space",
         "plan": f"{spec.plan_name}: {record.budget} trials of at most {spec.epochs} epochs{in_all},"
-        f" patience {spec.patience}",
+        f" patience {spec.patience} at a constant learning rate",
         "strategy": asked.strategy.in_words(),
         "sampler": ("the strategy's own model" if sampler.name == "model" else sampler.name)
         + (f", {sampler.startup_trials} startup trials" if sampler.name == "tpe" else "")
