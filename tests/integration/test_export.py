@@ -424,6 +424,8 @@ def test_a_full_disk_is_told_and_leaves_the_former_bundle(tmp_path: Path) -> Non
 def test_a_study_that_was_not_exported_names_the_next_step(home: Path, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="make export STUDY=mnist"):
         bundle_folder(Home(home), "mnist", None)
+    with pytest.raises(BadInput, match=r"make export STUDY='my study; x'"):
+        bundle_folder(Home(home), "my study; x", None)
     assert bundle_folder(Home(home), None, tmp_path) == tmp_path
     for study, model in ((None, None), ("mnist", tmp_path)):
         with pytest.raises(BadInput, match="either"):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -66,7 +67,8 @@ def bundle_folder(home: Home, study: str | None, model: Path | None, uid: str = 
     folder = home.exported(study, uid)
     if folder is None:
         there = home.export(study, uid)
-        raise BadInput(f"study {study!r} has not been exported: there is no {there}. Run: make export STUDY={study}")
+        then = f"Run: make export STUDY={shlex.quote(study)}"
+        raise BadInput(f"study {study!r} has not been exported: there is no {there}. {then}")
     return folder
 
 
