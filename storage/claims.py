@@ -417,7 +417,9 @@ def _claim_of(row: TrialRow, held: Mapping[str, Any]) -> Claim:
 
 def _held(rows: Rows, claim: Claim) -> dict[str, Any]:
     state = rows.lock_state(claim.trial_id)
-    held: dict[str, Any] | None = rows.system_attr(claim.trial_id, attributes.CLAIM) if state is not None else None
+    if state is None:
+        raise ClaimLost(f"trial {claim.number} is gone: its study was deleted or renamed")
+    held: dict[str, Any] | None = rows.system_attr(claim.trial_id, attributes.CLAIM)
     if state != TrialState.RUNNING or held is None or held["id"] != claim.id:
         raise ClaimLost(f"trial {claim.number} is no longer this worker's: it was given to another one")
     return held

@@ -285,9 +285,12 @@ class Database(RDBStorage):
         with self._joined() as session:
             # The row of the trial is locked, so that the claim cannot pass on between this check and the write.
             rows = SqlTrials(session)
-            held = rows.system_attr(trial_id, attributes.CLAIM) if rows.lock_state(trial_id) is not None else None
+            if rows.lock_state(trial_id) is None:
+                raise ClaimLost("the trial is gone: its study was deleted or renamed")
+            held = rows.system_attr(trial_id, attributes.CLAIM)
             if held is None or held["id"] != claim_id:
-                raise ClaimLost(f"trial {trial_id} is no longer this worker's: it was given to another one")
+                # What people call it, its number, is not known here; the worker's log has it above.
+                raise ClaimLost("the trial is no longer this worker's: it was given to another one")
 
     @contextmanager
     def _joined(self) -> Iterator[orm.Session]:

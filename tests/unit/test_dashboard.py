@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import http.client
 import io
 import json
 import os
 import socket
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import optuna
 import pytest
@@ -21,6 +17,7 @@ from storage.artifacts import Artifacts
 from storage.errors import BadInput
 from storage.opening import open_database, open_to_read
 from storage.settings import Home
+from tests.dashboard import ask, running
 from tuning.commands.dashboard import DashboardServer, make_server, serve
 
 
@@ -34,32 +31,10 @@ def place(home: Path) -> Home:
     return place
 
 
-@contextmanager
-def running(server: DashboardServer) -> Iterator[DashboardServer]:
-    with server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
-
-
 @pytest.fixture
 def server(place: Home) -> Iterator[DashboardServer]:
     with running(make_server(open_database(place.database_url), place, "127.0.0.1", 0)) as server:
         yield server
-
-
-def ask(server: DashboardServer, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=20)
-    try:
-        content = json.dumps(body) if body is not None else None
-        typed = {"Content-Type": "application/json"} if body is not None else {}
-        connection.request(method, path, body=content, headers={**typed, **headers})
-        response = connection.getresponse()
-        return response.status, response.read()
-    finally:
-        connection.close()
 
 
 def test_the_page_and_the_studies_are_served(server: DashboardServer) -> None:

@@ -1,0 +1,38 @@
+"""Asking the dashboard over HTTP, as a browser does."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from tuning.commands.dashboard import DashboardServer
+
+
+@contextmanager
+def running(server: DashboardServer) -> Iterator[DashboardServer]:
+    """Let a server answer inside the block."""
+    with server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def ask(server: DashboardServer, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, bytes]:
+    """Return the status and the content of an answer; a body is sent as JSON."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=20)
+    try:
+        content = json.dumps(body) if body is not None else None
+        typed = {"Content-Type": "application/json"} if body is not None else {}
+        connection.request(method, path, body=content, headers={**typed, **headers})
+        response = connection.getresponse()
+        return response.status, response.read()
+    finally:
+        connection.close()
