@@ -257,6 +257,22 @@ class RangedHyperParameters(keras_tuner.HyperParameters):
         return value
 
 
+class DeclaredHyperParameters(RangedHyperParameters):
+    """Tells which names a model declares, also in a space where it could not be tuned: refuses no second range."""
+
+    def _retrieve(self, hyperparameter: Any) -> Any:
+        name, words = hyperparameter.name, _declaration_in_words(hyperparameter)
+        # Another's value may be of another kind; with its own default the model goes on to what it declares next.
+        if self._declared.setdefault(name, words) != words:
+            return hyperparameter.default
+        return super()._retrieve(hyperparameter)
+
+    @property
+    def names(self) -> set[str]:
+        """All names declared so far, of what is inactive too."""
+        return set(self._hps)
+
+
 class TrialHyperParameters(RangedHyperParameters):
     """Hyperparameters whose values an Optuna trial suggests, in the order in which the model asks.
 

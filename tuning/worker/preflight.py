@@ -6,7 +6,7 @@ import contextlib
 import logging
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -26,6 +26,7 @@ from tuning.messages import Cost, Preflight
 from tuning.tasks import TOLERATED_PROBABILITY, CompareTask, Failed, Judge
 from tuning.worker.failures import failure_of
 from tuning.worker.hyperparameters import (
+    DeclaredHyperParameters,
     RangedHyperParameters,
     conditions_in_words,
     conditions_of,
@@ -69,7 +70,7 @@ def _preflight(
     classifiers: Classifiers, judge: Judge | None, clock: Callable[[], float]
 ) -> tuple[SearchSpace, Preflight]:
     started, ranges = clock(), classifiers.spec.parameters
-    _require_known_parameters(classifiers)
+    require_known_parameters(classifiers)
     default = RangedHyperParameters(ranges)
     default_weights, warnings = _build(classifiers, default)
     space = dict(default.active)
@@ -118,22 +119,44 @@ def _in_words(hyperparameter: Any) -> str | None:
     return words + (f" (where {conditions_in_words(conditions)})" if conditions else "")
 
 
-def _require_known_parameters(classifiers: Classifiers) -> None:
-    spec = classifiers.spec
-    if not spec.parameters:
+def require_known_parameters(classifiers: Classifiers) -> None:
+    """Refuse a range for a parameter that the model declares neither in the study's space nor in the extended one.
+
+    A file may give ranges for the extended space that a core study leaves unused; a misspelt name is in neither.
+
+    Raises:
+        BadInput: there is such a range.
+    """
+    missing, known = set(classifiers.spec.parameters), set[str]()
+    if not missing:
         return
-    # A file may give ranges for the extended space that a core study leaves unused; a misspelt name is in neither.
-    known: set[str] = set()
-    walked = RangedHyperParameters({})
-    extended = replace(classifiers, spec=spec.model_copy(update={"space": "extended"}))
-    _build(extended, walked)
-    for values in [{}, *extremes(walked)]:
-        hp = RangedHyperParameters({}, values)
-        _build(extended, hp)
-        known |= set(hp._hps)
-    for name in spec.parameters:
+    for names in _declared(classifiers):
+        known |= names
+        if missing <= known:
+            return
+    for name in classifiers.spec.parameters:
         if name not in known:
             raise unknown_name("parameter", name, known, then="Mend [parameters] in the study's file.")
+
+
+def _declared(classifiers: Classifiers) -> Iterator[set[str]]:
+    """The names that a model declares here and there in its spaces, the study's own first."""
+    spec = classifiers.spec
+    extended = replace(classifiers, spec=spec.model_copy(update={"space": "extended"}))
+    for walked in (classifiers, extended):
+        # Without the ranges, since they may leave out what a name is declared under.
+        for ranges in ({}, spec.parameters):
+            default = DeclaredHyperParameters(ranges)
+            yield _names_in(walked, default)
+            for values in extremes(default):
+                yield _names_in(walked, DeclaredHyperParameters(ranges, values))
+
+
+def _names_in(classifiers: Classifiers, hp: DeclaredHyperParameters) -> set[str]:
+    # What cannot be built may lie outside of the ranges or be of a space that is not this study's.
+    with contextlib.suppress(Exception):
+        classifiers.models.discard(int(classifiers.new().untrained(hp).count_params()))
+    return hp.names
 
 
 def _build(classifiers: Classifiers, hp: RangedHyperParameters) -> tuple[int, list[str]]:
