@@ -33,6 +33,17 @@ def shown_url(url: str) -> str:
     return re.sub(r"([?&](?:ssl)?password=)[^&]*", r"\1***", hidden)
 
 
+def place_of(url: URL) -> str:
+    """Return what tells a database from others, whoever opens it from wherever; empty where its URL does not.
+
+    A database that is reached by another name counts as another one.
+    """
+    file = sqlite_file(url)
+    if file is not None:
+        return f"sqlite:///{file.resolve()}"
+    return "" if url.get_backend_name() == "sqlite" else shown_url(url.render_as_string(hide_password=False))
+
+
 def sqlite_file(url: URL) -> Path | None:
     """Return the file of a SQLite URL, or None for another database."""
     if url.get_backend_name() != "sqlite" or not url.database or url.database.startswith("file:"):

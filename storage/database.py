@@ -34,7 +34,7 @@ from sqlalchemy import event, orm, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from storage import attributes
-from storage.connections import engine_options, passes, shown_url, sqlite_file, words_of
+from storage.connections import engine_options, passes, place_of, shown_url, sqlite_file, words_of
 from storage.errors import ClaimLost, StorageUnavailable
 from storage.rows.sql_rows import SqlRows, SqlTrials
 from storage.rows.waiting_trials import WaitingTrials, waiting_contents
@@ -136,6 +136,11 @@ class Database(RDBStorage):
     def shown_url(self) -> str:
         """The URL without its password."""
         return shown_url(self.engine.url.render_as_string(hide_password=False))
+
+    @property
+    def place(self) -> str:
+        """What tells it from other databases, wherever it is opened; see `place_of`."""
+        return place_of(self.engine.url)
 
     def _begin_sqlite(self, connection: sqlalchemy.Connection) -> None:
         immediate = getattr(self._writing, "depth", 0) > 0

@@ -17,7 +17,7 @@ from storage.errors import BadInput, disk_error
 STORAGE_VARIABLE = "TUNING_STORAGE"
 
 MARK = ".study"
-"""The file that says whose a folder of logs or an exported bundle is: it holds the study's uid."""
+"""The file that says whose a folder of logs or an exported bundle is: the study's uid, and below it its database."""
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 
@@ -117,17 +117,33 @@ class Home:
         return folder
 
 
-def mark(folder: Path, uid: str) -> None:
-    """Say of a folder whose it is."""
-    (folder / MARK).write_text(uid + "\n", encoding="utf-8")
+def mark(folder: Path, uid: str, database: str = "") -> None:
+    """Say of a folder whose it is.
+
+    Args:
+        folder: of a study.
+        uid: the study's.
+        database: where that is, the same for whoever opens it (`Database.place`); empty where it does not matter.
+    """
+    (folder / MARK).write_text(f"{uid}\n{database}\n" if database else f"{uid}\n", encoding="utf-8")
 
 
 def owner_of(folder: Path) -> str | None:
     """Return the uid of the study whose a folder is; None where it is nobody's, or of an earlier version."""
+    return _marked(folder)[0]
+
+
+def database_of(folder: Path) -> str | None:
+    """Return in which database the study is whose a folder is; None where the folder does not say so."""
+    return _marked(folder)[1]
+
+
+def _marked(folder: Path) -> tuple[str | None, str | None]:
     try:
-        return (folder / MARK).read_text(encoding="utf-8").strip() or None
+        uid, database, *_ = [*(folder / MARK).read_text(encoding="utf-8").splitlines(), "", ""]
     except (OSError, ValueError):
-        return None
+        return None, None
+    return uid.strip() or None, database or None
 
 
 def _entries(folder: Path) -> list[Path]:

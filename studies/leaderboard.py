@@ -60,8 +60,13 @@ def best_trial(study: optuna.Study) -> FrozenTrial | None:
 
     None if there is none: before the first one, and where there are several objectives.
     """
+    return next(iter(complete_trials(study)), None)
+
+
+def complete_trials(study: optuna.Study) -> list[FrozenTrial]:
+    """Return the COMPLETE trials that have one value, best first, by the study's direction, the earliest of equals."""
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    return min((trial for trial in complete if _value(trial) is not None), key=_rank_in(study), default=None)
+    return sorted((trial for trial in complete if _value(trial) is not None), key=_rank_in(study))
 
 
 def best_parameters(study: optuna.Study, count: int) -> list[dict[str, Any]]:

@@ -284,7 +284,8 @@ def export(
     from studies.stored import find_study
     from tuning.bundles.export import export
 
-    export(find_study(_database(storage), study), _home(), out, trial, form)
+    database = _database(storage)
+    export(find_study(database, study), _home(), out, trial, form, database=database.place)
 
 
 @app.command()

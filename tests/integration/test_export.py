@@ -21,7 +21,7 @@ from storage.artifacts import ArtifactDamaged, Artifacts
 from storage.database import Database
 from storage.errors import BadInput, TuningError
 from storage.opening import open_database
-from storage.settings import CHECKOUT, Home
+from storage.settings import CHECKOUT, Home, mark, owner_of
 from studies.datasets.prepared import PreparedDataset, prepare
 from studies.spec import Sampler, StrategyChoice, StudySpec, derive_seed
 from studies.study_data import describe, split_of
@@ -268,6 +268,23 @@ def test_the_best_trial_is_exported_and_another_on_demand(
 
 
 @pytest.mark.keras
+def test_a_better_trial_that_another_program_added_is_passed_over_and_a_deleted_study_s_bundle_replaced(
+    place: Place, trained: Trained, capfd: pytest.CaptureFixture[str]
+) -> None:
+    mine = place.add(trained.file, trained.value)
+    theirs = optuna.create_trial(value=0.9990, state=optuna.trial.TrialState.COMPLETE)
+    place.study.add_trial(theirs)
+    place.study.set_user_attr(attributes.UID, "0123456789abcdef")
+    mark(place.home.make(place.home.export("mnist")), "fedcba9876543210", place.database.place)
+    target = export(place.study, place.home, formats=[], database=place.database.place)
+    assert json.loads((target / "card.json").read_text())["trial"] == mine
+    assert (target.name, owner_of(target)) == ("mnist", "0123456789abcdef")
+    said = capfd.readouterr().err
+    assert "mnist: passed over, since another program added or ended it without a model: trial 1 (0.999)\n" in said
+    assert f"{target} held the bundle of a study of that name that was deleted: it is replaced\n" in said
+
+
+@pytest.mark.keras
 def test_a_model_worse_than_recorded_is_not_exported_and_the_test_split_not_read(
     place: Place, trained: Trained
 ) -> None:
@@ -345,6 +362,17 @@ def test_a_study_without_a_complete_trial_is_refused_with_its_counts(place: Plac
 
 
 @pytest.mark.usefixtures("no_process")
+def test_a_study_whose_complete_trials_are_all_another_programs_is_refused_by_number(place: Place) -> None:
+    for value in (0.9, 0.8, 0.7, 0.6, 0.5):
+        place.study.add_trial(optuna.create_trial(value=value, state=optuna.trial.TrialState.COMPLETE))
+    words = (
+        r"no COMPLETE trial with a model: .* trial 0 \(0.9\), trial 1 \(0.8\), trial 2 \(0.7\) and 2 more.*TRIALS=14"
+    )
+    with pytest.raises(TuningError, match=words):
+        export(place.study, place.home)
+
+
+@pytest.mark.usefixtures("no_process")
 def test_a_trial_that_cannot_be_exported_is_refused(place: Place) -> None:
     place.study.tell(place.study.ask(), state=optuna.trial.TrialState.FAIL)
     with pytest.raises(BadInput, match="trial 0 is FAIL"):
@@ -361,7 +389,8 @@ def test_an_unknown_format_is_refused_by_name(place: Place) -> None:
 
 @pytest.mark.usefixtures("no_process")
 def test_another_data_set_or_split_than_the_studys_is_refused(place: Place) -> None:
-    place.add(None, 0.9)
+    (place.home.root / "model.keras").write_bytes(b"model")
+    place.add(place.home.root / "model.keras", 0.9)
     recorded = place.study.user_attrs[attributes.DATA]
     for key in ("checksum", "split"):
         place.study.set_user_attr(attributes.DATA, {**recorded, key: "0" * 64})

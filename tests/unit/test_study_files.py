@@ -6,12 +6,15 @@ from pathlib import Path
 
 import optuna
 import pytest
+from sqlalchemy.engine import make_url
 
 from storage import attributes
+from storage.connections import place_of
 from storage.rows.study_rows import is_copy
-from storage.settings import Home, mark, owner_of
+from storage.settings import Home, database_of, mark, owner_of
 from studies.stored import StudyRecord, require_own_uid
 from tests.databases import claimed, finish, fresh_database, new_study, url_of
+from tuning.bundles.choice import own_folder
 from tuning.commands.delete import delete_study
 
 MINE, OTHER = "0123456789abcdef", "fedcba9876543210"
@@ -76,6 +79,33 @@ def test_a_mark_that_cannot_be_read_says_nothing(made: Home, content: bytes) -> 
     assert owner_of(folder) is None
 
 
+def test_a_mark_says_in_which_database_the_study_is_where_that_matters(made: Home) -> None:
+    folder = with_files(made, made.export("mnist", MINE), MINE)
+    assert (owner_of(folder), database_of(folder)) == (MINE, None)
+    mark(folder, MINE, "sqlite:///studies.db")
+    assert (owner_of(folder), database_of(folder)) == (MINE, "sqlite:///studies.db")
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("sqlite:///studies.db", "sqlite:////elsewhere/studies.db"),
+        ("postgresql+psycopg://u:first@h/db", "postgresql+psycopg://u:second@h/db"),
+    ],
+)
+def test_a_database_is_told_by_its_place_alone(one: str, other: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (place_of(make_url(one)) == place_of(make_url(other))) == one.startswith("postgresql")
+    assert "first" not in place_of(make_url(one))
+    here = place_of(make_url(one))
+    monkeypatch.chdir("/")
+    assert (place_of(make_url(one)) == here) == one.startswith("postgresql"), "a relative path is another elsewhere"
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///file:studies.db?mode=ro&uri=true"])
+def test_a_database_whose_url_does_not_say_where_it_is_has_no_place(url: str) -> None:
+    assert place_of(make_url(url)) == ""
+
+
 # --- Whose they are
 
 
@@ -119,3 +149,34 @@ def test_the_bundle_of_a_deleted_study_stays_until_the_next_one_of_its_name_is_e
         delete_study(url_of(database), "mnist", made, confirm=lambda _: True)
         assert bundle.is_dir()
         assert made.export("mnist", OTHER) == bundle
+
+
+@pytest.mark.parametrize(
+    ("owner", "elsewhere", "folder", "said"),
+    [
+        (None, "", "mnist", None),
+        (MINE, "here", "mnist", None),
+        (OTHER, "here", "mnist", "held the bundle of a study of that name that was deleted: it is replaced"),
+        (OTHER, "there", "mnist-01234567", "holds the bundle of another study of that name in there: this one is"),
+        (OTHER, "", "mnist-01234567", "of that name: this one is beside it. Remove that folder if that study is gone"),
+        ("known", "here", "mnist-01234567", "holds the bundle of another study of that name: this one is beside it"),
+    ],
+)
+def test_a_bundle_takes_the_place_of_another_studys_only_where_that_is_known_to_be_gone(
+    tmp_path: Path, made: Home, owner: str | None, elsewhere: str, folder: str, said: str | None
+) -> None:
+    with fresh_database(tmp_path / "studies.db") as database:
+        first = new_study(database)
+        database.set_study_user_attr(first._study_id, attributes.UID, MINE)
+        optuna.create_study(study_name="another", storage=database).set_user_attr(attributes.UID, "known")
+        there = made.make(made.export("mnist"))
+        if owner is not None:
+            mark(there, owner, elsewhere)
+        study = optuna.load_study(study_name="mnist", storage=database)
+        found, words = own_folder(study, StudyRecord.of(study), made, "here")
+        assert found.name == folder
+        assert (words is None) == (said is None)
+        assert (said or "") in (words or "")
+        assert own_folder(study, StudyRecord.of(study), made, "")[0].name == (
+            "mnist" if owner in (None, MINE) else "mnist-01234567"
+        ), "where no database is known, nothing is known to be gone"

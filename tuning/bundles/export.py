@@ -12,7 +12,6 @@ import importlib.util
 import json
 import platform
 import shutil
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,20 +19,20 @@ from typing import Any, TypedDict
 
 import numpy as np
 import optuna
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 from rich.console import Console
 
 from storage import attributes
 from storage.artifacts import ArtifactDamaged, Artifacts
-from storage.errors import BadInput, SpecMismatch, TuningError, unknown_name
+from storage.errors import SpecMismatch, TuningError, unknown_name
 from storage.files import sha256_of
 from storage.settings import Home, mark
 from studies.datasets.prepared import PreparedDataset, open_prepared
-from studies.leaderboard import best_trial
 from studies.spec import derive_seed
 from studies.stored import StudyData, StudyRecord
 from studies.study_data import recorded_split
 from tuning.bundles.bundle import CARD, CONFUSION_MATRIX, FORMATS, LEARNING_CURVE, METRICS, MODEL, replacing_bundle
+from tuning.bundles.choice import chosen, own_folder
 from tuning.pictures import draw_confusion_matrix, draw_learning_curve
 from tuning.tasks import (
     TOLERATED_PROBABILITY,
@@ -72,34 +71,39 @@ def export(
     out: Path | None = None,
     trial_number: int | None = None,
     formats: Sequence[str] | None = None,
+    *,
+    database: str = "",
 ) -> Path:
     """Write the bundle of a study's best trial and return its folder. A short summary goes to stderr.
 
     Args:
         study: whose trial it is.
         home: where artifacts and data sets are.
-        out: the bundle's folder; by default `home.export` of the study, which is then marked as its own. A former
+        out: the bundle's folder; by default the study's own under the home, which is then marked as such. A former
             bundle there is replaced.
-        trial_number: another COMPLETE trial than the best.
+        trial_number: another COMPLETE trial than the best that has a model.
         formats: which of `FORMATS` are written besides `keras`; by default all that can be.
+        database: where the study is, as `Database.place` says it.
 
     Raises:
         BadInput: another program made the study, the trial, a format or the folder cannot be used, or the data set is
             not prepared or another one.
-        TuningError: there is no COMPLETE trial, the model is damaged, it is not as good as recorded, there is no room,
-            or a format that was asked for cannot be written. A former bundle is as it was.
+        TuningError: there is no COMPLETE trial with a model, it is damaged or not as good as recorded, there is no
+            room, or a format that was asked for cannot be written. A former bundle is as it was.
     """
     wanted = _wanted(formats)
     record = StudyRecord.of(study)
     record.require_ours()
-    trial = _chosen(study, record, trial_number)
+    artifacts = Artifacts(home.artifacts)
+    console = Console(stderr=True, markup=False, highlight=False, emoji=False)
+    trial, passed_over = chosen(study, record, artifacts, trial_number)
     spec, recorded = record.spec, _data_of(record)
     dataset = open_prepared(spec.dataset, home)
     recorded_split(dataset, spec, recorded)
-    artifacts = Artifacts(home.artifacts)
     source = artifacts.verified(trial, "model")
-    target = out.expanduser() if out is not None else home.export(record.name, record.uid)
-    console = Console(stderr=True, markup=False, highlight=False, emoji=False)
+    target, where = (out.expanduser(), None) if out is not None else own_folder(study, record, home, database)
+    if passed_over is not None:
+        console.print(f"{record.name}: {passed_over}", soft_wrap=True)
     console.print(f"{record.name}: trial {trial.number}, checking its model in a fresh process")
     with replacing_bundle(target) as folder:
         shutil.copyfile(source, folder / MODEL)
@@ -114,12 +118,9 @@ def export(
         card |= {"formats": written, "skipped": skipped, "model_sha256": sha256_of(folder / MODEL)}
         _write_json(folder / CARD, card)
         if out is None and record.uid:
-            mark(folder, record.uid)
-    if out is None and target != home.export(record.name):
-        taken = home.export(record.name)
-        console.print(
-            f"  {taken} holds the bundle of another study of that name: this one is beside it", soft_wrap=True
-        )
+            mark(folder, record.uid, database)
+    if where is not None:
+        console.print(f"  {where}", soft_wrap=True)
     _summarise(console, target, metrics, written, skipped)
     return target
 
@@ -131,34 +132,6 @@ def _wanted(formats: Sequence[str] | None) -> list[str]:
         if name not in FORMATS:
             raise unknown_name("format", name, FORMATS)
     return list(dict.fromkeys(["keras", *formats]))
-
-
-def _chosen(study: optuna.Study, record: StudyRecord, number: int | None) -> FrozenTrial:
-    trials = study.get_trials(deepcopy=False)
-    if number is None:
-        best = best_trial(study)
-        if best is None:
-            raise _nothing_to_export(record, trials)
-        return best
-    trial = next((trial for trial in trials if trial.number == number), None)
-    if trial is None:
-        raise BadInput(f"study {record.name!r} has no trial {number}: it has {len(trials)}, from 0. Give one of these.")
-    if trial.state != TrialState.COMPLETE:
-        raise BadInput(
-            f"trial {number} is {trial.state.name}, and only a COMPLETE one has a model. Give such a --trial."
-        )
-    return trial
-
-
-def _nothing_to_export(record: StudyRecord, trials: list[FrozenTrial]) -> TuningError:
-    count = Counter(trial.state.name for trial in trials)
-    states = ", ".join(f"{number} {state}" for state, number in count.items()) or "no trials at all"
-    over = sum(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in trials)
-    more = f"raise TRIALS and tune on, for example to TRIALS={record.budget + 10}"
-    then = "give its command again" if over < record.budget else more
-    return TuningError(
-        f"study {record.name!r} has no COMPLETE trial to export: it has {states}. Wait for one, or {then}."
-    )
 
 
 def _data_of(record: StudyRecord) -> StudyData:
