@@ -22,6 +22,9 @@ from models.training.model import TrainingModel
 from models.training.optimizers import make_optimizer
 from models.training.state import Checkpointing, Resume, StateKeeper, TrainingState
 
+NORMALIZATION = "pixel_normalization"
+"""The name of the layer whose output the backbone is given."""
+
 HEAD = "head_dropout"
 """The name of the layer that the backbone's features go to."""
 
@@ -146,7 +149,7 @@ class ImageClassifier(keras_tuner.HyperModel, abc.ABC):
     def _network(self, hp: Any, recipe: Recipe) -> keras.Model:
         pixels = keras.Input(self.inputs.shape, name="pixels")
         x = layers.Normalization(
-            mean=self.inputs.mean, variance=tuple(std**2 for std in self.inputs.std), name="pixel_normalization"
+            mean=self.inputs.mean, variance=tuple(std**2 for std in self.inputs.std), name=NORMALIZATION
         )(pixels)
         x = self.backbone(hp, x)
         if len(x.shape) != 2:

@@ -143,13 +143,17 @@ def _nonzero(variable: Any) -> npt.NDArray[Any] | None:
     return value if value.any() else None
 
 
+def unnumbered(operation: Any) -> str | None:
+    """Return a layer's name without the number that Keras gave it; None if Keras did not name it."""
+    name = re.sub(r"_\d+$", "", operation.name)
+    return name if name.replace("_", "") == type(operation).__name__.lower() else None
+
+
 def _number_anew(network: keras.Model) -> None:
     """Name layers as in a new process: Keras numbers them on from network to network."""
     counts: Counter[str] = Counter()
     for layer in network.layers:
-        found = re.fullmatch(r"(.+?)(_\d+)?", layer.name)
-        assert found is not None
-        name = found[1]
-        if name.replace("_", "") == type(layer).__name__.lower():
+        name = unnumbered(layer)
+        if name is not None:
             layer.name = f"{name}_{counts[name]}" if counts[name] else name
             counts[name] += 1
