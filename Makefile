@@ -81,7 +81,7 @@ PORT :=
 endif
 unexport HOST PORT
 
-# Of a user's modules only those are found that hide none of Python's or the project's, see tuning/isolation.py.
+# Of a user's modules only those are found that hide none of Python's or the project's, see storage/processes/isolation.py.
 ifneq ($(value PYTHONPATH),)
 export TUNING_PYTHONPATH := $(value PYTHONPATH)
 endif

@@ -5,15 +5,18 @@ from __future__ import annotations
 import errno
 import io
 import os
+import runpy
 import sys
+from pathlib import Path
 
-from tuning.isolation import put_path_in_order
+# Not imported: until it has put the path in order, a user's `storage` on it is taken for ours.
+_ISOLATION = Path(__file__).resolve().parents[1] / "storage" / "processes" / "isolation.py"
 
 
 def main() -> None:
     """Run the command line and exit; Ctrl-C while its modules are imported ends it in one line, too."""
     try:
-        put_path_in_order()
+        runpy.run_path(str(_ISOLATION))["put_path_in_order"]()
         _hold_standard_streams()
         from tuning.cli import main as command_line
 

@@ -207,7 +207,8 @@ def worker(
     import logging
     import os
 
-    from tuning.machine.devices import find_gpus, place_workers, usable_cores
+    from storage.processes.cores import usable_cores
+    from tuning.machine.devices import find_gpus, place_workers
     from tuning.messages import WorkerOptions
     from tuning.user_classes import UserFile
     from tuning.worker.worker import work

@@ -13,7 +13,7 @@ from typing import Any, get_args
 
 from storage.claims import Claim
 from storage.errors import BadInput
-from tuning.isolation import python_module
+from storage.processes.isolation import python_module
 from tuning.machine.devices import Placement
 from tuning.user_classes import UserFile
 

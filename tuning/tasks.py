@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Any, Literal, Self, TypedDict, final
 
+from storage.processes.isolation import python_environment, python_module
 from studies.stored import StudyData
-from tuning.isolation import python_environment, python_module
 
 # The SavedModel, or the Keras model loaded again, must give the Keras model's probabilities, up to rounding.
 TOLERATED_PROBABILITY = {"float32": 1e-4, "mixed": 2e-2}

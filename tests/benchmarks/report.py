@@ -18,8 +18,9 @@ from typing import Final, NamedTuple
 
 import psutil
 
+from storage.processes.cores import usable_cores
 from tests.benchmarks.throughput.measures import table
-from tuning.machine.devices import find_gpus, usable_cores
+from tuning.machine.devices import find_gpus
 
 RESULTS: Final = Path(__file__).resolve().parent / "results"
 

@@ -17,6 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 from storage import attributes
 from storage.claims import Claims
 from storage.leases import LeaseWatch
+from storage.processes.cores import usable_cores
 from storage.settings import Home
 from studies.spec import derive_seed
 from studies.stored import DEFAULT_LIMITS
@@ -39,7 +40,6 @@ from tests.faults.slow_studies import (
 from tests.folders import hostile_folder
 from tests.integration.command_line import CommandLine, Finished, interrupt, wait_until
 from tests.processes import write_lock
-from tuning.machine.devices import usable_cores
 
 pytestmark = [pytest.mark.faults, pytest.mark.keras]
 

@@ -16,7 +16,7 @@ from typing import Any
 import optuna
 import psutil
 
-from tuning.isolation import python_module
+from storage.processes.isolation import python_module
 
 ROOT = Path(__file__).resolve().parents[2]
 

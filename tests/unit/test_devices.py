@@ -11,7 +11,8 @@ import pynvml
 import pytest
 
 from storage.errors import BadInput
-from tuning.machine.devices import Device, PerDevice, find_gpus, place_workers, usable_cores
+from storage.processes.cores import usable_cores
+from tuning.machine.devices import Device, PerDevice, find_gpus, place_workers
 
 
 @dataclass

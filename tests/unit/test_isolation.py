@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from storage.processes.isolation import ordered, python, python_environment, python_module
 from tests.folders import MODULES, PACKAGES, hostile_folder
-from tuning.isolation import ordered, python, python_environment, python_module
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -101,4 +101,4 @@ def test_nobody_else_says_how_a_python_process_is_started() -> None:
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Attribute) and ast.unparse(node) == "sys.executable"
     ]
-    assert sorted(set(asks)) == ["tuning/isolation.py"]
+    assert sorted(set(asks)) == ["storage/processes/isolation.py"]

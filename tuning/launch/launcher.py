@@ -16,6 +16,7 @@ from storage import attributes
 from storage.claims import Standing
 from storage.errors import BadInput, StorageUnavailable, TuningError
 from storage.leases import LeaseWatch
+from storage.processes.cores import usable_cores
 from storage.settings import STORAGE_VARIABLE, Home, mark
 from studies.forecast import Launched, WorkLeft, work_left
 from studies.stored import StudyRecord
@@ -27,7 +28,6 @@ from tuning.launch.summary import Report, print_end, print_forecast, print_plan,
 from tuning.launch.understand import Asked, TuneOptions, understood
 from tuning.launch.workforce import Workforce
 from tuning.machine.compile_probe import prepare_compile_caches
-from tuning.machine.devices import usable_cores
 from tuning.machine.memory import free_bytes
 from tuning.messages import LAUNCHER_GRACE_S, Cost, WorkerOptions
 

@@ -13,6 +13,7 @@ from sqlalchemy.engine import make_url
 from storage.connections import sqlite_file
 from storage.errors import BadInput
 from storage.opening import open_to_read
+from storage.processes.cores import usable_cores
 from storage.settings import Home
 from studies.datasets.registry import DatasetInfo, dataset_info
 from studies.datasets.splits import require_images
@@ -23,7 +24,7 @@ from studies.stored import DEFAULT_LIMITS, Limits, StudyRecord, find_study, stor
 from studies.strategies.chosen import make_strategy
 from studies.strategies.samplers import require_sampler
 from studies.strategies.strategy import Strategy
-from tuning.machine.devices import Device, PerDevice, Placement, find_gpus, place_workers, usable_cores
+from tuning.machine.devices import Device, PerDevice, Placement, find_gpus, place_workers
 from tuning.user_classes import UserFile, load_strategy, parse_model, parse_strategy
 
 # How many of another study's best configurations are tried first.

@@ -17,8 +17,8 @@ from typing import IO
 
 from storage.claims import Claims
 from storage.errors import BadInput, TuningError
+from storage.processes.isolation import python_environment
 from storage.rows.giving_up import GivenUp
-from tuning.isolation import python_environment
 from tuning.machine.devices import Placement
 from tuning.messages import (
     LAUNCHER_GRACE_S,

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from storage.files import replacing
+from storage.processes.isolation import python, python_environment
 from storage.settings import Home
-from tuning.isolation import python, python_environment
 from tuning.machine.compile_cache import FAILS, WORKS, drop_unsealed, tensorflow_flags, tensorflow_folder
 from tuning.machine.devices import Placement
 

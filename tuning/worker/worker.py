@@ -18,8 +18,8 @@ from storage import attributes
 from storage.claims import Claim
 from storage.errors import ClaimLost, StorageUnavailable, TuningError
 from storage.leases import Heartbeat, LeaseWatch
+from storage.processes.isolation import python_environment
 from storage.settings import STORAGE_VARIABLE, Home
-from tuning.isolation import python_environment
 from tuning.machine.compile_cache import seal_compiled
 from tuning.machine.devices import CPU, cpu_environment
 from tuning.machine.memory import resident_bytes

@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from storage.errors import BadInput
+from storage.processes.cores import usable_cores
 from storage.settings import Home
 from studies.datasets.prepared import open_prepared
 from studies.datasets.registry import dataset_info
@@ -33,7 +34,7 @@ from tests.benchmarks.throughput.data import KEPT, scratch
 from tests.benchmarks.throughput.measures import mean, median, shown, training_flops
 from tests.benchmarks.throughput.processes import module, programs
 from tests.benchmarks.throughput.task import Folder, Task
-from tuning.machine.devices import Device, Placement, find_gpus, place_workers, usable_cores
+from tuning.machine.devices import Device, Placement, find_gpus, place_workers
 
 SEED: Final = 20_261_120
 

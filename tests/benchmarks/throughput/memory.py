@@ -26,6 +26,7 @@ import psutil
 
 from storage import attributes
 from storage.errors import BadInput, TuningError
+from storage.processes.cores import usable_cores
 from storage.settings import Home
 from tests.benchmarks.command import exit_status
 from tests.benchmarks.report import Report, Table, add_result_option, keep
@@ -34,7 +35,6 @@ from tests.benchmarks.throughput.configurations import SIGNATURES, draw_in_round
 from tests.benchmarks.throughput.data import Plan, make_home, make_task, prepared, scratch, write_spec
 from tests.benchmarks.throughput.measures import median, median_ratio, shown, slope
 from tests.benchmarks.throughput.processes import TUNING, Programs, module, peer_environment, programs
-from tuning.machine.devices import usable_cores
 
 STUDY: Final = "memory"
 # So many trials may grow the worker by what is kept on purpose: a model for each signature, and Keras itself.

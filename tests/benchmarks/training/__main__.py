@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from storage.errors import BadInput, TuningError, unknown_name
+from storage.processes.cores import usable_cores
 from tests.benchmarks.command import exit_status, require_positive
 from tests.benchmarks.report import add_result_option, keep
 from tests.benchmarks.throughput.data import ROOT, prepared, scratch
@@ -20,7 +21,6 @@ from tests.benchmarks.training import draw, summary
 from tests.benchmarks.training.contestants import CONTESTANTS
 from tests.benchmarks.training.plan import Plan, plan_of
 from tests.benchmarks.training.results import Result, Results, result_now
-from tuning.machine.devices import usable_cores
 
 RESULTS: Final = ROOT / ".bench" / "training"
 DATASETS: Final = ("mnist", "cifar10")

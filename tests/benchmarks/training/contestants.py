@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from storage.errors import TuningError
+from storage.processes.cores import usable_cores
 from studies.spec import BUDGET_SHARE
 from tests.benchmarks.throughput.contestants import free_port
 from tests.benchmarks.throughput.data import make_home
@@ -21,7 +22,7 @@ from tests.benchmarks.throughput.processes import TUNING, Programs, peer_environ
 from tests.benchmarks.training.outcomes import Outcome
 from tests.benchmarks.training.plan import Plan
 from tests.benchmarks.training.watching import seen_in_database, seen_in_lines, watch
-from tuning.machine.devices import place_workers, usable_cores
+from tuning.machine.devices import place_workers
 
 OURS: Final = "ours"
 STUDY: Final = "training"

@@ -119,7 +119,7 @@ class Loader(importlib.machinery.SourceFileLoader):
 
     def exec_module(self, module: ModuleType) -> None:
         super().exec_module(module)
-        if module.__name__ == "tuning.isolation":
+        if module.__name__ == "storage.processes.isolation":
             pass_on(module)
         for name, path, breaker in BREAKERS:
             if name == module.__name__:
@@ -146,7 +146,9 @@ class Finder(MetaPathFinder):
 TOLD: dict[str, Any] = json.loads(os.environ.get("TUNING_FAULTS") or '{"constants": {}, "faults": []}')
 CONSTANTS: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in TOLD["constants"].items()}
 BREAKERS = [(*fault["at"].split(":"), Breaker(fault)) for fault in TOLD["faults"]]
-CHANGED = {"tuning.isolation"} | {name for name, _, _ in BREAKERS} | {name.partition(":")[0] for name in CONSTANTS}
+CHANGED = (
+    {"storage.processes.isolation"} | {name for name, _, _ in BREAKERS} | {name.partition(":")[0] for name in CONSTANTS}
+)
 
 for _name, _path, _breaker in BREAKERS:
     if _name in sys.modules:

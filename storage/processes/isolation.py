@@ -7,7 +7,8 @@ environment here, and searches
     Python's own and what is installed | this checkout | the folders on PYTHONPATH
 
 so that a user's own modules on PYTHONPATH are still found, and hide nothing. As a script, this file begins such a
-process: `python -P tuning/isolation.py MODULE ARGUMENT...`. It imports none of ours, since it decides which these are.
+process: `python -P storage/processes/isolation.py MODULE ARGUMENT...`. It imports none of ours, since it decides which
+these are.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-_CHECKOUT = str(Path(__file__).resolve().parent.parent)
+_CHECKOUT = str(Path(__file__).resolve().parents[2])
 
 # PYTHONPATH under a name that Python does not know.
 _SEARCHED_LAST = "TUNING_PYTHONPATH"
