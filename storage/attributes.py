@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -68,7 +68,8 @@ REASON = "tuning:reason"
 FAILURE = "tuning:failure"
 # The classes of failure that the parameters bring about: the loss is no longer a number, or the device or the machine
 # has no room for the model and its batch.
-DIVERGED, OUT_OF_MEMORY = "diverged", "out_of_memory"
+DIVERGED: Final = "diverged"
+OUT_OF_MEMORY: Final = "out_of_memory"
 
 # --- System attributes of a trial: they go when the trial goes. A table of our own would keep rows of trials that stock
 # Optuna deleted, whose ids SQLite gives out again. ---

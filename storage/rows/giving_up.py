@@ -7,12 +7,12 @@ from typing import Any, Literal
 from storage import attributes
 from storage.rows.ledger import Rows
 
-GivenUp = Literal["interrupted", "frozen", "lost", "died", "timeout", "error"]
+GivenUp = Literal["interrupted", "frozen", "lost", "died", "out_of_memory", "timeout", "error"]
 # How often a trial is tried again after it was given up, by the class of the reason. A worker may be lost to anything:
-# a machine that went, a kill from outside. One that died by itself under the eyes of its launcher did what this trial
-# has it do, most likely, and each death costs all that a worker has compiled. An exception tends to come again. What is
-# interrupted or frozen failed in nothing, and has no bound.
-MAX_RETRIES: dict[GivenUp, int] = {"lost": 5, "died": 1, "timeout": 2, "error": 2}
+# a machine that went, a kill from outside. One that died by itself under the eyes of its launcher, or that the kernel
+# killed for want of memory, did what this trial has it do, most likely, and each death costs all that a worker has
+# compiled. An exception tends to come again. What is interrupted or frozen failed in nothing, and has no bound.
+MAX_RETRIES: dict[GivenUp, int] = {"lost": 5, "died": 1, attributes.OUT_OF_MEMORY: 1, "timeout": 2, "error": 2}
 
 
 def give_up(rows: Rows, trial_id: int, reason: str, why: GivenUp) -> None:

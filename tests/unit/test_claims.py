@@ -196,7 +196,7 @@ def test_who_gave_a_trial_up_and_why_is_recorded(ledger: Kept) -> None:
     ]
 
 
-@pytest.mark.parametrize("why", ["lost", "timeout", "error"])
+@pytest.mark.parametrize("why", ["lost", "died", "out_of_memory", "timeout", "error"])
 def test_a_trial_is_tried_again_as_often_as_the_class_of_the_reason_allows(ledger: Kept, why: GivenUp) -> None:
     claims = new_study(ledger, budget=1)
     for _ in range(MAX_RETRIES[why]):

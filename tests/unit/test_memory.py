@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tuning.machine.memory import free_bytes, own_peak_bytes, resident_bytes
+from tuning.machine.memory import free_bytes, kernel_kills, own_peak_bytes, resident_bytes
 
 MEMINFO = "MemTotal:       24000000 kB\nMemFree:  1 kB\nMemAvailable:   10000000 kB\n"
 FREE = 10_240_000_000
@@ -42,6 +42,19 @@ def test_the_free_memory_is_the_machines_or_the_containers(tmp_path: Path, files
 
 def test_where_the_system_does_not_say_what_is_free_it_is_all_there_is(tmp_path: Path) -> None:
     assert free_bytes(tmp_path, tmp_path) > 10**8
+
+
+@pytest.mark.parametrize(
+    ("files", "kills"),
+    [
+        ({}, 0),
+        ({"proc/vmstat": "oom_kill_other 9\noom_kill 2\npgfault 7\n"}, 2),
+        ({f"{V2}.events": "low 0\noom 4\noom_kill 3\n"}, 3),
+        ({f"{V1}.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 1\n", "proc/vmstat": "oom_kill 1\n"}, 2),
+    ],
+)
+def test_what_the_kernel_kills_for_want_of_memory_is_counted(tmp_path: Path, files: dict[str, str], kills: int) -> None:
+    assert kernel_kills(*machine(tmp_path, **files)) == kills
 
 
 def test_a_processs_peak_is_without_the_files_that_it_maps(tmp_path: Path) -> None:

@@ -62,7 +62,10 @@ class Acted(Workforce):
     def __init__(self, claims: Claims, logs: Path, *scripts: str, places: Sequence[Placement] = (PLACE,)) -> None:
         self.reports: list[str] = []
         self.clock = Clock()
-        super().__init__(claims, list(places), options, {}, logs, self.reports.append, self.clock)
+        self.kernel_kills = 0
+        super().__init__(
+            claims, list(places), options, {}, logs, self.reports.append, self.clock, lambda: self.kernel_kills
+        )
         self.scripts = list(scripts)
         self.preflights: list[bool] = []
         self.placed: list[tuple[int, Placement]] = []
@@ -238,6 +241,51 @@ def test_a_trial_whose_worker_is_killed_from_outside_is_given_up_later(act: Act,
     workforce = act()
     assert {die_with_a_trial(workforce, claims, IS_KILLED) for _ in range(MAX_RETRIES["lost"])} == {0}
     assert (claims.standing().waiting, workforce.slots[0].deaths) == (1, 1)
+
+
+def test_a_trial_whose_worker_the_kernel_kills_for_want_of_memory_is_given_up_like_one_that_aborts(
+    act: Act, claims: Claims
+) -> None:
+    workforce = act()
+    for attempt in range(2):
+        workforce.kernel_kills += 2  # another process went with it
+        assert die_with_a_trial(workforce, claims, IS_KILLED) == 0
+        assert claims.standing().failed == (attempt == 1)
+    assert "worker 0 was killed by the kernel for want of memory; trial 0 is taken from it" in workforce.reports[-1]
+    assert [event for _, event in workforce.drain_events() if isinstance(event, OutOfMemory)] == [OutOfMemory(0)] * 2
+
+
+def test_workers_that_the_kernel_kills_together_are_told_from_one_that_a_user_kills_later(act: Act) -> None:
+    workforce = act(KILLED, KILLED, KILLED, KILLED, places=[PLACE, PLACE])
+
+    def deaths() -> list[str]:
+        before = len(workforce.reports)
+        workforce.clock.now += LONG_S
+        for slot in workforce.slots:
+            if slot.process is None:
+                workforce._start(slot)
+            assert slot.process is not None
+            slot.process.wait()
+        workforce.tend()
+        return [line.split(";")[0] for line in workforce.reports[before:]]
+
+    workforce.start()
+    workforce.kernel_kills = 2
+    assert deaths() == [f"worker {number} was killed by the kernel for want of memory" for number in (0, 1)]
+    workforce.clock.now += LONG_S
+    assert deaths() == [f"worker {number} was killed by signal 9" for number in (0, 1)]
+
+
+def test_a_preflight_that_the_kernel_kills_for_want_of_memory_ends_with_these_words(act: Act) -> None:
+    workforce = act(*[KILLED] * MAX_DEATHS)
+    workforce.start()
+
+    def kills() -> bool:
+        workforce.kernel_kills += 1
+        return workforce.skip_pauses()
+
+    with pytest.raises(TuningError, match="failed before its first trial: was killed by the kernel for want of memory"):
+        workforce.preflight(give_up=kills)
 
 
 def test_the_last_words_of_a_worker_are_heard_however_late_they_are_read(act: Act) -> None:

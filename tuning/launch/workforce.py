@@ -20,6 +20,7 @@ from storage.errors import BadInput, TuningError
 from storage.processes.isolation import python_environment
 from storage.rows.giving_up import GivenUp
 from tuning.machine.devices import Placement
+from tuning.machine.memory import kernel_kills
 from tuning.messages import (
     LAUNCHER_GRACE_S,
     RENEWED,
@@ -46,8 +47,11 @@ from tuning.messages import (
 # or a checkpoint kept in between, is given up. To die again with the same trial is that trial's doing, which has a
 # bound of its own.
 MAX_DEATHS = 4
-# What a process does not do to itself: the kernel for want of memory, a service manager, a user.
+# What a process does not do to itself: a service manager, a user, or the kernel. Where the latter did it for want of
+# memory, which it says, that is the trial's doing, most likely.
 FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM)
+# How long after the kernel killed a process for want of memory a killed worker is taken for that process.
+STARVED_S = 10.0
 # The pause before a dead worker is replaced, doubled with each death in a row.
 RESTART_S = 1.0
 # How long the last words of a dead worker may be on their way.
@@ -122,6 +126,7 @@ class Workforce:
         logs: the folder of the workers' logs.
         report: takes one line about each death.
         clock: monotonic seconds.
+        kernel_kills: how many processes the kernel has killed for want of memory.
     """
 
     def __init__(
@@ -133,12 +138,16 @@ class Workforce:
         logs: Path,
         report: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
+        kernel_kills: Callable[[], int] = kernel_kills,
     ) -> None:
         self._claims = claims
         self._options = options
         self._environment = environment
         self._report = report
         self._clock = clock
+        self._kernel_kills = kernel_kills
+        # How many there were when this was last looked at, and when there was one more.
+        self._kills, self._starved_at = kernel_kills(), -STARVED_S
         self._said: queue.Queue[tuple[Slot, Message | Unreadable]] = queue.Queue()
         self._gone = False
         self._logs = logs
@@ -295,6 +304,7 @@ class Workforce:
             TuningError: a worker said that the study cannot go on, or no place is left.
         """
         self._hear()
+        self._look_at_kills()
         for slot in list(self.slots):
             if slot.process is None:
                 if not slot.given_up and self._clock() >= slot.start_after:
@@ -321,11 +331,14 @@ class Workforce:
             # 0, unasked: it saw the budget spent; should a trial come back, somebody must be there for it.
             slot.start_after = self._clock() + (RESTART_S if status == 0 and not asked else 0.0)
             return
-        slot.why = _death(status) + (f": {slot.crash}" if slot.crash else "")
+        starved = self._starved(status)
+        slot.why = _death(status, starved=starved) + (f": {slot.crash}" if slot.crash else "")
         moved = slot.owner is not None and self._claims.moved(slot.owner)
-        why: GivenUp = "lost" if status in FROM_OUTSIDE else "died"
+        why: GivenUp = "out_of_memory" if starved else "lost" if status in FROM_OUTSIDE else "died"
         back = self._claims.put_back_of(slot.owner, f"its worker {slot.why}", why) if slot.owner else []
         self._count_death(slot, back, moved=moved)
+        if starved and back:
+            self._events.append((slot, OutOfMemory(back[0])))
         pause_s = RESTART_S * 2.0 ** (slot.deaths - 1)
         slot.start_after = self._clock() + pause_s
         trial = f"; trial {', '.join(map(str, back))} is taken from it" if back else ""
@@ -344,6 +357,17 @@ class Workforce:
             slot.deaths += 1
         slot.died_with.update(trials)
 
+    def _look_at_kills(self) -> None:
+        kills, before = self._kernel_kills(), self._kills
+        self._kills = kills
+        if kills > before:
+            self._starved_at = self._clock()
+
+    def _starved(self, status: int) -> bool:
+        """Return whether a worker that ended so was killed by the kernel for want of memory."""
+        self._look_at_kills()
+        return status == -signal.SIGKILL and self._clock() - self._starved_at < STARVED_S
+
     def _make_way(self, slot: Slot) -> None:
         if slot.closing:
             self.slots.remove(slot)
@@ -353,7 +377,7 @@ class Workforce:
     def _raise_refusal(self, slot: Slot) -> None:
         if slot.refusal is None:
             status = slot.process.poll() if slot.process is not None else None
-            why = slot.crash or (_death(status) if status is not None else "it ended")
+            why = slot.crash or (_death(status, starved=self._starved(status)) if status is not None else "it ended")
             raise TuningError(f"the first worker failed before its first trial: {why}. Its log is {slot.log}")
         refused = slot.refusal.exit_status == BadInput.exit_status
         raise BadInput(slot.refusal.message) if refused else TuningError(slot.refusal.message)
@@ -394,5 +418,7 @@ class Workforce:
         slot.process = None
 
 
-def _death(status: int) -> str:
+def _death(status: int, *, starved: bool) -> str:
+    if starved:
+        return "was killed by the kernel for want of memory"
     return f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"

@@ -31,6 +31,19 @@ def free_bytes(proc: Path = Path("/proc"), cgroups: Path = _CGROUPS) -> int:
     return max(0, free)
 
 
+def kernel_kills(proc: Path = Path("/proc"), cgroups: Path = _CGROUPS) -> int:
+    """Return how many processes the kernel has killed so far for want of memory; 0 where it does not say.
+
+    Of the machine, and of this container within its own limit: where the number rises, there was such a kill.
+    """
+    counts = (
+        _number(proc / "vmstat", "oom_kill"),
+        _number(cgroups / "memory.events", "oom_kill"),
+        _number(cgroups / "memory" / "memory.oom_control", "oom_kill"),
+    )
+    return sum(count or 0 for count in counts)
+
+
 def own_peak_bytes(proc: Path = Path("/proc")) -> int:
     """Return the most memory that this process has taken, as far as known without the files that it maps.
 
