@@ -19,14 +19,16 @@ from studies.datasets.own.values import Values, convert
 
 Role = Literal["x", "y"]
 
+PART_NAMES: dict[str, Part] = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+"""What people call the parts of a data set, in small letters."""
+
 _ROLES: dict[str, Role] = {
     **dict.fromkeys(("x", "data", "images", "features"), "x"),
     **dict.fromkeys(("y", "labels", "label", "targets", "target"), "y"),
-}
-_PARTS: dict[str, Part] = {
-    "train": "train",
-    **dict.fromkeys(("val", "valid", "validation"), "validation"),
-    "test": "test",
 }
 _CLASS_NAMES = ("class_names", "classes", "label_names")
 
@@ -105,7 +107,7 @@ def _members(archive: Archive) -> tuple[dict[tuple[Role, Part], str], list[str]]
 def _meaning(name: str) -> tuple[Role, Part] | None:
     words = re.split(r"[_\-. ]", name.lower())
     roles = [_ROLES[word] for word in words if word in _ROLES]
-    parts = [_PARTS[word] for word in words if word in _PARTS]
+    parts = [PART_NAMES[word] for word in words if word in PART_NAMES]
     if len(roles) != 1 or len(parts) > 1 or len(words) != len(roles) + len(parts):
         return None
     return roles[0], parts[0] if parts else "train"

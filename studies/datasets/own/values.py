@@ -80,7 +80,7 @@ class Converted:
     remarks: tuple[str, ...]
 
 
-def convert(given: Mapping[Part, Values], where: str) -> Converted:
+def convert(given: Mapping[Part, Values], where: str, *, from_rows: bool = False) -> Converted:
     """Return values as arrays of one kind.
 
     Pixels of 0..255 stay what they are; floats of 0..1 become pixels where they are of pixels; all else is float32.
@@ -88,6 +88,8 @@ def convert(given: Mapping[Part, Values], where: str) -> Converted:
     Args:
         given: the values of each part.
         where: the file, as an error names it.
+        from_rows: whether each example was written as a row, and its shape is only what is supposed: what is no picture
+            is a row again.
 
     Raises:
         BadInput: they are no finite numbers, do not fit together, or do not fit into memory.
@@ -97,9 +99,12 @@ def convert(given: Mapping[Part, Values], where: str) -> Converted:
     require_memory(numbers, where)  # one byte each at least
     facts = {part: _look(values) for part, values in given.items()}
     _require_one_scale(facts, given)
-    reading = _reading(given["train"], list(given.values()), _together(list(facts.values())))
+    reading = _reading(given["train"], list(given.values()), _together(list(facts.values())), from_rows)
     require_memory(numbers * np.dtype(reading.dtype).itemsize, where)
     parts = {part: _placed(_filled(values, reading), reading) for part, values in given.items()}
+    if from_rows and reading.axes is None:
+        rows = {part: array.reshape(len(array), -1) for part, array in parts.items()}
+        return Converted(rows, is_pictures=False, remarks=())
     return Converted(parts, reading.axes is not None, reading.remarks)
 
 
@@ -228,7 +233,7 @@ def _axes(shape: tuple[int, ...]) -> Axes | None:
     return next((axes for axes, sides, fits in ways if fits and min(sides) >= LEAST_SIDE), None)
 
 
-def _reading(train: Values, every: Sequence[Values], facts: _Facts) -> _Reading:
+def _reading(train: Values, every: Sequence[Values], facts: _Facts, from_rows: bool) -> _Reading:
     axes = _axes(train.shape)
     span = f"{facts.low:g} to {facts.high:g}"
     shape = train.shape[1:]
@@ -241,7 +246,7 @@ def _reading(train: Values, every: Sequence[Values], facts: _Facts) -> _Reading:
         remarks.append(f"{train.name}: 0 and 1 are taken as black and white, 0 and 255.")
     elif facts.is_bytes and 0 < facts.high < 128:
         remarks.append(f"{train.name}: pixels of {span} are taken as they are; pictures to predict need that scale.")
-    elif facts.is_unit and (facts.pixels or axes == "last"):
+    elif facts.is_unit and (facts.pixels or (axes == "last" and not from_rows)):
         lost = "nothing is lost" if facts.pixels else "each is rounded to the nearest of 256 values"
         remarks.append(f"{train.name}: floats of {span} are taken as pixels of 0 to 255; {lost}.")
     elif not facts.is_bytes:
