@@ -35,6 +35,8 @@ BUDGET = "tuning:budget"
 BUDGET_EPOCHS = "tuning:budget_epochs"
 # When its workers were let go the last time: `studies.forecast.Launched`.
 LAUNCHED = "tuning:launched"
+# What the first calls of a training took in the preflights, the longest of each, by the device's name.
+FIRST_CALLS = "tuning:first_calls"
 # What is searched, and configurations that are tried first.
 SPACE = "tuning:space"
 FIRST = "tuning:first"

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 
 from storage.claims import Claim, Claims
 from storage.errors import ClaimLost, StorageUnavailable
@@ -29,9 +29,30 @@ LOOK_S = 2 * BEAT_S
 # took.
 LEAST_S = 60.0
 TIMES = 20
-# What is not known to be short: the first call of a trial, which traces and compiles, and what lies between two calls,
-# where a user's callback may compute, and a database that is away is waited for.
+# A first call traces and compiles. It hangs after so many times what the preflight's own took, and after so long where
+# that may have found compiled what the next has to compile, all workers at once.
+COMPILING_S = 600.0
+# What is not known to be short: first calls where no preflight told of any, and what lies between two calls, where a
+# user's callback may compute, and a database that is away is waited for.
 UNKNOWN_S = 1800.0
+
+
+@dataclass(frozen=True)
+class FirstCalls:
+    """How long a training takes until its first calls have ended.
+
+    Attributes:
+        before_s: seconds before the first of all, where a user's `fit` may prepare the data.
+        train_s, test_s: seconds of the first call of each kind.
+    """
+
+    before_s: float
+    train_s: float
+    test_s: float
+
+    def longest(self, other: FirstCalls) -> FirstCalls:
+        """Return the longer one of each."""
+        return FirstCalls(*map(max, astuple(self), astuple(other)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,20 +75,32 @@ class StepWatch:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        # What the last call of each kind took.
+        # What the last call of each kind took, and how long the first may, and what is before: None.
         self._took: dict[str, float] = {}
+        self._first_s: dict[str | None, float] = {}
         self._doing = self._seen = _Doing(None, clock(), None)
         self._silent_s, self._looked = 0.0, clock()
+
+    def expect(self, first: FirstCalls, *, compiling: bool) -> None:
+        """Let a training hang by what its first calls took in a preflight.
+
+        Args:
+            first: what they took.
+            compiling: whether that may have found programs that another process had compiled.
+        """
+        least_s = COMPILING_S if compiling else LEAST_S
+        took = {None: first.before_s, "train": first.train_s, "test": first.test_s}
+        self._first_s = {kind: max(least_s, TIMES * seconds) for kind, seconds in took.items()}
 
     def training_begins(self) -> None:
         """From now on a call is expected; what is known of former ones is forgotten."""
         self._took = {}
-        self._doing = _Doing(None, self._clock(), UNKNOWN_S)
+        self._doing = _Doing(None, self._clock(), self._first_s.get(None, UNKNOWN_S))
 
     def call_begins(self, kind: str) -> None:
         """A call of steps begins, `train` or `test`."""
         took = self._took.get(kind)
-        limit_s = UNKNOWN_S if took is None else max(LEAST_S, TIMES * took)
+        limit_s = self._first_s.get(kind, UNKNOWN_S) if took is None else max(LEAST_S, TIMES * took)
         self._doing = _Doing(kind, self._clock(), limit_s)
 
     def call_ends(self) -> None:

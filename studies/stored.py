@@ -21,6 +21,7 @@ from storage import attributes
 from storage.claims import Claims, Standing
 from storage.database import Database
 from storage.errors import BadInput, unknown_name
+from storage.leases import FirstCalls
 from storage.opening import check_storage, open_to_read
 from storage.rows.sql_rows import SqlRows
 from storage.rows.study_rows import is_copy, last_begun
@@ -86,6 +87,7 @@ class StudyRecord:
         data: what it trains on; None before its first launch.
         first: configurations that are tried first, after the defaults.
         launched: when its workers were let go the last time; None before.
+        first_calls: what the first calls of a training took in the preflights, by the device's name.
         space_document: what is searched, as it is stored; None before the first preflight.
         spec_document: the spec as it is stored; None where another program made the study.
     """
@@ -99,6 +101,7 @@ class StudyRecord:
     data: StudyData | None
     first: Sequence[dict[str, Any]]
     launched: Launched | None
+    first_calls: dict[str, FirstCalls]
     space_document: list[Any] | None
     spec_document: dict[str, Any] | None
 
@@ -121,6 +124,7 @@ class StudyRecord:
             data=_data(recorded(attributes.DATA, dict)),
             first=[one for one in recorded(attributes.FIRST, list) or [] if isinstance(one, dict)],
             launched=_launched(recorded(attributes.LAUNCHED, dict)),
+            first_calls=_first_calls(recorded(attributes.FIRST_CALLS, dict) or {}),
             space_document=recorded(attributes.SPACE, list),
             spec_document=recorded(attributes.SPEC, dict),
         )
@@ -181,6 +185,12 @@ def _launched(document: dict[str, Any] | None) -> Launched | None:
     return Launched(
         at=document["at"], epochs=document["epochs"], epoch_s=attributes.typed(document.get("epoch_s"), float)
     )
+
+
+def _first_calls(document: dict[str, Any]) -> dict[str, FirstCalls]:
+    kinds = dict.fromkeys(FirstCalls.__annotations__, float)
+    known = {device: one for device, one in document.items() if isinstance(one, dict) and _has(one, kinds)}
+    return {device: FirstCalls(**{name: float(one[name]) for name in kinds}) for device, one in known.items()}
 
 
 def _has(document: Mapping[str, Any], kinds: Mapping[str, type]) -> bool:

@@ -88,6 +88,17 @@ class HangsInStep(Slow):
         return super().fit(hp, model, *data, **options)
 
 
+class HangsAtFirst(Slow):
+    """Hangs before its first step, the first time that any trial gets there; `SLOW_HUNG` is made to remember it."""
+
+    def fit(self, hp: Any, model: Any, *data: Any, **options: Any) -> FitResult:
+        hung = Path(os.environ["SLOW_HUNG"])
+        if options.get("keeper") is not None and not hung.exists():
+            hung.touch()
+            time.sleep(3600)
+        return super().fit(hp, model, *data, **options)
+
+
 def _noted(trial: int) -> keras.callbacks.Callback:
     pause_s, log = float(os.environ.get("SLOW_EPOCH_S", "0")), os.environ.get("SLOW_EPOCH_LOG")
 

@@ -213,11 +213,12 @@ def test_a_worker_that_was_started_by_hand_goes_on_after_a_trial_that_hung(tmp_p
     assert classes_given_up(trial) == ["timeout"]
 
 
-def test_a_trial_that_hangs_in_a_step_is_given_up_and_run_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("model", ["HangsAtFirst", "HangsInStep"])
+def test_a_trial_that_hangs_in_a_step_or_before_the_first_is_given_up_and_run_again(tmp_path: Path, model: str) -> None:
     faults = Faults(tmp_path / "faults", constants={**QUICK, "storage.leases:LEAST_S": 3.0})
     command = command_line(tmp_path, faults, more={"SLOW_HUNG": str(tmp_path / "hung")})
     spec = write_spec(tmp_path, epochs=2)
-    finished = command.run(*tune(spec, trials=1, workers=1, model="HangsInStep"))
+    finished = command.run(*tune(spec, trials=1, workers=1, model=model))
     assert "hangs: no step of it ended for" in finished.stderr
     (trial,) = require_done(command, count=1, epochs=2)
     assert classes_given_up(trial) == ["timeout"]

@@ -15,7 +15,18 @@ from storage import attributes
 from storage.claims import Claim, Claims
 from storage.database import Database
 from storage.errors import ClaimLost, StorageUnavailable
-from storage.leases import BEAT_S, LEASE_S, LEAST_S, TIMES, UNKNOWN_S, Heartbeat, LeaseWatch, StepWatch
+from storage.leases import (
+    BEAT_S,
+    COMPILING_S,
+    LEASE_S,
+    LEAST_S,
+    TIMES,
+    UNKNOWN_S,
+    FirstCalls,
+    Heartbeat,
+    LeaseWatch,
+    StepWatch,
+)
 from tests.databases import Kept, claimed, new_study, second_connection, trials
 from tests.processes import write_lock
 
@@ -243,7 +254,9 @@ def test_a_call_hangs_by_what_the_last_one_took(steps: StepWatch, clock: Clock, 
     assert hangs_after(steps, clock) == limit_s + BEAT_S
 
 
-def test_a_first_call_of_its_kind_may_compile_for_half_an_hour(steps: StepWatch, clock: Clock) -> None:
+def test_a_first_call_may_compile_for_half_an_hour_where_no_preflight_told_of_any(
+    steps: StepWatch, clock: Clock
+) -> None:
     steps.training_begins()
     call(steps, clock, 0.25)
     steps.call_begins("test")
@@ -252,6 +265,35 @@ def test_a_first_call_of_its_kind_may_compile_for_half_an_hour(steps: StepWatch,
     steps.training_begins()  # another trial, whose step is another perhaps
     steps.call_begins("test")
     assert hangs_after(steps, clock) == UNKNOWN_S + BEAT_S
+
+
+FIRST = FirstCalls(before_s=4.0, train_s=50.0, test_s=1.0)
+
+
+@pytest.mark.parametrize(
+    ("compiling", "before_s", "train_s", "test_s"),
+    [(False, TIMES * 4.0, TIMES * 50.0, LEAST_S), (True, COMPILING_S, TIMES * 50.0, COMPILING_S)],
+)
+def test_until_its_first_calls_have_ended_a_training_hangs_by_what_the_preflight_took(
+    steps: StepWatch, clock: Clock, compiling: bool, before_s: float, train_s: float, test_s: float
+) -> None:
+    steps.expect(FIRST, compiling=compiling)
+    for _ in range(2):  # each trial's
+        steps.training_begins()
+        assert hangs_after(steps, clock) == before_s + BEAT_S
+        steps.call_begins("train")
+        assert hangs_after(steps, clock) == train_s + BEAT_S
+        steps.call_ends()
+        steps.call_begins("test")
+        assert hangs_after(steps, clock) == test_s + BEAT_S
+        steps.call_ends()
+        assert hangs_after(steps, clock) == UNKNOWN_S + BEAT_S
+    steps.rests()
+    assert hangs_after(steps, clock) == math.inf
+
+
+def test_of_two_preflights_the_longer_first_calls_count() -> None:
+    assert FIRST.longest(FirstCalls(5.0, 2.0, 1.0)) == FirstCalls(5.0, 50.0, 1.0)
 
 
 def test_what_lies_between_calls_is_not_known_to_be_short(steps: StepWatch, clock: Clock) -> None:

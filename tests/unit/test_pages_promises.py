@@ -41,6 +41,8 @@ def test_the_retries_of_each_class_are_told(why: str, retries: int) -> None:
         f"silent for {leases.LEASE_S:g} seconds",
         f"within {leases.LEAST_S:g} seconds and {leases.TIMES} times what the last one took",
         f"may take {leases.UNKNOWN_S / 60:g} minutes",
+        f"have {leases.TIMES} times what they took in the preflight, and {leases.LEAST_S:g} seconds",
+        f"{leases.COMPILING_S / 60:g} minutes where compiled programs are kept",
         f"{claims.MAX_CONSECUTIVE_FAILURES} failures in a row",
         f"less than {messages.EPOCH_GRACE_S:g} seconds",
         f"after {messages.LAUNCHER_GRACE_S:g} seconds",

@@ -10,6 +10,7 @@ import pytest
 from storage import attributes
 from storage.database import Database
 from storage.errors import SpecMismatch
+from storage.leases import FirstCalls
 from studies.spec import Sampler, StrategyChoice, StudySpec
 from studies.stored import DEFAULT_LIMITS, StudyData, StudyRecord, create_or_load
 from tests.databases import second_connection
@@ -51,6 +52,14 @@ def test_the_record_of_a_study_has_what_it_records_and_defaults_for_what_it_does
     study.set_user_attr(attributes.BUDGET, 9)
     study.set_user_attr(attributes.BUDGET_EPOCHS, 20)
     assert (record.budget, StudyRecord.of(study).budget, StudyRecord.of(study).budget_epochs) == (0, 9, 20)
+
+
+def test_the_first_calls_of_a_device_are_read_where_they_are_whole(database: Database) -> None:
+    study, _ = create_or_load(database, "mnist", spec(), lambda: DATA)
+    assert StudyRecord.of(study).first_calls == {}
+    known = {"before_s": 1, "train_s": 2.5, "test_s": 0.5}
+    study.set_user_attr(attributes.FIRST_CALLS, {"CPU": known, "GPU": {"train_s": 1.0}, "TPU": None})
+    assert StudyRecord.of(study).first_calls == {"CPU": FirstCalls(1.0, 2.5, 0.5)}
 
 
 def test_the_record_of_another_programs_study_is_read_and_has_no_spec(database: Database) -> None:

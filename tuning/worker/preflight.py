@@ -20,6 +20,7 @@ from models.remarks import remarks_on
 from models.training.feeding import LabelledImages
 from models.training.loop import VALIDATION_BATCH_SIZE
 from storage.errors import BadInput, unknown_name
+from storage.leases import FirstCalls
 from studies.space import SearchSpace
 from studies.spec import HYPERMODELS, derive_seed
 from tuning.messages import Cost, Preflight
@@ -49,7 +50,9 @@ COMPARED_IMAGES = 8
 ON_CPU = {"CUDA_VISIBLE_DEVICES": "-1", "JAX_PLATFORMS": "cpu"}
 
 
-def preflight(classifiers: Classifiers, clock: Callable[[], float] = time.monotonic) -> tuple[SearchSpace, Preflight]:
+def preflight(
+    classifiers: Classifiers, clock: Callable[[], float] = time.monotonic
+) -> tuple[SearchSpace, Preflight, FirstCalls]:
     """Walk the space at its extremes, build the models there, and time steps of the default and the largest.
 
     Args:
@@ -57,7 +60,7 @@ def preflight(classifiers: Classifiers, clock: Callable[[], float] = time.monoto
         clock: monotonic seconds.
 
     Returns:
-        What is searched, and what the user is told.
+        What is searched, what the user is told, and what the first calls of a training took, on all of its data.
 
     Raises:
         BadInput: the space cannot be walked, a model cannot be built or trained; the message names the values.
@@ -68,7 +71,7 @@ def preflight(classifiers: Classifiers, clock: Callable[[], float] = time.monoto
 
 def _preflight(
     classifiers: Classifiers, judge: Judge | None, clock: Callable[[], float]
-) -> tuple[SearchSpace, Preflight]:
+) -> tuple[SearchSpace, Preflight, FirstCalls]:
     started, ranges = clock(), classifiers.spec.parameters
     require_known_parameters(classifiers)
     default = RangedHyperParameters(ranges)
@@ -88,17 +91,21 @@ def _preflight(
             warnings.extend(_saved(classifier, judge, largest))
 
     alike = parameters_of(largest) == parameters_of(default)
-    default_cost = _cost(classifiers, default, clock, trained if alike else None)
-    return search_space(space), Preflight(
+    default_cost, default_calls = _cost(classifiers, default, clock, trained if alike else None)
+    largest_cost, largest_calls = (
+        (default_cost, default_calls) if alike else _cost(classifiers, largest, clock, trained)
+    )
+    found = Preflight(
         parameters={name: words for name, known in space.items() if (words := _in_words(known)) is not None},
         defaults=parameters_of(default),
         default_weights=default_weights,
         largest_weights=largest_weights,
         default_cost=default_cost,
-        largest_cost=default_cost if alike else _cost(classifiers, largest, clock, trained),
+        largest_cost=largest_cost,
         seconds=clock() - started,
         warnings=list(dict.fromkeys(warnings)),
     )
+    return search_space(space), found, default_calls.longest(largest_calls)
 
 
 def _batch(hp: RangedHyperParameters) -> Any:
@@ -201,6 +208,17 @@ class _StepClock(keras.callbacks.Callback):
         self._clock = clock
         self.steps: list[tuple[int, float]] = []
         self.tests: list[tuple[int, float]] = []
+        # When the first call of each kind began; None while none has said so.
+        self.step_began: float | None = None
+        self.test_began: float | None = None
+
+    def on_train_batch_begin(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
+        if self.step_began is None:
+            self.step_began = self._clock()
+
+    def on_test_batch_begin(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
+        if self.test_began is None:
+            self.test_began = self._clock()
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
         self.steps.append((batch + 1, self._clock()))
@@ -217,7 +235,7 @@ def _cost(
     hp: RangedHyperParameters,
     clock: Callable[[], float],
     then: Callable[[keras.Model], None] | None,
-) -> Cost:
+) -> tuple[Cost, FirstCalls]:
     """Time a few steps of the study's own training on its own data; then hand over what was trained."""
     classifier, data = classifiers.new(), classifiers.data
     seed_generators(derive_seed(classifiers.spec.seed, "preflight"))
@@ -228,6 +246,7 @@ def _cost(
     started = clock()
     try:
         model = classifier.build(hp)
+        built = clock()
         classifier.fit(hp, model, part, validation, seed=0, callbacks=[times])
     except Exception as error:
         raise BadInput(_cannot("trained", hp, error)) from error
@@ -239,9 +258,16 @@ def _cost(
     traced = times.tests[0][1] - last
     if then is not None:
         then(classifier.classifier(model))
-    return Cost(
+    cost = Cost(
         start_s=first - started + traced,
         epoch_s=step_s * len(data.training) / batch_size + test_s * len(data.validation),
+    )
+    step_began, test_began = times.step_began or first, times.test_began or last
+    return cost, FirstCalls(
+        # What `fit` prepares may grow with the data.
+        before_s=(step_began - built) * len(data.training) / len(part),
+        train_s=first - step_began,
+        test_s=times.tests[0][1] - test_began,
     )
 
 

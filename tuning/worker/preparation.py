@@ -10,6 +10,7 @@ import gc
 import logging
 import os
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from storage import attributes
@@ -56,7 +57,7 @@ def prepare(joined: JoinedStudy, options: WorkerOptions, home: Home, supervisor:
     set_precision(options.precision)
     classifiers = Classifiers(hypermodel, spec, open_training_data(joined.record, home), CompiledModels())
     if options.preflight:
-        _preflight(joined, classifiers, supervisor)
+        _preflight(joined, classifiers, supervisor, options.device)
     files = _files(joined, home)
     files.tidy()
     return Objective(
@@ -71,16 +72,20 @@ def prepare(joined: JoinedStudy, options: WorkerOptions, home: Home, supervisor:
     )
 
 
-def _preflight(joined: JoinedStudy, classifiers: Classifiers, supervisor: Supervisor) -> None:
+def _preflight(joined: JoinedStudy, classifiers: Classifiers, supervisor: Supervisor, device: str) -> None:
     from tuning.worker.preflight import preflight
     from tuning.worker.throughput import peaks
 
-    space, found = preflight(classifiers)
+    space, found, first_calls = preflight(classifiers)
     logger.info("preflight took %.3f s", found.seconds)
     spec = joined.record.spec
     first = first_configurations(spec, space, joined.record.first)
     require_room(spec, space, joined.claims.standing().budget, len(first))
     joined.study.set_user_attr(attributes.SPACE, space.document())
+    # The longest of all: a later preflight may find compiled what this one did.
+    before = joined.record.first_calls
+    longest = {**before, device: first_calls.longest(before.get(device, first_calls))}
+    joined.study.set_user_attr(attributes.FIRST_CALLS, {name: asdict(one) for name, one in longest.items()})
     supervisor.tell(peaks())
     supervisor.tell(found)
 

@@ -20,6 +20,7 @@ from storage.errors import ClaimLost, StorageUnavailable, TuningError
 from storage.leases import Heartbeat, LeaseWatch
 from storage.processes.isolation import python_environment
 from storage.settings import STORAGE_VARIABLE, Home
+from studies.stored import StudyRecord
 from tuning.machine.compile_cache import seal_compiled
 from tuning.machine.devices import CPU, cpu_environment
 from tuning.machine.memory import resident_bytes
@@ -112,11 +113,20 @@ class _Worker:
             objective = prepare(self._joined, self._options, self._home, self._supervisor)
         self._supervisor.wait_for_go()
         self._supervisor.ready.set()
+        self._expect_first_calls()
         try:
             status = self._run_trials(objective)
         finally:
             self._results.settle()
         return self._renew() if status == RENEWED else status
+
+    def _expect_first_calls(self) -> None:
+        # After the preflight, which another worker may have made.
+        first = StudyRecord.of(self._joined.study).first_calls.get(self._options.device)
+        if first is not None:
+            # TensorFlow keeps nothing that it compiled for a CPU: see `tuning.machine.compile_cache`.
+            alone = self._options.device == CPU and os.environ.get("KERAS_BACKEND") == "tensorflow"
+            self._supervisor.steps.expect(first, compiling=not alone)
 
     def _run_trials(self, objective: Objective) -> int:
         if self._options.claim is not None:
