@@ -29,12 +29,14 @@ class Evaluation:
 
     Attributes:
         accuracy: the share of pictures whose most probable class is theirs.
+        balanced_accuracy: the mean over the classes of their recall; classes without pictures are left out.
         loss: the mean cross-entropy in nats.
         confusion: `(classes, classes)` counts, a row for each true class, a column for each predicted one.
         per_class: the figures of each class, in order.
     """
 
     accuracy: float
+    balanced_accuracy: float
     loss: float
     confusion: npt.NDArray[np.int64]
     per_class: tuple[ClassFigures, ...]
@@ -67,11 +69,13 @@ def evaluate(
     predicted = probabilities.argmax(axis=-1)
     confusion = np.bincount(truth * classes + predicted, minlength=classes * classes).reshape(classes, classes)
     surprise = -np.log(np.maximum(probabilities[np.arange(len(truth)), truth], LEAST_PROBABILITY))
+    per_class = _figures(confusion)
     return Evaluation(
         accuracy=float(np.mean(predicted == truth)),
+        balanced_accuracy=float(np.mean([of.recall for of in per_class if of.support])),
         loss=float(surprise.mean()),
         confusion=confusion,
-        per_class=_figures(confusion),
+        per_class=per_class,
     )
 
 

@@ -33,6 +33,8 @@ class Row(TypedDict):
         seconds: how long it took; None while it is not over.
         worker: who ran it last.
         reason: why it failed or was put back, or after which epoch it was frozen; else None.
+        balanced_accuracy: the mean over the classes of their recall on the validation images, in 0..1, of a COMPLETE
+            trial's weights; None where an earlier version trained them.
     """
 
     number: int
@@ -43,6 +45,7 @@ class Row(TypedDict):
     seconds: float | None
     worker: str | None
     reason: str | None
+    balanced_accuracy: float | None
 
 
 class RowOfSeveral(Row):
@@ -92,6 +95,11 @@ def plain_parameters(trial: FrozenTrial) -> dict[str, Any]:
     }
 
 
+def balanced_accuracy(trial: FrozenTrial) -> float | None:
+    """Return the balanced validation accuracy of a trial's weights; None where none was recorded."""
+    return attributes.of_trial(trial, attributes.VALIDATION_BALANCED_ACCURACY, float)
+
+
 def as_table(rows: list[Row]) -> pd.DataFrame:
     """Return the rows as a table with one column `params_<name>` for each hyperparameter, as Optuna names them."""
     import pandas as pd
@@ -132,6 +140,7 @@ def _row(trial: FrozenTrial) -> Row:
         seconds=seconds_of(trial),
         worker=attributes.of_trial(trial, attributes.WORKER, str),
         reason=_reason(trial),
+        balanced_accuracy=balanced_accuracy(trial),
     )
     several = trial.values is not None and len(trial.values) > 1
     return RowOfSeveral(**row, values=trial.values) if several else row

@@ -16,7 +16,7 @@ from storage import attributes
 from storage.connections import shown_url
 from storage.settings import Home
 from studies.forecast import epochs_forecast_s, rate_per_hour
-from studies.leaderboard import best_trial, plain_parameters
+from studies.leaderboard import balanced_accuracy, best_trial, plain_parameters
 from studies.stored import StudyRecord
 from studies.trials import is_alive, is_frozen, spent_epochs
 
@@ -29,7 +29,8 @@ def status(study: optuna.Study, storage_url: str, home: Home, clock: Callable[[]
     `rate_per_hour` is trials finished an hour while any ran, from the last `studies.forecast.RATE_TRIALS`; `forecast_s`
     the seconds until the budget, of trials or of epochs, is spent at the present rate. Either is None where it cannot
     be told; a study that stands still has no forecast. `disk_bytes` is what the study takes up under the home. The
-    URL's password is hidden.
+    URL's password is hidden. `imbalanced` is whether the classes are of unlike sizes, see `studies.class_balance`; None
+    where that is not recorded.
 
     A study of another program is not `ours`: it has no budget, and its best trial is that of its own direction.
     """
@@ -64,11 +65,17 @@ def status(study: optuna.Study, storage_url: str, home: Home, clock: Callable[[]
         "disk_bytes": disk_use(study, home),
         "ours": record.is_ours,
         "directions": [direction.name.lower() for direction in record.directions],
+        "imbalanced": record.imbalanced,
     }
 
 
 def _shown(best: FrozenTrial) -> dict[str, Any]:
-    return {"number": best.number, "value": best.value, "params": plain_parameters(best)}
+    return {
+        "number": best.number,
+        "value": best.value,
+        "params": plain_parameters(best),
+        "balanced_accuracy": balanced_accuracy(best),
+    }
 
 
 def _forecast_s(record: StudyRecord, trials: list[FrozenTrial], trials_left: int, rate: float | None) -> float | None:

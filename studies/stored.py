@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any, TypedDict, cast
+from typing import Any, NotRequired, TypedDict, cast
 
 import optuna
 from optuna.storages import BaseStorage
@@ -25,6 +25,7 @@ from storage.leases import FirstCalls
 from storage.opening import check_storage, open_to_read
 from storage.rows.sql_rows import SqlRows
 from storage.rows.study_rows import is_copy, last_begun
+from studies.class_balance import is_imbalanced
 from studies.forecast import Launched
 from studies.space import SearchSpace
 from studies.spec import Scalar, StudySpec
@@ -59,6 +60,7 @@ class StudyData(TypedDict):
         split: the fingerprint of the split.
         train, validation: how many images each part has.
         mean, std: of each channel over the training part, in pixel units (0 to 255).
+        class_counts: how many images of each class the training part has; left out by earlier versions.
     """
 
     checksum: str
@@ -67,6 +69,7 @@ class StudyData(TypedDict):
     validation: int
     mean: list[float]
     std: list[float]
+    class_counts: NotRequired[list[int]]
 
 
 class ForeignStudy(BadInput):
@@ -154,6 +157,16 @@ class StudyRecord:
             " trials show this one as it is."
         )
 
+    @property
+    def class_counts(self) -> list[int] | None:
+        """How many images of each class the training part has; None where an earlier version made the study."""
+        return self.data.get("class_counts") if self.data is not None else None
+
+    @property
+    def imbalanced(self) -> bool | None:
+        """Whether its classes are of unlike sizes, see `studies.class_balance`; None where that is not recorded."""
+        return is_imbalanced(self.class_counts) if self.class_counts is not None else None
+
     @cached_property
     def spec(self) -> StudySpec:
         """What is tuned and how.
@@ -176,7 +189,12 @@ def _limits(document: dict[str, Any]) -> Limits:
 
 def _data(document: dict[str, Any] | None) -> StudyData | None:
     kinds: dict[str, type] = {"checksum": str, "split": str, "train": int, "validation": int, "mean": list, "std": list}
-    return cast(StudyData, document) if document is not None and _has(document, kinds) else None
+    if document is None or not _has(document, kinds):
+        return None
+    counts = attributes.typed(document.get("class_counts"), list)
+    if not counts or any(attributes.typed(count, int) is None for count in counts):
+        document = {key: value for key, value in document.items() if key != "class_counts"}
+    return cast(StudyData, document)
 
 
 def _launched(document: dict[str, Any] | None) -> Launched | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from storage.errors import BadInput
 from studies.datasets.prepared import PreparedDataset
 from studies.datasets.splits import Split, channel_statistics, stratified_split
@@ -31,6 +33,7 @@ def describe(dataset: PreparedDataset, spec: StudySpec) -> StudyData:
     """
     split = split_of(dataset, spec)
     mean, std = channel_statistics(dataset.train_images, split.train)
+    counts = np.bincount(dataset.train_labels[split.train], minlength=len(dataset.info.class_names))
     return StudyData(
         checksum=dataset.info.checksum,
         split=split.fingerprint,
@@ -38,6 +41,7 @@ def describe(dataset: PreparedDataset, spec: StudySpec) -> StudyData:
         validation=len(split.validation),
         mean=list(mean),
         std=list(std),
+        class_counts=counts.tolist(),
     )
 
 

@@ -23,10 +23,17 @@ DPI = 120
 MOST_COUNTED_CLASSES = 20
 """With more classes the counts would be too small to read, and colours alone tell."""
 
-_TRAINING, _VALIDATION, _BEST, _FAINT = "#4c78a8", "#e45756", "#333333", "#9a9a9a"
+_TRAINING, _VALIDATION, _BALANCED, _BEST, _FAINT = "#4c78a8", "#e45756", "#f2a65a", "#333333", "#9a9a9a"
 
 
-def draw_learning_curve(history: Mapping[str, Sequence[float]], best_epoch: int | None, title: str, file: Path) -> None:
+def draw_learning_curve(
+    history: Mapping[str, Sequence[float]],
+    best_epoch: int | None,
+    title: str,
+    file: Path,
+    *,
+    balanced: bool = False,
+) -> None:
     """Draw accuracy and loss over the epochs as a PNG.
 
     Args:
@@ -35,6 +42,7 @@ def draw_learning_curve(history: Mapping[str, Sequence[float]], best_epoch: int 
         best_epoch: the epoch, from 1, whose weights were kept; None if none were.
         title: stands above it.
         file: is written.
+        balanced: whether `val_balanced_accuracy` is drawn beside the accuracies.
 
     Raises:
         OSError: the file cannot be written.
@@ -44,6 +52,8 @@ def draw_learning_curve(history: Mapping[str, Sequence[float]], best_epoch: int 
     figure.subplots_adjust(left=0.11, right=0.89, top=0.93, bottom=0.08, hspace=0.15)
     above, below = figure.subplots(2, 1, sharex=True)
     figure.suptitle(title, fontsize=11, parse_math=False)
+    if balanced:
+        _draw_curve(above, history.get("val_balanced_accuracy", ()), "validation, balanced", _BALANCED)
     _draw_pair(above, history, "accuracy", best_epoch)
     _draw_pair(below, history, "loss", best_epoch)
     above.yaxis.set_major_formatter(lambda value, _: f"{value:.4g}")
@@ -57,10 +67,7 @@ def draw_learning_curve(history: Mapping[str, Sequence[float]], best_epoch: int 
 
 def _draw_pair(axes: Axes, history: Mapping[str, Sequence[float]], name: str, best_epoch: int | None) -> None:
     for key, label, colour in ((name, "training", _TRAINING), (f"val_{name}", "validation", _VALIDATION)):
-        values = [float(value) for value in history.get(key, ())]
-        if values:
-            marker = "o" if len(values) <= 30 else ""
-            axes.plot(range(1, len(values) + 1), values, color=colour, label=label, marker=marker, markersize=3)
+        _draw_curve(axes, history.get(key, ()), label, colour)
     validation = history.get(f"val_{name}", ())
     if best_epoch is not None and 1 <= best_epoch <= len(validation):
         best = float(validation[best_epoch - 1])
@@ -73,6 +80,13 @@ def _draw_pair(axes: Axes, history: Mapping[str, Sequence[float]], name: str, be
     axes.grid(alpha=0.25)
     if axes.get_legend_handles_labels()[1]:
         axes.legend(fontsize=8, framealpha=0.8)
+
+
+def _draw_curve(axes: Axes, curve: Sequence[float], label: str, colour: str) -> None:
+    values = [float(value) for value in curve]
+    if values:
+        marker = "o" if len(values) <= 30 else ""
+        axes.plot(range(1, len(values) + 1), values, color=colour, label=label, marker=marker, markersize=3)
 
 
 def _draw_learning_rate(axes: Axes, rates: Sequence[float]) -> None:

@@ -72,10 +72,11 @@ class CompareTask(TypedDict):
 
 
 class Figures(TypedDict):
-    """The accuracy, 0..1, and the mean cross-entropy in nats."""
+    """The accuracy, 0..1, the mean cross-entropy in nats, and the mean over the classes of their recall, 0..1."""
 
     accuracy: float
     loss: float
+    balanced_accuracy: float
 
 
 class LabelFigures(TypedDict):

@@ -41,8 +41,8 @@ class FitResult:
     """What a training gave.
 
     Attributes:
-        history: `accuracy`, `loss`, `val_accuracy`, `val_loss` and `learning_rate`, one value for each epoch.
-            Losses are in nats; the training loss includes label smoothing, the validation loss does not.
+        history: `accuracy`, `balanced_accuracy` and `loss`, each also as `val_...`, and `learning_rate`, one value for
+            each epoch. Losses are in nats; the training loss includes label smoothing, the validation loss does not.
         best_epoch: the epoch, from 0, whose weights the model now has.
         value: the validation accuracy of those weights.
     """

@@ -1,4 +1,4 @@
-"""The model that is trained: a network with its augmentation, optimizer, loss and metric, and what is tuned of them.
+"""The model that is trained: a network with its augmentation, optimizer, loss and metrics, and what is tuned of them.
 
 Values that do not change the graph (learning rate, momentum, weight decay, the schedule's lengths, dropout rates, label
 smoothing, the strength of augmentation) are variables: one compiled model serves one training after the other.
@@ -17,6 +17,7 @@ from keras import layers, ops
 
 from models.recipe import Recipe
 from models.training.augmentation import RandomAugmentation
+from models.training.balance import BalancedAccuracy
 from models.training.dropout import TunedDropout
 from models.training.steps import steps_of
 
@@ -49,8 +50,10 @@ class TrainingModel(keras.Model):
         self._classifier = keras.Model(network.input, probabilities, name="classifier")
         self._tuned = optimizer
         # Weighted, because the pictures that fill up the last validation batch have weight 0.
-        self.compile(optimizer=optimizer, weighted_metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")])
-        self._build_state(network.output_shape[-1])
+        classes = network.output_shape[-1]
+        judged = [keras.metrics.SparseCategoricalAccuracy(name="accuracy"), BalancedAccuracy(classes)]
+        self.compile(optimizer=optimizer, weighted_metrics=judged)
+        self._build_state(classes)
         self._initial = [_nonzero(variable) for variable in self.optimizer.variables]
         self.steps = steps_of(self)
 

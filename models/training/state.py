@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,6 +26,9 @@ from models.training.loop import Training
 # What Keras's callbacks carry from one epoch to the next; they reset it when a training begins.
 _EARLY_STOPPING = ("wait", "stopped_epoch", "best", "best_epoch")
 _PLATEAU = ("wait", "best", "cooldown_counter")
+
+# Curves that earlier versions did not draw.
+_ADDED = ("balanced_accuracy", "val_balanced_accuracy")
 
 _META = "meta"
 
@@ -49,8 +53,9 @@ class TrainingState:
 
     @property
     def history(self) -> dict[str, list[float]]:
-        """The curves so far, one value for each epoch done."""
-        return {name: list(curve) for name, curve in self.values["history"].items()}
+        """The curves so far, one value for each epoch done; not a number where an earlier version noted none."""
+        unknown = {name: [math.nan] * self.epochs for name in _ADDED}
+        return unknown | {name: list(curve) for name, curve in self.values["history"].items()}
 
     def to_bytes(self) -> bytes:
         """Return the state as the bytes of an `.npz` file without pickles."""

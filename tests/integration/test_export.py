@@ -142,7 +142,7 @@ def test_a_bundle_holds_what_is_promised(exported: Path, trained: Trained) -> No
     )
     metrics = json.loads((exported / "metrics.json").read_text())
     assert metrics["validation"]["accuracy"] == pytest.approx(trained.value, abs=tolerance("float32", 500))
-    assert set(metrics["validation"]) == {"accuracy", "loss"}
+    assert set(metrics["validation"]) == {"accuracy", "loss", "balanced_accuracy"}
     assert 0.7 < metrics["test"]["accuracy"] <= 1
     assert [of["label"] for of in metrics["test"]["per_class"]] == list("0123456789")
     assert all(set(of) == {"label", "precision", "recall", "support"} for of in metrics["test"]["per_class"])
@@ -159,7 +159,7 @@ def test_the_card_says_where_the_model_comes_from(exported: Path) -> None:
     assert set(card["parameters"]) == {"learning_rate"}
     assert {"python", "keras", "optuna", "keras-tuner", "numpy", "backend"} <= set(card["versions"])
     assert {"checksum", "split"} <= set(card["data"])
-    assert set(card["test"]) == {"accuracy", "loss"}
+    assert set(card["test"]) == {"accuracy", "loss", "balanced_accuracy"}
     assert set(card["formats"]) | set(card["skipped"]) == set(bundle.FORMATS)
     assert all((exported / file).exists() for file in card["formats"].values())
     assert not any((exported / bundle.FORMATS[name]).exists() for name in card["skipped"])

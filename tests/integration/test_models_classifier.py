@@ -185,6 +185,7 @@ def test_evaluation_counts_as_one_does_by_hand() -> None:
     images = np.arange(5, dtype=np.uint8).reshape(5, 1, 1, 1)
     result = evaluate(_Fixed(probabilities), images, np.array([0, 1, 1, 1, 0]), classes=3, batch_size=2)
     assert result.accuracy == pytest.approx(0.8)
+    assert result.balanced_accuracy == pytest.approx((1 + 2 / 3) / 2), "a class without pictures is left out"
     assert result.loss == pytest.approx(-np.log([0.7, 0.8, 0.3, 0.5, 1.0]).mean())
     np.testing.assert_array_equal(result.confusion, [[2, 0, 0], [1, 2, 0], [0, 0, 0]])
     assert [each.precision for each in result.per_class] == pytest.approx([2 / 3, 1.0, 0.0])

@@ -59,7 +59,10 @@ def test_a_study_has_exactly_its_budget_and_stock_optuna_agrees(tuned: CommandLi
     assert status["trials"]["frozen"] == 0
     assert status["state"] == "done"
     best = tuned.study("mnist_sample").best_trial
-    assert status["best"] == {"number": best.number, "value": best.value, "params": best.params}
+    balanced = best.user_attrs[attributes.VALIDATION_BALANCED_ACCURACY]
+    told = {"number": best.number, "value": best.value, "params": best.params, "balanced_accuracy": balanced}
+    assert status["best"] == told
+    assert status["imbalanced"] is False
 
 
 def test_the_core_space_is_searched_and_the_first_trial_is_the_default(tuned: CommandLine) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import optuna
 import pytest
 
+from storage import attributes
 from storage.claims import StudyDeleted
 from storage.errors import BadInput
 from storage.settings import Home
@@ -191,6 +192,24 @@ def test_the_plan_says_what_is_going_to_be_done(place: Home) -> None:
     assert list(plan) == ["study", "data", "model", "plan", "strategy", "sampler", "seed", "workers"]
 
 
+def with_counts(study: Begun, *counts: int) -> Begun:
+    """A study as if the classes of its training part were of these sizes."""
+    assert study.record.data is not None
+    return replace(study, record=replace(study.record, data={**study.record.data, "class_counts": list(counts)}))
+
+
+def test_the_plan_says_that_classes_are_of_unlike_sizes(place: Home) -> None:
+    asked, lines = understood(OPTIONS, place), list[str]()
+    with study_of(place) as study:
+        assert study.record.class_counts is not None
+        assert sum(study.record.class_counts) == 1600
+        for counts in ((900, *9 * [30]), (900, *9 * [600]), (901, *9 * [600])):
+            print_plan(lines.append, asked, with_counts(study, *counts))
+    said = [line for line in lines if line.startswith("classes   ")]
+    assert len(said) == 2, "900 are 1.5 times 600, and not more"
+    assert said[0].startswith("classes   imbalanced: '0' has 900 pictures, '1' 30; balanced accuracy is shown")
+
+
 def test_what_a_begun_study_tries_first_cannot_be_changed_and_that_is_said(place: Home) -> None:
     lines: list[str] = []
     with study_of(place, study="another") as another, study_of(place) as study:
@@ -242,6 +261,20 @@ def test_the_end_says_what_became_of_the_study_and_what_is_next(
     assert lines[0] == f"{finished} of 2 trials finished ({finished} complete, 0 pruned), 0 failed, in 5 min"
     assert lines[1].startswith(f"best: trial {finished - 1}, validation accuracy 0.{'05'[finished - 1]}000")
     assert lines[-1] == last
+
+
+@pytest.mark.parametrize(("counts", "says"), [((900, 30), " (balanced 0.2500), "), ((90, 80), ", ")])
+def test_the_end_says_the_balanced_accuracy_of_the_best_where_classes_are_of_unlike_sizes(
+    place: Home, counts: tuple[int, ...], says: str
+) -> None:
+    lines: list[str] = []
+    with study_of(place, trials=1) as study:
+        claim = claimed(study.claims)
+        study.database.set_trial_user_attr(claim.trial_id, attributes.VALIDATION_BALANCED_ACCURACY, 0.25)
+        finish(study.database, claim, value=0.5)
+        asked = understood(replace(OPTIONS, trials=1), place)
+        print_end(lines.append, asked, with_counts(study, *counts), elapsed_s=1.0, interrupted=False)
+    assert lines[1].startswith(f"best: trial 0, validation accuracy 0.5000{says}")
 
 
 # --- Patience

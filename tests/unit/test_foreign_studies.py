@@ -69,7 +69,7 @@ def test_status_shows_the_best_by_the_studys_own_direction(
     minimizing(storage)
     said = json.loads(told(capsys, "status", "--json"))
     assert (said["ours"], said["directions"]) == (False, ["minimize"])
-    assert said["best"] == {"number": 1, "value": 0.25, "params": {"learning_rate": 0.01}}
+    assert said["best"] == {"number": 1, "value": 0.25, "params": {"learning_rate": 0.01}, "balanced_accuracy": None}
     assert said["budget"] == {"trials": 0, "done": 3, "epochs": None}
     shown = told(capsys, "status")
     assert "another program, to minimize" in shown
@@ -115,7 +115,7 @@ def test_values_that_are_no_numbers_are_no_best_ones(
     study.add_trial(create_trial(state=TrialState.PRUNED, intermediate_values={1: -math.inf}))
     study.add_trial(create_trial(value=0.5, params={"momentum": math.inf}, distributions=odd))
     said = json.loads(told(capsys, "status", "--json"))
-    assert said["best"] == {"number": 3, "value": 0.5, "params": {"momentum": "inf"}}
+    assert said["best"] == {"number": 3, "value": 0.5, "params": {"momentum": "inf"}, "balanced_accuracy": None}
     rows = json.loads(told(capsys, "trials", "--format", "json"))
     assert [row["value"] for row in rows] == [0.5, None, None, None]
     told(capsys, "trials")

@@ -101,7 +101,8 @@ def test_the_best_trial_comes_first_and_a_failed_one_last(study: optuna.Study) -
 def test_a_row_has_the_promised_keys_and_no_others(study: optuna.Study) -> None:
     study.add_trial(trial(0.9, params={"units": 32}, epochs=3, seconds=4.5, worker="host:1:ab"))
     (row,) = leaderboard(study)
-    assert set(row) == {"number", "state", "value", "params", "epochs", "seconds", "worker", "reason"}
+    keys = {"number", "state", "value", "params", "epochs", "seconds", "worker", "reason", "balanced_accuracy"}
+    assert set(row) == keys
     assert row["params"] == {"units": 32}
     assert (row["epochs"], row["worker"]) == (3, "host:1:ab")
 
@@ -132,7 +133,7 @@ def test_status_counts_what_is_finished_and_reported(study: optuna.Study) -> Non
     assert said["trials"] == {"complete": 1, "pruned": 1, "failed": 1, "running": 1, "waiting": 0, "frozen": 0}
     assert said["budget"] == {"trials": 10, "done": 2, "epochs": None}
     assert said["epochs_trained"] == 4
-    assert said["best"] == {"number": 0, "value": 0.9, "params": {"units": 32}}
+    assert said["best"] == {"number": 0, "value": 0.9, "params": {"units": 32}, "balanced_accuracy": None}
 
 
 def test_a_study_whose_workers_are_all_gone_is_stopped(database: Database, capsys: pytest.CaptureFixture[str]) -> None:
@@ -319,6 +320,31 @@ def test_trials_and_status_in_json_are_the_promised_documents(
     assert json.loads(capsys.readouterr().out)[0]["params"] == {"learning_rate": 0.01}
     show_status(study, "sqlite:///x.db", HOME, as_json=True)
     assert json.loads(capsys.readouterr().out)["budget"] == {"trials": 10, "done": 1, "epochs": None}
+
+
+def describe_classes(study: optuna.Study, *counts: int) -> None:
+    known = {"checksum": "c", "split": "s", "train": sum(counts), "validation": 9, "mean": [0.0], "std": [1.0]}
+    study.set_user_attr(attributes.DATA, {**known, **({"class_counts": list(counts)} if counts else {})})
+
+
+@pytest.mark.parametrize("counts", [(30, 900), (30, 40), ()])
+def test_the_balanced_accuracy_is_told_to_programs_always_and_to_people_where_the_data_are_imbalanced(
+    study: optuna.Study, capsys: pytest.CaptureFixture[str], counts: tuple[int, ...]
+) -> None:
+    describe_classes(study, *counts)
+    study.add_trial(trial(0.95, val_balanced_accuracy=0.625))
+    study.add_trial(trial(0.9))  # an earlier version's
+    show_trials(study, "json")
+    assert [row["balanced_accuracy"] for row in json.loads(capsys.readouterr().out)] == [0.625, None]
+    show_status(study, "sqlite:///x.db", HOME, as_json=True)
+    said = json.loads(capsys.readouterr().out)
+    assert said["best"]["balanced_accuracy"] == 0.625
+    assert said["imbalanced"] is (None if not counts else counts == (30, 900))
+    show_trials(study)
+    show_status(study, "sqlite:///x.db", HOME)
+    shown = capsys.readouterr().out
+    for words in ("balanced", "0.6250", "95.00% validation accuracy, 62.50% balanced"):
+        assert (words in shown) == (counts == (30, 900))
 
 
 def test_tables_show_names_that_look_like_markup(database: Database, capsys: pytest.CaptureFixture[str]) -> None:

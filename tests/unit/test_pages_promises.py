@@ -90,7 +90,7 @@ def test_the_status_example_has_the_keys_of_the_code(study: optuna.Study, home: 
     produced = status(study, "sqlite:///studies.db", Home(home))
     example["best"]["params"] = produced["best"]["params"] = {}
     assert keys(example) == keys(produced)
-    assert set(example["best"]) == {"number", "value", "params"}
+    assert set(example["best"]) == {"number", "value", "params", "balanced_accuracy"}
 
 
 def names_in(value: Any) -> Iterator[str]:

@@ -34,6 +34,15 @@ def test_a_learning_curve_is_drawn_with_and_without_a_best_epoch(tmp_path: Path,
     assert colours(tmp_path / "curve.png") > 20
 
 
+def test_the_balanced_accuracy_is_drawn_where_that_is_asked_for(tmp_path: Path) -> None:
+    history = {**HISTORY, "val_balanced_accuracy": [float("nan"), 0.4, 0.3]}
+    for name, asked in (("with", True), ("without", False)):
+        draw_learning_curve(history, 2, "", tmp_path / name, balanced=asked)
+    draw_learning_curve(HISTORY, 2, "", tmp_path / "before")
+    assert (tmp_path / "without").read_bytes() == (tmp_path / "before").read_bytes()
+    assert (tmp_path / "with").read_bytes() != (tmp_path / "before").read_bytes()
+
+
 def test_one_epoch_no_epoch_and_values_that_are_not_finite_are_drawn(tmp_path: Path) -> None:
     for number, history in enumerate(
         [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
+from typing import Any
 
 import optuna
 import pytest
@@ -39,7 +40,7 @@ def study() -> optuna.Study:
     return created
 
 
-def add(study: optuna.Study, value: float | None, state: TrialState = TrialState.COMPLETE, **attrs: str) -> None:
+def add(study: optuna.Study, value: float | None, state: TrialState = TrialState.COMPLETE, **attrs: Any) -> None:
     study.add_trial(
         create_trial(
             state=state, value=value, params={"learning_rate": 0.012345678},
@@ -56,6 +57,27 @@ def test_a_finished_trial_is_one_line(study: optuna.Study) -> None:
         finished_line(trial, trial) == "trial   0 complete 0.9123 (best so far)  2 epochs  0 s  learning_rate 0.01235"
     )
     assert "(best so far)" not in finished_line(trial, None)
+
+
+def test_a_finished_trial_says_its_balanced_accuracy_where_that_is_asked_for(study: optuna.Study) -> None:
+    add(study, 0.91234, TrialState.COMPLETE, **{attributes.VALIDATION_BALANCED_ACCURACY: 0.25})
+    add(study, 0.5)  # an earlier version's
+    line = finished_line(study.trials[0], study.trials[0], balanced=True)
+    assert line.startswith("trial   0 complete 0.9123, balanced 0.2500 (best so far)  2 epochs  0 s  ")
+    assert finished_line(study.trials[1], None, balanced=True).startswith("trial   1 complete 0.5000  2 epochs")
+    assert "balanced" not in finished_line(study.trials[0], None)
+
+
+@pytest.mark.parametrize("balanced", [True, False])
+def test_the_view_shows_the_balanced_accuracy_of_the_best_where_that_is_asked_for(
+    study: optuna.Study, balanced: bool
+) -> None:
+    add(study, 0.91234, TrialState.COMPLETE, **{attributes.VALIDATION_BALANCED_ACCURACY: 0.25})
+    shown = terminal(live=True)
+    progress = Progress(study, 4, shown.console, live=True, clock=shown, balanced=balanced)
+    progress.start()
+    progress.stop()
+    assert f"trial 0, 0.9123{', balanced 0.2500' if balanced else ''}  learning" in shown.text.getvalue()
 
 
 def test_a_failed_trial_says_why(study: optuna.Study) -> None:

@@ -62,6 +62,23 @@ def test_the_first_calls_of_a_device_are_read_where_they_are_whole(database: Dat
     assert StudyRecord.of(study).first_calls == {"CPU": FirstCalls(1.0, 2.5, 0.5)}
 
 
+@pytest.mark.parametrize("recorded", [None, [], [900, 30.5], [900, "30"], {"cat": 900}])
+def test_class_counts_that_are_none_are_not_recorded_and_the_rest_is(database: Database, recorded: Any) -> None:
+    study, _ = create_or_load(database, "mnist", spec(), lambda: DATA)
+    study.set_user_attr(attributes.DATA, {**DATA, "class_counts": recorded})
+    record = StudyRecord.of(study)
+    assert (record.data, record.class_counts, record.imbalanced) == (DATA, None, None)
+
+
+@pytest.mark.parametrize(("counts", "imbalanced"), [([900, 30], True), ([3, 2], False), ([4, 0], True), ([7], False)])
+def test_data_are_imbalanced_where_the_largest_class_is_more_than_half_as_large_again_as_the_smallest(
+    database: Database, counts: list[int], imbalanced: bool
+) -> None:
+    study, _ = create_or_load(database, "mnist", spec(), lambda: {**DATA, "class_counts": counts})
+    record = StudyRecord.of(study)
+    assert (record.class_counts, record.imbalanced) == (counts, imbalanced)
+
+
 def test_the_record_of_another_programs_study_is_read_and_has_no_spec(database: Database) -> None:
     record = StudyRecord.of(optuna.create_study(storage=database, study_name="theirs"))
     assert (record.uid, record.data, record.limits) == ("", None, DEFAULT_LIMITS)

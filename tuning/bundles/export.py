@@ -111,7 +111,7 @@ def export(
         metrics = Metrics(validation=judgement["validation"], test=judgement["test"])
         _write_json(folder / METRICS, metrics)
         draw_confusion_matrix(np.array(judgement["confusion"]), dataset.info.class_names, folder / CONFUSION_MATRIX)
-        _put_learning_curve(folder / LEARNING_CURVE, artifacts, trial, record.name)
+        _put_learning_curve(folder / LEARNING_CURVE, artifacts, trial, record)
         skipped = _convert(folder, wanted, judgement["backend"], _precision(trial), required=formats is not None)
         card = _card(record, trial, dataset, judgement)
         written = {name: FORMATS[name] for name in wanted if name not in skipped}
@@ -121,7 +121,7 @@ def export(
             mark(folder, record.uid, database)
     if where is not None:
         console.print(f"  {where}", soft_wrap=True)
-    _summarise(console, target, metrics, written, skipped)
+    _summarise(console, target, metrics, written, skipped, balanced=bool(record.imbalanced))
     return target
 
 
@@ -225,7 +225,7 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _put_learning_curve(file: Path, artifacts: Artifacts, trial: FrozenTrial, study: str) -> None:
+def _put_learning_curve(file: Path, artifacts: Artifacts, trial: FrozenTrial, record: StudyRecord) -> None:
     try:
         shutil.copyfile(artifacts.verified(trial, "learning_curve"), file)
         return
@@ -236,7 +236,8 @@ def _put_learning_curve(file: Path, artifacts: Artifacts, trial: FrozenTrial, st
     except ArtifactDamaged:
         history = {"val_accuracy": [value for _, value in sorted(trial.intermediate_values.items())]}
     best_epoch = history.pop("best_epoch", attributes.of_trial(trial, attributes.BEST_EPOCH, int))
-    draw_learning_curve(history, best_epoch, f"{study}, trial {trial.number}", file)
+    title = f"{record.name}, trial {trial.number}"
+    draw_learning_curve(history, best_epoch, title, file, balanced=bool(record.imbalanced))
 
 
 def _card(record: StudyRecord, trial: FrozenTrial, dataset: PreparedDataset, judgement: Judgement) -> Document:
@@ -261,7 +262,7 @@ def _card(record: StudyRecord, trial: FrozenTrial, dataset: PreparedDataset, jud
         "epochs": attributes.of_trial(trial, attributes.EPOCHS, int),
         "best_epoch": attributes.of_trial(trial, attributes.BEST_EPOCH, int),
         "validation": judgement["validation"],
-        "test": Figures(accuracy=test["accuracy"], loss=test["loss"]),
+        "test": Figures(accuracy=test["accuracy"], loss=test["loss"], balanced_accuracy=test["balanced_accuracy"]),
         "data": record.data,
         "spec": spec.model_dump(mode="json"),
         "versions": _versions() | {"backend": judgement["backend"]},
@@ -284,10 +285,17 @@ def _write_json(file: Path, document: Mapping[str, object]) -> None:
 
 
 def _summarise(
-    console: Console, target: Path, metrics: Metrics, written: Mapping[str, str], skipped: Mapping[str, str]
+    console: Console,
+    target: Path,
+    metrics: Metrics,
+    written: Mapping[str, str],
+    skipped: Mapping[str, str],
+    *,
+    balanced: bool,
 ) -> None:
     for part, figures in (("validation", metrics["validation"]), ("test", metrics["test"])):
-        console.print(f"  {part + ' accuracy':20} {figures['accuracy']:.2%}   loss {figures['loss']:.4f}")
+        besides = f"   balanced {figures['balanced_accuracy']:.2%}" if balanced else ""
+        console.print(f"  {part + ' accuracy':20} {figures['accuracy']:.2%}   loss {figures['loss']:.4f}{besides}")
     for name, file in written.items():
         console.print(f"  {name:20} {target / file}", soft_wrap=True)
     for name, reason in skipped.items():

@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 
@@ -37,6 +37,9 @@ from tuning.tasks import (
     Task,
     TestFigures,
 )
+
+if TYPE_CHECKING:
+    from models.evaluation import Evaluation
 
 # On so many images the SavedModel must give the Keras model's probabilities.
 CHECKED_IMAGES = 8
@@ -89,11 +92,15 @@ def _judged(task: JudgeTask) -> Judgement | Differs | Failed:
         for of in test.per_class
     ]
     return Judgement(
-        validation=Figures(accuracy=validation.accuracy, loss=validation.loss),
-        test=TestFigures(accuracy=test.accuracy, loss=test.loss, per_class=per_class),
+        validation=_figures(validation),
+        test=TestFigures(**_figures(test), per_class=per_class),
         confusion=test.confusion.tolist(),
         backend=keras.backend.backend(),
     )
+
+
+def _figures(found: Evaluation) -> Figures:
+    return Figures(accuracy=found.accuracy, loss=found.loss, balanced_accuracy=found.balanced_accuracy)
 
 
 def _loaded(task: CompareTask) -> Difference | Failed:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
 import optuna
@@ -59,7 +59,7 @@ def show_trials(study: optuna.Study, form: str = "table") -> None:
     elif form == "csv":
         sys.stdout.write(as_table(rows).to_csv(index=False, lineterminator="\n"))
     else:
-        _print_trials(study.study_name, rows, _heading(StudyRecord.of(study)))
+        _print_trials(rows, StudyRecord.of(study))
 
 
 def _console() -> Console:
@@ -95,6 +95,8 @@ def _status_lines(standing: dict[str, Any]) -> Iterable[tuple[str, str]]:
         yield "best", "no trial is COMPLETE yet"
     else:
         value = f"{best['value']:.2%} validation accuracy" if standing["ours"] else f"value {best['value']:.6g}"
+        if standing["imbalanced"] and best["balanced_accuracy"] is not None:
+            value += f", {best['balanced_accuracy']:.2%} balanced"
         yield "best", f"trial {best['number']}: {value}"
         yield "", _parameters(best["params"])
 
@@ -111,12 +113,13 @@ def _heading(record: StudyRecord) -> str:
     return f"value ({', '.join(direction.name.lower() for direction in record.directions)})"
 
 
-def _print_trials(title: str, rows: list[Row], value_heading: str) -> None:
+def _print_trials(rows: list[Row], record: StudyRecord) -> None:
     names = list(dict.fromkeys(name for row in rows for name in row["params"]))
     first = [
         Column("trial", [str(row["number"]) for row in rows], right=True),
         Column("state", [row["state"] for row in rows]),
-        Column(value_heading, [", ".join(f"{value:.4f}" for value in _values(row)) for row in rows], right=True),
+        Column(_heading(record), [", ".join(f"{value:.4f}" for value in _values(row)) for row in rows], right=True),
+        *_balanced(rows, record),
         Column("epochs", [str(row["epochs"]) for row in rows], right=True),
         Column("time", ["" if row["seconds"] is None else duration(row["seconds"]) for row in rows], right=True),
     ]
@@ -126,7 +129,14 @@ def _print_trials(title: str, rows: list[Row], value_heading: str) -> None:
         [Column("reason", [row["reason"] or "" for row in rows], folds=True)] if any(r["reason"] for r in rows) else []
     )
     layouts = [[*first, *own, *last]] if len(names) <= _MOST_PARAMETER_COLUMNS else []
-    print_table(_console(), title, *layouts, [*first, *together, *last])
+    print_table(_console(), record.name, *layouts, [*first, *together, *last])
+
+
+def _balanced(rows: list[Row], record: StudyRecord) -> Iterator[Column]:
+    """Yield the column of the balanced accuracy where it says something else than the accuracy."""
+    if record.imbalanced:
+        figures = [row["balanced_accuracy"] for row in rows]
+        yield Column("balanced", ["" if figure is None else f"{figure:.4f}" for figure in figures], right=True)
 
 
 def _values(row: Row) -> list[float]:

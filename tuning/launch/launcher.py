@@ -52,7 +52,8 @@ def tune(options: TuneOptions, home: Home, console: Console) -> int:
         report(f"nothing to do: {standing.finished} of {standing.budget} trials are finished")
         return 0
     prepare_compile_caches(asked.home, asked.placements, os.environ, report)
-    progress = Progress(study.study, asked.spec.epochs, console, live=options.progress and console.is_terminal)
+    live, balanced = options.progress and console.is_terminal, bool(study.record.imbalanced)
+    progress = Progress(study.study, asked.spec.epochs, console, live=live, balanced=balanced)
     workforce = _workforce(asked, study, report)
     packer = _packer(asked, workforce, report) if asked.packs else None
     launcher = Launcher(asked, study, workforce, packer, progress, report)

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from storage import attributes
 from studies.forecast import seconds_of, seconds_per_epoch
-from studies.leaderboard import best_trial
+from studies.leaderboard import balanced_accuracy, best_trial
 from studies.stored import StudyRecord
 from studies.trials import is_frozen, is_running, spent_epochs
 from tuning.words import duration, parameters_in_words
@@ -25,8 +25,14 @@ from tuning.words import duration, parameters_in_words
 SHOWN_RUNNING = 16
 
 
-def finished_line(trial: FrozenTrial, best: FrozenTrial | None) -> str:
-    """Return one plain line about a finished trial."""
+def finished_line(trial: FrozenTrial, best: FrozenTrial | None, *, balanced: bool = False) -> str:
+    """Return one plain line about a finished trial.
+
+    Args:
+        trial: which is over.
+        best: the study's so far.
+        balanced: whether its balanced accuracy is told besides.
+    """
     epochs = len(trial.intermediate_values)
     took = seconds_of(trial) or 0.0
     head = f"trial {trial.number:>3} {trial.state.name.lower():<8}"
@@ -34,10 +40,15 @@ def finished_line(trial: FrozenTrial, best: FrozenTrial | None) -> str:
         failure = attributes.of_trial(trial, attributes.FAILURE, str) or "error"
         reason = attributes.of_trial(trial, attributes.REASON, str) or "no reason was recorded"
         return f"{head} {failure}: {reason}"
-    value = f"{trial.value:.4f}" if trial.value is not None else "-"
+    value = _accuracy(trial, balanced=balanced) if trial.value is not None else "-"
     mark = " (best so far)" if best is not None and best.number == trial.number else ""
     effort = f"{epochs} epoch{'' if epochs == 1 else 's'}  {duration(took)}"
     return f"{head} {value}{mark}  {effort}  {parameters_in_words(trial.params)}"
+
+
+def _accuracy(trial: FrozenTrial, *, balanced: bool) -> str:
+    figure = balanced_accuracy(trial) if balanced else None
+    return f"{trial.value:.4f}" + (f", balanced {figure:.4f}" if figure is not None else "")
 
 
 def frozen_line(trial: FrozenTrial) -> str:
@@ -70,6 +81,7 @@ class Progress:
         live: whether to draw the live view.
         clock: monotonic seconds.
         expected_epoch_s: how long all workers together are expected to take for an epoch, before it is seen.
+        balanced: whether balanced accuracies are shown besides.
     """
 
     study: optuna.Study
@@ -78,6 +90,7 @@ class Progress:
     live: bool
     clock: Callable[[], float] = time.monotonic
     expected_epoch_s: float | None = None
+    balanced: bool = False
     _told: set[int] = field(default_factory=set)
     # By trial: the epochs after which it is frozen, as far as was told.
     _frozen: dict[int, int] = field(default_factory=dict)
@@ -122,7 +135,7 @@ class Progress:
             self._ended += 1
             return
         self._tell_thawed(trial)
-        self._print(finished_line(trial, best))
+        self._print(finished_line(trial, best, balanced=self.balanced))
 
     def _tell_frozen(self, trial: FrozenTrial) -> None:
         epochs = len(trial.intermediate_values)
@@ -162,7 +175,8 @@ class Progress:
         done = sum(_counts(trial) for trial in trials)
         parts: list[RenderableType] = [self._headline(trials, done, budget), self._running(trials)]
         if best is not None:
-            text = f"best so far: trial {best.number}, {best.value:.4f}  {parameters_in_words(best.params)}"
+            accuracy = _accuracy(best, balanced=self.balanced)
+            text = f"best so far: trial {best.number}, {accuracy}  {parameters_in_words(best.params)}"
             parts.append(Text(text, style="green"))
         return Group(*parts)
 

@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 from storage.claims import Standing
 from storage.connections import shown_url
-from studies.leaderboard import best_trial
+from studies.class_balance import sizes_in_words
+from studies.leaderboard import balanced_accuracy, best_trial
 from studies.scheduler import first_in_words
 from studies.stored import StudyRecord
 from tuning.launch.begin import Begun
@@ -38,6 +39,7 @@ def print_plan(report: Report, asked: Asked, study: Begun) -> None:
     rows = {
         "study": f"{asked.name}, in {study.database.shown_url}",
         "data": f"{asked.dataset.title}: {data}",
+        **_classes(asked, record),
         "model": f"{spec.model}, {spec.space} space",
         "plan": f"{spec.plan_name}: {record.budget} trials of at most {spec.epochs} epochs{in_all},"
         f" patience {spec.patience} at a constant learning rate",
@@ -51,6 +53,15 @@ def print_plan(report: Report, asked: Asked, study: Begun) -> None:
     }
     for name, words in rows.items():
         report(f"{name:<10}{words}")
+
+
+def _classes(asked: Asked, record: StudyRecord) -> dict[str, str]:
+    """Say that classes are of unlike sizes, what is shown for that, and what can be done."""
+    counts = record.class_counts
+    if counts is None or not record.imbalanced:
+        return {}
+    sizes = sizes_in_words(counts, asked.dataset.class_names)
+    return {"classes": f"imbalanced: {sizes}; balanced accuracy is shown"}
 
 
 def print_preflight(report: Report, found: Preflight, record: StudyRecord, standing: Standing) -> None:
@@ -102,7 +113,9 @@ def print_end(report: Report, asked: Asked, study: Begun, *, elapsed_s: float, i
     best = best_trial(study.study)
     if best is not None:
         params = parameters_in_words(best.params)
-        report(f"best: trial {best.number}, validation accuracy {best.value:.4f}, {params}")
+        figure = balanced_accuracy(best) if study.record.imbalanced else None
+        balanced = f" (balanced {figure:.4f})" if figure is not None else ""
+        report(f"best: trial {best.number}, validation accuracy {best.value:.4f}{balanced}, {params}")
     if interrupted or not standing.done:
         report(f"{'interrupted' if interrupted else 'time is up'}: {_left_over(standing)}; the same command goes on")
     elif best is not None:

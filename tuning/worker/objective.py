@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -270,6 +271,9 @@ class Objective:
             keep_model()
             trial.set_user_attr(attributes.BEST_EPOCH, result.best_epoch + 1)
             trial.set_user_attr(attributes.VALIDATION_LOSS, result.history["val_loss"][result.best_epoch])
+            balanced = result.history["val_balanced_accuracy"][result.best_epoch]
+            if math.isfinite(balanced):  # an earlier version may have trained that epoch
+                trial.set_user_attr(attributes.VALIDATION_BALANCED_ACCURACY, balanced)
             self._files.keep_curve(claim, history, best_epoch=result.best_epoch)
 
         return Outcome(Result(TrialState.COMPLETE, result.value), keep=keep)

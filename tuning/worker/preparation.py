@@ -95,7 +95,8 @@ def _files(joined: JoinedStudy, home: Home) -> TrialFiles:
     artifacts = Artifacts(home.make(home.artifacts))
     # Made at once: to `gc` it says that this home serves the study.
     checkpoints = home.make(home.checkpoints(record.name, record.uid))
-    return TrialFiles(joined.study, record.spec.fingerprint, joined.claims, artifacts, checkpoints)
+    fingerprint, balanced = record.spec.fingerprint, bool(record.imbalanced)
+    return TrialFiles(joined.study, fingerprint, joined.claims, artifacts, checkpoints, balanced=balanced)
 
 
 @contextlib.contextmanager

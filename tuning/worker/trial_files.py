@@ -28,16 +28,25 @@ class TrialFiles:
         claims: the study's.
         artifacts: where what trials made is kept.
         checkpoints: the folder of the study's checkpoints.
+        balanced: whether learning curves show the balanced accuracy.
     """
 
     def __init__(
-        self, study: optuna.Study, fingerprint: str, claims: Claims, artifacts: Artifacts, checkpoints: Path
+        self,
+        study: optuna.Study,
+        fingerprint: str,
+        claims: Claims,
+        artifacts: Artifacts,
+        checkpoints: Path,
+        *,
+        balanced: bool = False,
     ) -> None:
         self._study = study
         self._fingerprint = fingerprint
         self._claims = claims
         self._artifacts = artifacts
         self._checkpoints = checkpoints
+        self._balanced = balanced
 
     def checkpoints_of(self, claim: Claim) -> TrialCheckpoints:
         """Return the checkpoints of a claimed trial."""
@@ -84,7 +93,7 @@ class TrialFiles:
             claim,
             "learning_curve",
             "learning_curve.png",
-            lambda file: draw_learning_curve(history, best_epoch=shown, title=title, file=file),
+            lambda file: draw_learning_curve(history, shown, title, file=file, balanced=self._balanced),
         )
 
     def _keep(self, claim: Claim, role: str, filename: str, write: Callable[[Path], None]) -> None:
