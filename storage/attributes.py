@@ -60,6 +60,7 @@ VALIDATION_BALANCED_ACCURACY = "tuning:val_balanced_accuracy"
 PRECISION = "tuning:precision"
 THREADS = "tuning:threads"
 DEVICE = "tuning:device"
+BACKEND = "tuning:backend"
 WEIGHTS = "tuning:weights"
 # How often its training step was traced: 0 where its worker had a compiled model for it.
 TRACES = "tuning:traces"

@@ -35,6 +35,8 @@ class Row(TypedDict):
         reason: why it failed or was put back, or after which epoch it was frozen; else None.
         balanced_accuracy: the mean over the classes of their recall on the validation images, in 0..1, of a COMPLETE
             trial's weights; None where an earlier version trained them.
+        backend: Keras's backend that it was trained on last, `tensorflow` or `jax`; None before, and where an earlier
+            version trained it.
     """
 
     number: int
@@ -46,6 +48,7 @@ class Row(TypedDict):
     worker: str | None
     reason: str | None
     balanced_accuracy: float | None
+    backend: str | None
 
 
 class RowOfSeveral(Row):
@@ -141,6 +144,7 @@ def _row(trial: FrozenTrial) -> Row:
         worker=attributes.of_trial(trial, attributes.WORKER, str),
         reason=_reason(trial),
         balanced_accuracy=balanced_accuracy(trial),
+        backend=attributes.of_trial(trial, attributes.BACKEND, str),
     )
     several = trial.values is not None and len(trial.values) > 1
     return RowOfSeveral(**row, values=trial.values) if several else row

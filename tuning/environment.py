@@ -44,6 +44,11 @@ ENVIRONMENT = (
         " of `keras.json` and `KERAS_MAX_EPOCHS`, nothing changes what a study gives",
     ),
     Variable(
+        "KERAS_HOME",
+        "`~/.keras`",
+        "where Keras keeps what it downloads and looks for `keras.json`; one with which it cannot start is refused",
+    ),
+    Variable(
         "CUDA_VISIBLE_DEVICES",
         "all",
         "which GPUs are used: numbers or UUIDs, with commas; `-1` uses the cores only",

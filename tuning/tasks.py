@@ -11,6 +11,7 @@ from typing import Any, Literal, Self, TypedDict, final
 
 from storage.processes.isolation import python_environment, python_module
 from studies.stored import StudyData
+from tuning.keras_settings import require_keras_json
 
 # The SavedModel, or the Keras model loaded again, must give the Keras model's probabilities, up to rounding.
 TOLERATED_PROBABILITY = {"float32": 1e-4, "mixed": 2e-2}
@@ -148,9 +149,13 @@ class Judge:
 
     Args:
         environ: what its environment has besides.
+
+    Raises:
+        BadInput: Keras cannot be imported there.
     """
 
     def __init__(self, environ: Mapping[str, str] | None = None) -> None:
+        require_keras_json(os.environ)
         environment = {
             **python_environment(os.environ),
             "TF_CPP_MIN_LOG_LEVEL": "3",

@@ -99,12 +99,12 @@ def test_the_best_trial_comes_first_and_a_failed_one_last(study: optuna.Study) -
 
 
 def test_a_row_has_the_promised_keys_and_no_others(study: optuna.Study) -> None:
-    study.add_trial(trial(0.9, params={"units": 32}, epochs=3, seconds=4.5, worker="host:1:ab"))
+    study.add_trial(trial(0.9, params={"units": 32}, epochs=3, seconds=4.5, worker="host:1:ab", backend="jax"))
     (row,) = leaderboard(study)
-    keys = {"number", "state", "value", "params", "epochs", "seconds", "worker", "reason", "balanced_accuracy"}
-    assert set(row) == keys
+    keys = {"number", "state", "value", "params", "epochs", "seconds", "worker", "reason"}
+    assert set(row) == {*keys, "balanced_accuracy", "backend"}
     assert row["params"] == {"units": 32}
-    assert (row["epochs"], row["worker"]) == (3, "host:1:ab")
+    assert (row["epochs"], row["worker"], row["backend"]) == (3, "host:1:ab", "jax")
 
 
 def test_the_earliest_of_equals_is_the_best_trial(study: optuna.Study) -> None:

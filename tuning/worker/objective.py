@@ -52,11 +52,13 @@ class Place:
 
     Attributes:
         device: the product's name.
+        backend: Keras's.
         precision: the Keras dtype policy.
         threads: CPU threads of the framework. Another number gives other weights, in the last digits.
     """
 
     device: str
+    backend: str
     precision: str
     threads: int
 
@@ -281,6 +283,7 @@ class Objective:
     def _record_place(self, trial: optuna.trial.Trial, weight_count: int, *, resumed: bool) -> None:
         recorded = {
             attributes.DEVICE: self._place.device,
+            attributes.BACKEND: self._place.backend,
             attributes.PRECISION: self._place.precision,
             attributes.THREADS: self._place.threads,
             attributes.WEIGHTS: weight_count,

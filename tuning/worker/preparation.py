@@ -46,7 +46,7 @@ def prepare(joined: JoinedStudy, options: WorkerOptions, home: Home, supervisor:
     settle_keras(os.environ)
     require_backend(os.environ)
     with _no_garbage():
-        from models.backend import set_defaults, set_precision
+        from models.backend import backend_name, set_defaults, set_precision
         from models.training.compiled import CompiledModels
         from tuning.worker.objective import Objective, Place
         from tuning.worker.training_data import Classifiers, open_training_data
@@ -68,7 +68,7 @@ def prepare(joined: JoinedStudy, options: WorkerOptions, home: Home, supervisor:
         claims=joined.claims,
         files=files,
         supervisor=supervisor,
-        place=Place(options.device, options.precision, options.threads),
+        place=Place(options.device, backend_name(), options.precision, options.threads),
     )
 
 
