@@ -107,6 +107,13 @@ def disk_error(error: OSError, fact: str, then: str, kind: type[TuningError] = B
     return kind(f"{fact}: {error.strerror or error}. {then}")
 
 
+def shown(name: str | Path) -> str:
+    """Return a file's name as a message can have it in its one line: what cannot be printed is written out."""
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in str(name)
+    )
+
+
 # What Keras and TensorFlow say of themselves before, and after, the line that has the reason.
 _PREAMBLE = re.compile(
     r"Exception encountered when calling |Graph execution error:|Detected at node |in user code:|Traceback \(|"

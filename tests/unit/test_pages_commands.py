@@ -8,11 +8,12 @@ import shlex
 import pytest
 
 from storage.settings import STORAGE_VARIABLE
+from studies.datasets.own import pictures
 from studies.declaration import catalog_names
 from tests.pages.command_line import commands, shown_names, visible
 from tests.pages.makefile import recipes, variables
 from tests.pages.page import ROOT, Page, named, page_paths, row_of, rows
-from tuning.bundles import bundle, images
+from tuning.bundles import bundle
 
 PACKAGES = ("models", "storage", "studies", "tuning")
 PAGE = Page.read("tuning/README.md")
@@ -56,7 +57,7 @@ def test_every_export_format_and_picture_format_is_named() -> None:
         bundle.CONFUSION_MATRIX,
         bundle.LEARNING_CURVE,
     }
-    assert all(name.lower() in PAGE.section("`tuning predict`").lower() for name in images.FORMATS)
+    assert all(name.lower() in PAGE.section("`tuning predict`").lower() for name in pictures.FORMATS)
 
 
 # --- Make

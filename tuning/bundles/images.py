@@ -13,20 +13,15 @@ A classifier knows the pictures of its data set and nothing else, so a picture i
 from __future__ import annotations
 
 import math
-import warnings
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 from storage.errors import BadInput
+from studies.datasets.own.pictures import load_picture, open_picture
 from studies.datasets.registry import Preparation
-
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
-
-MOST_PIXELS = 89_000_000
-"""A larger picture is refused unread: a few kilobytes can unpack to gigabytes."""
 
 MNIST_BOX_PIXELS = 20
 
@@ -44,8 +39,7 @@ _Grey = npt.NDArray[np.float32]
 def load_image(file: Path, shape: tuple[int, int, int], preparation: Preparation = "photo") -> npt.NDArray[np.uint8]:
     """Return a picture as a classifier takes it.
 
-    The file may be PNG, JPEG, WebP, GIF or BMP of any size and mode. It is turned as its EXIF data say, transparent
-    parts become white, and of an animation the first picture counts.
+    The file may be of any format, size and mode that `studies.datasets.own.pictures` reads.
 
     Args:
         file: the picture's.
@@ -58,68 +52,15 @@ def load_image(file: Path, shape: tuple[int, int, int], preparation: Preparation
     Raises:
         BadInput: the file is not there, is no picture, is damaged, is too large, or shows nothing of what it should.
     """
-    image = _opened(file)
-    height, width, channels = shape
     if preparation == "photo":
-        mode = "RGB" if channels == 3 else "L"
-        fitted = ImageOps.fit(image.convert(mode), (width, height), method=Image.Resampling.LANCZOS)
-        return np.asarray(fitted, dtype=np.uint8).reshape(shape)
-    grey = np.asarray(image.convert("L"), dtype=np.float32)
+        return load_picture(file, shape)
+    height, width, _ = shape
+    grey = np.asarray(open_picture(file, file).convert("L"), dtype=np.float32)
     if np.ptp(grey) < _LEAST_CONTRAST:
         raise BadInput(f"{file} has nothing on it: all of it is alike. Give a picture of one {_SHOWN[preparation]}.")
     strokes = _bright_on_black(grey)
     placed = _placed(_content(strokes), (height, width), mnist=preparation == "digit")
     return np.rint(placed).astype(np.uint8).reshape(shape)
-
-
-def _opened(file: Path) -> Image.Image:
-    """An RGB or greyscale image of 8 bits, upright, without transparency."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about odd metadata
-            with Image.open(file, formats=FORMATS) as image:
-                _require_size(file, image)
-                image.load()
-                return _opaque(_eight_bits(ImageOps.exif_transpose(image)))
-    except BadInput:
-        raise
-    except Image.DecompressionBombError as error:
-        raise _too_large(file) from error
-    except UnidentifiedImageError as error:
-        raise BadInput(f"{file} is no picture that can be read. Give a {_or(FORMATS)} file.") from error
-    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
-        raise BadInput(f"{file}: {error.strerror}. Give the path of a picture.") from error
-    except Exception as error:  # a decoder may raise anything at all on bytes that were made up
-        raise BadInput(f"{file} is a damaged picture: {error}. Give another one.") from error
-
-
-def _require_size(file: Path, image: Image.Image) -> None:
-    if image.width * image.height > MOST_PIXELS:
-        raise _too_large(file, f" {image.width}x{image.height} pixels:")
-
-
-def _too_large(file: Path, size: str = "") -> BadInput:
-    return BadInput(f"{file} is too large:{size} more than {MOST_PIXELS / 1e6:.0f} million. Scale it down first.")
-
-
-def _or(names: tuple[str, ...]) -> str:
-    return f"{', '.join(names[:-1])} or {names[-1]}"
-
-
-def _eight_bits(image: Image.Image) -> Image.Image:
-    if not image.mode.startswith("I"):
-        return image
-    # 16 bits: converting would cut every value above 255 down to it.
-    values = np.asarray(image).astype(np.float64)
-    return Image.fromarray(np.rint(np.clip(values, 0, 65_535) / 257).astype(np.uint8))
-
-
-def _opaque(image: Image.Image) -> Image.Image:
-    if image.has_transparency_data:
-        pixels = image.convert("RGBA")
-        white = Image.new("RGBA", pixels.size, "white")
-        return Image.alpha_composite(white, pixels).convert("RGB")
-    return image.convert("L" if image.mode in ("1", "L") else "RGB")
 
 
 def _bright_on_black(grey: _Grey) -> _Grey:
