@@ -28,9 +28,9 @@ class Terminal:
         return self.now
 
 
-def terminal(*, live: bool = False) -> Terminal:
+def terminal(*, live: bool = False, width: int = 120) -> Terminal:
     text = io.StringIO()
-    return Terminal(Console(file=text, width=120, force_terminal=live, color_system=None), text)
+    return Terminal(Console(file=text, width=width, force_terminal=live, color_system=None), text)
 
 
 @pytest.fixture
@@ -307,6 +307,43 @@ def test_before_each_worker_trained_an_epoch_the_forecast_is_what_was_expected(s
     # Two epochs and two halves in a minute.
     shown.console.print(progress._render(study.trials, None))
     assert "180 epochs/h, about 6 min left" in shown.text.getvalue()
+
+
+@pytest.mark.parametrize(("width", "lines"), [(200, 1), (80, 3), (40, 5), (20, None)])
+def test_the_live_view_fits_into_a_terminal_of_any_width(study: optuna.Study, width: int, lines: int | None) -> None:
+    study.set_user_attr(attributes.BUDGET_EPOCHS, 40)
+    shown = terminal(width=width)
+    progress = Progress(study, 12, shown.console, live=False, clock=shown)
+    progress.start()
+    for number in range(2):
+        running = study.ask()
+        for parameter in ("batch_size", "learning_rate", "weight_decay", "dropout", "width"):
+            running.suggest_float(parameter, 0, 1)
+        running.set_user_attr(attributes.WORKER, "me")
+        for epoch in (1, 2, 3):
+            running.report(0.4321 + number / 10, epoch)
+    shown.now = 60.0
+    shown.console.print(progress._render(study.trials, None))
+    text = shown.text.getvalue()
+    assert all(len(line) <= width for line in text.splitlines())
+    if lines is not None:
+        head = text.splitlines()[:lines]
+        assert " ".join(" ".join(head).replace("━", "").replace("╸", "").replace("╺", "").split()) == (
+            "mnist 6/40 epochs, 0/4 trials, 0 frozen, 0 pruned, 0 failed 60 s so far, 360 epochs/h, about 6 min left"
+        )
+        rows = [line.split()[:4] for line in text.splitlines()[lines + 1 :]]
+        assert rows == [["trial", "0", "3/12", "0.4321"], ["trial", "1", "3/12", "0.5321"]]
+    assert ("batch_size" in text) == (width >= 60)
+    assert ("…" in text) == (width in (20, 80)), "cut with a sign of it"
+
+
+def test_a_study_s_long_name_leaves_room_for_the_bar() -> None:
+    long = optuna.create_study(study_name="x" * 200)
+    add(long, 0.5)
+    long.set_user_attr(attributes.BUDGET, 1)
+    shown = terminal(width=80)
+    shown.console.print(Progress(long, 4, shown.console, live=False, clock=shown)._render(long.trials, None))
+    assert shown.text.getvalue().splitlines()[0] == "x" * 53 + "…  " + "━" * 24
 
 
 def test_many_running_trials_do_not_flood_the_screen(study: optuna.Study) -> None:

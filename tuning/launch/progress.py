@@ -23,6 +23,9 @@ from studies.trials import is_frozen, is_running, spent_epochs
 from tuning.words import duration, parameters_in_words
 
 SHOWN_RUNNING = 16
+# In columns of the terminal: the bar, and where parameters are left out.
+BAR_WIDTH = 24
+NARROW = 60
 
 
 def finished_line(trial: FrozenTrial, best: FrozenTrial | None, *, balanced: bool = False) -> str:
@@ -198,14 +201,20 @@ class Progress:
         trials_words = (
             f"{done}/{budget} trials" if unit == "trials" else f"{spent}/{total} epochs, {done}/{budget} trials"
         )
+        counts = ", ".join([trials_words, *(f"{number} {what}" for what, number in counted.items())])
+        pace = f"{duration(elapsed)} so far, {', '.join(words) or 'rate not known yet'}"
+        return self._fitted(min(spent, total), max(total, 1), Text(counts), Text(pace))
+
+    def _fitted(self, spent: int, total: int, *words: Text) -> RenderableType:
+        """Return the study's name, its bar and words in one line, or the words below where the terminal is narrower."""
+        width = self.console.width
+        name = Text(self.study.study_name, style="bold")
+        name.truncate(max(1, width - BAR_WIDTH - 2), overflow="ellipsis")
+        bar = ProgressBar(total=total, completed=spent, width=min(BAR_WIDTH, width))
+        beside = name.cell_len + 2 + BAR_WIDTH + sum(2 + text.cell_len for text in words) <= width
         line = Table.grid(padding=(0, 2))
-        line.add_row(
-            Text(self.study.study_name, style="bold"),
-            ProgressBar(total=max(total, 1), completed=min(spent, total), width=24),
-            ", ".join([trials_words, *(f"{number} {what}" for what, number in counted.items())]),
-            f"{duration(elapsed)} so far, {', '.join(words) or 'rate not known yet'}",
-        )
-        return line
+        line.add_row(name, bar, *(words if beside else ()))
+        return line if beside else Group(line, *words)
 
     def _spending(self, trials: list[FrozenTrial], done: int, budget: int) -> tuple[int, int, str]:
         """Return what the study has to spend, what it has spent, and of what: epochs where they are bounded."""
@@ -215,16 +224,19 @@ class Progress:
         return epochs, spent_epochs(trials), "epochs"
 
     def _running(self, trials: list[FrozenTrial]) -> RenderableType:
-        table = Table(box=None, padding=(0, 2), header_style="dim")
+        # Expanded, what does not fit into the terminal is cut in the last column; else another would go.
+        table = Table(box=None, padding=(0, 2), header_style="dim", expand=True)
         for title in ("running", "epoch", "val accuracy"):
             table.add_column(title, no_wrap=True, min_width=len(title))
-        # What does not fit into the terminal is cut here, not there.
-        table.add_column("parameters", overflow="ellipsis", no_wrap=True, ratio=1)
+        # Of a narrow terminal's few columns nothing useful is left to them.
+        shown = self.console.width >= NARROW
+        table.add_column("parameters" if shown else "", overflow="ellipsis", no_wrap=True, ratio=1)
         running = [trial for trial in trials if trial.state == TrialState.RUNNING and _worker_of(trial) is not None]
         for trial in running[:SHOWN_RUNNING]:
             step = trial.last_step or 0
             value = f"{trial.intermediate_values[step]:.4f}" if step else "-"
-            table.add_row(f"trial {trial.number}", f"{step}/{self.epochs}", value, parameters_in_words(trial.params))
+            parameters = parameters_in_words(trial.params) if shown else ""
+            table.add_row(f"trial {trial.number}", f"{step}/{self.epochs}", value, parameters)
         if len(running) > SHOWN_RUNNING:
             table.add_row(f"and {len(running) - SHOWN_RUNNING} more", "", "", "")
         return table
