@@ -34,22 +34,32 @@ class Inputs:
     """What a classifier must know of its data.
 
     Attributes:
-        shape: `(height, width, channels)` of raw pixels, 0..255.
+        shape: `(height, width, channels)` of raw pixels, 0..255; or any other of an example that is no picture.
         classes: how many there are.
-        mean: of each channel over the training split, in pixel units.
+        mean: of each channel (what lies along the last axis) over the training split, in the units of the data.
         std: the standard deviation likewise, above 0.
         flips: whether a mirrored picture is still of its class.
+        dtype: of the data, `uint8` or `float32`.
     """
 
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     classes: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
     flips: bool
+    dtype: str = "uint8"
+
+    @property
+    def are_pictures(self) -> bool:
+        """Whether they are pixels, grey or in colour, rather than numbers of any other meaning."""
+        return self.dtype == "uint8" and len(self.shape) == 3 and self.shape[2] in (1, 3)
 
 
 class ImageClassifier(keras_tuner.HyperModel, abc.ABC):
     """A hypermodel for pictures; a subclass adds the backbone and the defaults that train it well.
+
+    A subclass may as well take what is no picture: features of any shape, normalised along their last axis. They are
+    not augmented, and `augmentation` is no hyperparameter of theirs.
 
     Args:
         inputs: what the data look like.
@@ -83,9 +93,9 @@ class ImageClassifier(keras_tuner.HyperModel, abc.ABC):
                 "`epochs`, `train_images` and `patience` must be at least 1. "
                 f"Received: {epochs}, {train_images} and {patience}."
             )
-        if not len(inputs.mean) == len(inputs.std) == inputs.shape[2]:
+        if not len(inputs.mean) == len(inputs.std) == inputs.shape[-1]:
             raise ValueError(
-                f"`mean` and `std` need one value for each of {inputs.shape[2]} channels. "
+                f"`mean` and `std` need one value for each of {inputs.shape[-1]} channels. "
                 f"Received: {inputs.mean} and {inputs.std}"
             )
         self.inputs = inputs
@@ -97,14 +107,14 @@ class ImageClassifier(keras_tuner.HyperModel, abc.ABC):
 
     @abc.abstractmethod
     def backbone(self, hp: Any, x: Any) -> Any:
-        """Features `(batch, features)` of normalised pictures `(batch, height, width, channels)`.
+        """Features `(batch, features)` of normalised pictures `(batch, height, width, channels)`, or of other data.
 
         Only stock Keras layers, so that anyone can load the result; no dropout at the end, which the head adds.
         """
 
     def recipe(self, hp: Any) -> Recipe:
         """How the model of `hp` is trained; declares the hyperparameters that all classifiers share."""
-        return declare_recipe(hp, self.defaults, extended=self.extended)
+        return declare_recipe(hp, self.defaults, extended=self.extended, augmented=self.inputs.are_pictures)
 
     def tuned_int(self, hp: Any, name: str, low: int, high: int, *, step: int = 1, default: int) -> int:
         """An integer hyperparameter of the extended space; the default, undeclared, in the core space."""
@@ -120,7 +130,7 @@ class ImageClassifier(keras_tuner.HyperModel, abc.ABC):
         recipe = self.recipe(hp)
         self.models.put_back()
         network = self.untrained(hp)
-        signature = signature_of(network, recipe)
+        signature = signature_of(network, recipe, self.inputs.dtype)
         # From here on the same random numbers follow, whether the model is new or not.
         seed = random.randrange(2**31)
         if signature is None:
@@ -144,12 +154,16 @@ class ImageClassifier(keras_tuner.HyperModel, abc.ABC):
         augmentation = None
         if recipe.augmentation > 0.0:
             augmentation = RandomAugmentation(flips=self.inputs.flips, fill=self.inputs.mean)
-        return TrainingModel(self._network(hp, recipe), make_optimizer(recipe), augmentation)
+        return TrainingModel(self._network(hp, recipe), make_optimizer(recipe), augmentation, self.inputs.dtype)
 
     def _network(self, hp: Any, recipe: Recipe) -> keras.Model:
         pixels = keras.Input(self.inputs.shape, name="pixels")
         x = layers.Normalization(
-            mean=self.inputs.mean, variance=tuple(std**2 for std in self.inputs.std), name=NORMALIZATION
+            mean=self.inputs.mean,
+            variance=tuple(std**2 for std in self.inputs.std),
+            # Pixels are whole numbers that half precision has; of others it would lose digits before they are centred.
+            dtype=None if self.inputs.dtype == "uint8" else "float32",
+            name=NORMALIZATION,
         )(pixels)
         x = self.backbone(hp, x)
         if len(x.shape) != 2:

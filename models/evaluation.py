@@ -44,7 +44,7 @@ class Evaluation:
 
 def evaluate(
     classifier: keras.Model,
-    images: npt.NDArray[np.uint8],
+    images: npt.NDArray[Any],
     labels: npt.NDArray[np.integer[Any]],
     *,
     classes: int,
@@ -54,7 +54,7 @@ def evaluate(
 
     Args:
         classifier: what `ImageClassifier.classifier` returns.
-        images: `(n, height, width, channels)` raw pixels, memory-mapped if you like.
+        images: `(n, height, width, channels)` raw pixels, or what else it takes, memory-mapped if you like.
         labels: `(n,)` class numbers below `classes`.
         classes: how many classes there are.
         batch_size: pictures in memory at a time.
@@ -79,7 +79,7 @@ def evaluate(
     )
 
 
-def _predict(classifier: keras.Model, images: npt.NDArray[np.uint8], batch_size: int) -> npt.NDArray[np.float64]:
+def _predict(classifier: keras.Model, images: npt.NDArray[Any], batch_size: int) -> npt.NDArray[np.float64]:
     """Probabilities `(n, classes)`; the last batch is filled up, so that nothing is traced twice."""
     batch_size = min(batch_size, len(images))
     parts = []

@@ -33,12 +33,14 @@ class Recipe:
     schedule: Schedule = "cosine"
 
 
-def declare_recipe(hp: Any, defaults: Recipe, *, extended: bool) -> Recipe:
+def declare_recipe(hp: Any, defaults: Recipe, *, extended: bool, augmented: bool = True) -> Recipe:
     """Declare the recipe on `hp`, a `keras_tuner.HyperParameters`, and return the values it gives.
 
     Calling it again with the same `hp` gives the same values. Outside the extended space only four names are
-    declared, and the rest are the defaults.
+    declared, and the rest are the defaults. What is not `augmented` has no augmentation, whatever the defaults say.
     """
+    if not augmented:
+        defaults = replace(defaults, augmentation=0.0)
     core = replace(
         defaults,
         batch_size=hp.Choice("batch_size", list(BATCH_SIZES), default=defaults.batch_size),
@@ -46,10 +48,10 @@ def declare_recipe(hp: Any, defaults: Recipe, *, extended: bool) -> Recipe:
         learning_rate=hp.Float("learning_rate", 3e-4, 1e-1, sampling="log", default=defaults.learning_rate),
         dropout=hp.Float("dropout", 0.0, 0.6, default=defaults.dropout),
     )
-    return _declare_extended(hp, core, defaults) if extended else core
+    return _declare_extended(hp, core, defaults, augmented) if extended else core
 
 
-def _declare_extended(hp: Any, core: Recipe, defaults: Recipe) -> Recipe:
+def _declare_extended(hp: Any, core: Recipe, defaults: Recipe, augmented: bool) -> Recipe:
     with hp.conditional_scope("optimizer", ["sgd"]):
         momentum = hp.Float("momentum", 0.8, 0.98, default=defaults.momentum)
     with hp.conditional_scope("optimizer", ["sgd", "adamw"]):
@@ -60,6 +62,6 @@ def _declare_extended(hp: Any, core: Recipe, defaults: Recipe) -> Recipe:
         momentum=defaults.momentum if momentum is None else momentum,
         weight_decay=defaults.weight_decay if weight_decay is None else weight_decay,
         label_smoothing=hp.Float("label_smoothing", 0.0, 0.2, default=defaults.label_smoothing),
-        augmentation=hp.Float("augmentation", 0.0, 1.0, default=defaults.augmentation),
+        augmentation=hp.Float("augmentation", 0.0, 1.0, default=defaults.augmentation) if augmented else 0.0,
         schedule=cast(Schedule, hp.Choice("schedule", ["constant", "cosine"], default=defaults.schedule)),
     )

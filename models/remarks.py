@@ -49,7 +49,8 @@ def _rescaled(network: keras.Model) -> list[str]:
     random = np.random.default_rng(0)
     shape = (_PICTURES, *start.shape[1:])
     # Half of it is one grey for each picture: what averages over pixels, or takes differences of them, keeps a part.
-    pictures = (random.normal(size=(_PICTURES, 1, 1, 1)) + random.normal(size=shape)) / np.sqrt(2.0)
+    each = (_PICTURES, *(1 for _ in start.shape[1:]))
+    pictures = (random.normal(size=each) + random.normal(size=shape)) / np.sqrt(2.0)
     walk = _Walk()
     walk.through(network, {id(start): _measured(keras.ops.convert_to_tensor(pictures, dtype=start.dtype))})
     return walk.remarks

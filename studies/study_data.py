@@ -7,7 +7,7 @@ import numpy as np
 from storage.errors import BadInput
 from studies.datasets.prepared import PreparedDataset
 from studies.datasets.splits import Split, channel_statistics, stratified_split
-from studies.spec import StudySpec
+from studies.spec import HYPERMODELS, StudySpec
 from studies.stored import StudyData
 
 
@@ -29,8 +29,9 @@ def describe(dataset: PreparedDataset, spec: StudySpec) -> StudyData:
     """Return what a study records of its data. Reads the training part once, for its mean and standard deviation.
 
     Raises:
-        BadInput: the spec asks for more images than there are.
+        BadInput: the spec asks for more images than there are, or for a model that these data are not for.
     """
+    _require_pictures(dataset, spec)
     split = split_of(dataset, spec)
     mean, std = channel_statistics(dataset.train_images, split.train)
     counts = np.bincount(dataset.train_labels[split.train], minlength=len(dataset.info.class_names))
@@ -42,6 +43,19 @@ def describe(dataset: PreparedDataset, spec: StudySpec) -> StudyData:
         mean=list(mean),
         std=list(std),
         class_counts=counts.tolist(),
+    )
+
+
+def _require_pictures(dataset: PreparedDataset, spec: StudySpec) -> None:
+    """Refuse numbers that are no pictures to the project's own models, which look for what lies side by side."""
+    model = next((name for name, place in HYPERMODELS.items() if place == spec.model), None)
+    images = dataset.train_images
+    if model is None or (images.dtype == np.uint8 and images.ndim == 4 and images.shape[-1] in (1, 3)):
+        return
+    size = "x".join(map(str, images.shape[1:]))
+    raise BadInput(
+        f"{model} takes pictures, and {spec.dataset} has {size} numbers ({images.dtype}) in each example. Give"
+        " MODEL=file.py:Class, a model of your own."
     )
 
 

@@ -117,7 +117,7 @@ class CompiledModels:
         self._garbage_bytes = 0
 
 
-def signature_of(network: keras.Model, recipe: Recipe) -> str | None:
+def signature_of(network: keras.Model, recipe: Recipe, dtype: str = "uint8") -> str | None:
     """Return what trainings have in common that one compiled model can serve; None if that cannot be said.
 
     What cannot be compared by value, a layer or a function that is not Keras's own, may hide anything in its graph:
@@ -126,6 +126,7 @@ def signature_of(network: keras.Model, recipe: Recipe) -> str | None:
     Args:
         network: pixels to logits.
         recipe: how it is trained.
+        dtype: of the data.
     """
     if not all(is_by_value(operation) for operation in network.operations):
         return None
@@ -136,6 +137,7 @@ def signature_of(network: keras.Model, recipe: Recipe) -> str | None:
             [keras.config.dtype_policy().name, keras.config.epsilon(), keras.config.image_data_format()],
             recipe.optimizer,
             recipe.augmentation > 0.0,
+            dtype,
         ]
         return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
     except (TypeError, ValueError, NotImplementedError):  # Keras cannot say what it is

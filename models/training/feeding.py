@@ -42,19 +42,20 @@ class LabelledImages:
     """Some pictures of a data set.
 
     Attributes:
-        images: `(n, height, width, channels)` uint8, memory-mapped if you like; only the rows at hand are read.
+        images: `(n, height, width, channels)` uint8, or examples of any other shape and type, memory-mapped if you
+            like; only the rows at hand are read.
         labels: `(n,)` class numbers from 0.
         indices: `(m,)` int64, the rows that belong.
     """
 
-    images: npt.NDArray[np.uint8]
+    images: npt.NDArray[Any]
     labels: npt.NDArray[np.integer[Any]]
     indices: npt.NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.indices)
 
-    def batch(self, positions: Positions) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32]]:
+    def batch(self, positions: Positions) -> tuple[npt.NDArray[Any], npt.NDArray[np.int32]]:
         """Pictures `(len(positions), ...)` and labels at these positions of `indices`, copied into memory."""
         rows = self.indices[positions]
         return np.asarray(self.images)[rows], np.asarray(self.labels)[rows].astype(np.int32)
@@ -62,7 +63,7 @@ class LabelledImages:
     @cached_property
     def source(self) -> BatchSource:
         """The way to the training step that is fastest here; made once, since it may hold a copy on the device."""
-        size_bytes = len(self) * int(np.prod(self.images.shape[1:]))
+        size_bytes = len(self) * int(np.prod(self.images.shape[1:])) * self.images.dtype.itemsize
         return OnDevice(self) if on_accelerator() and size_bytes <= RESIDENT_BYTES else FromHost(self)
 
 

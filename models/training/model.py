@@ -29,6 +29,7 @@ class TrainingModel(keras.Model):
         network: pixels to logits, of stock layers; shares its layers with this model, but for those of dropout.
         optimizer: not yet built.
         augmentation: comes first, or None.
+        dtype: of the pixels, or of the numbers that are none.
 
     Attributes:
         network: the network that this model was made from, which has its weights.
@@ -36,8 +37,10 @@ class TrainingModel(keras.Model):
         steps: run its steps.
     """
 
-    def __init__(self, network: keras.Model, optimizer: Any, augmentation: RandomAugmentation | None) -> None:
-        pixels = keras.Input(network.input_shape[1:], dtype="uint8", name="pixels")
+    def __init__(
+        self, network: keras.Model, optimizer: Any, augmentation: RandomAugmentation | None, dtype: str = "uint8"
+    ) -> None:
+        pixels = keras.Input(network.input_shape[1:], dtype=dtype, name="pixels")
         augmented = pixels if augmentation is None else augmentation(pixels)
         trained = keras.models.clone_model(network, clone_function=_for_training)
         super().__init__(inputs=pixels, outputs=trained(augmented), name="training")

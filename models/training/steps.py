@@ -23,7 +23,7 @@ class Batches:
     """The pictures of some steps, as arrays of NumPy or of the device.
 
     Attributes:
-        images: `(m, height, width, channels)` uint8.
+        images: `(m, ...)`, of the data's type.
         labels: `(m,)` int32.
         rows: `(steps * batch_size,)` int32, which of the `m` come, in order.
     """
@@ -132,7 +132,8 @@ class TensorFlowSteps:
             tf.while_loop(lambda number: number < steps, step, [tf.constant(0)], parallel_iterations=1)
 
         spec, number = tf.TensorSpec, tf.TensorSpec([], tf.int32)
-        given = [spec([None, *batches.images.shape[1:]], tf.uint8), spec([None], tf.int32), spec([None], tf.float32)]
+        images = spec([None, *batches.images.shape[1:]], tf.as_dtype(batches.images.dtype))
+        given = [images, spec([None], tf.int32), spec([None], tf.float32)]
         compiled = True if self._compiled else None
         signature = [*given, spec([None], tf.int32), number, number]
         function: Callable[..., None] = tf.function(

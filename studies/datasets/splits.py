@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +16,7 @@ from storage.errors import BadInput
 Indices = npt.NDArray[np.int64]
 
 _BLOCK_IMAGES = 1_024
+_NO_IMAGES = "statistics were asked of no images. Take at least one."
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,7 @@ def channel_histograms(images: npt.NDArray[np.uint8], indices: Indices | None = 
     """Count the pixel values of each channel, a block of images at a time.
 
     Args:
-        images: uint8, ``(n, height, width, channels)``; may be mapped from a file.
+        images: uint8, ``(n, height, width, channels)`` or of another shape; may be mapped from a file.
         indices: which images to count; all by default.
 
     Returns:
@@ -82,30 +86,56 @@ def channel_histograms(images: npt.NDArray[np.uint8], indices: Indices | None = 
     """
     channels = images.shape[-1]
     counts = np.zeros((channels, 256), dtype=np.int64)
-    total = len(images) if indices is None else len(indices)
-    for start in range(0, total, _BLOCK_IMAGES):
-        block = slice(start, start + _BLOCK_IMAGES)
-        pixels = images[block if indices is None else indices[block]]
+    for pixels in _blocks(images, indices):
         for channel in range(channels):
             counts[channel] += np.bincount(pixels[..., channel].ravel(), minlength=256)
     return counts
 
 
 def channel_statistics(
-    images: npt.NDArray[np.uint8], indices: Indices | None = None
+    images: npt.NDArray[Any], indices: Indices | None = None
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return ``(mean, standard deviation)`` of each channel, in pixel units from 0 to 255.
+    """Return ``(mean, standard deviation)`` of each channel, in pixel units from 0 to 255, or in those of other data.
 
     A channel of one value has the standard deviation 1, so that one can divide by it.
 
     Args:
-        images: uint8, ``(n, height, width, channels)``; may be mapped from a file.
+        images: uint8, ``(n, height, width, channels)``, or examples of any other shape and type, whose channels lie
+            along the last axis; may be mapped from a file.
         indices: which images to take; all by default.
 
     Raises:
         BadInput: there are no images.
     """
-    return histogram_statistics(channel_histograms(images, indices))
+    if images.dtype == np.uint8:
+        return histogram_statistics(channel_histograms(images, indices))
+    total = len(images) if indices is None else len(indices)
+    if not total:
+        raise BadInput(_NO_IMAGES)
+    count = total * math.prod(images.shape[1:-1])
+    # Twice through the data: one pass with sums of squares would lose digits where the mean is far from zero.
+    mean = sum(block.sum(axis=0) for block in _rows(images, indices)) / count
+    variance = sum(((block - mean) ** 2).sum(axis=0) for block in _rows(images, indices)) / count
+    return _divisible(mean, np.sqrt(variance))
+
+
+def _rows(images: npt.NDArray[Any], indices: Indices | None) -> Iterator[npt.NDArray[np.float64]]:
+    """The values of each channel, ``(values, channels)``, a block of images at a time."""
+    for block in _blocks(images, indices):
+        yield block.astype(np.float64).reshape(-1, images.shape[-1])
+
+
+def _blocks(images: npt.NDArray[Any], indices: Indices | None) -> Iterator[npt.NDArray[Any]]:
+    total = len(images) if indices is None else len(indices)
+    for start in range(0, total, _BLOCK_IMAGES):
+        block = slice(start, start + _BLOCK_IMAGES)
+        yield images[block if indices is None else indices[block]]
+
+
+def _divisible(
+    mean: npt.NDArray[np.float64], std: npt.NDArray[np.float64]
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    return tuple(mean.tolist()), tuple(np.where(std > 0, std, 1.0).tolist())
 
 
 def histogram_statistics(counts: npt.NDArray[np.int64]) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -119,12 +149,12 @@ def histogram_statistics(counts: npt.NDArray[np.int64]) -> tuple[tuple[float, ..
     """
     totals = counts.sum(axis=1)
     if not totals.all():
-        raise BadInput("statistics were asked of no images. Take at least one.")
+        raise BadInput(_NO_IMAGES)
     values = np.arange(256, dtype=np.float64)
     mean = counts @ values / totals
     deviations = values[np.newaxis, :] - mean[:, np.newaxis]
     std = np.sqrt((counts * deviations**2).sum(axis=1) / totals)
-    return tuple(mean.tolist()), tuple(np.where(std > 0, std, 1.0).tolist())
+    return _divisible(mean, std)
 
 
 def require_images(images: int, *, validation_images: int, train_images: int | None) -> int:

@@ -5,18 +5,21 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 import keras_tuner
 import numpy as np
 import pytest
+from keras import layers
 
 from models.backend import set_precision
 from models.classifier import ImageClassifier, Inputs
 from models.cnn import CNN
 from models.deep_cnn import DeepCNN
 from models.evaluation import evaluate
+from models.recipe import Recipe
+from models.remarks import remarks_on
 from models.resnet import ResNet
 from models.training.augmentation import RandomAugmentation
 from models.training.feeding import LabelledImages
@@ -191,3 +194,76 @@ def test_evaluation_counts_as_one_does_by_hand() -> None:
     assert [each.precision for each in result.per_class] == pytest.approx([2 / 3, 1.0, 0.0])
     assert [each.recall for each in result.per_class] == pytest.approx([1.0, 2 / 3, 0.0])
     assert [each.support for each in result.per_class] == [2, 3, 0]
+
+
+class Features(ImageClassifier):
+    """A model of a user's for numbers that are no pictures."""
+
+    defaults: ClassVar[Recipe] = Recipe(
+        batch_size=32, optimizer="adam", learning_rate=1e-2, dropout=0.0, augmentation=0.5
+    )
+
+    def backbone(self, hp: Any, x: Any) -> Any:
+        x = layers.Flatten()(x)
+        return layers.Dense(hp.Int("units", 8, 64, default=32), activation="relu")(x)
+
+
+def features(
+    count: int, shape: tuple[int, ...], dtype: str, seed: int = 0, *, centre: float = 0.0
+) -> tuple[LabelledImages, Inputs]:
+    """Two classes told apart by the sign of the first number; the channels have scales far apart."""
+    random = np.random.default_rng(seed)
+    numbers = random.normal(size=(count, *shape))
+    labels = (numbers.reshape(count, -1)[:, 0] > 0).astype(np.int64)
+    numbers = centre + numbers * 10.0 ** np.arange(shape[-1]) if dtype == "float32" else 128 + 40 * numbers
+    numbers = np.clip(numbers, 0, 255) if dtype == "uint8" else numbers
+    axes = tuple(range(len(shape)))
+    mean, std = numbers.mean(axis=axes).tolist(), numbers.std(axis=axes).tolist()
+    inputs = Inputs(shape, 2, tuple(mean), tuple(std), flips=True, dtype=dtype)
+    return LabelledImages(numbers.astype(dtype), labels, np.arange(count)), inputs
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+@pytest.mark.parametrize("shape", [(5,), (6, 3), (4, 2, 3, 2), (4, 4, 4)])
+def test_a_model_of_ones_own_learns_from_numbers_of_any_shape_and_is_exported_and_judged(
+    tmp_path: Path, shape: tuple[int, ...], dtype: str
+) -> None:
+    keras.utils.set_random_seed(1)
+    data, inputs = features(400, shape, dtype)
+    assert not inputs.are_pictures
+    classifier = Features(inputs, extended=True, epochs=8, train_images=300)
+    hp = keras_tuner.HyperParameters()
+    model = classifier.build(hp)
+    assert "augmentation" not in hp.values
+    training, validation = (
+        LabelledImages(data.images, data.labels, rows) for rows in (np.arange(300), np.arange(300, 400))
+    )
+    result = classifier.fit(hp, model, training, validation, seed=1)
+    assert result.value > 0.75
+    assert remarks_on(classifier, classifier.untrained(hp)) == []
+
+    classifier.classifier(model).save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras", compile=False)
+    judged = evaluate(loaded, data.images[300:], data.labels[300:], classes=2)
+    assert judged.accuracy == pytest.approx(result.value)
+
+
+def test_numbers_are_centred_before_half_precision_rounds_them() -> None:
+    """The mean is as far from zero as bfloat16 has no digits for."""
+    data, inputs = features(400, (1,), "float32", centre=1e4)
+    set_precision("mixed_bfloat16")
+    try:
+        keras.utils.set_random_seed(1)
+        classifier = Features(inputs, extended=False, epochs=8, train_images=300)
+        hp = keras_tuner.HyperParameters()
+        model = classifier.build(hp)
+        parts = [LabelledImages(data.images, data.labels, rows) for rows in (np.arange(300), np.arange(300, 400))]
+        assert classifier.fit(hp, model, *parts, seed=1).value > 0.9
+    finally:
+        set_precision("float32")
+
+
+def test_pictures_of_floats_are_numbers_to_a_classifier() -> None:
+    inputs = Inputs((8, 8, 3), 2, (0.0,) * 3, (1.0,) * 3, flips=True, dtype="float32")
+    assert not inputs.are_pictures
+    assert Inputs((8, 8, 3), 2, (0.0,) * 3, (1.0,) * 3, flips=True).are_pictures

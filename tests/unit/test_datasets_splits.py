@@ -74,6 +74,33 @@ def test_fewer_training_images_are_among_the_more_and_leave_the_validation_part_
     np.testing.assert_array_equal(few.validation, all_left.validation)
 
 
+@given(
+    shape=st.sampled_from([(5, 3), (2000, 2), (5, 4, 3), (3, 2, 2, 2)]),
+    centre=st.sampled_from([0.0, 1e6, -1e-3]),
+    seed=st.integers(0, 99),
+)
+def test_the_statistics_of_numbers_are_along_their_last_axis(shape: tuple[int, ...], centre: float, seed: int) -> None:
+    numbers = np.random.default_rng(seed).normal(centre, 2.0, shape).astype(np.float32)
+    numbers[..., 0] = centre
+    chosen = np.arange(0, shape[0], 2)
+    mean, std = channel_statistics(numbers, chosen)
+    axes = tuple(range(len(shape) - 1))
+    np.testing.assert_allclose(mean, numbers[chosen].mean(axis=axes, dtype=np.float64), rtol=1e-9, atol=1e-12)
+    expected = numbers[chosen].astype(np.float64).std(axis=axes)
+    np.testing.assert_allclose(std, [1.0, *expected[1:]], rtol=1e-6)
+
+
+def test_the_statistics_of_whole_numbers_do_not_depend_on_their_shape() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (7, 4, 5, 3), dtype=np.uint8)
+    assert channel_statistics(pixels) == channel_statistics(pixels.reshape(-1, 3))
+    np.testing.assert_allclose(channel_statistics(pixels), channel_statistics(pixels.astype(np.float32)))
+
+
+def test_the_statistics_of_nothing_are_refused() -> None:
+    with pytest.raises(BadInput, match="of no images"):
+        channel_statistics(np.zeros((3, 2), np.float32), np.zeros(0, np.int64))
+
+
 def test_the_split_of_a_seed_is_the_same_on_every_machine() -> None:
     split = stratified_split(np.arange(20) % 4, validation_images=4, train_images=8, seed=0)
     assert split.validation.tolist() == [2, 8, 11, 13]

@@ -19,8 +19,10 @@ from storage.errors import BadInput
 from studies.datasets.own.listing import Part
 
 BLOCK_BYTES = 1 << 23
+LARGEST = 2.0**63
+"""Of a value: a larger one's square, and with it a variance, is no finite float32."""
 LEAST_SIDE = 4
-"""Of a picture, in pixels: what is smaller is a table."""
+"""Of a picture without an axis for its channels behind, in pixels: what is smaller is a table."""
 LEAST_ROW_SIDE = 8
 """Of a picture whose pixels were written as a row: a table may have 16 or 25 columns by chance."""
 
@@ -181,7 +183,7 @@ def _require_fit(given: Mapping[Part, Values]) -> None:
 
 def _look(values: Values) -> _Facts:
     low, high, whole, pixels = math.inf, -math.inf, True, True
-    largest = float(np.finfo(np.float32).max)
+    largest = LARGEST
     close = _CLOSE_IN_HALF if values.dtype.itemsize == 2 else _CLOSE
     seen = 0
     for block in values.blocks():
@@ -225,12 +227,13 @@ def _require_one_scale(facts: Mapping[Part, _Facts], given: Mapping[Part, Values
 
 def _axes(shape: tuple[int, ...]) -> Axes | None:
     """Return where pictures of this shape have their channels; None where it is no shape of pictures."""
-    ways: tuple[tuple[Axes, tuple[int, ...], bool], ...] = (
-        ("none", shape[1:], len(shape) == 3),
-        ("last", shape[1:3], len(shape) == 4 and shape[-1] in (1, 3)),
-        ("first", shape[2:], len(shape) == 4 and shape[1] in (1, 3)),
-    )
-    return next((axes for axes, sides, fits in ways if fits and min(sides) >= LEAST_SIDE), None)
+    if len(shape) == 4 and shape[3] in (1, 3):
+        return "last"
+    if len(shape) not in (3, 4) or min(shape[-2:]) < LEAST_SIDE:
+        return None
+    if len(shape) == 3:
+        return "none"
+    return "first" if shape[1] in (1, 3) else None
 
 
 def _reading(train: Values, every: Sequence[Values], facts: _Facts, from_rows: bool) -> _Reading:
