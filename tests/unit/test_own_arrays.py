@@ -87,7 +87,7 @@ def test_numbers_that_are_no_pictures_are_read_as_numpy_has_them_in_blocks_of_an
     bounds = {"min_value": -LARGEST[dtype], "max_value": LARGEST[dtype]} if dtype in LARGEST else None
     x = data.draw(nps.arrays(dtype, shape, elements=bounds))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("studies.datasets.own.archive.BLOCK_BYTES", block_bytes)
+        patch.setattr("studies.datasets.own.numbers.archive.BLOCK_BYTES", block_bytes)
         own = read(tmp_path_factory.mktemp("own"), x=np.asfortranarray(x) if fortran else x, y=np.arange(6) % 2)
     numbers, _ = own.parts["train"]
     assert not own.is_pictures

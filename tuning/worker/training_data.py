@@ -50,6 +50,7 @@ def open_training_data(study: StudyRecord, home: Home) -> TrainingData:
             mean=tuple(recorded["mean"]),
             std=tuple(recorded["std"]),
             flips=dataset.info.natural_images,
+            dtype=images.dtype.name,
         ),
     )
 

@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from storage.errors import BadInput
-from studies.datasets.own.archive import Archive, open_archive
-from studies.datasets.own.labels import number_classes
 from studies.datasets.own.listing import Part
-from studies.datasets.own.values import Values, convert
+from studies.datasets.own.numbers.archive import Archive, open_archive
+from studies.datasets.own.numbers.labels import number_classes
+from studies.datasets.own.numbers.values import Values, convert
 
 Role = Literal["x", "y"]
 

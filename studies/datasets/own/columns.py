@@ -14,9 +14,9 @@ import numpy.typing as npt
 
 from storage.errors import BadInput, first_line
 from studies.datasets.own.arrays import PART_NAMES, Arrays
-from studies.datasets.own.labels import as_numbers, number_classes
 from studies.datasets.own.listing import Part
-from studies.datasets.own.values import BLOCK_BYTES, LEAST_ROW_SIDE, LEAST_SIDE, Values, convert, require_memory
+from studies.datasets.own.numbers.labels import as_numbers, number_classes
+from studies.datasets.own.numbers.values import BLOCK_BYTES, LEAST_ROW_SIDE, LEAST_SIDE, Values, convert, require_memory
 
 # pixel0, px_1, 784, 1x1, pixel_0_27
 _PIXEL = re.compile(r"(pixels?|pix|px|p|x)?[_ -]?\d+([x_.-]\d+)?", re.ASCII)

@@ -18,8 +18,8 @@ from storage.errors import BadInput, first_line
 from studies.datasets.formats import DAMAGED
 from studies.datasets.own.arrays import PART_NAMES, Arrays
 from studies.datasets.own.columns import Columns, read_columns
-from studies.datasets.own.labels import as_numbers, number_classes
 from studies.datasets.own.listing import Listing, Part, PictureFile
+from studies.datasets.own.numbers.labels import as_numbers, number_classes
 
 LABELS = ("label", "class", "category", "target", "class_name")
 PATHS = ("path", "file", "filename", "file_name", "image", "image_path", "filepath")

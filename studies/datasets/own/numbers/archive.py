@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from storage.errors import BadInput, first_line
-from studies.datasets.own.values import BLOCK_BYTES, Values, require_memory
+from studies.datasets.own.numbers.values import BLOCK_BYTES, Values, require_memory
 
 SUFFIX = ".npy"
 _DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError)
