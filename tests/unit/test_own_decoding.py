@@ -22,8 +22,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from storage.errors import BadInput, TuningError
-from studies.datasets.own import crew as crew_module
-from studies.datasets.own.chunks import Task, array_file, entries_file, main, make_chunk, measure, options
+from studies.datasets.own.decoders import crew as crew_module
+from studies.datasets.own.decoders.chunks import Task, array_file, entries_file, main, make_chunk, measure, options
 from studies.datasets.own.decoding import Decoded, decode, default_size
 from studies.datasets.own.listing import Listing, PictureFile, list_folder
 from studies.datasets.own.pictures import FITS, Fit
@@ -238,7 +238,7 @@ def test_chunks_are_taken_over_as_long_as_their_files_and_options_stay(
 
 DIES = """
 import os, signal
-from studies.datasets.own import chunks
+from studies.datasets.own.decoders import chunks
 read, marks = chunks._read, {marks!r}
 
 def dying(root, path):
@@ -287,7 +287,7 @@ def test_processes_that_cannot_start_are_not_started_for_ever(tmp_path: Path, mo
 
 def test_a_full_disk_is_the_callers_to_tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = (
-        "import errno, os\nfrom studies.datasets.own import chunks\n"
+        "import errno, os\nfrom studies.datasets.own.decoders import chunks\n"
         "def full(*_):\n    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))\n"
         "chunks._write = full\nchunks.main()\n"
     )
@@ -300,11 +300,12 @@ def test_a_full_disk_is_the_callers_to_tell(tmp_path: Path, monkeypatch: pytest.
 SLOWLY = """
 import sys, time
 from pathlib import Path
-from studies.datasets.own import crew, decoding, listing
+from studies.datasets.own import decoding, listing
+from studies.datasets.own.decoders import crew
 decoding._CHUNK_PICTURES = 1
 crew.python_module = lambda _: [sys.executable, "-c", '''
 import time
-from studies.datasets.own import chunks
+from studies.datasets.own.decoders import chunks
 read = chunks._read
 chunks._read = lambda *a: (time.sleep(0.2), read(*a))[1]
 chunks.main()
@@ -319,17 +320,15 @@ def test_stopped_it_leaves_no_process_and_goes_on_where_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: signal.Signals
 ) -> None:
     root, work = folder_of(tmp_path / "in", pictures=10), tmp_path / "work"
-    command = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-c", SLOWLY, str(root), str(work)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    deadline = time.monotonic() + 60
-    while len(list(work.glob("*.json"))) < 3:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    children = psutil.Process(command.pid).children()
-    assert len(children) == 2
-    command.send_signal(how)
-    command.wait(timeout=30)
+    ) as command:
+        while len(list(work.glob("*.json"))) < 3:
+            assert command.poll() is None
+            time.sleep(0.02)
+        children = psutil.Process(command.pid).children()
+        assert len(children) == 2
+        command.send_signal(how)
     assert not psutil.wait_procs(children, timeout=10)[1]
     kept = len(list(work.glob("*.json")))
     assert kept < 20

@@ -20,8 +20,18 @@ import numpy.typing as npt
 
 from storage.errors import BadInput, shown
 from storage.processes.cores import usable_cores
-from studies.datasets.own.chunks import Chunk, Done, Entry, Options, Sizes, Task, array_file, entries_file, options
-from studies.datasets.own.crew import crew
+from studies.datasets.own.decoders.chunks import (
+    Chunk,
+    Done,
+    Entry,
+    Options,
+    Sizes,
+    Task,
+    array_file,
+    entries_file,
+    options,
+)
+from studies.datasets.own.decoders.crew import crew
 from studies.datasets.own.listing import Listing, Part, PictureFile, changed, require_pictures, require_same
 from studies.datasets.own.pictures import LARGEST_UNSCALED, Fit
 

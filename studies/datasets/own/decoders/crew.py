@@ -16,11 +16,11 @@ from typing import Any
 
 from storage.errors import TuningError
 from storage.processes.isolation import python_environment, python_module
-from studies.datasets.own.chunks import Task
+from studies.datasets.own.decoders.chunks import Task
 
 Ask = Callable[[Sequence[Task]], Iterator[tuple[Task, Any]]]
 
-_CHILD = "studies.datasets.own.chunks"
+_CHILD = "studies.datasets.own.decoders.chunks"
 # A picture that ends its process so often is given up; once may have been a kill from outside.
 _DEATHS_OF_A_PICTURE = 2
 # A process that ends so often before any picture is not ended by a picture.

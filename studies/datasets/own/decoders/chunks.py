@@ -5,7 +5,8 @@ A chunk of pictures becomes two files, each whole or not there: an array, `<name
 was read from and why some are left out. A chunk that is there already, for the same files as they are now, is taken
 over.
 
-Started as `python -m studies.datasets.own.chunks`; it ends with its input. It imports what decodes, and little else.
+Started as `python -m studies.datasets.own.decoders.chunks`; it ends with its input. It imports what decodes, and little
+else.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""The processes that decode pictures: what each of them does, and who gives them their tasks."""
