@@ -18,6 +18,7 @@ def main() -> None:
     try:
         runpy.run_path(str(_ISOLATION))["put_path_in_order"]()
         _hold_standard_streams()
+        _write_what_cannot_be_encoded()
         from tuning.cli import main as command_line
 
         command_line()
@@ -41,6 +42,13 @@ def _hold_standard_streams() -> None:
     # Python has None for them.
     sys.stdout = sys.stdout or _Closed()
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
+
+
+def _write_what_cannot_be_encoded() -> None:
+    """Show a study's name as far as the terminal's encoding has its letters, and the others by their numbers."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 if __name__ == "__main__":

@@ -57,6 +57,30 @@ def test_what_is_wrong_with_the_terminal_is_at_most_one_line(command: str, statu
     assert done.stderr.count("\n") == bool(says)
 
 
+@pytest.mark.parametrize(
+    ("command", "environ"),
+    [
+        ("trials", {"PYTHONIOENCODING": "ascii"}),
+        ("status", {"PYTHONIOENCODING": "latin-1"}),
+        ("status", {"LC_ALL": "POSIX", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}),
+    ],
+    ids=["ascii", "latin-1", "posix"],
+)
+def test_a_name_that_the_terminal_has_no_letters_for_is_shown_by_their_numbers(
+    home: Path, command: str, environ: dict[str, str]
+) -> None:
+    study = optuna.create_study(
+        study_name="Größe 日本", storage=open_database(f"sqlite:///{home / 'studies.db'}", create=True)
+    )
+    study.add_trial(optuna.create_trial(value=0.5))
+    done = subprocess.run(
+        [sys.executable, "-m", "tuning", command],
+        cwd=ROOT, env={**os.environ, **environ}, capture_output=True, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert rb"\u65e5\u672c" in done.stdout
+
+
 @pytest.mark.parametrize("where", ["tuning.cli", "tuning.launch.launcher", "optuna"])
 def test_ctrl_c_while_modules_are_imported_is_one_line(where: str, tmp_path: Path) -> None:
     interrupts = f"""
