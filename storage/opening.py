@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -20,7 +22,7 @@ from optuna.storages._rdb import models
 from optuna.storages._rdb.storage import _VersionManager
 from sqlalchemy import orm
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DatabaseError, InterfaceError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DatabaseError, InterfaceError, NoSuchModuleError, SAWarning, SQLAlchemyError
 
 from storage.connections import cause_of, engine_options, shown_url, sqlite_file, words_of
 from storage.database import Database
@@ -93,15 +95,19 @@ def _refused(shown: str) -> Iterator[None]:
     """Turn what goes wrong while a storage is opened into `BadInput`."""
     try:
         yield
-    except (ArgumentError, NoSuchModuleError, ImportError, ValueError) as error:
+    except (ArgumentError, NoSuchModuleError, ImportError, ValueError, SAWarning) as error:
         raise BadInput(
             f"storage {shown!r} cannot be opened: {words_of(error)}. Give a URL like sqlite:///studies.db or"
             " postgresql+psycopg://user@host/name."
         ) from error
     except (DatabaseError, InterfaceError, StorageUnavailable, optuna.exceptions.StorageInternalError) as error:
+        words = words_of(error)
+        damaged = any(said in words for said in ("malformed", "not a database"))
+        then = (
+            "It may be damaged: bring it back from a backup" if damaged else "Check that it exists and can be written"
+        )
         raise BadInput(
-            f"storage {shown!r} cannot be opened: {words_of(error)}. Check that it exists and can be written, or"
-            " give another with --storage."
+            f"storage {shown!r} cannot be opened: {words}. {then}, or give another with --storage."
         ) from error
     except RuntimeError as error:  # Optuna's word for a schema of another version
         raise BadInput(f"storage {shown!r} is of another Optuna version: {words_of(error)}") from error
@@ -134,7 +140,10 @@ def check_storage(url: str, *, create: bool = True) -> bool:
     with _refused(shown):
         parsed = make_url(url)
         if parsed.get_backend_name() == "sqlite" and (parsed.database or ":memory:") == ":memory:":
-            raise BadInput(f"storage {shown!r} lives in one process's memory: workers cannot share it. Name a file.")
+            raise BadInput(
+                f"storage {shown!r} lives in one process's memory: workers cannot share it. Name a file after three"
+                " slashes, such as sqlite:///studies.db."
+            )
         file = sqlite_file(parsed)
         if file is not None and not file.exists():
             if create and not os.access(file.parent, os.W_OK | os.X_OK):
@@ -145,7 +154,8 @@ def check_storage(url: str, *, create: bool = True) -> bool:
             return False
         if file is not None and create:
             _require_writable(file, shown)
-        engine = sqlalchemy.create_engine(parsed, **engine_options(url, read_only=True))
+        with warnings.catch_warnings(action="error", category=SAWarning):  # what it would pass over in the URL
+            engine = sqlalchemy.create_engine(parsed, **engine_options(url, read_only=True))
         try:
             tables = set(sqlalchemy.inspect(engine).get_table_names())
             whole = {"studies", "trials", "version_info"} <= tables and _is_of_this_version(url, engine)
@@ -158,6 +168,10 @@ def check_storage(url: str, *, create: bool = True) -> bool:
             )
         # Some of Optuna's tables: it is being made just now, or its making was cut short, and then it is made anew.
         return whole
+
+
+# Such as `v3.2.0.a`.
+_OPTUNAS_REVISION = re.compile(r"v\d+(\.\w+)+$")
 
 
 class _Versions(_VersionManager):
@@ -175,6 +189,7 @@ def _is_of_this_version(url: str, engine: sqlalchemy.Engine) -> bool:
 
     Raises:
         RuntimeError: it is another version's.
+        BadInput: it is not Optuna's alone.
     """
     with engine.connect() as connection:
         made_by = connection.execute(sqlalchemy.select(models.VersionInfoModel.schema_version)).scalar()
@@ -184,6 +199,12 @@ def _is_of_this_version(url: str, engine: sqlalchemy.Engine) -> bool:
     if revision is None:
         raise RuntimeError("it has no record of it. Upgrade it with Optuna: optuna storage upgrade --storage URL")
     if revision != _this_version():
+        if not _OPTUNAS_REVISION.match(revision):
+            # MLflow keeps its own in the same table, and changes it as it likes.
+            raise BadInput(
+                f"storage {shown_url(url)!r} is shared with another program, whose schema version {revision!r} stands"
+                " in the place of Optuna's. Give another with --storage, and each program a database of its own."
+            )
         _Versions(url, engine, orm.scoped_session(orm.sessionmaker(bind=engine))).check_table_schema_compatibility()
     return True
 

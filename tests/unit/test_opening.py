@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import sqlalchemy
 
 from storage.connections import shown_url, sqlite_file
 from storage.errors import BadInput
-from storage.opening import check_storage, open_database
+from storage.opening import check_storage, open_database, open_to_read
 from storage.settings import Home
 from tests.databases import new_study
 from tests.processes import in_processes, open_and_count_studies
@@ -104,7 +105,7 @@ def test_a_truncated_database_is_refused(file: Path, kept: int) -> None:
     whole = file.read_bytes()
     assert len(whole) > 40_000
     file.write_bytes(whole[:kept])
-    with pytest.raises(BadInput, match=r"malformed|not a database"):
+    with pytest.raises(BadInput, match=r"(malformed|not a database)\. It may be damaged: bring it back from a backup"):
         open_database(f"sqlite:///{file}")
 
 
@@ -128,6 +129,30 @@ def test_a_database_of_another_optuna_version_is_refused(file: Path) -> None:
     connection.close()
     with pytest.raises(BadInput, match="another Optuna version"):
         open_database(f"sqlite:///{file}")
+
+
+def test_a_database_that_another_program_keeps_its_schema_in_too_is_told_as_that(file: Path) -> None:
+    open_database(f"sqlite:///{file}", create=True).engine.dispose()
+    with closing(sqlite3.connect(file)) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = 'bd07f7e963c5'")
+    with pytest.raises(BadInput, match=r"is shared with another program, whose schema version 'bd07f7e963c5' stands"):
+        open_database(f"sqlite:///{file}")
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("sqlite://studies.db", "Name a file after three slashes, such as sqlite:///studies.db"),
+        (
+            "sqlite:///{file}?mode=ro",
+            r"Query string argument\(s\) 'mode' are not accepted.* Give a URL like sqlite:///",
+        ),
+    ],
+)
+def test_a_url_that_says_something_else_than_it_seems_to_is_refused(file: Path, url: str, words: str) -> None:
+    open_database(f"sqlite:///{file}", create=True).engine.dispose()
+    with pytest.raises(BadInput, match=words):
+        open_to_read(url.format(file=file))
 
 
 @pytest.mark.parametrize("empty", [False, True], ids=["missing", "empty"])
