@@ -100,7 +100,10 @@ def read_declaration(file: Path) -> Declaration:
         raise BadInput(
             f"{file}: cannot be read: {error.strerror}. Give SPEC the path of a study's TOML file."
         ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise BadInput(f"{file}: line {line} is not UTF-8, as TOML is. Save the file in that encoding.") from error
+    except tomllib.TOMLDecodeError as error:
         raise BadInput(f"{file}: not TOML: {error}. Mend the file there.") from error
     try:
         declaration = Declaration.model_validate(document)
@@ -122,6 +125,8 @@ def _first_problem(error: ValidationError, document: dict[str, Any]) -> str:
     if problem["type"] == "missing":
         return f"{key}: is missing. Add it to the file."
     message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "too_short":
+        message = f"it has {problem['ctx']['actual_length']} values, and needs {problem['ctx']['min_length']} or more"
     return f"{key} = {_toml(problem['input'])}: {message[:1].lower()}{message[1:]}."
 
 
