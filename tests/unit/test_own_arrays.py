@@ -142,10 +142,10 @@ def test_what_becomes_of_other_numbers_of_the_shape_of_pictures_is_said(tmp_path
 
     own = read(tmp_path, x=np.concatenate([PICTURES, PICTURES[..., :1]], axis=-1), y=LABELS)
     assert not own.is_pictures
-    assert "transparency, leave it out" in own.remarks[0]
+    assert "if a channel is transparency, leave it out" in own.remarks[0]
 
     own = read(tmp_path, x=np.zeros((12, 784), np.uint8), y=LABELS, notes=np.zeros(3))
-    assert own.remarks[0] == "own.npz: passed over notes."
+    assert own.remarks[0] == "passed over notes."
     assert "reshape(-1, 28, 28)" in own.remarks[1]
 
 

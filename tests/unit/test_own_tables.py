@@ -90,7 +90,7 @@ def test_pixels_in_a_row_are_pictures_and_three_squares_have_colour(tmp_path: Pa
     own = arrays(written(tmp_path, wide(PIXELS, CLASSES)))
     assert (own.is_pictures, own.class_names) == (True, ("0", "1", "2"))
     np.testing.assert_array_equal(own.parts["train"][0], PIXELS.reshape(9, 8, 8, 1))
-    assert own.remarks == ("own.csv: 64 columns are taken as pixels of 8x8 (height x width), row by row, one channel.",)
+    assert own.remarks == ("64 columns are taken as pixels of 8x8 (height x width), row by row, one channel.",)
     own = arrays(written(tmp_path, wide(PIXELS[:, :48], CLASSES)))
     np.testing.assert_array_equal(own.parts["train"][0], PIXELS[:, :48].reshape(9, 4, 4, 3))
     assert "three channels, side by side for each pixel" in own.remarks[0]
@@ -116,7 +116,7 @@ def test_columns_of_pixels_that_were_sorted_as_text_are_put_in_order(tmp_path: P
     rows = [",".join(map(str, [*row[[int(name[5:]) for name in names]], label])) for row, label in zip(PIXELS, CLASSES, strict=True)]  # fmt: skip  # noqa: E501
     own = arrays(written(tmp_path, "\n".join([",".join([*names, "label"]), *rows])))
     np.testing.assert_array_equal(own.parts["train"][0], PIXELS.reshape(9, 8, 8, 1))
-    assert own.remarks[0] == "own.csv: the columns of pixels are taken in the order of their numbers."
+    assert own.remarks[0] == "the columns of pixels are taken in the order of their numbers."
 
 
 @given(
@@ -163,7 +163,7 @@ def test_pictures_of_a_listing_may_lie_elsewhere_and_be_split(pictures: Path) ->
         ("validation", places[2:4]),
         ("test", places[4:]),
     ]
-    assert own.remarks == ("own.csv: 1 rows name a picture once more; each is taken once.",)
+    assert own.remarks == ("1 rows name a picture once more; each is taken once.",)
 
 
 def test_a_path_written_on_windows_is_found(pictures: Path) -> None:

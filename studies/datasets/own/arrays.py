@@ -72,7 +72,7 @@ def read_npz(file: Path) -> Arrays:
     numbers = number_classes(labels, where, names)
     converted = convert(examples, str(file))
     unknown = [name for name in others if name.lower() not in _CLASS_NAMES]
-    passed = (f"{file.name}: passed over {', '.join(unknown)}.",) if unknown else ()
+    passed = (f"passed over {', '.join(unknown)}.",) if unknown else ()
     return Arrays(
         class_names=numbers.class_names,
         parts={part: (converted.parts[part], numbers.parts[part]) for part in examples},

@@ -81,7 +81,7 @@ def read_columns(table: Columns) -> Arrays:
     if converted.is_pictures:
         size = "x".join(map(str, shape[:2]))
         channels = "three channels, side by side for each pixel" if len(shape) == 3 else "one channel"
-        pixels = f"{table.file.name}: {len(order)} columns are taken as pixels of {size} (height x width), row by row"
+        pixels = f"{len(order)} columns are taken as pixels of {size} (height x width), row by row"
         remarks = [*remarks, f"{pixels}, {channels}."]
     return Arrays(
         class_names=labels.class_names,
@@ -195,9 +195,7 @@ def _in_order(table: Columns) -> tuple[list[int], list[str]]:
     numbered = _all_pixels([table.names[number] for number in columns]) and len(set(places)) == len(places)
     if not numbered or len({len(place) for place in places}) > 1 or by_place == list(range(len(columns))):
         return columns, []
-    return [columns[number] for number in by_place], [
-        f"{table.file.name}: the columns of pixels are taken in the order of their numbers."
-    ]
+    return [columns[number] for number in by_place], ["the columns of pixels are taken in the order of their numbers."]
 
 
 def _all_pixels(names: Sequence[str]) -> bool:

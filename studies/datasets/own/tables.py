@@ -175,7 +175,7 @@ def _listing(file: Path, rows: Iterator[tuple[int, dict[str, str]]]) -> Listing:
     if file.name.partition(".")[0] == METADATA:
         seen = _split_by_folder(seen)
     _require_files(file, seen)
-    remarks = [f"{file.name}: {repeated} rows name a picture once more; each is taken once."] if repeated else []
+    remarks = [f"{repeated} rows name a picture once more; each is taken once."] if repeated else []
     paths: dict[Part, list[str]] = {}
     for path, (_, part) in seen.items():
         paths.setdefault(part, []).append(path)

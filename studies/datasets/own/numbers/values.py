@@ -243,17 +243,17 @@ def _reading(train: Values, every: Sequence[Values], facts: _Facts, from_rows: b
     if axes is None:
         whole_types = all(values.dtype.kind != "f" for values in every)
         return _Reading(np.uint8 if facts.is_bytes and whole_types else np.float32, 1, None, _hints(train))
-    remarks = [f"{train.name}: {shape} are taken as pictures with their channels first."] if axes == "first" else []
+    remarks = [f"examples of {shape} are taken as pictures with their channels first."] if axes == "first" else []
     scale = 255 if facts.is_unit and facts.high > 0 else 1
     if facts.is_bytes and scale == 255:
-        remarks.append(f"{train.name}: 0 and 1 are taken as black and white, 0 and 255.")
+        remarks.append("0 and 1 are taken as black and white, 0 and 255.")
     elif facts.is_bytes and 0 < facts.high < 128:
-        remarks.append(f"{train.name}: pixels of {span} are taken as they are; pictures to predict need that scale.")
+        remarks.append(f"pixels of {span} are taken as they are; pictures to predict need that scale.")
     elif facts.is_unit and (facts.pixels or (axes == "last" and not from_rows)):
         lost = "nothing is lost" if facts.pixels else "each is rounded to the nearest of 256 values"
-        remarks.append(f"{train.name}: floats of {span} are taken as pixels of 0 to 255; {lost}.")
+        remarks.append(f"floats of {span} are taken as pixels of 0 to 255; {lost}.")
     elif not facts.is_bytes:
-        numbers = f"{train.name}: {train.dtype} of {span} and shape {shape} are taken as numbers, not as pictures"
+        numbers = f"{train.dtype} of {span} and shape {shape} are taken as numbers, not as pictures"
         return _Reading(np.float32, 1, None, (f"{numbers}; for pictures give uint8 of shape (n, height, width, 3).",))
     return _Reading(np.uint8, scale, axes, tuple(remarks))
 
@@ -262,12 +262,12 @@ def _hints(train: Values) -> tuple[str, ...]:
     shape = train.shape[1:]
     side = math.isqrt(shape[0])
     if len(shape) == 3 and 4 in (shape[0], shape[2]):
-        hint = f"{shape} are taken as numbers, not as pictures; where the fourth channel is transparency, leave it out."
+        hint = f"examples of {shape} are taken as numbers, not as pictures; if a channel is transparency, leave it out."
     elif len(shape) == 1 and side >= LEAST_ROW_SIDE and side**2 == shape[0]:
         hint = f"rows of {side**2} numbers are not taken as pictures; if they are, give reshape(-1, {side}, {side})."
     else:
         return ()
-    return (f"{train.name}: {hint}",)
+    return (hint,)
 
 
 def _filled(values: Values, reading: _Reading) -> npt.NDArray[Any]:
