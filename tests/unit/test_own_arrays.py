@@ -289,6 +289,16 @@ def test_a_header_that_promises_more_than_there_is_and_a_file_larger_than_the_me
     assert "has 0.0 GB of values, this machine 0.0 GB of memory" in refusal(tmp_path / "own.npz")
 
 
+def test_names_that_cannot_be_printed_leave_a_message_in_one_line(tmp_path: Path) -> None:
+    file = tmp_path / "a\nb\udcff.npz"
+    arrays: dict[str, Any] = {"x\n1": PICTURES, "y": LABELS}
+    np.savez(tmp_path / "own.npz", **arrays)
+    (tmp_path / "own.npz").rename(file)
+    said = refusal(file)
+    assert r"a\nb\udcff.npz holds x\n1, y." in said
+    said.encode()
+
+
 def test_a_file_that_is_not_there_or_holds_no_arrays_is_refused(tmp_path: Path) -> None:
     assert "No such file" in refusal(tmp_path / "none.npz")
     with zipfile.ZipFile(tmp_path / "own.npz", "w") as archive:

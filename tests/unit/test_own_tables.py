@@ -246,5 +246,14 @@ def test_lines_that_are_no_json_are_refused(tmp_path: Path) -> None:
     assert "has no label in line 1: it has 'file_name'" in refusal(written(tmp_path, '{"file_name": "a"}', "m.jsonl"))
 
 
+def test_names_that_cannot_be_printed_leave_a_message_in_one_line(pictures: Path) -> None:
+    text = b'path,label\n"x\ny.png",cat\n' + b"a.png,dog\n"
+    for folder in (pictures / "a\nb\udcff", pictures):
+        folder.mkdir(exist_ok=True)
+        said = refusal(written(folder, text))
+        assert r"'x\ny.png'" in said
+        said.encode()
+
+
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
     assert "No such file" in refusal(tmp_path / "none.csv")

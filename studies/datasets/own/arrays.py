@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from storage.errors import BadInput
+from storage.errors import BadInput, shown
 from studies.datasets.own.listing import Part
 from studies.datasets.own.numbers.archive import Archive, open_archive
 from studies.datasets.own.numbers.labels import number_classes
@@ -65,14 +65,15 @@ def read_npz(file: Path) -> Arrays:
     labels, where = {}, {}
     examples = {part: archive.values(found["x", part]) for _, part in found if ("x", part) in found}
     for part, values in examples.items():
-        where[part] = found["y", part]
-        _require_length(file, values, archive.values(where[part]))
-        labels[part] = archive.array(where[part])
+        name = found["y", part]
+        where[part] = shown(name)
+        _require_length(file, values, archive.values(name))
+        labels[part] = archive.array(name)
     names = next((_class_names(archive, name) for name in others if name.lower() in _CLASS_NAMES), None)
     numbers = number_classes(labels, where, names)
-    converted = convert(examples, str(file))
+    converted = convert(examples, shown(file))
     unknown = [name for name in others if name.lower() not in _CLASS_NAMES]
-    passed = (f"passed over {', '.join(unknown)}.",) if unknown else ()
+    passed = (f"passed over {shown(', '.join(unknown))}.",) if unknown else ()
     return Arrays(
         class_names=numbers.class_names,
         parts={part: (converted.parts[part], numbers.parts[part]) for part in examples},
@@ -90,16 +91,20 @@ def _members(archive: Archive) -> tuple[dict[tuple[Role, Part], str], list[str]]
         if meaning is None:
             others.append(name)
         elif meaning in found:
-            raise BadInput(f"{archive.file} holds {found[meaning]} and {name}, which mean the same. Keep one of them.")
+            raise BadInput(
+                f"{shown(archive.file)} holds {shown(found[meaning])} and {shown(name)}, which mean the same. Keep "
+                "one of them."
+            )
         else:
             found[meaning] = name
-    there = ", ".join(archive.members)
+    there = shown(", ".join(archive.members))
     if ("x", "train") not in found or ("y", "train") not in found:
-        raise BadInput(f"{archive.file} holds {there}. Name the arrays x_train and y_train, or x and y.")
+        raise BadInput(f"{shown(archive.file)} holds {there}. Name the arrays x_train and y_train, or x and y.")
     for (role, part), name in found.items():
         if ("y" if role == "x" else "x", part) not in found:
             raise BadInput(
-                f"{archive.file} holds {name} without its {'labels' if role == 'x' else 'examples'}: {there}."
+                f"{shown(archive.file)} holds {shown(name)} without its {'labels' if role == 'x' else 'examples'}: "
+                f"{there}."
             )
     return found, others
 
@@ -116,13 +121,15 @@ def _meaning(name: str) -> tuple[Role, Part] | None:
 def _require_length(file: Path, examples: Values, labels: Values) -> None:
     if labels.shape[:1] != examples.shape[:1]:
         raise BadInput(
-            f"{file}: {examples.name} has the shape {examples.shape}, {labels.name} {labels.shape}. Give each example "
-            "one label, in the same order."
+            f"{shown(file)}: {examples.name} has the shape {examples.shape}, {labels.name} {labels.shape}. Give each "
+            "example one label, in the same order."
         )
 
 
 def _class_names(archive: Archive, name: str) -> tuple[str, ...]:
     names = archive.array(name)
     if names.ndim != 1 or names.dtype.kind != "U":
-        raise BadInput(f"{archive.file}: {name} is {names.dtype} of shape {names.shape}. Give text, one per class.")
+        raise BadInput(
+            f"{shown(archive.file)}: {shown(name)} is {names.dtype} of shape {names.shape}. Give text, one per class."
+        )
     return tuple(names.tolist())

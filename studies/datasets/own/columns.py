@@ -12,7 +12,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from storage.errors import BadInput, first_line
+from storage.errors import BadInput, first_line, shown
 from studies.datasets.own.arrays import PART_NAMES, Arrays
 from studies.datasets.own.listing import Part
 from studies.datasets.own.numbers.labels import as_numbers, number_classes
@@ -66,18 +66,20 @@ def read_columns(table: Columns) -> Arrays:
         for part, chosen in _parts(chunk, table, line):
             rows = parts.setdefault(part, _Rows())
             rows.add(block[chosen], chunk[table.label].str.strip().to_numpy(object)[chosen].tolist())
-        require_memory(sum(rows.size_bytes for rows in parts.values()), str(table.file))
+        require_memory(sum(rows.size_bytes for rows in parts.values()), shown(table.file))
         line += len(chunk)
     if "train" not in parts:
-        raise BadInput(f"{table.file} has no rows to train on. Give some, with 'train' where there is a split column.")
-    where = dict.fromkeys(parts, f"{table.file}: column {table.names[table.label]!r}")
+        raise BadInput(
+            f"{shown(table.file)} has no rows to train on. Give some, with 'train' where there is a split column."
+        )
+    where = dict.fromkeys(parts, f"{shown(table.file)}: column {table.names[table.label]!r}")
     every = as_numbers([label for rows in parts.values() for label in rows.labels])
     ends = np.cumsum([len(rows.labels) for rows in parts.values()])[:-1]
     labels = number_classes(dict(zip(parts, np.split(every, ends), strict=True)), where)
     shape = _shape([table.names[number] for number in order])
-    values = {part: rows.values(f"{table.file}: {part}", shape) for part, rows in parts.items()}
+    values = {part: rows.values(f"{shown(table.file)}: {part}", shape) for part, rows in parts.items()}
     del parts
-    converted = convert(values, str(table.file), from_rows=True)
+    converted = convert(values, shown(table.file), from_rows=True)
     if converted.is_pictures:
         size = "x".join(map(str, shape[:2]))
         channels = "three channels, side by side for each pixel" if len(shape) == 3 else "one channel"
@@ -135,13 +137,13 @@ def _chunks(table: Columns) -> Iterator[Any]:
             for chunk in reader:
                 if not isinstance(chunk.index, pandas.RangeIndex):
                     raise BadInput(
-                        f"{table.file} has rows with more than the {len(table.names)} fields of its first line. "
+                        f"{shown(table.file)} has rows with more than the {len(table.names)} fields of its first line. "
                         "Give each column a name."
                     )
                 if len(chunk):
                     yield chunk
         except (pandas.errors.ParserError, pandas.errors.EmptyDataError) as error:
-            raise BadInput(f"{table.file} is no table: {first_line(error)}. Mend that line.") from error
+            raise BadInput(f"{shown(table.file)} is no table: {first_line(error)}. Mend that line.") from error
 
 
 def _cells(chunk: Any, order: list[int], table: Columns, line: int) -> npt.NDArray[np.float64]:
@@ -159,7 +161,7 @@ def _cells(chunk: Any, order: list[int], table: Columns, line: int) -> npt.NDArr
         number = order[column]
         value = chunk[number].iloc[row]
         raise BadInput(
-            f"{table.file}: column {table.names[number]!r} has {str(value)!r} in line {line + row}, which is no "
+            f"{shown(table.file)}: column {table.names[number]!r} has {str(value)!r} in line {line + row}, which is no "
             "number. Write one, or remove the row or the column."
         )
     return cells
@@ -170,8 +172,8 @@ def _parts(chunk: Any, table: Columns, line: int) -> list[tuple[Part, npt.NDArra
     empty = np.flatnonzero(chunk[table.label].str.strip().to_numpy(object) == "")
     if len(empty):
         raise BadInput(
-            f"{table.file}: column {table.names[table.label]!r} is empty in line {line + empty[0]}. Write a class or "
-            "remove the row."
+            f"{shown(table.file)}: column {table.names[table.label]!r} is empty in line {line + empty[0]}. Write a "
+            "class or remove the row."
         )
     if table.split is None:
         return [("train", np.ones(len(chunk), bool))]
@@ -180,7 +182,7 @@ def _parts(chunk: Any, table: Columns, line: int) -> list[tuple[Part, npt.NDArra
     for name in dict.fromkeys(names):
         if name not in PART_NAMES:
             raise BadInput(
-                f"{table.file}: column {table.names[table.split]!r} has {name!r} in line "
+                f"{shown(table.file)}: column {table.names[table.split]!r} has {name!r} in line "
                 f"{line + int(np.argmax(names == name))}. Write train, validation or test."
             )
         parts.append((PART_NAMES[name], names == name))

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from storage.errors import BadInput, first_line
+from storage.errors import BadInput, first_line, shown
 from studies.datasets.own.arrays import PART_NAMES, Arrays
 from studies.datasets.own.listing import Listing, Part, PictureFile
 from studies.datasets.own.numbers.labels import Labels, number_classes
@@ -53,7 +53,7 @@ def read_saved(folder: Path, scratch: Path) -> Listing | Arrays:
         named = [name for name in pictures if name.lower() in PATHS]
         if len(named) != 1:
             raise BadInput(
-                f"{folder} has {len(pictures)} columns of pictures: {', '.join(pictures)}. Keep one of them."
+                f"{shown(folder)} has {len(pictures)} columns of pictures: {', '.join(pictures)}. Keep one of them."
             )
         pictures = named
     files = {}
@@ -82,7 +82,7 @@ def _parts(folder: Path, library: Any, remarks: list[str]) -> dict[Part, Any]:
         saved = library.load_from_disk(str(folder))
     except Exception as error:  # of Arrow, of JSON, of the file system: the library lets all through
         raise BadInput(
-            f"{folder} is no folder that datasets has saved ({first_line(error).rstrip('.')}). Write it with "
+            f"{shown(folder)} is no folder that datasets has saved ({first_line(error).rstrip('.')}). Write it with "
             "save_to_disk."
         ) from error
     if not isinstance(saved, Mapping):
@@ -91,24 +91,24 @@ def _parts(folder: Path, library: Any, remarks: list[str]) -> dict[Part, Any]:
     for name, dataset in saved.items():
         part = PART_NAMES.get(str(name).lower())
         if part is None:
-            remarks.append(f"passed over the split {name}, which is none of train, validation and test.")
+            remarks.append(f"passed over the split {shown(name)}, which is none of train, validation and test.")
         elif part in parts:
-            raise BadInput(f"{folder} has two splits for {part}: {', '.join(saved)}. Keep one of them.")
+            raise BadInput(f"{shown(folder)} has two splits for {part}: {', '.join(saved)}. Keep one of them.")
         else:
             parts[part] = dataset
     if "train" not in parts:
-        raise BadInput(f"{folder} has the splits {', '.join(saved)}. Name one of them train.")
+        raise BadInput(f"{shown(folder)} has the splits {', '.join(saved)}. Name one of them train.")
     for part, dataset in parts.items():
         if set(dataset.features) != set(parts["train"].features):
             raise BadInput(
-                f"{folder}: train has the columns {_columns(parts['train'])}, {part} has {_columns(dataset)}. "
+                f"{shown(folder)}: train has the columns {_columns(parts['train'])}, {part} has {_columns(dataset)}. "
                 "Give all the same."
             )
     return parts
 
 
 def _columns(dataset: Any) -> str:
-    return ", ".join(dataset.features)
+    return shown(", ".join(dataset.features))
 
 
 def _label_column(folder: Path, dataset: Any, library: Any) -> str:
@@ -120,7 +120,8 @@ def _label_column(folder: Path, dataset: Any, library: Any) -> str:
     if len(classes) == 1:
         return classes[0]
     raise BadInput(
-        f"{folder} has the columns {_columns(dataset)}, and which has the classes is not told. Name that one label."
+        f"{shown(folder)} has the columns {_columns(dataset)}, and which has the classes is not told. Name that one "
+        "label."
     )
 
 
@@ -131,7 +132,7 @@ def _labelled(folder: Path, parts: dict[Part, Any], label: str, remarks: list[st
     for part, dataset in parts.items():
         own = np.asarray(dataset.select_columns([label]).with_format("numpy")[:][label])
         if not len(own):
-            raise BadInput(f"{folder}: {part} is empty. Give examples, or leave it out.")
+            raise BadInput(f"{shown(folder)}: {part} is empty. Give examples, or leave it out.")
         if names is not None and own.dtype.kind in "if":
             unknown = (own == _UNKNOWN) | ~np.isfinite(own)
             if part != "train" and unknown.all():
@@ -139,7 +140,7 @@ def _labelled(folder: Path, parts: dict[Part, Any], label: str, remarks: list[st
                 continue
             if unknown.any():
                 raise BadInput(
-                    f"{folder}: {part} does not tell the class of row {int(np.argmax(unknown))} "
+                    f"{shown(folder)}: {part} does not tell the class of row {int(np.argmax(unknown))} "
                     f"({int(unknown.sum())} in all). Remove these rows."
                 )
             own = np.array(names, dtype=object)[own.astype(np.int64)]
@@ -150,7 +151,7 @@ def _labelled(folder: Path, parts: dict[Part, Any], label: str, remarks: list[st
         used = [name for name in names if name in met]
         if len(used) < len(names):
             remarks.append(f"{len(names) - len(used)} of {len(names)} classes have no example, and are left out.")
-    where = {part: f"{folder}: column {label!r} of {part}" for part in given}
+    where = {part: f"{shown(folder)}: column {label!r} of {part}" for part in given}
     return {part: parts[part] for part in given}, number_classes(given, where, used)
 
 
@@ -182,16 +183,16 @@ def _number_columns(folder: Path, dataset: Any, label: str, remarks: list[str]) 
     wrong = [name for name in others if name in arrays or np.asarray(first[name]).dtype.kind not in "biuf"]
     if wrong or not others:
         raise BadInput(
-            f"{folder} has the columns {_columns(dataset)}, none of pictures or alone of arrays, and not all others "
-            f"are numbers{': ' + ', '.join(wrong) if wrong else ''}. Keep one of pictures or of arrays, or numbers "
-            "alone."
+            f"{shown(folder)} has the columns {_columns(dataset)}, none of pictures or alone of arrays, and not all "
+            f"others are numbers{': ' + ', '.join(wrong) if wrong else ''}. Keep one of pictures or of arrays, or "
+            "numbers alone."
         )
     return others
 
 
 def _arrays(folder: Path, parts: dict[Part, Any], labels: Labels, columns: list[str], remarks: list[str]) -> Arrays:
-    values = {part: _values(f"{folder}: {part}", dataset, columns) for part, dataset in parts.items()}
-    converted = convert(values, str(folder))
+    values = {part: _values(f"{shown(folder)}: {part}", dataset, columns) for part, dataset in parts.items()}
+    converted = convert(values, shown(folder))
     return Arrays(
         class_names=labels.class_names,
         parts={part: (x, labels.parts[part]) for part, x in converted.parts.items()},

@@ -14,7 +14,7 @@ from typing import IO, cast
 
 import numpy as np
 
-from storage.errors import BadInput, first_line
+from storage.errors import BadInput, first_line, shown
 from studies.datasets.formats import DAMAGED
 from studies.datasets.own.arrays import PART_NAMES, Arrays
 from studies.datasets.own.columns import Columns, read_columns
@@ -54,15 +54,15 @@ def read_table(file: Path) -> Listing | Arrays:
         _require_header(file, names)
         if label is None:
             raise BadInput(
-                f"{file} has no column {', '.join(LABELS[:-1])} or {LABELS[-1]}; its columns are {_some(names)}. Name "
-                "the one with the classes label."
+                f"{shown(file)} has no column {', '.join(LABELS[:-1])} or {LABELS[-1]}; its columns are "
+                f"{_some(names)}. Name the one with the classes label."
             )
         if path is not None:
             return _listing(file, _csv_rows(file, names, separator))
         table = Columns(file, lambda: _opened(file), separator, names, label, split)
         if not table.numbers:
             raise BadInput(
-                f"{file} has the one column {names[label]!r}. Give files of pictures, or numbers, beside it."
+                f"{shown(file)} has the one column {names[label]!r}. Give files of pictures, or numbers, beside it."
             )
         return read_columns(table)
 
@@ -82,13 +82,13 @@ def _readable(file: Path) -> Iterator[None]:
     try:
         yield
     except UnicodeError as error:
-        raise BadInput(f"{file} is not UTF-8 ({first_line(error)}). Save it as CSV in UTF-8.") from error
+        raise BadInput(f"{shown(file)} is not UTF-8 ({first_line(error)}). Save it as CSV in UTF-8.") from error
     except DAMAGED as error:
-        raise BadInput(f"{file} is truncated or damaged ({first_line(error)}). Write it again.") from error
+        raise BadInput(f"{shown(file)} is truncated or damaged ({first_line(error)}). Write it again.") from error
     except csv.Error as error:
-        raise BadInput(f"{file} is no table: {first_line(error)}. Save it as CSV in UTF-8.") from error
+        raise BadInput(f"{shown(file)} is no table: {first_line(error)}. Save it as CSV in UTF-8.") from error
     except OSError as error:
-        raise BadInput(f"cannot read {file}: {error.strerror or error}.") from error
+        raise BadInput(f"cannot read {shown(file)}: {error.strerror or error}.") from error
 
 
 def _first_line(file: Path) -> tuple[list[str], str]:
@@ -96,9 +96,11 @@ def _first_line(file: Path) -> tuple[list[str], str]:
     with _opened(file) as stream:
         line = stream.readline(_LONGEST_LINE)
     if len(line) == _LONGEST_LINE or "\0" in line:
-        raise BadInput(f"{file} is no table: its first line is no line of names. Save it as CSV in UTF-8.")
+        raise BadInput(f"{shown(file)} is no table: its first line is no line of names. Save it as CSV in UTF-8.")
     if not line.strip():
-        raise BadInput(f"{file} is empty. Give a line with the names of its columns, and a line for each example.")
+        raise BadInput(
+            f"{shown(file)} is empty. Give a line with the names of its columns, and a line for each example."
+        )
     # The separator that finds most columns; of equals the first one.
     rows = [next(csv.reader([line], delimiter=separator)) for separator in _SEPARATORS]
     names, separator = max(zip(rows, _SEPARATORS, strict=True), key=lambda found: len(found[0]))
@@ -113,12 +115,12 @@ def _require_header(file: Path, names: Sequence[str]) -> None:
         all(_is_number(name) for name in names) or any((file.parent / name).is_file() for name in names if name)
     ):
         raise BadInput(
-            f"{file} has no line with the names of its columns: it begins with {_some(names)}. Write one above, such "
-            "as path,label or label,pixel0,pixel1,...."
+            f"{shown(file)} has no line with the names of its columns: it begins with {_some(names)}. Write one "
+            "above, such as path,label or label,pixel0,pixel1,...."
         )
     twice = next((name for name in lowered if name in known and lowered.count(name) > 1), None)
     if twice:
-        raise BadInput(f"{file} has {lowered.count(twice)} columns {twice!r}. Keep one of them.")
+        raise BadInput(f"{shown(file)} has {lowered.count(twice)} columns {twice!r}. Keep one of them.")
 
 
 def _is_number(text: str) -> bool:
@@ -141,7 +143,8 @@ def _csv_rows(file: Path, names: Sequence[str], separator: str) -> Iterator[tupl
         for row in reader:
             if len(row) not in (0, len(names)):
                 raise BadInput(
-                    f"{file} has {len(row)} fields in line {reader.line_num}, its first line has {len(names)}. Mend it."
+                    f"{shown(file)} has {len(row)} fields in line {reader.line_num}, its first line has {len(names)}. "
+                    "Mend it."
                 )
             if row:
                 yield reader.line_num, dict(zip(names, row, strict=True))
@@ -156,7 +159,7 @@ def _json_rows(file: Path) -> Iterator[tuple[int, dict[str, str]]]:
                 except (ValueError, RecursionError):
                     row = None
                 if not isinstance(row, dict):
-                    raise BadInput(f"{file}: line {number} is no JSON object. Write one for each picture.")
+                    raise BadInput(f"{shown(file)}: line {number} is no JSON object. Write one for each picture.")
                 yield number, {name: "" if value is None else str(value) for name, value in row.items()}
 
 
@@ -169,7 +172,9 @@ def _listing(file: Path, rows: Iterator[tuple[int, dict[str, str]]]) -> Listing:
         if seen.setdefault(path, (label, part)) != (label, part):
             other, other_part = seen[path]
             both = f"the classes {other!r} and {label!r}" if other != label else f"the parts {other_part} and {part}"
-            raise BadInput(f"{file}: {path} has {both}; the second one is in line {line}. Keep one of them.")
+            raise BadInput(
+                f"{shown(file)}: {shown(path)} has {both}; the second one is in line {line}. Keep one of them."
+            )
         repeated += 1
     repeated -= len(seen)
     if file.name.partition(".")[0] == METADATA:
@@ -180,11 +185,13 @@ def _listing(file: Path, rows: Iterator[tuple[int, dict[str, str]]]) -> Listing:
     for path, (_, part) in seen.items():
         paths.setdefault(part, []).append(path)
     if "train" not in paths:
-        raise BadInput(f"{file} has no pictures to train on. Give some, with 'train' where there is a split column.")
+        raise BadInput(
+            f"{shown(file)} has no pictures to train on. Give some, with 'train' where there is a split column."
+        )
     every = as_numbers([seen[path][0] for own in paths.values() for path in own])
     ends = np.cumsum([len(own) for own in paths.values()])[:-1]
     given = dict(zip(paths, np.split(every, ends), strict=True))
-    labels = number_classes(given, {part: f"{file} ({part})" for part in given})
+    labels = number_classes(given, {part: f"{shown(file)} ({part})" for part in given})
     return Listing(
         root=file.parent,
         class_names=labels.class_names,
@@ -200,14 +207,16 @@ def _row(file: Path, line: int, row: Mapping[str, str]) -> tuple[str, str, Part]
     for known in (PATHS, LABELS):
         column = _find(names, known)
         if column is None:
-            raise BadInput(f"{file} has no {known[0]} in line {line}: it has {_some(names)}. Give each picture one.")
+            raise BadInput(
+                f"{shown(file)} has no {known[0]} in line {line}: it has {_some(names)}. Give each picture one."
+            )
         cells.append(row[names[column]].strip())
         if not cells[-1] or "\0" in cells[-1]:
-            raise BadInput(f"{file} has no {names[column]} in line {line}. Write one or remove the line.")
+            raise BadInput(f"{shown(file)} has no {names[column]} in line {line}. Write one or remove the line.")
     split = _find(names, (SPLIT,))
     name = row[names[split]].strip().lower() if split is not None else "train"
     if name not in PART_NAMES:
-        raise BadInput(f"{file} has the {SPLIT} {name!r} in line {line}. Write train, validation or test.")
+        raise BadInput(f"{shown(file)} has the {SPLIT} {name!r} in line {line}. Write train, validation or test.")
     path, label = cells
     if "\\" in path and not (file.parent / path).exists():
         path = path.replace("\\", "/")  # written on Windows
@@ -226,8 +235,8 @@ def _require_files(file: Path, paths: Sequence[str] | Mapping[str, object]) -> N
     missing = [path for path in paths if not (file.parent / path).is_file()]
     if missing:
         raise BadInput(
-            f"{len(missing)} of {len(paths)} pictures that {file} names are not there: {_some(missing, _SHOWN)}. Paths "
-            f"are taken from {file.parent}, or absolute."
+            f"{len(missing)} of {len(paths)} pictures that {shown(file)} names are not there: "
+            f"{_some(missing, _SHOWN)}. Paths are taken from {shown(file.parent)}, or absolute."
         )
 
 

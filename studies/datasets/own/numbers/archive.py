@@ -15,7 +15,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from storage.errors import BadInput, first_line
+from storage.errors import BadInput, first_line, shown
 from studies.datasets.own.numbers.values import BLOCK_BYTES, Values, require_memory
 
 SUFFIX = ".npy"
@@ -53,7 +53,7 @@ class Archive:
                     yield np.frombuffer(_exactly(stream, count * dtype.itemsize), dtype)
                     left -= count
 
-        return Values(name, shape, dtype, blocks, "F" if fortran else "C")
+        return Values(shown(name), shape, dtype, blocks, "F" if fortran else "C")
 
     def array(self, name: str) -> npt.NDArray[Any]:
         """Return an array: labels, which are few.
@@ -62,7 +62,7 @@ class Archive:
             BadInput: it holds objects, or is damaged.
         """
         values = self.values(name)
-        require_memory(self.members[name], f"{self.file}: {name}")
+        require_memory(self.members[name], f"{shown(self.file)}: {shown(name)}")
         blocks = list(values.blocks())
         flat = np.concatenate(blocks) if blocks else np.zeros(0, values.dtype)
         return flat.reshape(values.shape, order=values.order)
@@ -79,16 +79,18 @@ class Archive:
             (2, 0): np.lib.format.read_array_header_2_0,
         }.get(version)
         if read is None:
-            raise BadInput(f"{self.file}: {name} has records with names. Give an array of numbers.")
+            raise BadInput(f"{shown(self.file)}: {shown(name)} has records with names. Give an array of numbers.")
         shape, fortran, dtype = read(stream)
         if dtype.hasobject:
             raise BadInput(
-                f"{self.file}: {name} holds Python objects, kept as a pickle, and pickles are not opened: they may run "
-                "anything. Save it with a type, such as x.astype('float32') or y.astype('str')."
+                f"{shown(self.file)}: {shown(name)} holds Python objects, kept as a pickle, and pickles are not "
+                "opened: they may run anything. Save it with a type, such as x.astype('float32') or y.astype('str')."
             )
         held = self.members[name] - stream.tell()
         if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != held or not dtype.itemsize:
-            raise BadInput(f"{self.file}: {name} says that it is {dtype} of shape {shape}, but it has {held} bytes.")
+            raise BadInput(
+                f"{shown(self.file)}: {shown(name)} says that it is {dtype} of shape {shape}, but it has {held} bytes."
+            )
         return shape, fortran, dtype
 
 
@@ -102,7 +104,7 @@ def open_archive(file: Path) -> Archive:
         entries = [entry for entry in archive.infolist() if entry.filename.endswith(SUFFIX)]
     members = {entry.filename.removesuffix(SUFFIX): entry.file_size for entry in entries}
     if not members:
-        raise BadInput(f"{file} holds no arrays. Write it with numpy.savez: x_train=..., y_train=....")
+        raise BadInput(f"{shown(file)} holds no arrays. Write it with numpy.savez: x_train=..., y_train=....")
     return Archive(file, members)
 
 
@@ -112,10 +114,11 @@ def _readable(file: Path) -> Iterator[None]:
         yield
     except _DAMAGED as error:
         raise BadInput(
-            f"{file} is no .npz file, or is truncated or damaged ({first_line(error)}). Write it with numpy.savez."
+            f"{shown(file)} is no .npz file, or is truncated or damaged ({first_line(error)}). Write it with "
+            "numpy.savez."
         ) from error
     except OSError as error:
-        raise BadInput(f"cannot read {file}: {error.strerror or error}.") from error
+        raise BadInput(f"cannot read {shown(file)}: {error.strerror or error}.") from error
 
 
 def _exactly(stream: IO[bytes], count: int) -> bytes:
