@@ -248,6 +248,11 @@ bench-gpu: $(READY_DEV)  ## images per second of one trial and of several at onc
 	  $(call flag,--repeats,REPEATS) $(if $(value MODELS),--models $(MODELS)) \
 	  $(if $(value AT_ONCE),--at-once $(AT_ONCE)) $(call flag,--result,RESULT)
 
+.PHONY: bench-data
+bench-data: $(READY_DEV)  ## preparing a folder of 20,000 small pictures, against reading and decoding them: [SMOKE=1 PICTURES= REPEATS= RESULT=]
+	@exec .venv/bin/python -m tests.benchmarks.data $(call switch,--smoke,SMOKE) $(call flag,--pictures,PICTURES) \
+	  $(call flag,--repeats,REPEATS) $(call flag,--result,RESULT)
+
 # What was run is kept under .bench/training, so that the table can be printed again.
 .PHONY: bench-training
 bench-training: $(READY_DEV)  ## the search against the field in real training: [SMOKE=1 DATASETS= EPOCHS= BUDGET= SEED= DRAW= ...]

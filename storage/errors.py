@@ -5,6 +5,7 @@
     │   ├── SpecMismatch     the study exists with another spec
     │   ├── ForeignStudy     the study is another program's
     │   ├── StudyExists      the name to which a backup is restored is taken
+    │   ├── UnreadablePicture    a file is no picture that can be used
     │   └── UnusableParameter    a hypermodel's parameter cannot be searched
     ├── StorageUnavailable   the database or the disk cannot be reached, or has no room
     ├── ClaimLost            the trial is no longer this worker's: drop it, write nothing

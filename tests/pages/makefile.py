@@ -20,6 +20,7 @@ BENCHMARKS: Final[Mapping[str, str]] = {
     "bench-overhead": "tests.benchmarks.throughput.overhead",
     "bench-memory": "tests.benchmarks.throughput.memory",
     "bench-gpu": "tests.benchmarks.throughput.gpu",
+    "bench-data": "tests.benchmarks.data.__main__",
 }
 
 

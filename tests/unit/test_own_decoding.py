@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -204,36 +205,49 @@ def test_a_folder_that_grows_or_shrinks_meanwhile_is_refused(tmp_path: Path) -> 
         decoded(listing, tmp_path / "work")
 
 
-def test_chunks_are_taken_over_as_long_as_their_files_and_options_stay(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    root, work = folder_of(tmp_path / "in", pictures=4), tmp_path / "work"
-    monkeypatch.setattr("studies.datasets.own.decoding._CHUNK_PICTURES", 2)
+def test_a_chunk_is_taken_over_as_long_as_its_files_and_options_stay_and_it_is_whole(tmp_path: Path) -> None:
+    root, chunk = folder_of(tmp_path), tmp_path / "chunk"
+    paths = [f"class{label}/00{number}.png" for label in (0, 1) for number in (0, 1, 2)]
+    given = task(root, paths, chunk)
 
-    def taken_over(**more: Any) -> tuple[int, Any]:
-        found, lines = decoded(list_folder(root), work, **more)
-        again = lines[-1].partition("; ")[2].split(" ")[0]
-        return int(again or 0), pixels(found)
+    def is_kept(**more: Any) -> bool:
+        again: Task = {**given, **more}  # type: ignore[typeddict-item]  # of its own fields
+        first = make_chunk(again, print)["taken_over"]
+        assert make_chunk(again, print)["taken_over"]
+        return first
 
-    first = taken_over()
-    assert first[0] == 0
-    assert taken_over()[0] == 4
-    assert taken_over(fit="stretch")[0] == 0
-    assert taken_over(image_size=(8, 9))[0] == 0
-    assert taken_over()[0] == 4  # chunks of other options do not replace them
-    os.utime(root / "class0" / "000.png", ns=(1, 1))
-    assert taken_over()[0] == 3
-    write(root / "class1" / "003.png", seed=77)
-    changed = taken_over()
-    assert changed[0] == 3
-    assert (changed[1][:-1] == first[1][:-1]).all()
-    assert (changed[1][-1] != first[1][-1]).any()
-    array = next(file for file in work.glob("*000000.npy"))
-    array.write_bytes(array.read_bytes()[:-1] + b"\0\0")
-    for damage in (b"", b"\0" * 300, b"{}"):
-        next(file for file in work.glob("*000001.json")).write_bytes(damage)
-        assert taken_over()[0] >= 2
-        np.testing.assert_array_equal(taken_over()[1], changed[1])
+    assert not is_kept()
+    assert not is_kept(options=options((8, 8), "stretch"))
+    assert not is_kept(options=options((8, 9), "crop"))
+    assert not is_kept()
+    assert not is_kept(paths=paths[:5])
+    assert not is_kept()
+    os.utime(root / paths[0], ns=(1, 1))
+    assert not is_kept()
+    write(root / paths[1], seed=77)
+    assert not is_kept()
+    (root / paths[2]).unlink()
+    assert not is_kept()
+    whole = array_file(chunk).read_bytes(), entries_file(chunk).read_bytes()
+    for damage in (b"", bytes(300), b"{}", b"[]", whole[1][:-2]):
+        entries_file(chunk).write_bytes(damage)
+        assert not is_kept()
+    for damage in (b"", bytes(300), whole[0][:-1], whole[0][:-1] + b"\x01\x02"):
+        array_file(chunk).write_bytes(damage)
+        assert not is_kept()
+    assert (array_file(chunk).read_bytes(), entries_file(chunk).read_bytes()) == whole
+    array_file(chunk).unlink()
+    assert not is_kept()
+
+
+def test_chunks_of_other_options_or_of_another_folder_lie_side_by_side(tmp_path: Path) -> None:
+    root, work = folder_of(tmp_path / "in"), tmp_path / "work"
+    first, _ = decoded(list_folder(root), work)
+    before = pixels(first)
+    decoded(list_folder(root), work, image_size=(8, 9))
+    decoded(list_folder(folder_of(tmp_path / "other", size=(20, 20))), work)
+    np.testing.assert_array_equal(pixels(first), before)
+    assert decoded(list_folder(root), work)[1][-1] == "6 pictures decoded to 8x8, colour; 1 of 1 parts were there"
 
 
 DIES = """
@@ -337,6 +351,27 @@ def test_stopped_it_leaves_no_process_and_goes_on_where_it_was(
     assert lines[-1].endswith(f"; {kept} of 20 parts were there")
     expected = [by_hand((root / file.path).read_bytes(), (8, 8), "crop") for file in list_folder(root).parts["train"]]
     np.testing.assert_array_equal(pixels(found), expected)
+
+
+def test_on_a_terminal_a_bar_is_shown_instead_of_lines(tmp_path: Path) -> None:
+    folder_of(tmp_path / "in")
+    script = (
+        "import sys\nfrom pathlib import Path\nfrom studies.datasets.own import decoding, listing\n"
+        "decoding.decode(listing.list_folder(Path(sys.argv[1])), Path(sys.argv[2]), image_size=None, fit='pad',"
+        " report=print, workers=1)\n"
+    )
+    ours, terminal = os.openpty()
+    command = [sys.executable, "-c", script, str(tmp_path / "in"), str(tmp_path / "work")]
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "80"}
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=terminal, env=environment)
+    os.close(terminal)
+    shown = b""
+    with open(ours, "rb", buffering=0) as stream, suppress(OSError):  # the end of a terminal is an error on Linux
+        while part := stream.read(65_536):
+            shown += part
+    assert (done.returncode, done.stdout) == (0, b"")
+    assert b"sizes" in shown
+    assert b"6/6" in shown.partition(b"decoding")[2]
 
 
 def test_a_pipe_that_took_the_place_of_a_picture_is_not_waited_for(tmp_path: Path) -> None:

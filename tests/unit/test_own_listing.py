@@ -245,7 +245,7 @@ def other_classes(root: Path) -> None:
             "class 'b' has 2 pictures in train and needs 3: one for each of train, validation and test; so it is with",
         ),
         (few_beside_test, "class 'b' has 1 picture in train and needs 2: one for each of train and validation. Add"),
-        (empty_in_test, "class 'b' has no pictures in test and needs 1. Add pictures, or remove the folder."),
+        (empty_in_test, "class 'b' has no pictures in test and needs 1. Add pictures, or take the class out."),
         (
             other_classes,
             "the classes of ROOT/test are not those of ROOT/train: it lacks b, c and has B besides. Give both the same",

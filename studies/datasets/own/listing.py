@@ -125,7 +125,7 @@ def require_pictures(class_names: Sequence[str], parts: Mapping[Part, Iterable[P
             each = _and(["train", *(other for other in ("validation", "test") if other not in parts)])
             needs = f"needs {least}" + f": one for each of {each}" * (least > 1)
             more = f"; so it is with {len(few) - 1} more" if len(few) > 1 else ""
-            raise BadInput(f"{has} and {needs}{more}. Add pictures, or remove the folder.")
+            raise BadInput(f"{has} and {needs}{more}. Add pictures, or take the class out.")
 
 
 def require_same(before: Listing, now: Listing) -> None:

@@ -12,6 +12,7 @@ else.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import stat
@@ -19,13 +20,14 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Literal, TypedDict
 
 import numpy as np
 import numpy.typing as npt
 import PIL
 
 from storage.errors import in_one_line
+from storage.files import sha256_of
 from studies.datasets.own.pictures import Fit, UnreadablePicture, fitted, has_colour, open_picture, picture_size
 
 LAYOUT = 1
@@ -118,7 +120,7 @@ class Entry(TypedDict):
 
 
 class Chunk(TypedDict):
-    """The second file of a chunk: what the array is of, how many channels it has, and its bytes' SHA-256."""
+    """The second file of a chunk: what the array is of, how many channels it has, and its file's SHA-256."""
 
     root: str
     options: Options
@@ -180,16 +182,18 @@ def make_chunk(task: Task, say: Callable[[At], None]) -> Done:
             pixels[kept] = decoded
             kept, colour = kept + 1, colour or decoded.shape[2] == 3
         entries.append(entry)
-    array = np.ascontiguousarray(pixels[:kept] if colour else pixels[:kept, :, :, :1])
+    channels = 3 if colour else 1
+    array = io.BytesIO()
+    np.lib.format.write_array(array, pixels[:kept, :, :, :channels], allow_pickle=False)
     about: Chunk = {
         "root": task["root"],
         "options": wanted,
         "entries": entries,
-        "channels": array.shape[3],
-        "sha256": hashlib.sha256(array.data).hexdigest(),
+        "channels": channels,
+        "sha256": hashlib.sha256(array.getbuffer()).hexdigest(),
     }
-    _write(array_file(task["chunk"]), lambda stream: np.lib.format.write_array(stream, array, allow_pickle=False))
-    _write(entries_file(task["chunk"]), lambda stream: stream.write(json.dumps(about).encode("ascii")))
+    _write(array_file(task["chunk"]), array.getbuffer())
+    _write(entries_file(task["chunk"]), json.dumps(about).encode("ascii"))
     return {"taken_over": False}
 
 
@@ -268,8 +272,7 @@ def _is_there(task: Task) -> bool:
             (entry["size_bytes"], entry["mtime_ns"]) != _now(task["root"], entry["path"]) for entry in about["entries"]
         ):
             return False
-        array = np.load(array_file(task["chunk"]), allow_pickle=False)
-        return hashlib.sha256(array.data).hexdigest() == about["sha256"]
+        return sha256_of(array_file(task["chunk"])) == about["sha256"]
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
@@ -282,12 +285,11 @@ def _now(root: str, path: str) -> tuple[int, int]:
     return known.st_size, known.st_mtime_ns
 
 
-def _write(file: Path, write: Callable[[Any], object]) -> None:
+def _write(file: Path, content: bytes | memoryview) -> None:
     """Write a file that is whole or not there. It is not synced: after a power cut its checksum tells."""
     beside = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        with beside.open("wb") as stream:
-            write(stream)
+        beside.write_bytes(content)
         os.replace(beside, file)
     finally:
         beside.unlink(missing_ok=True)
