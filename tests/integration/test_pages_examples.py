@@ -6,11 +6,16 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from studies.datasets.own.arrays import Arrays
+from studies.datasets.own.tables import read_table
+from studies.datasets.splits import channel_statistics
 from studies.spec import HYPERMODELS
 from tests.integration.command_line import CommandLine
 from tests.pages.page import ROOT, Page, keys, named, row_of, rows
+from tuning.user_classes import UserFile
 from tuning.worker.joining import load_hypermodel
 
 pytestmark = pytest.mark.keras
@@ -42,6 +47,38 @@ def test_the_example_model_is_tuned_exported_and_asked(my_model: Path, tmp_path:
     assert keys(command.json("predict", "--study", "my_model", "--json", str(digit))) == keys(
         TUNING.json_after("### `tuning predict --json`")
     )
+
+
+def test_the_example_for_what_is_no_picture_learns_from_the_rows_of_a_table(tmp_path: Path) -> None:
+    import keras
+    import keras_tuner
+
+    from models.classifier import Inputs
+    from models.evaluation import evaluate
+    from models.training.feeding import LabelledImages
+
+    random = np.random.default_rng(0)
+    numbers = random.normal(size=(600, 20))
+    rows = [",".join(map(str, [*row, "high" if row[3] > 0 else "low"])) for row in numbers]
+    (tmp_path / "rows.csv").write_text("\n".join([",".join([*(f"f{number}" for number in range(20)), "class"]), *rows]))
+    table = read_table(tmp_path / "rows.csv")
+    assert isinstance(table, Arrays)
+    x, y = table.parts["train"]
+    mean, std = channel_statistics(x)
+
+    (tmp_path / "rows.py").write_text(next(text for text in MODELS.blocks("python") if "class Rows" in text))
+    own = UserFile.parse("model", f"{tmp_path / 'rows.py'}:Rows")
+    hypermodel = load_hypermodel(own.name, own)
+    inputs = Inputs(x.shape[1:], 2, mean, std, flips=False, dtype=x.dtype.name)
+    classifier = hypermodel(inputs, extended=False, epochs=10, train_images=500)
+    hp, parts = keras_tuner.HyperParameters(), (np.arange(500), np.arange(500, 600))
+    keras.utils.set_random_seed(0)
+    model = classifier.build(hp)
+    result = classifier.fit(hp, model, *(LabelledImages(x, y, part) for part in parts), seed=0)
+    assert set(hp.values) == {"depth", "units", "batch_size", "optimizer", "learning_rate", "dropout"}
+    assert result.value > 0.85
+    judged = evaluate(classifier.classifier(model), x[500:], y[500:], classes=2)
+    assert judged.accuracy == pytest.approx(result.value)
 
 
 def declared(name: str, *, extended: bool) -> dict[str, Any]:
