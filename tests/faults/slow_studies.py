@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +23,7 @@ from studies.declaration import Overrides, make_spec, read_declaration
 from studies.stored import DEFAULT_LIMITS, create_or_load
 from studies.study_data import describe
 from tests.faults.breaking import Faults
-from tests.integration.command_line import CommandLine
+from tests.integration.command_line import CommandLine, Finished
 from tuning.user_classes import parse_model
 
 STUDY = "slow"
@@ -108,6 +109,13 @@ def trials(command: CommandLine) -> list[FrozenTrial]:
 def running(command: CommandLine, *, epochs: int = 1) -> list[FrozenTrial]:
     """The trials that run and have reported so many epochs."""
     return [t for t in trials(command) if t.state == TrialState.RUNNING and len(t.intermediate_values) >= epochs]
+
+
+def ended(process: subprocess.Popen[str], command: CommandLine, status: int = 0) -> Finished:
+    """Wait for a command that was started, and return what it left behind."""
+    stdout, stderr = process.communicate(timeout=200)
+    assert process.returncode == status, f"exit status {process.returncode}\n{stdout}\n{stderr}\n{command.logs()}"
+    return Finished(process.returncode, stdout, stderr)
 
 
 def classes_given_up(trial: FrozenTrial) -> list[str]:
