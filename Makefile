@@ -100,6 +100,7 @@ tune: $(READY)  ## run or continue a study: DATASET= [STUDY= TRIALS= EPOCHS= TIM
 	@$(TUNING) tune $(call flag,--dataset,DATASET) $(call flag,--study,STUDY) $(call flag,--trials,TRIALS) \
 	  $(call flag,--epochs,EPOCHS) $(call flag,--timeout,TIMEOUT) $(call flag,--workers,WORKERS) \
 	  $(call flag,--workers-per-device,WORKERS_PER_DEVICE) $(call flag,--model,MODEL) $(call flag,--space,SPACE) \
+	  $(call flag,--class-weights,CLASS_WEIGHTS) \
 	  $(call flag,--train-images,TRAIN_IMAGES) $(call flag,--seed,SEED) $(call flag,--storage,STORAGE) \
 	  $(call flag,--spec,SPEC) $(call flag,--trial-timeout,TRIAL_TIMEOUT) \
 	  $(call flag,--budget-epochs,BUDGET_EPOCHS) $(call flag,--strategy,STRATEGY) $(call flag,--from-study,FROM_STUDY) \

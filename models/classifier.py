@@ -6,15 +6,18 @@ import abc
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import keras
 import keras_tuner
+import numpy as np
+import numpy.typing as npt
 from keras import layers
 
 from models.backend import seed_generators
-from models.recipe import Recipe, declare_recipe
+from models.recipe import ClassWeights, Recipe, declare_class_weights, declare_recipe
 from models.training.augmentation import RandomAugmentation
+from models.training.balance import balanced_weights
 from models.training.compiled import CompiledModels, signature_of
 from models.training.feeding import LabelledImages
 from models.training.loop import FitResult, Training
@@ -40,6 +43,7 @@ class Inputs:
         std: the standard deviation likewise, above 0.
         flips: whether a mirrored picture is still of its class.
         dtype: of the data, `uint8` or `float32`.
+        class_counts: how many pictures of each class the training part has; None where nobody asks.
     """
 
     shape: tuple[int, ...]
@@ -48,6 +52,7 @@ class Inputs:
     std: tuple[float, ...]
     flips: bool
     dtype: str = "uint8"
+    class_counts: tuple[int, ...] | None = None
 
     @property
     def are_pictures(self) -> bool:
@@ -70,9 +75,12 @@ class ImageClassifier(keras_tuner.HyperModel, abc.ABC):
         patience: epochs without a better validation accuracy after which a training at a constant learning rate ends; a
             schedule goes to its end.
         models: the process's compiled models, which trainings of one signature share; by default this one's own.
+        class_weights: whether in training all pictures weigh alike (`none`) or all classes (`balanced`, by
+            `inputs.class_counts`); `search` makes it a hyperparameter.
 
     Raises:
-        ValueError: if `epochs`, `train_images` or `patience` is below 1, or `inputs` contradicts itself.
+        ValueError: if `epochs`, `train_images` or `patience` is below 1, `inputs` contradicts itself, or classes are to
+            weigh alike and their counts are not known.
     """
 
     defaults: ClassVar[Recipe]
@@ -86,6 +94,7 @@ class ImageClassifier(keras_tuner.HyperModel, abc.ABC):
         train_images: int,
         patience: int = 3,
         models: CompiledModels | None = None,
+        class_weights: ClassWeights | Literal["search"] = "none",
     ) -> None:
         super().__init__()
         if min(epochs, train_images, patience) < 1:
@@ -98,12 +107,18 @@ class ImageClassifier(keras_tuner.HyperModel, abc.ABC):
                 f"`mean` and `std` need one value for each of {inputs.shape[-1]} channels. "
                 f"Received: {inputs.mean} and {inputs.std}"
             )
+        if class_weights != "none" and len(inputs.class_counts or ()) != inputs.classes:
+            raise ValueError(
+                f"`class_weights={class_weights!r}` needs `inputs.class_counts`, one for each of {inputs.classes}"
+                f" classes. Received: {inputs.class_counts}"
+            )
         self.inputs = inputs
         self.extended = extended
         self.epochs = epochs
         self.train_images = train_images
         self.patience = patience
         self.models = models if models is not None else CompiledModels(kept=0)
+        self.class_weights = class_weights
 
     @abc.abstractmethod
     def backbone(self, hp: Any, x: Any) -> Any:
@@ -142,13 +157,21 @@ class ImageClassifier(keras_tuner.HyperModel, abc.ABC):
         self.models.discard(weights)
         batch_size = min(recipe.batch_size, self.train_images)
         steps = self.epochs * (self.train_images // batch_size)
-        model.begin(recipe, steps=steps, seed=seed)
+        model.begin(recipe, steps=steps, seed=seed, class_weights=self._class_weights(hp))
         seed_generators(seed)
         return model
 
     def untrained(self, hp: Any) -> keras.Model:
         """Pixels to logits `(batch, classes)`, as `hp` describes them, not compiled."""
-        return self._network(hp, self.recipe(hp))
+        recipe = self.recipe(hp)
+        declare_class_weights(hp, self.class_weights)
+        return self._network(hp, recipe)
+
+    def _class_weights(self, hp: Any) -> npt.NDArray[np.float32] | None:
+        if declare_class_weights(hp, self.class_weights) == "none":
+            return None
+        assert self.inputs.class_counts is not None, "seen to at the beginning"
+        return balanced_weights(self.inputs.class_counts)
 
     def _compiled(self, hp: Any, recipe: Recipe) -> TrainingModel:
         augmentation = None

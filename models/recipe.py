@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 Optimizer = Literal["sgd", "adam", "adamw"]
 Schedule = Literal["constant", "cosine"]
+ClassWeights = Literal["none", "balanced"]
 
 BATCH_SIZES = (32, 64, 128, 256)
 
@@ -49,6 +50,16 @@ def declare_recipe(hp: Any, defaults: Recipe, *, extended: bool, augmented: bool
         dropout=hp.Float("dropout", 0.0, 0.6, default=defaults.dropout),
     )
     return _declare_extended(hp, core, defaults, augmented) if extended else core
+
+
+def declare_class_weights(hp: Any, asked: ClassWeights | Literal["search"]) -> ClassWeights:
+    """Return how classes are weighed while training: as asked, or where that is searched, as `hp` says.
+
+    It is no part of a recipe: the user decides on it, for any model and in any space.
+    """
+    if asked != "search":
+        return asked
+    return cast(ClassWeights, hp.Choice("class_weights", list(get_args(ClassWeights)), default="none"))
 
 
 def _declare_extended(hp: Any, core: Recipe, defaults: Recipe, augmented: bool) -> Recipe:

@@ -7,7 +7,7 @@ import math
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, ValidationError
 
@@ -15,6 +15,7 @@ from storage.errors import BadInput, unknown_name
 from studies.spec import (
     HYPERMODELS,
     STRATEGIES,
+    ClassWeights,
     Frozen,
     ParameterRange,
     Plan,
@@ -37,6 +38,8 @@ class Declaration(Frozen):
         dataset: a data set's name.
         model: the hypermodel: `cnn`, `deep_cnn`, `resnet`, or one of your own, `file.py:Class`.
         space: which parameters are searched.
+        class_weights: how classes of unlike sizes weigh while training: with `none` each picture alike, with `balanced`
+            each class alike; `search` tries both.
         seed: all randomness derives from it: the split, the proposals, the weights, the order of the images.
         parameters: ranges that replace the model's own, a table for each parameter; a name that the model does not
             know is refused.
@@ -48,6 +51,7 @@ class Declaration(Frozen):
     dataset: str
     model: str = "cnn"
     space: Space = "core"
+    class_weights: ClassWeights = "none"
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     parameters: dict[str, ParameterRange] = Field(default_factory=dict)
     first: tuple[dict[str, Scalar], ...] = ()
@@ -70,6 +74,7 @@ class Overrides:
     train_images: int | None = None
     seed: int | None = None
     strategy: str | None = None
+    class_weights: str | None = None
 
 
 def catalog_names() -> list[str]:
@@ -181,6 +186,9 @@ def make_spec(
     space = overrides.space or declaration.space
     if space not in ("core", "extended"):
         raise unknown_name("space", space, ["core", "extended"])
+    class_weights = overrides.class_weights or declaration.class_weights
+    if class_weights not in get_args(ClassWeights):
+        raise unknown_name("class weighting", class_weights, get_args(ClassWeights))
     for flag, value in (("epochs", overrides.epochs), ("train-images", overrides.train_images)):
         if value is not None and value < 1:
             raise BadInput(f"--{flag} {value}: must be at least 1. Leave it out for the catalog's own.")
@@ -202,4 +210,5 @@ def make_spec(
         patience=patience_for(plan, overrides.epochs or plan.epochs),
         sampler=declaration.sampler,
         strategy=declaration.strategy.model_copy(update={"name": strategy}),
+        class_weights=class_weights,
     )

@@ -12,11 +12,20 @@ import json
 import shlex
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from storage.errors import SpecMismatch
 
 Space = Literal["core", "extended"]
+ClassWeights = Literal["none", "balanced", "search"]
 
 # The parameters that every study of an ImageClassifier searches.
 CORE_PARAMETERS = ("batch_size", "optimizer", "learning_rate", "dropout")
@@ -177,6 +186,7 @@ class StudySpec(Frozen):
         parameters: the ranges that replace the model's own, by parameter name.
         seed: all randomness of the study derives from it.
         plan_name: the catalog's plan that was taken, `cpu` or `gpu`.
+        class_weights: how the classes weigh while training; `search` makes it a parameter.
     """
 
     dataset: str
@@ -191,6 +201,15 @@ class StudySpec(Frozen):
     patience: Annotated[int, Field(ge=1)]
     sampler: Sampler
     strategy: StrategyChoice
+    class_weights: ClassWeights = "none"
+
+    @model_serializer(mode="wrap")
+    def _document(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what is as it was before there was a choice: studies of then keep their fingerprints."""
+        document: dict[str, Any] = write(self)
+        if document["class_weights"] == "none":
+            del document["class_weights"]
+        return document
 
     @property
     def fingerprint(self) -> str:

@@ -34,7 +34,6 @@ def describe(dataset: PreparedDataset, spec: StudySpec) -> StudyData:
     _require_pictures(dataset, spec)
     split = split_of(dataset, spec)
     mean, std = channel_statistics(dataset.train_images, split.train)
-    counts = np.bincount(dataset.train_labels[split.train], minlength=len(dataset.info.class_names))
     return StudyData(
         checksum=dataset.info.checksum,
         split=split.fingerprint,
@@ -42,7 +41,7 @@ def describe(dataset: PreparedDataset, spec: StudySpec) -> StudyData:
         validation=len(split.validation),
         mean=list(mean),
         std=list(std),
-        class_counts=counts.tolist(),
+        class_counts=class_counts(dataset, split),
     )
 
 
@@ -57,6 +56,12 @@ def _require_pictures(dataset: PreparedDataset, spec: StudySpec) -> None:
         f"{model} takes pictures, and {spec.dataset} has {size} numbers ({images.dtype}) in each example. Give"
         " MODEL=file.py:Class, a model of your own."
     )
+
+
+def class_counts(dataset: PreparedDataset, split: Split) -> list[int]:
+    """Return how many images of each class the training part of a split has."""
+    counts: list[int] = np.bincount(dataset.train_labels[split.train], minlength=len(dataset.info.class_names)).tolist()
+    return counts
 
 
 def recorded_split(dataset: PreparedDataset, spec: StudySpec, recorded: StudyData) -> Split:

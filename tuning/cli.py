@@ -125,6 +125,7 @@ def tune(
     workers_per_device: options.WorkersPerDevice = None,
     model: options.Model = None,
     space: options.Space = None,
+    class_weights: options.ClassWeights = None,
     strategy: options.Strategy = None,
     from_study: options.FromStudy = None,
     train_images: options.TrainImages = None,
@@ -160,7 +161,13 @@ def tune(
             "checkpoint_interval_s": _duration("checkpoint-interval", checkpoint_interval) or 0.0,
         },
         overrides=Overrides(
-            model=model, space=space, epochs=epochs, train_images=train_images, seed=seed, strategy=strategy
+            model=model,
+            space=space,
+            epochs=epochs,
+            train_images=train_images,
+            seed=seed,
+            strategy=strategy,
+            class_weights=class_weights,
         ),
     )
     return tune(asked, _home(), _console())

@@ -67,6 +67,13 @@ Model = Annotated[
 Space = Annotated[
     str | None, typer.Option(help="Which parameters are searched: core or extended. [default: the study file's]")
 ]
+ClassWeights = Annotated[
+    str | None,
+    typer.Option(
+        help="How classes of unlike sizes weigh while training: none (each picture alike), balanced (each class alike),"
+        " or search, which tries both. [default: the study file's]"
+    ),
+]
 Strategy = Annotated[
     str | None,
     typer.Option(

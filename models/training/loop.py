@@ -42,7 +42,8 @@ class FitResult:
 
     Attributes:
         history: `accuracy`, `balanced_accuracy` and `loss`, each also as `val_...`, and `learning_rate`, one value for
-            each epoch. Losses are in nats; the training loss includes label smoothing, the validation loss does not.
+            each epoch. Losses are in nats; the training loss includes label smoothing and the weights
+            of classes, the validation loss does not.
         best_epoch: the epoch, from 0, whose weights the model now has.
         value: the validation accuracy of those weights.
     """

@@ -1,7 +1,8 @@
 """The model that is trained: a network with its augmentation, optimizer, loss and metrics, and what is tuned of them.
 
 Values that do not change the graph (learning rate, momentum, weight decay, the schedule's lengths, dropout rates, label
-smoothing, the strength of augmentation) are variables: one compiled model serves one training after the other.
+smoothing, the weights of classes, the strength of augmentation) are variables: one compiled model serves one training
+after the other.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from models.training.steps import steps_of
 
 
 class TrainingModel(keras.Model):
-    """Raw pixels to logits `(batch, classes)`, compiled; label smoothing acts while training only.
+    """Raw pixels to logits `(batch, classes)`, compiled; label smoothing and class weights act while training only.
 
     Args:
         network: pixels to logits, of stock layers; shares its layers with this model, but for those of dropout.
@@ -34,6 +35,7 @@ class TrainingModel(keras.Model):
     Attributes:
         network: the network that this model was made from, which has its weights.
         label_smoothing: the share of a target spread evenly over all classes (arXiv:1512.00567, section 7).
+        class_weights: `(classes,)`, what the loss of a picture is multiplied by, by its class.
         steps: run its steps.
     """
 
@@ -46,6 +48,8 @@ class TrainingModel(keras.Model):
         super().__init__(inputs=pixels, outputs=trained(augmented), name="training")
         self.network = network
         self.label_smoothing = keras.Variable(0.0, trainable=False, dtype="float32", name="label_smoothing")
+        classes = network.output_shape[-1]
+        self.class_weights = keras.Variable(np.ones(classes), trainable=False, dtype="float32", name="class_weights")
         self._augmentation = augmentation
         self._dropouts = [(trained.get_layer(layer.name), layer) for layer in network.layers if _is_dropout(layer)]
         _number_anew(network)
@@ -53,7 +57,6 @@ class TrainingModel(keras.Model):
         self._classifier = keras.Model(network.input, probabilities, name="classifier")
         self._tuned = optimizer
         # Weighted, because the pictures that fill up the last validation batch have weight 0.
-        classes = network.output_shape[-1]
         judged = [keras.metrics.SparseCategoricalAccuracy(name="accuracy"), BalancedAccuracy(classes)]
         self.compile(optimizer=optimizer, weighted_metrics=judged)
         self._build_state(classes)
@@ -75,18 +78,23 @@ class TrainingModel(keras.Model):
             layer.rate.assign(rate)
             stock.rate = rate
 
-    def begin(self, recipe: Recipe, *, steps: int, seed: int) -> None:
+    def begin(
+        self, recipe: Recipe, *, steps: int, seed: int, class_weights: npt.NDArray[np.float32] | None = None
+    ) -> None:
         """Become a new model, but for its weights and dropout rates.
 
         Args:
             recipe: what is tuned besides.
             steps: of the whole training; the schedule ends there.
             seed: decides dropout and augmentation.
+            class_weights: `(classes,)`, by which pictures weigh; None where all weigh alike.
         """
         for variable, value in zip(self.optimizer.variables, self._initial, strict=True):
             variable.assign(value if value is not None else ops.zeros(variable.shape, dtype=variable.dtype))
         self._tuned.set_values(recipe, steps)
         self.label_smoothing.assign(recipe.label_smoothing)
+        alike = np.ones(self.class_weights.shape, np.float32)
+        self.class_weights.assign(alike if class_weights is None else class_weights)
         if self._augmentation is not None:
             self._augmentation.strength.assign(recipe.augmentation)
         states = self._random_states()
@@ -105,8 +113,8 @@ class TrainingModel(keras.Model):
 
     def _random_states(self) -> list[Any]:
         """The states of dropout and augmentation: what is a variable but neither weight, metric nor optimizer's."""
-        others = [*self.weights, *self.metrics_variables, *self.optimizer.variables, self.label_smoothing]
-        known = {id(variable) for variable in others}
+        values = [self.label_smoothing, self.class_weights]
+        known = {id(one) for one in (*self.weights, *self.metrics_variables, *self.optimizer.variables, *values)}
         return [variable for variable in self.variables if id(variable) not in known]
 
     def compute_loss(
@@ -117,7 +125,7 @@ class TrainingModel(keras.Model):
         sample_weight: Any = None,
         training: bool = True,
     ) -> Any:
-        """The mean cross-entropy of the batch in nats, and while training what regularizers add."""
+        """The mean cross-entropy of the batch in nats; while training by weight, and with what regularizers add."""
         log_probabilities = ops.log_softmax(y_pred, axis=-1)
         classes = y_pred.shape[-1]
         targets = ops.one_hot(y, classes, dtype="float32")
@@ -125,6 +133,8 @@ class TrainingModel(keras.Model):
             smoothing = ops.convert_to_tensor(self.label_smoothing)
             targets = targets * (1.0 - smoothing) + smoothing / classes
         losses = -ops.sum(targets * log_probabilities, axis=-1)
+        if training:
+            losses = losses * ops.take(self.class_weights, y, axis=0)
         if sample_weight is not None:
             losses = losses * sample_weight
         loss = ops.mean(losses)

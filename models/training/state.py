@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.training.loop import Training
+from models.training.model import TrainingModel
 
 # What Keras's callbacks carry from one epoch to the next; they reset it when a training begins.
 _EARLY_STOPPING = ("wait", "stopped_epoch", "best", "best_epoch")
@@ -92,7 +93,10 @@ def capture(training: Training, epochs: int, history: Mapping[str, list[float]])
     for place, variables in _variables(training.model).items():
         arrays |= {f"{place}/{number}": _value(variable) for number, variable in enumerate(variables)}
     stopping = training.early_stopping
-    arrays |= {f"best/{number}": np.asarray(value) for number, value in enumerate(stopping.best_weights or [])}
+    best = [*(stopping.best_weights or [])]
+    if best:
+        del best[_place_of_class_weights(training.model)]
+    arrays |= {f"best/{number}": np.asarray(value) for number, value in enumerate(best)}
     kind, keys, *rest = np.random.get_state()  # the global generator, which libraries may draw from
     arrays["numpy"] = np.asarray(keys)
     values = {
@@ -132,6 +136,9 @@ class Resume(keras.callbacks.Callback):
         for name, value in values["early_stopping"].items():
             setattr(stopping, name, value)
         best = _numbered(self._state.arrays, "best")
+        if best:
+            model = self._training.model
+            best.insert(_place_of_class_weights(model), _value(model.class_weights))
         stopping.best_weights = best or None
         if plateau is not None and values["plateau"] is not None:
             for name, value in values["plateau"].items():
@@ -177,13 +184,19 @@ class Checkpointing(keras.callbacks.Callback):
             self._keeper.keep(capture(self._training, epoch + 1, self._history))
 
 
-def _variables(model: keras.Model) -> dict[str, list[Any]]:
+def _variables(model: TrainingModel) -> dict[str, list[Any]]:
     # `variables` has, besides the weights, the seeds of dropout and augmentation; `weights` and `.weights.h5` do not.
-    # The metrics are begun anew with each epoch.
-    metrics = {id(variable) for variable in model.metrics_variables}
-    optimizer = {id(variable) for variable in model.optimizer.variables}
-    own = [one for one in model.variables if id(one) not in metrics and id(one) not in optimizer]
+    # The metrics are begun anew with each epoch, and the weights of classes follow from the data: earlier versions had
+    # none, and their states go on.
+    others = [*model.metrics_variables, *model.optimizer.variables, model.class_weights]
+    known = {id(variable) for variable in others}
+    own = [one for one in model.variables if id(one) not in known]
     return {"model": own, "optimizer": list(model.optimizer.variables)}
+
+
+def _place_of_class_weights(model: TrainingModel) -> int:
+    """Return where Keras's `get_weights` and `set_weights` have them."""
+    return [id(variable) for variable in model.weights].index(id(model.class_weights))
 
 
 def _assign(variables: list[Any], values: list[npt.NDArray[Any]]) -> None:

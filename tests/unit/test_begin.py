@@ -13,7 +13,7 @@ import pytest
 
 from storage import attributes
 from storage.claims import StudyDeleted
-from storage.errors import BadInput
+from storage.errors import BadInput, SpecMismatch
 from storage.settings import Home
 from studies.declaration import Overrides
 from studies.stored import DEFAULT_LIMITS
@@ -207,7 +207,40 @@ def test_the_plan_says_that_classes_are_of_unlike_sizes(place: Home) -> None:
             print_plan(lines.append, asked, with_counts(study, *counts))
     said = [line for line in lines if line.startswith("classes   ")]
     assert len(said) == 2, "900 are 1.5 times 600, and not more"
-    assert said[0].startswith("classes   imbalanced: '0' has 900 pictures, '1' 30; balanced accuracy is shown")
+    sizes = "imbalanced: '0' has 900 pictures, '1' 30; balanced accuracy is shown"
+    assert said[0] == f"classes   {sizes}, CLASS_WEIGHTS=balanced weighs them alike"
+
+
+@pytest.mark.parametrize(
+    ("weights", "says"),
+    [("balanced", "each weighs alike in training"), ("search", "whether each weighs alike in training is searched")],
+)
+def test_the_plan_says_how_classes_weigh(place: Home, weights: str, says: str) -> None:
+    overrides = replace(OPTIONS.overrides, class_weights=weights)
+    asked, lines = understood(replace(OPTIONS, overrides=overrides), place), list[str]()
+    assert asked.spec.class_weights == weights
+    with study_of(place, overrides=overrides) as study:
+        print_plan(lines.append, asked, study)
+        print_plan(lines.append, asked, with_counts(study, 900, *9 * [30]))
+    said = [line for line in lines if line.startswith("classes   ")]
+    sizes = "imbalanced: '0' has 900 pictures, '1' 30; balanced accuracy is shown"
+    assert said == [f"classes   {says}", f"classes   {sizes}, {says}"]
+
+
+def test_a_study_goes_on_with_the_weights_of_classes_that_it_was_begun_with(place: Home) -> None:
+    with study_of(place):
+        weighed = replace(OPTIONS, overrides=replace(OPTIONS.overrides, class_weights="balanced"))
+        with pytest.raises(SpecMismatch, match='class_weights is not set there, "balanced" here'):
+            understood(weighed, place)
+        asked = understood(replace(OPTIONS, overrides=replace(OPTIONS.overrides, class_weights="none")), place)
+        assert asked.spec.fingerprint == understood(OPTIONS, place).spec.fingerprint
+
+
+@pytest.mark.parametrize("weights", ["balance", "None"])
+def test_an_unknown_way_to_weigh_classes_is_refused(place: Home, weights: str) -> None:
+    asked = replace(OPTIONS, overrides=replace(OPTIONS.overrides, class_weights=weights))
+    with pytest.raises(BadInput, match=f"unknown class weighting '{weights}'. .*balanced"):
+        understood(asked, place)
 
 
 def test_what_a_begun_study_tries_first_cannot_be_changed_and_that_is_said(place: Home) -> None:

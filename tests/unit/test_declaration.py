@@ -103,7 +103,7 @@ def test_ranges_are_read(file: Path) -> None:
         (GOOD.replace("trials", "trails"), "plan.cpu.(trials: is missing|trails = 6: no such key)"),
         (GOOD + "epoch = 3", "plan.cpu.epoch = 3: no such key. Allowed: trials, epochs, train_images"),
         (GOOD + "patience = -1", "plan.cpu.patience = -1: input should be greater than or equal to 1"),
-        ("seeds = 1\n" + GOOD, "seeds = 1: no such key. Allowed: dataset, model, space, seed, parameters, first"),
+        ("seeds = 1\n" + GOOD, "seeds = 1: no such key. Allowed: dataset, model, space, class_weights, seed"),
         ("seed = -1\n" + GOOD, "seed = -1: input should be greater than or equal to 0"),
         ("seed = 4294967296\n" + GOOD, "seed = 4294967296: input should be less than"),
         ('space = "huge"\n' + GOOD, "space = \"huge\": input should be 'core' or 'extended'"),
@@ -122,6 +122,7 @@ def test_ranges_are_read(file: Path) -> None:
         (GOOD + "[parameters]\nx = {choices = []}", r"parameters.x.choices = \[\]: it has 0 values, and needs 1"),
         (GOOD + "[parameters]\nx = {choices = [[1]]}", r"parameters.x.choices.0 = \[1\]: input should be"),
         (GOOD + "[parameters]\nx = 5", "parameters.x = 5: input should be"),
+        ("class_weights = 1\n" + GOOD, "class_weights = 1: input should be 'none', 'balanced' or 'search'"),
         (GOOD + "[parameters]\nx = {low = nan, high = 1}", "parameters.x.low = NaN: input should be a finite number"),
     ],
 )  # fmt: skip
@@ -162,10 +163,11 @@ def test_the_command_line_replaces_what_the_file_says(file: Path) -> None:
     declaration = read_declaration(file)
     kept = make_spec(declaration, Overrides(), plan_name="cpu", model="models.cnn:CNN", strategy="freeze_thaw")
     assert (kept.seed, kept.epochs, kept.space, kept.train_images) == (5, 4, "core", None)
-    given = Overrides(space="extended", epochs=9, train_images=100, seed=0)
+    assert kept.class_weights == "none"
+    given = Overrides(space="extended", epochs=9, train_images=100, seed=0, class_weights="search")
     spec = make_spec(declaration, given, plan_name="cpu", model="models.resnet:ResNet", strategy="median")
     assert (spec.seed, spec.epochs, spec.space, spec.train_images) == (0, 9, "extended", 100)
-    assert spec.model == "models.resnet:ResNet"
+    assert (spec.model, spec.class_weights) == ("models.resnet:ResNet", "search")
 
 
 @pytest.mark.parametrize(
@@ -175,6 +177,7 @@ def test_the_command_line_replaces_what_the_file_says(file: Path) -> None:
         (Overrides(train_images=-3), "--train-images -3: must be at least 1"),
         (Overrides(seed=-1), "--seed -1: must be at least 0"),
         (Overrides(seed=2**32), "--seed 4294967296: must be .* below 2"),
+        (Overrides(class_weights="balance"), "unknown class weighting 'balance'. Did you mean 'balanced'"),
         (Overrides(space="cor"), "unknown space 'cor'. Did you mean 'core'"),
     ],
 )

@@ -52,6 +52,7 @@ CHANGES: list[dict[str, Any]] = [
     {"patience": 3},
     {"sampler": Sampler(startup_trials=3)},
     {"strategy": StrategyChoice(name="median")},
+    {"class_weights": "balanced"},
 ]
 
 
@@ -63,6 +64,12 @@ def test_the_fingerprint_is_the_same_on_every_machine_and_in_every_version() -> 
 def test_every_field_is_part_of_the_fingerprint() -> None:
     assert {key for change in CHANGES for key in change} == set(StudySpec.model_fields)
     assert len({spec().fingerprint, *(spec(**change).fingerprint for change in CHANGES)}) == len(CHANGES) + 1
+
+
+def test_a_spec_says_what_there_was_no_choice_of_before_only_where_another_was_made() -> None:
+    assert "class_weights" not in spec().model_dump(mode="json")
+    assert spec(class_weights="search").model_dump(mode="json")["class_weights"] == "search"
+    assert StudySpec.stored(spec(class_weights="search").model_dump(mode="json")).class_weights == "search"
 
 
 def test_a_spec_that_was_stored_and_read_back_is_the_same() -> None:
@@ -97,6 +104,7 @@ def test_the_same_spec_is_accepted() -> None:
         ({"sampler": Sampler(points=4)}, "sampler.points is 3 there, 4 here"),
         ({"parameters": {"learning_rate": ParameterRange(low=1e-4, high=0.1, log=True)}},
          r"parameters.learning_rate.high is 0.01 there, 0.1 here"),
+        ({"class_weights": "search"}, 'class_weights is not set there, "search" here'),
         ({"dataset": "cifar10", "epochs": 4}, 'dataset is "mnist" there, "cifar10" here'),
         ({"parameters": {}}, "parameters.learning_rate is {.*} there, not set here"),
     ],

@@ -10,6 +10,7 @@ from storage.connections import shown_url
 from studies.class_balance import sizes_in_words
 from studies.leaderboard import balanced_accuracy, best_trial
 from studies.scheduler import first_in_words
+from studies.spec import ClassWeights
 from studies.stored import StudyRecord
 from tuning.launch.begin import Begun
 from tuning.launch.understand import Asked
@@ -19,6 +20,12 @@ from tuning.words import duration, parameters_in_words, value_in_words
 
 Report = Callable[[str], None]
 """Takes one line for the user."""
+
+_WEIGHTS: dict[ClassWeights, str] = {
+    "none": "CLASS_WEIGHTS=balanced weighs them alike",
+    "balanced": "each weighs alike in training",
+    "search": "whether each weighs alike in training is searched",
+}
 
 
 def print_plan(report: Report, asked: Asked, study: Begun) -> None:
@@ -56,12 +63,13 @@ def print_plan(report: Report, asked: Asked, study: Begun) -> None:
 
 
 def _classes(asked: Asked, record: StudyRecord) -> dict[str, str]:
-    """Say that classes are of unlike sizes, what is shown for that, and what can be done."""
-    counts = record.class_counts
-    if counts is None or not record.imbalanced:
-        return {}
-    sizes = sizes_in_words(counts, asked.dataset.class_names)
-    return {"classes": f"imbalanced: {sizes}; balanced accuracy is shown"}
+    """Say that classes are of unlike sizes, what is shown for that, and what is or can be done."""
+    counts, weights = record.class_counts, asked.spec.class_weights
+    said = [_WEIGHTS[weights]] if weights != "none" else []
+    if counts is not None and record.imbalanced:
+        sizes = sizes_in_words(counts, asked.dataset.class_names)
+        said = [f"imbalanced: {sizes}; balanced accuracy is shown", *(said or [_WEIGHTS["none"]])]
+    return {"classes": ", ".join(said)} if said else {}
 
 
 def print_preflight(report: Report, found: Preflight, record: StudyRecord, standing: Standing) -> None:

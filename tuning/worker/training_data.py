@@ -12,7 +12,7 @@ from storage.settings import Home
 from studies.datasets.prepared import prepare
 from studies.spec import StudySpec
 from studies.stored import StudyRecord
-from studies.study_data import recorded_split
+from studies.study_data import class_counts, recorded_split
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,7 @@ def open_training_data(study: StudyRecord, home: Home) -> TrainingData:
             std=tuple(recorded["std"]),
             flips=dataset.info.natural_images,
             dtype=images.dtype.name,
+            class_counts=tuple(class_counts(dataset, split)),
         ),
     )
 
@@ -80,4 +81,5 @@ class Classifiers:
             train_images=len(self.data.training),
             patience=self.spec.patience,
             models=self.models,
+            class_weights=self.spec.class_weights,
         )
