@@ -23,7 +23,6 @@ from storage.processes.cores import usable_cores
 from studies.datasets.own.decoders.chunks import (
     Chunk,
     Done,
-    Entry,
     Options,
     Sizes,
     Task,
@@ -230,23 +229,20 @@ def _decoding(listing: Listing, chunk: Path, paths: list[str], wanted: Options) 
 def _collect(listing: Listing, chunks: Mapping[Part, Sequence[Path]], size: tuple[int, int]) -> Decoded:
     parts, skipped, channels = dict[Part, DecodedPart](), list[tuple[str, str]](), 1
     for part, files in listing.parts.items():
-        entries = list[Entry]()
+        labels, digests, sources = list[int](), list[str](), list[Source]()
         for chunk in chunks[part]:
             about: Chunk = json.loads(entries_file(chunk).read_bytes())
-            entries += about["entries"]
             channels = max(channels, about["channels"])
-        kept = [(file.label, entry["sha256"]) for file, entry in zip(files, entries, strict=True) if _is_kept(entry)]
-        skipped += [(entry["path"], str(entry["reason"])) for entry in entries if not _is_kept(entry)]
-        parts[part] = DecodedPart(
-            np.array([label for label, _ in kept], dtype=np.int64),
-            tuple(digest for _, digest in kept),
-            tuple(Source(it["path"], it["size_bytes"], it["mtime_ns"], it["sha256"]) for it in entries),
-        )
+            for entry in about["entries"]:
+                file = files[len(sources)]
+                sources.append(Source(file.path, entry["size_bytes"], entry["mtime_ns"], entry["sha256"]))
+                if entry["reason"] is None:
+                    labels.append(file.label)
+                    digests.append(entry["sha256"])
+                else:
+                    skipped.append((file.path, entry["reason"]))
+        parts[part] = DecodedPart(np.array(labels, dtype=np.int64), tuple(digests), tuple(sources))
     return Decoded((*size, channels), parts, tuple(skipped), {part: tuple(its) for part, its in chunks.items()})
-
-
-def _is_kept(entry: Entry) -> bool:
-    return entry["reason"] is None
 
 
 def _require_unchanged(listing: Listing, decoded: Decoded) -> None:
