@@ -18,6 +18,11 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
 
 
+def counted(number: int, noun: str) -> str:
+    """Return how many there are of something: `1 trial`, `2 trials`, `1,200 trials`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def parse_duration(text: str) -> float:
     """Return the seconds that a duration such as `90`, `90s`, `30m`, `1.5h` or `2d` means.
 

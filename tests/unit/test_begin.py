@@ -275,8 +275,8 @@ def test_the_preflight_says_the_ranges_and_the_defaults(place: Home) -> None:
 @pytest.mark.parametrize(
     ("finished", "interrupted", "last"),
     [
-        (1, True, "interrupted: 1 trials are back in the queue; the same command goes on"),
-        (1, False, "time is up: 1 trials are back in the queue; the same command goes on"),
+        (1, True, "interrupted: 1 trial is back in the queue; the same command goes on"),
+        (1, False, "time is up: 1 trial is back in the queue; the same command goes on"),
         (2, False, "next: make export STUDY=mnist_sample"),
     ],
 )

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tuning.words import duration, parameters_in_words, parse_duration, value_in_words
+from tuning.words import counted, duration, parameters_in_words, parse_duration, value_in_words
 
 
 @pytest.mark.parametrize(
@@ -64,3 +64,12 @@ def test_values_have_no_digits_that_mean_nothing() -> None:
     assert value_in_words(32) == "32"
     assert value_in_words("adam") == "adam"
     assert parameters_in_words({"learning_rate": 0.012345678, "units": 32}) == "learning_rate 0.01235  units 32"
+
+
+def test_one_of_something_is_no_plural() -> None:
+    assert [counted(number, "trial") for number in (0, 1, 2, 1200)] == [
+        "0 trials",
+        "1 trial",
+        "2 trials",
+        "1,200 trials",
+    ]

@@ -20,6 +20,7 @@ from storage.opening import open_database, open_to_read
 from storage.rows.study_rows import is_copy, named_artifacts
 from storage.settings import MARK, Home
 from studies.stored import StudyRecord, find_study
+from tuning.words import counted
 
 
 def delete_study(url: str, name: str, home: Home, *, confirm: Callable[[str], bool]) -> int:
@@ -61,7 +62,9 @@ def delete_study(url: str, name: str, home: Home, *, confirm: Callable[[str], bo
         for folder in (home.checkpoints(name, uid), home.logs(name, uid)):
             shutil.rmtree(folder, ignore_errors=True)
         _release(home.exported(name, uid))
-    print(f"deleted study {name!r}: {len(trials)} trials, {freed / 1e6:.1f} MB of artifacts", file=sys.stderr)
+    print(
+        f"deleted study {name!r}: {counted(len(trials), 'trial')}, {freed / 1e6:.1f} MB of artifacts", file=sys.stderr
+    )
     return 0
 
 
@@ -87,7 +90,7 @@ def _question(database: Database, name: str) -> str:
             f"study {name!r} is running trial {', '.join(map(str, running))}. Stop it first, with Ctrl-C."
         )
     theirs = "" if StudyRecord.of(study).is_ours else ", which another program made,"
-    return f"Delete study {name!r}{theirs} with its {len(trials)} trials?"
+    return f"Delete study {name!r}{theirs} with its {counted(len(trials), 'trial')}?"
 
 
 def _is_alive(database: Database, study_id: int) -> bool:

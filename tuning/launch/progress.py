@@ -20,7 +20,7 @@ from studies.forecast import seconds_of, seconds_per_epoch
 from studies.leaderboard import balanced_accuracy, best_trial
 from studies.stored import StudyRecord
 from studies.trials import is_frozen, is_running, spent_epochs
-from tuning.words import duration, parameters_in_words
+from tuning.words import counted, duration, parameters_in_words
 
 SHOWN_RUNNING = 16
 # In columns of the terminal: the bar, and where parameters are left out.
@@ -45,7 +45,7 @@ def finished_line(trial: FrozenTrial, best: FrozenTrial | None, *, balanced: boo
         return f"{head} {failure}: {reason}"
     value = _accuracy(trial, balanced=balanced) if trial.value is not None else "-"
     mark = " (best so far)" if best is not None and best.number == trial.number else ""
-    effort = f"{epochs} epoch{'' if epochs == 1 else 's'}  {duration(took)}"
+    effort = f"{counted(epochs, 'epoch')}  {duration(took)}"
     return f"{head} {value}{mark}  {effort}  {parameters_in_words(trial.params)}"
 
 
@@ -58,7 +58,7 @@ def frozen_line(trial: FrozenTrial) -> str:
     """Return one plain line about a trial that was frozen."""
     epochs = len(trial.intermediate_values)
     value = trial.intermediate_values.get(epochs, math.nan)
-    effort = f"{epochs} epoch{'' if epochs == 1 else 's'}  {duration(seconds_of(trial) or 0.0)}"
+    effort = f"{counted(epochs, 'epoch')}  {duration(seconds_of(trial) or 0.0)}"
     return f"trial {trial.number:>3} frozen   {value:.4f}  {effort}  {parameters_in_words(trial.params)}"
 
 
@@ -69,8 +69,8 @@ def thawed_line(number: int, epochs: int) -> str:
 
 def ended_line(count: int, *, spent: bool) -> str:
     """Return one plain line about frozen trials that were pruned, since the epochs are spent or nobody wanted them."""
-    trials = "trial" if count == 1 else "trials"
-    return f"{count} frozen {trials} pruned: {'the epochs are spent' if spent else 'none was worth another epoch'}"
+    why = "the epochs are spent" if spent else "none was worth another epoch"
+    return f"{counted(count, 'frozen trial')} pruned: {why}"
 
 
 @dataclass

@@ -16,7 +16,7 @@ from tuning.launch.begin import Begun
 from tuning.launch.understand import Asked
 from tuning.messages import Preflight
 from tuning.own_modules import hidden
-from tuning.words import duration, parameters_in_words, value_in_words
+from tuning.words import counted, duration, parameters_in_words, value_in_words
 
 Report = Callable[[str], None]
 """Takes one line for the user."""
@@ -48,8 +48,8 @@ def print_plan(report: Report, asked: Asked, study: Begun) -> None:
         "data": f"{asked.dataset.title}: {data}",
         **_classes(asked, record),
         "model": f"{spec.model}, {spec.space} space",
-        "plan": f"{spec.plan_name}: {record.budget} trials of at most {spec.epochs} epochs{in_all},"
-        f" patience {spec.patience} at a constant learning rate",
+        "plan": f"{spec.plan_name}: {counted(record.budget, 'trial')} of at most {counted(spec.epochs, 'epoch')}"
+        f"{in_all}, patience {spec.patience} at a constant learning rate",
         "strategy": asked.strategy.in_words(),
         "sampler": ("the strategy's own model" if sampler.name == "model" else sampler.name)
         + (f", {sampler.startup_trials} startup trials" if sampler.name == "tpe" else "")
@@ -108,14 +108,14 @@ def print_forecast(report: Report, trials: int, typical_s: float, most_s: float)
         most_s: seconds, if all had the largest one.
     """
     most = f", {duration(most_s)} if every trial had the largest model" if most_s > 1.1 * typical_s else ""
-    report(f"forecast: {trials} trials in about {duration(typical_s)}{most}")
+    report(f"forecast: {counted(trials, 'trial')} in about {duration(typical_s)}{most}")
 
 
 def print_end(report: Report, asked: Asked, study: Begun, *, elapsed_s: float, interrupted: bool) -> None:
     """Print what became of a study, and what can be done next."""
     standing, storage = study.claims.standing(), asked.options.storage
     report(
-        f"{standing.finished} of {standing.budget} trials finished ({standing.complete} complete,"
+        f"{standing.finished} of {counted(standing.budget, 'trial')} finished ({standing.complete} complete,"
         f" {standing.pruned} pruned), {standing.failed} failed, in {duration(elapsed_s)}"
     )
     best = best_trial(study.study)
@@ -132,5 +132,6 @@ def print_end(report: Report, asked: Asked, study: Begun, *, elapsed_s: float, i
 
 
 def _left_over(standing: Standing) -> str:
-    frozen = f", {standing.frozen} are frozen" if standing.frozen else ""
-    return f"{standing.waiting} trials are back in the queue{frozen}"
+    verb = "is" if standing.waiting == 1 else "are"
+    frozen = f", {standing.frozen} {'is' if standing.frozen == 1 else 'are'} frozen" if standing.frozen else ""
+    return f"{counted(standing.waiting, 'trial')} {verb} back in the queue{frozen}"
