@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from storage.errors import BadInput
@@ -9,6 +11,9 @@ from studies.datasets.prepared import PreparedDataset
 from studies.datasets.splits import Split, channel_statistics, stratified_split
 from studies.spec import HYPERMODELS, StudySpec
 from studies.stored import StudyData
+
+LEAST_SPREAD = 1e-6
+"""Of the numbers of a channel: Keras's Normalization divides by 1e-7 at least."""
 
 
 def split_of(dataset: PreparedDataset, spec: StudySpec) -> Split:
@@ -29,11 +34,13 @@ def describe(dataset: PreparedDataset, spec: StudySpec) -> StudyData:
     """Return what a study records of its data. Reads the training part once, for its mean and standard deviation.
 
     Raises:
-        BadInput: the spec asks for more images than there are, or for a model that these data are not for.
+        BadInput: the spec asks for more images than there are, or for a model that these data are not for; or the data
+            lie too close together to be normalised.
     """
     _require_pictures(dataset, spec)
     split = split_of(dataset, spec)
     mean, std = channel_statistics(dataset.train_images, split.train)
+    _require_spread(spec, std)
     return StudyData(
         checksum=dataset.info.checksum,
         split=split.fingerprint,
@@ -62,6 +69,16 @@ def class_counts(dataset: PreparedDataset, split: Split) -> list[int]:
     """Return how many images of each class the training part of a split has."""
     counts: list[int] = np.bincount(dataset.train_labels[split.train], minlength=len(dataset.info.class_names)).tolist()
     return counts
+
+
+def _require_spread(spec: StudySpec, std: Sequence[float]) -> None:
+    """Refuse numbers such as lengths in metres of what is measured in nanometres: a model would see them all alike."""
+    place, least = min(enumerate(std), key=lambda channel: channel[1])
+    if least < LEAST_SPREAD:
+        raise BadInput(
+            f"{spec.dataset}: the numbers at place {place} of the last axis have a standard deviation of {least:.2g},"
+            f" and what is below {LEAST_SPREAD:g} is not normalised. Give them in other units, such as {least:.0e}."
+        )
 
 
 def recorded_split(dataset: PreparedDataset, spec: StudySpec, recorded: StudyData) -> Split:

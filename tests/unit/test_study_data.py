@@ -65,3 +65,15 @@ def test_the_project_s_own_models_refuse_what_is_no_picture_and_one_of_ones_own_
 def test_the_project_s_own_models_take_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     dataset = prepared(monkeypatch, np.zeros((12, 8, 8, 1), np.uint8))
     assert describe(dataset, spec(HYPERMODELS["cnn"]))["mean"] == [0.0]
+
+
+def test_numbers_too_close_together_to_be_normalised_are_refused_and_a_constant_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    numbers = np.random.default_rng(0).normal(size=(12, 3)).astype(np.float32)
+    numbers[:, 1] = 5.0
+    own = spec("own.py:Own@0123456789abcdef")
+    assert describe(prepared(monkeypatch, numbers), own)["std"][1] == 1.0
+    numbers[:, 2] *= 1e-9
+    with pytest.raises(BadInput, match=r"the numbers at place 2 of the last axis have a standard deviation of .*e-\d+"):
+        describe(prepared(monkeypatch, numbers), own)
