@@ -169,6 +169,10 @@ def loose_in_train(root: Path) -> None:
     fill(root, "train", "test/a", "test/b")
 
 
+def loose_in_test(root: Path) -> None:
+    fill(root, "train/a", "train/b", "Test")
+
+
 def loose_beside_train(root: Path) -> None:
     fill(root, "train/a", "train/b", "test/a", "test/b")
     write(root / "x", PNG)

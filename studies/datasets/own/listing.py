@@ -134,12 +134,13 @@ def require_same(before: Listing, now: Listing) -> None:
     Raises:
         BadInput: files came or went.
     """
+    if (now.class_names, now.parts) == (before.class_names, before.parts):
+        return
     was = {(part, file.path) for part, files in before.parts.items() for file in files}
     are = {(part, file.path) for part, files in now.parts.items() for file in files}
     counts = ((len(are - was), "more"), (len(was - are), "fewer"))
     said = [f"{count:,} file{'s' * (count != 1)} {word}" for count, word in counts if count]
-    if said or now.class_names != before.class_names:
-        raise changed(before.root, " and ".join(said) or "other classes")
+    raise changed(before.root, " and ".join(said) or "other classes")
 
 
 def changed(root: Path, how: str) -> BadInput:
@@ -297,9 +298,14 @@ def _refuse_loose_pictures(root: Path, folder: str, top: Sequence[_Entry], passe
             passed.count_other(entry.name)
     if loose:
         count = f"{len(loose):,} picture{'s' * (len(loose) != 1)}"
+        # Of competitions the test part has no classes: those keep them to themselves.
+        part = _PARTS.get(folder.lower())
+        then = (
+            f", or take {folder} away: {part} pictures are then split off train" if part not in (None, "train") else ""
+        )
         raise BadInput(
             f"{shown(root / folder)} holds {count} in no class folder, {loose[0]!r} first. "
-            "Put each into a folder named for its class."
+            f"Put each into a folder named for its class{then}."
         )
 
 
