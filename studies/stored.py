@@ -316,9 +316,11 @@ def create_or_load(
         SpecMismatch: it exists with another spec.
         ForeignStudy: another program made it.
     """
+    data = None
     try:
         study_id = database.get_study_id_from_name(name)
     except KeyError:
+        data = describe()  # first: data that are refused leave no study behind
         study_id = _create(database, name)
     before = _begun(database, study_id, name)
     study = optuna.load_study(study_name=name, storage=database)
@@ -327,7 +329,7 @@ def create_or_load(
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             study.set_metric_names(["validation accuracy"])  # what the dashboard writes at its axes
         recorded = {
-            attributes.DATA: describe(),
+            attributes.DATA: data or describe(),
             attributes.FINGERPRINT: spec.fingerprint,
             attributes.UID: uuid.uuid4().hex,
             attributes.FIRST: [dict(one) for one in first],

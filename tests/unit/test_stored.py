@@ -9,7 +9,7 @@ import pytest
 
 from storage import attributes
 from storage.database import Database
-from storage.errors import SpecMismatch
+from storage.errors import BadInput, SpecMismatch
 from storage.leases import FirstCalls
 from studies.spec import Sampler, StrategyChoice, StudySpec
 from studies.stored import DEFAULT_LIMITS, StudyData, StudyRecord, create_or_load
@@ -84,6 +84,15 @@ def test_the_record_of_another_programs_study_is_read_and_has_no_spec(database: 
     assert (record.uid, record.data, record.limits) == ("", None, DEFAULT_LIMITS)
     with pytest.raises(SpecMismatch, match="another program"):
         _ = record.spec
+
+
+def test_data_that_are_refused_leave_no_study_behind(database: Database) -> None:
+    def describe() -> StudyData:
+        raise BadInput("cnn takes pictures.")
+
+    with pytest.raises(BadInput, match="cnn takes pictures"):
+        create_or_load(database, "rows", spec(), describe)
+    assert optuna.get_all_study_names(database) == []
 
 
 @pytest.mark.parametrize("epochs", [3, 50])
