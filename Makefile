@@ -91,6 +91,8 @@ unexport PYTHONPATH
 quoted = $(call quote,$(value $(1)))
 flag = $(if $(value $(2)),$(1)=$(call quoted,$(2)))
 switch = $(if $(filter-out 0 no false,$(value $(2))),$(1))
+# Said either way: FLIPS=1 or FLIPS=0.
+either = $(if $(value $(3)),$(if $(filter-out 0 no false,$(value $(3))),$(1),$(2)))
 
 # exec: a signal that make passes on reaches the command, not a shell around it.
 TUNING := exec .venv/bin/tuning
@@ -101,6 +103,7 @@ tune: $(READY)  ## run or continue a study: DATASET= [STUDY= TRIALS= EPOCHS= TIM
 	  $(call flag,--epochs,EPOCHS) $(call flag,--timeout,TIMEOUT) $(call flag,--workers,WORKERS) \
 	  $(call flag,--workers-per-device,WORKERS_PER_DEVICE) $(call flag,--model,MODEL) $(call flag,--space,SPACE) \
 	  $(call flag,--class-weights,CLASS_WEIGHTS) \
+	  $(call flag,--image-size,IMAGE_SIZE) $(call flag,--fit,FIT) $(call either,--flips,--no-flips,FLIPS) \
 	  $(call flag,--train-images,TRAIN_IMAGES) $(call flag,--seed,SEED) $(call flag,--storage,STORAGE) \
 	  $(call flag,--spec,SPEC) $(call flag,--trial-timeout,TRIAL_TIMEOUT) \
 	  $(call flag,--budget-epochs,BUDGET_EPOCHS) $(call flag,--strategy,STRATEGY) $(call flag,--from-study,FROM_STUDY) \
@@ -146,7 +149,7 @@ gc: $(READY)  ## files that no study needs any more; YES=1 frees them: [STUDY= S
 
 .PHONY: export
 export: $(READY)  ## the best model as a bundle, of the study tuned last: [STUDY= or DATASET= STORAGE= TRIAL= FORMAT= OUT=]
-	@$(TUNING) export $(or $(call flag,--study,STUDY),$(call flag,--study,DATASET)) $(call flag,--storage,STORAGE) $(call flag,--trial,TRIAL) \
+	@$(TUNING) export $(or $(call flag,--study,STUDY),$(call flag,--dataset,DATASET)) $(call flag,--storage,STORAGE) $(call flag,--trial,TRIAL) \
 	  $(call flag,--format,FORMAT) $(call flag,--out,OUT)
 
 .PHONY: predict
@@ -155,8 +158,9 @@ predict: $(READY)  ## classify an image that is in no data set: IMAGE= [STUDY= o
 	  $(if $(value IMAGE),-- $(call quoted,IMAGE))
 
 .PHONY: explore
-explore: $(READY)  ## class balance, samples, statistics as pictures: DATASET=
-	@$(TUNING) explore $(call flag,--dataset,DATASET)
+explore: $(READY)  ## class balance, samples, statistics as pictures: DATASET= [IMAGE_SIZE= FIT= FLIPS=]
+	@$(TUNING) explore $(call flag,--dataset,DATASET) \
+	  $(call flag,--image-size,IMAGE_SIZE) $(call flag,--fit,FIT) $(call either,--flips,--no-flips,FLIPS)
 
 .PHONY: data
 data: $(if $(DATASET),data-prepare,data-list)  ## data-prepare with a DATASET=, data-list without
@@ -166,8 +170,9 @@ data-list: $(READY)  ## the data sets, and which of them are here
 	@$(TUNING) data list
 
 .PHONY: data-prepare
-data-prepare: $(READY)  ## fetch and verify a data set: DATASET=
-	@$(TUNING) data prepare $(if $(value DATASET),-- $(call quoted,DATASET))
+data-prepare: $(READY)  ## fetch and verify a data set, or decode your own: DATASET= [IMAGE_SIZE= FIT= FLIPS=]
+	@$(TUNING) data prepare \
+	  $(call flag,--image-size,IMAGE_SIZE) $(call flag,--fit,FIT) $(call either,--flips,--no-flips,FLIPS) $(if $(value DATASET),-- $(call quoted,DATASET))
 
 # --- Development -------------------------------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
@@ -15,7 +15,7 @@ import numpy.typing as npt
 from keras import layers
 
 from models.backend import seed_generators
-from models.recipe import ClassWeights, Recipe, declare_class_weights, declare_recipe
+from models.recipe import ClassWeights, Recipe, declare_class_weights, declare_recipe, replaced
 from models.training.augmentation import RandomAugmentation
 from models.training.balance import balanced_weights
 from models.training.compiled import CompiledModels, signature_of
@@ -77,10 +77,11 @@ class ImageClassifier(keras_tuner.HyperModel, abc.ABC):
         models: the process's compiled models, which trainings of one signature share; by default this one's own.
         class_weights: whether in training all pictures weigh alike (`none`) or all classes (`balanced`, by
             `inputs.class_counts`); `search` makes it a hyperparameter.
+        defaults: values in place of those of the class's own `defaults`, by their names.
 
     Raises:
-        ValueError: if `epochs`, `train_images` or `patience` is below 1, `inputs` contradicts itself, or classes are to
-            weigh alike and their counts are not known.
+        ValueError: if `epochs`, `train_images` or `patience` is below 1, `inputs` contradicts itself, `defaults` has a
+            name that no recipe has, or classes are to weigh alike and their counts are not known.
     """
 
     defaults: ClassVar[Recipe]
@@ -95,6 +96,7 @@ class ImageClassifier(keras_tuner.HyperModel, abc.ABC):
         patience: int = 3,
         models: CompiledModels | None = None,
         class_weights: ClassWeights | Literal["search"] = "none",
+        defaults: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         if min(epochs, train_images, patience) < 1:
@@ -112,6 +114,7 @@ class ImageClassifier(keras_tuner.HyperModel, abc.ABC):
                 f"`class_weights={class_weights!r}` needs `inputs.class_counts`, one for each of {inputs.classes}"
                 f" classes. Received: {inputs.class_counts}"
             )
+        self._own_defaults = replaced(self.defaults, defaults or {})
         self.inputs = inputs
         self.extended = extended
         self.epochs = epochs
@@ -129,7 +132,7 @@ class ImageClassifier(keras_tuner.HyperModel, abc.ABC):
 
     def recipe(self, hp: Any) -> Recipe:
         """How the model of `hp` is trained; declares the hyperparameters that all classifiers share."""
-        return declare_recipe(hp, self.defaults, extended=self.extended, augmented=self.inputs.are_pictures)
+        return declare_recipe(hp, self._own_defaults, extended=self.extended, augmented=self.inputs.are_pictures)
 
     def tuned_int(self, hp: Any, name: str, low: int, high: int, *, step: int = 1, default: int) -> int:
         """An integer hyperparameter of the extended space; the default, undeclared, in the core space."""

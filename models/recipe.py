@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, cast, get_args
 
 Optimizer = Literal["sgd", "adam", "adamw"]
@@ -32,6 +33,22 @@ class Recipe:
     label_smoothing: float = 0.0
     augmentation: float = 0.0
     schedule: Schedule = "cosine"
+
+
+def replaced(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
+    """Return a recipe with other values.
+
+    Raises:
+        ValueError: a name is none of a recipe's, or a value is not of its kind.
+    """
+    own = {field.name: getattr(recipe, field.name) for field in fields(recipe)}
+    for name, value in values.items():
+        if name not in own:
+            raise ValueError(f"`defaults` knows {', '.join(own)}. Received: {name!r}.")
+        kind = float if isinstance(own[name], float) else type(own[name])
+        if isinstance(value, bool) or not isinstance(value, (float, int) if kind is float else kind):
+            raise ValueError(f"`defaults.{name}` must be like {own[name]!r}. Received: {value!r}.")
+    return replace(recipe, **values)
 
 
 def declare_recipe(hp: Any, defaults: Recipe, *, extended: bool, augmented: bool = True) -> Recipe:

@@ -49,6 +49,23 @@ class Home:
         """The folder of a prepared data set."""
         return self.root / "datasets" / name
 
+    def own_dataset(self, label: str, checksum: str) -> Path:
+        """The folder of prepared data of somebody's own: its name says what is in it, so it never changes."""
+        return self.root / "datasets" / _folder_name(f"{label}-{checksum[:8]}")
+
+    def own_datasets(self, checksum: str = "") -> list[Path]:
+        """The folders that may hold prepared data of somebody's own, or those of that checksum."""
+        folders = _entries(self.root / "datasets")
+        return [folder for folder in folders if not checksum or folder.name.endswith(f"-{checksum[:8]}")]
+
+    def read_before(self, key: str) -> Path:
+        """The file that says which prepared folder a source of somebody's own was last read into."""
+        return self.root / "datasets" / "own" / f"{key}.json"
+
+    def decoding(self, label: str, key: str) -> Path:
+        """The folder of what has been decoded so far of a source of somebody's own; what is left of it, gc frees."""
+        return self.root / "datasets" / _folder_name(f".{label}-{key[:8]}")
+
     @property
     def downloads(self) -> Path:
         """The folder of files as they were downloaded."""

@@ -15,8 +15,10 @@ from storage.errors import BadInput, unknown_name
 from studies.spec import (
     HYPERMODELS,
     STRATEGIES,
+    VALIDATION_IMAGES,
     ClassWeights,
     Frozen,
+    Images,
     ParameterRange,
     Plan,
     Sampler,
@@ -35,7 +37,8 @@ class Declaration(Frozen):
     """What a study's TOML file declares.
 
     Attributes:
-        dataset: a data set's name.
+        dataset: a data set's name, or data of your own: a folder of pictures, a `file.npz`, a `file.csv`, `hf:FOLDER`.
+        images: the form that pictures of your own are given.
         model: the hypermodel: `cnn`, `deep_cnn`, `resnet`, or one of your own, `file.py:Class`.
         space: which parameters are searched.
         class_weights: how classes of unlike sizes weigh while training: with `none` each picture alike, with `balanced`
@@ -43,17 +46,21 @@ class Declaration(Frozen):
         seed: all randomness derives from it: the split, the proposals, the weights, the order of the images.
         parameters: ranges that replace the model's own, a table for each parameter; a name that the model does not
             know is refused.
+        defaults: values in place of the model's own defaults, by parameter name, whether the parameter is searched or
+            not: `augmentation = 0.4`.
         first: configurations that are known to be good, tried right after the defaults; what one leaves out is drawn.
         plan: how much is spent: `[plan.cpu]`, `[plan.gpu]` or both. With a GPU `plan.gpu` is taken, else `plan.cpu`;
             where only one is there, that one. A study keeps the plan that it was begun with.
     """
 
     dataset: str
+    images: Images | None = None
     model: str = "cnn"
     space: Space = "core"
     class_weights: ClassWeights = "none"
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     parameters: dict[str, ParameterRange] = Field(default_factory=dict)
+    defaults: dict[str, Scalar] = Field(default_factory=dict)
     first: tuple[dict[str, Scalar], ...] = ()
     plan: dict[PlanName, Plan]
     sampler: Sampler = Sampler()
@@ -75,6 +82,7 @@ class Overrides:
     seed: int | None = None
     strategy: str | None = None
     class_weights: str | None = None
+    images: Images | None = None
 
 
 def catalog_names() -> list[str]:
@@ -141,6 +149,7 @@ def _allowed_keys(path: list[str]) -> list[str]:
         "sampler": Sampler,
         "strategy": StrategyChoice,
         "parameters": ParameterRange,
+        "images": Images,
     }
     return list((tables[path[0]] if path else Declaration).model_fields)
 
@@ -160,6 +169,36 @@ def hypermodel_name(model: str) -> str:
     if model in HYPERMODELS.values():
         return model
     raise unknown_name("model", model, HYPERMODELS, then="A hypermodel of your own is given as file.py:Class.")
+
+
+def declaration_of(spec: StudySpec, trials: int) -> Declaration:
+    """Return what declares a study as it is stored, so that it goes on as it was begun.
+
+    Args:
+        spec: the study's.
+        trials: its budget.
+    """
+    plan = Plan(
+        trials=max(trials, 1),
+        epochs=spec.epochs,
+        train_images=spec.train_images,
+        validation_images=spec.validation_images,
+        test_images=spec.test_images,
+        patience=spec.patience,
+    )
+    return Declaration(
+        dataset=spec.dataset,
+        images=spec.images,
+        model=spec.model,
+        space=spec.space,
+        class_weights=spec.class_weights,
+        seed=spec.seed,
+        parameters=spec.parameters,
+        defaults=spec.defaults,
+        plan={spec.plan_name: plan},
+        sampler=spec.sampler,
+        strategy=spec.strategy,
+    )
 
 
 def patience_for(plan: Plan, epochs: int) -> int:
@@ -199,14 +238,17 @@ def make_spec(
         raise BadInput(f"--seed {seed}: must be at least 0 and below 2**32. Leave it out for the catalog's own.")
     return StudySpec(
         dataset=declaration.dataset,
+        images=declaration.images,
         model=model,
         space=space,
         parameters=declaration.parameters,
+        defaults=declaration.defaults,
         seed=seed,
         plan_name=plan_name,
         epochs=overrides.epochs or plan.epochs,
         train_images=overrides.train_images or plan.train_images,
-        validation_images=plan.validation_images,
+        validation_images=plan.validation_images or VALIDATION_IMAGES,
+        test_images=plan.test_images,
         patience=patience_for(plan, overrides.epochs or plan.epochs),
         sampler=declaration.sampler,
         strategy=declaration.strategy.model_copy(update={"name": strategy}),

@@ -23,6 +23,7 @@ from pydantic import (
 )
 
 from storage.errors import SpecMismatch
+from studies.form import LARGEST_SIDE, SMALLEST_SIDE, Fit
 
 Space = Literal["core", "extended"]
 ClassWeights = Literal["none", "balanced", "search"]
@@ -32,6 +33,9 @@ CORE_PARAMETERS = ("batch_size", "optimizer", "learning_rate", "dropout")
 
 # Of trials x epochs: the budget of epochs where none was asked for and the strategy needs one.
 BUDGET_SHARE = 1 / 3
+
+# How many images a published data set is judged with, where its study's file does not say.
+VALIDATION_IMAGES = 5_000
 
 # Short names of the project's own hypermodels.
 HYPERMODELS = {
@@ -44,6 +48,11 @@ HYPERMODELS = {
 STRATEGIES = ("freeze_thaw", "promotion", "successive_halving", "hyperband", "median", "none")
 
 Scalar = bool | int | float | str
+
+# Fields that specs did not have before, with what they say where nobody chose.
+_ADDED: dict[str, Any] = {"images": None, "defaults": {}, "test_images": None, "class_weights": "none"}
+
+ImageSide = Annotated[int, Field(ge=SMALLEST_SIDE, le=LARGEST_SIDE)]
 
 
 class Frozen(BaseModel):
@@ -112,7 +121,9 @@ class Plan(Frozen):
         trials: the budget, where the command line gives no other: the study's total of finished trials.
         epochs: the most epochs of a trial; the learning rate's schedule ends there.
         train_images: how many images are trained on, each class with its share; left out, all that validation leaves.
-        validation_images: how many images of the training split are held out to judge with, each class with its share.
+        validation_images: how many images of the training split are held out to judge with, each class with its share;
+            left out, 5,000, and of data of your own 15% of what is left to train on, or what they bring.
+        test_images: of data of your own that bring no test split, how many are held out to test on; left out, 15%.
         patience: epochs without a better validation accuracy after which a trial at a constant learning rate stops by
             itself; with more `--epochs` than the plan's it grows with them. A trial with a schedule trains to its end.
         model: another hypermodel under this plan; left out, the file's.
@@ -123,10 +134,36 @@ class Plan(Frozen):
     trials: Annotated[int, Field(ge=1)]
     epochs: Annotated[int, Field(ge=1)]
     train_images: Annotated[int, Field(ge=1)] | None = None
-    validation_images: Annotated[int, Field(ge=1)] = 5_000
+    validation_images: Annotated[int, Field(ge=1)] | None = None
+    test_images: Annotated[int, Field(ge=1)] | None = None
     patience: Annotated[int, Field(ge=1)] = 10
     model: str | None = None
     budget_epochs: Annotated[int, Field(ge=1)] | None = None
+
+
+class Images(Frozen):
+    """The form that pictures of your own are given; the data sets that are published have theirs.
+
+    Attributes:
+        size: the side of a square in pixels, or `[height, width]`; left out, it follows from the pictures.
+        fit: how a picture of other proportions gets that form: `crop` cuts off what is too much on both sides, `pad`
+            puts black beside it, `stretch` changes its proportions.
+        flips: whether a mirrored picture keeps its class, so that training may mirror it; left out, it does where the
+            pictures are in colour and the classes are no digits or letters.
+    """
+
+    size: tuple[ImageSide, ImageSide] | None = None
+    fit: Fit = "crop"
+    flips: bool | None = None
+
+    @field_validator("size", mode="before")
+    @classmethod
+    def _of_a_square(cls, size: Any) -> Any:
+        return (size, size) if type(size) is int else size
+
+    def said_anew(self, other: Images | None) -> Images:
+        """Return this form with what another one says."""
+        return self.model_copy(update=other.model_dump(exclude_unset=True)) if other is not None else self
 
 
 class Sampler(Frozen):
@@ -180,24 +217,30 @@ class StudySpec(Frozen):
     """Everything that decides what a study's trials are.
 
     Attributes:
-        dataset: a data set's name.
+        dataset: a data set's name, or the absolute path of data of one's own.
+        images: the form that pictures of one's own are given; None for data sets that are published.
         model: the hypermodel, `"module:Class"` for the project's own, `"file.py:Class@sha256"` for a user's.
         space: `core` or `extended`.
         parameters: the ranges that replace the model's own, by parameter name.
+        defaults: what replaces the model's own defaults, by parameter name, whether it is searched or not.
+        test_images: how many images are split off to test on; None where the data set brings a test split.
         seed: all randomness of the study derives from it.
         plan_name: the catalog's plan that was taken, `cpu` or `gpu`.
         class_weights: how the classes weigh while training; `search` makes it a parameter.
     """
 
     dataset: str
+    images: Images | None = None
     model: str
     space: Space
     parameters: dict[str, ParameterRange]
+    defaults: dict[str, Scalar] = Field(default_factory=dict)
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     plan_name: Literal["cpu", "gpu"]
     epochs: Annotated[int, Field(ge=1)]
     train_images: Annotated[int, Field(ge=1)] | None
     validation_images: Annotated[int, Field(ge=1)]
+    test_images: Annotated[int, Field(ge=1)] | None = None
     patience: Annotated[int, Field(ge=1)]
     sampler: Sampler
     strategy: StrategyChoice
@@ -207,9 +250,7 @@ class StudySpec(Frozen):
     def _document(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out what is as it was before there was a choice: studies of then keep their fingerprints."""
         document: dict[str, Any] = write(self)
-        if document["class_weights"] == "none":
-            del document["class_weights"]
-        return document
+        return {key: value for key, value in document.items() if key not in _ADDED or value != _ADDED[key]}
 
     @property
     def fingerprint(self) -> str:

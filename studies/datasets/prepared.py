@@ -11,30 +11,28 @@ import hashlib
 import io
 import json
 import os
-import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from storage.errors import BadInput
-from storage.files import sync_file, sync_folder
-from storage.scratch import scratch_folder, write_error
-from storage.settings import Home
-from studies.datasets.formats import read_images, read_labels
-from studies.datasets.registry import DatasetInfo, SplitName, dataset_info
-from studies.datasets.sources import Found, fetch
+from storage.files import sha256_of, sync_file, sync_folder
+from storage.scratch import scratch_folder
+from studies.datasets.info import DatasetInfo, SplitName
 
 MANIFEST = "dataset.json"
 LAYOUT = 1
 """The version of the folder's layout; a folder of another one is prepared again."""
 
-_SPLITS: tuple[SplitName, ...] = ("train", "test")
-_BLOCK_IMAGES = 2_048
-_HASH_BLOCK_BYTES = 1 << 20
+SPLITS: tuple[SplitName, ...] = ("train", "test")
+BLOCK_IMAGES = 2_048
+
+Array = npt.NDArray[Any]
+Labels = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -50,16 +48,19 @@ class PreparedDataset:
     folder: Path
 
     @property
-    def train_images(self) -> npt.NDArray[np.uint8]:
-        """The training images, uint8 of shape ``(n, height, width, channels)``, mapped and read-only."""
+    def train_images(self) -> Array:
+        """The training images, uint8 of shape ``(n, height, width, channels)``, mapped and read-only.
+
+        Arrays of one's own that are no pictures are float32, or uint8, of shape ``(n, ...)``.
+        """
         return _mapped(self.folder, "train", "images")
 
     @property
-    def train_labels(self) -> npt.NDArray[np.int64]:
+    def train_labels(self) -> Labels:
         """The training labels, int64 of shape ``(n,)``."""
         return _mapped(self.folder, "train", "labels").astype(np.int64)
 
-    def test(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    def test(self) -> tuple[Array, Labels]:
         """Return the test ``(images, labels)``, shaped as the training ones.
 
         Export alone calls this, once, for the model that was chosen: whatever else looks at the test split tunes on
@@ -68,103 +69,75 @@ class PreparedDataset:
         return _mapped(self.folder, "test", "images"), _mapped(self.folder, "test", "labels").astype(np.int64)
 
 
-def say(line: str) -> None:
-    """Print a line to stderr."""
-    sys.stderr.write(f"{line}\n")
-    sys.stderr.flush()
+@dataclass(frozen=True)
+class SplitArrays:
+    """One split on its way to the disk.
 
-
-def prepare(
-    name: str, home: Home, *, data_dir: Path | None = None, report: Callable[[str], None] = say
-) -> PreparedDataset:
-    """Return the data set of that name, fetching, verifying and decoding it unless that is done.
-
-    Any number of processes may call this at once: each does the work, the first to finish is kept.
-
-    Args:
-        name: the data set's.
-        home: where it is kept.
-        data_dir: a folder with the official files; the environment's ``DATA_DIR`` by default.
-        report: called with one line about each step that takes time.
-
-    Raises:
-        BadInput: there is no such data set, ``data_dir`` holds wrong files, no source has it, or the home cannot be
-            written, or there is no room for it.
-        TuningError: the disk fails.
+    Attributes:
+        shape: of all its images, ``(n, ...)``.
+        dtype: of its images, ``uint8`` or ``float32``.
+        images: called for its images, a block of ``(k, ...)`` at a time.
+        labels: ``(n,)``, not negative.
     """
-    info = dataset_info(name)
-    target = home.dataset(name)
-    if _problem(info, target) is None:
-        return PreparedDataset(info, target)
-    found = fetch(info, home, data_dir=data_dir, report=report)
-    report(f"{info.title}: verified, from {found.where}; decoding to {target}")
-    home.make(target.parent)
-    try:
-        with scratch_folder(target) as scratch:
-            _decode(info, found, scratch)
-            _publish(info, scratch, target)
-    except OSError as error:
-        raise write_error(error, target.parent, needed_bytes=_size_bytes(info)) from error
-    return PreparedDataset(info, target)
+
+    shape: tuple[int, ...]
+    dtype: str
+    images: Callable[[], Iterable[Array]]
+    labels: npt.NDArray[np.integer[Any]]
+
+    @property
+    def size_bytes(self) -> int:
+        """What its images take on the disk."""
+        return int(np.prod(self.shape)) * np.dtype(self.dtype).itemsize
 
 
-def open_prepared(name: str, home: Home, *, verify: bool = False) -> PreparedDataset:
-    """Return a data set that has been prepared; this is what a worker does.
-
-    Args:
-        name: the data set's.
-        home: where it is kept.
-        verify: read every byte and compare checksums, rather than the files' sizes only.
-
-    Raises:
-        BadInput: there is no such data set, it has not been prepared, or its files are damaged.
-    """
-    info = dataset_info(name)
-    folder = home.dataset(name)
-    if problem := _problem(info, folder, verify=verify):
-        raise BadInput(f"{info.title} is not prepared: {problem}. Run `tuning data prepare {name}`.")
-    return PreparedDataset(info, folder)
-
-
-def file_names() -> list[str]:
+def file_names(splits: Iterable[SplitName] = SPLITS) -> list[str]:
     """Return the names of the arrays in a prepared folder."""
-    return [_file_name(split, content) for split in _SPLITS for content in ("images", "labels")]
+    return [_file_name(split, content) for split in splits for content in ("images", "labels")]
 
 
-def _file_name(split: SplitName, content: str) -> str:
-    return f"{split}_{content}.npy"
+def write_splits(folder: Path, splits: Mapping[SplitName, SplitArrays]) -> dict[str, dict[str, Any]]:
+    """Write the arrays of each split into an empty folder; return the size, checksum and shape of each file.
 
-
-def _mapped(folder: Path, split: SplitName, content: str) -> npt.NDArray[np.uint8]:
-    path = folder / _file_name(split, content)
-    try:
-        return cast("npt.NDArray[np.uint8]", np.load(path, mmap_mode="r", allow_pickle=False))
-    except (OSError, ValueError) as error:
-        raise BadInput(f"cannot map {path}: {error}. Delete {folder} and prepare it again.") from error
-
-
-def _size_bytes(info: DatasetInfo) -> int:
-    height, width, channels = info.shape
-    return sum(info.images(split) for split in _SPLITS) * (height * width * channels + 1)
-
-
-def _decode(info: DatasetInfo, found: Found, folder: Path) -> None:
-    """Write the arrays, and the manifest last."""
+    Raises:
+        OSError: the folder cannot be written.
+    """
     files: dict[str, dict[str, Any]] = {}
-    for split in _SPLITS:
-        own = [file for file in info.files if file.split == split]
-        images = [read_images(info, file, found.contents[file.name]) for file in own if file.content != "labels"]
-        labels = [read_labels(info, file, found.contents[file.name]) for file in own if file.content != "images"]
-        for content, parts in (("images", images), ("labels", labels)):
+    for split, arrays in splits.items():
+        label_type = "uint8" if not len(arrays.labels) or arrays.labels.max() < 256 else "int32"
+        contents = {
+            "images": (arrays.shape, arrays.dtype, arrays.images()),
+            "labels": (arrays.labels.shape, label_type, [arrays.labels.astype(label_type)]),
+        }
+        for content, (shape, dtype, blocks) in contents.items():
             name = _file_name(split, content)
-            files[name] = _write_array(folder / name, parts)
+            files[name] = _write_array(folder / name, shape, dtype, blocks)
+    return files
+
+
+def write_manifest(
+    folder: Path, info: DatasetInfo, source: str, files: Mapping[str, Mapping[str, Any]], **more: Any
+) -> None:
+    """Write the manifest, last of all that is in a folder, and force the folder to the disk.
+
+    Args:
+        folder: what `write_splits` filled.
+        info: what it is.
+        source: where it is from.
+        files: what `write_splits` returned.
+        more: further keys.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
     manifest = {
         "layout": LAYOUT,
         "name": info.name,
         "checksum": info.checksum,
-        "source": found.where,
+        "source": source,
         "classes": list(info.class_names),
         "files": files,
+        **more,
     }
     path = folder / MANIFEST
     path.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
@@ -172,38 +145,18 @@ def _decode(info: DatasetInfo, found: Found, folder: Path) -> None:
     sync_folder(folder)
 
 
-def _write_array(path: Path, parts: list[npt.NDArray[np.uint8]]) -> dict[str, Any]:
-    """Write arrays one after the other into one ``.npy`` file; return its size and checksum."""
-    shape = (sum(len(part) for part in parts), *parts[0].shape[1:])
-    digest = hashlib.sha256()
-    # Not np.lib.format.open_memmap: on a full disk a write into a mapping is a SIGBUS, a write to a file an OSError.
-    with path.open("xb") as stream:
-        for block in _blocks(parts, shape):
-            stream.write(block)
-            digest.update(block)
-        stream.flush()
-        os.fsync(stream.fileno())
-        return {"size_bytes": stream.tell(), "sha256": digest.hexdigest(), "shape": list(shape)}
+def publish(scratch: Path, target: Path, checksum: str) -> None:
+    """Rename a filled folder to its place, unless another process has filled that first.
 
-
-def _blocks(parts: list[npt.NDArray[np.uint8]], shape: tuple[int, ...]) -> Iterator[bytes | memoryview]:
-    """Yield the bytes of a ``.npy`` file: the header, then the arrays in C order, which CIFAR's views are not in."""
-    header = io.BytesIO()
-    np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": shape})
-    yield header.getvalue()
-    for part in parts:
-        for start in range(0, len(part), _BLOCK_IMAGES):
-            yield np.ascontiguousarray(part[start : start + _BLOCK_IMAGES]).data
-
-
-def _publish(info: DatasetInfo, scratch: Path, target: Path) -> None:
-    """Rename the scratch folder to its place, unless another process has filled that first."""
+    Raises:
+        OSError: the folder cannot be written.
+    """
     try:
         scratch.rename(target)
     except OSError as error:
         if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
             raise
-        if _problem(info, target) is None:
+        if problem_with(target, checksum) is None:
             return
         with scratch_folder(target) as aside:  # damaged, or of an older layout
             target.rename(aside / target.name)
@@ -211,8 +164,23 @@ def _publish(info: DatasetInfo, scratch: Path, target: Path) -> None:
     sync_folder(target.parent)
 
 
-def _problem(info: DatasetInfo, folder: Path, *, verify: bool = False) -> str | None:
-    """Return what is wrong with a prepared folder, or None."""
+def manifest_of(folder: Path) -> dict[str, Any] | None:
+    """Return the manifest of a prepared folder; None where there is none that can be read."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return manifest if isinstance(manifest, dict) and manifest.get("layout") == LAYOUT else None
+
+
+def problem_with(folder: Path, checksum: str, *, verify: bool = False) -> str | None:
+    """Return what is wrong with a prepared folder, or None.
+
+    Args:
+        folder: the data set's.
+        checksum: of the data set that it should hold.
+        verify: read every byte and compare checksums, rather than the files' sizes only.
+    """
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -221,13 +189,51 @@ def _problem(info: DatasetInfo, folder: Path, *, verify: bool = False) -> str | 
         return f"{folder / MANIFEST} cannot be read ({error})"
     if not isinstance(manifest, dict) or manifest.get("layout") != LAYOUT:
         return f"{folder} has another layout than {LAYOUT}"
-    if manifest.get("checksum") != info.checksum:
+    if manifest.get("checksum") != checksum:
         return f"{folder} was made from other files"
     try:
-        damage = (_damage(folder / name, manifest["files"][name], verify) for name in file_names())
+        splits = manifest.get("splits", SPLITS)
+        damage = (_damage(folder / name, manifest["files"][name], verify) for name in file_names(splits))
         return next(filter(None, damage), None)
     except (KeyError, TypeError):
         return f"{folder / MANIFEST} is incomplete"
+
+
+def _file_name(split: SplitName, content: str) -> str:
+    return f"{split}_{content}.npy"
+
+
+def _mapped(folder: Path, split: SplitName, content: str) -> Array:
+    path = folder / _file_name(split, content)
+    try:
+        mapped: Array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise BadInput(f"cannot map {path}: {error}. Delete {folder} and prepare it again.") from error
+    return mapped
+
+
+def _write_array(path: Path, shape: tuple[int, ...], dtype: str, parts: Iterable[Array]) -> dict[str, Any]:
+    """Write arrays one after the other into one ``.npy`` file; return its size and checksum."""
+    digest = hashlib.sha256()
+    # Not np.lib.format.open_memmap: on a full disk a write into a mapping is a SIGBUS, a write to a file an OSError.
+    with path.open("xb") as stream:
+        for block in _blocks(shape, dtype, parts):
+            stream.write(block)
+            digest.update(block)
+        stream.flush()
+        os.fsync(stream.fileno())
+        return {"size_bytes": stream.tell(), "sha256": digest.hexdigest(), "shape": list(shape)}
+
+
+def _blocks(shape: tuple[int, ...], dtype: str, parts: Iterable[Array]) -> Iterator[bytes | memoryview]:
+    """Yield the bytes of a ``.npy`` file: the header, then the arrays in C order, which CIFAR's views are not in."""
+    header = io.BytesIO()
+    descr = np.lib.format.dtype_to_descr(np.dtype(dtype).newbyteorder("<"))
+    np.lib.format.write_array_header_1_0(header, {"descr": descr, "fortran_order": False, "shape": shape})
+    yield header.getvalue()
+    for part in parts:
+        for start in range(0, len(part), BLOCK_IMAGES):
+            yield np.ascontiguousarray(part[start : start + BLOCK_IMAGES]).reshape(-1).view(np.uint8).data
 
 
 def _damage(path: Path, entry: Mapping[str, Any], verify: bool) -> str | None:
@@ -235,16 +241,8 @@ def _damage(path: Path, entry: Mapping[str, Any], verify: bool) -> str | None:
         size_bytes = path.stat().st_size
         if size_bytes != entry["size_bytes"]:
             return f"{path} has {size_bytes} bytes, expected {entry['size_bytes']}"
-        if verify and (digest := _sha256(path)) != entry["sha256"]:
+        if verify and (digest := sha256_of(path)) != entry["sha256"]:
             return f"{path} has SHA-256 {digest}, expected {entry['sha256']}"
     except OSError as error:
         return f"{path} cannot be read ({error.strerror})"
     return None
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(_HASH_BLOCK_BYTES):
-            digest.update(block)
-    return digest.hexdigest()

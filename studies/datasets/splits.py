@@ -1,4 +1,7 @@
-"""How a study divides the training split, and the statistics of its part. The test split is not seen here."""
+"""How a study divides the training split, and the statistics of its part.
+
+The test split of a data set that brings one is not seen here.
+"""
 
 from __future__ import annotations
 
@@ -21,57 +24,75 @@ _NO_IMAGES = "statistics were asked of no images. Take at least one."
 
 @dataclass(frozen=True)
 class Split:
-    """The images that a study trains on and those that it validates on.
+    """The images that a study trains on, those that it validates on, and those that it tests on.
 
     Attributes:
         train: indices into the training split, int64, sorted.
         validation: as ``train``, and disjoint from it.
+        test: as ``train``, and disjoint from both; None where the data set brings a test split.
     """
 
     train: Indices
     validation: Indices
+    test: Indices | None = None
 
     @property
     def fingerprint(self) -> str:
-        """The SHA-256 of both parts; a study records it to notice that its split has changed."""
+        """The SHA-256 of all parts; a study records it to notice that its split has changed."""
         digest = hashlib.sha256()
-        for part in (self.train, self.validation):
+        for part in (self.train, self.validation, *(() if self.test is None else (self.test,))):
             digest.update(len(part).to_bytes(8, "little"))
             digest.update(part.astype("<i8").tobytes())
         return digest.hexdigest()
 
 
 def stratified_split(
-    labels: npt.NDArray[np.integer], *, validation_images: int, train_images: int | None, seed: int
+    labels: npt.NDArray[np.integer],
+    *,
+    validation_images: int,
+    train_images: int | None,
+    seed: int,
+    test_images: int = 0,
+    given_validation: int = 0,
+    least: int = 0,
 ) -> Split:
-    """Divide the training split so that every class has its share of both parts.
+    """Divide the training split so that every class has its share of each part.
 
-    In the validation part a class has its share of all images, in the training part its share of those left; both
-    rounded by the largest remainder. For one seed the validation part does not depend on ``train_images``, a smaller
-    training part is made of images of a larger one, and neither depends on the version of NumPy.
+    In the test and in the validation part a class has its share of all images, in the training part its share of those
+    left; all rounded by the largest remainder. For one seed the validation part does not depend on ``train_images``, a
+    smaller training part is made of images of a larger one, and neither depends on the version of NumPy.
 
     Args:
         labels: of the training split, ``(n,)``.
         validation_images: how many images to validate on, exactly.
         train_images: how many to train on, exactly; None takes all that are left.
         seed: not negative.
+        test_images: how many to test on, exactly; 0 where the data set brings a test split.
+        given_validation: so many of the images, the last ones, were given to validate on: exactly these are.
+        least: so many images each class has in each part, whatever its share, as far as it has them.
 
     Raises:
         BadInput: more images are asked for than there are, or fewer than one.
     """
     if seed < 0:
         raise BadInput(f"the seed of a split is {seed}, but it must not be negative.")
-    wanted = require_images(len(labels), validation_images=validation_images, train_images=train_images)
+    held = given_validation or validation_images
+    wanted = require_images(len(labels), validation_images=held, train_images=train_images, test_images=test_images)
     # NEP 19 promises that a bit generator's raw stream never changes; it promises no such thing of permutation().
     stream = np.random.PCG64(seed)
     keys = stream.random_raw(len(labels))
+    given = np.arange(len(labels) - given_validation, len(labels))
+    free = labels[: len(labels) - given_validation]
     classes = np.unique(labels)
     ties = stream.random_raw(len(classes))
-    members = [_in_order(np.flatnonzero(labels == label), keys) for label in classes]
-    held_out = _apportion([len(own) for own in members], validation_images, ties)
-    rest = [own[count:] for own, count in zip(members, held_out, strict=True)]
-    kept = _apportion([len(own) for own in rest], wanted, ties)
-    return Split(train=_heads(rest, kept), validation=_heads(members, held_out))
+    rest = [_in_order(np.flatnonzero(free == label), keys) for label in classes]
+    parts = []
+    for images in (test_images, 0 if given_validation else validation_images, wanted):
+        counts = _apportion([len(own) for own in rest], images, ties, least if images else 0)
+        parts.append(_heads(rest, counts))
+        rest = [own[count:] for own, count in zip(rest, counts, strict=True)]
+    test, validation, train = parts
+    return Split(train=train, validation=given if given_validation else validation, test=test if test_images else None)
 
 
 def channel_histograms(images: npt.NDArray[np.uint8], indices: Indices | None = None) -> npt.NDArray[np.int64]:
@@ -158,17 +179,24 @@ def histogram_statistics(counts: npt.NDArray[np.int64]) -> tuple[tuple[float, ..
     return _divisible(mean, std)
 
 
-def require_images(images: int, *, validation_images: int, train_images: int | None) -> int:
+def require_images(images: int, *, validation_images: int, train_images: int | None, test_images: int = 0) -> int:
     """Return how many images a split trains on.
 
     Args:
         images: how many the training split has.
         validation_images: how many to validate on.
         train_images: how many to train on; None takes all that are left.
+        test_images: how many are split off to test on.
 
     Raises:
         BadInput: more are asked for than there are, or fewer than one.
     """
+    if test_images >= images - 1:
+        raise BadInput(
+            f"{test_images} test images were asked for, of {images} that there are. Take from 1 to"
+            f" {max(images - 2, 1)}."
+        )
+    images -= test_images
     if validation_images < 1 or validation_images >= images:
         raise BadInput(
             f"{validation_images} validation images were asked for, of {images} in the training split. "
@@ -192,7 +220,7 @@ def _heads(groups: list[Indices], counts: list[int]) -> Indices:
     return np.sort(np.concatenate([own[:count] for own, count in zip(groups, counts, strict=True)]))
 
 
-def _apportion(sizes: list[int], seats: int, ties: npt.NDArray[np.uint64]) -> list[int]:
+def _apportion(sizes: list[int], seats: int, ties: npt.NDArray[np.uint64], least: int) -> list[int]:
     """Divide ``seats`` in proportion to ``sizes`` by the largest remainder, in whole numbers; ``ties`` break ties."""
     total = sum(sizes)
     shares = [divmod(size * seats, total) for size in sizes]
@@ -200,4 +228,11 @@ def _apportion(sizes: list[int], seats: int, ties: npt.NDArray[np.uint64]) -> li
     by_remainder = sorted(range(len(sizes)), key=lambda index: (-shares[index][1], int(ties[index])))
     for index in by_remainder[: seats - sum(counts)]:
         counts[index] += 1
+    for index, size in enumerate(sizes):
+        while counts[index] < min(least, size):
+            largest = max(range(len(sizes)), key=lambda other: (counts[other], int(ties[other])))
+            if counts[largest] <= least:
+                return counts  # there are fewer seats than all want
+            counts[largest] -= 1
+            counts[index] += 1
     return counts

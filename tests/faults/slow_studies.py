@@ -18,7 +18,7 @@ from storage.database import Database
 from storage.errors import BadInput
 from storage.opening import open_database
 from storage.settings import Home
-from studies.datasets.prepared import prepare
+from studies.datasets.preparing import prepare
 from studies.declaration import Overrides, make_spec, read_declaration
 from studies.stored import DEFAULT_LIMITS, create_or_load
 from studies.study_data import describe

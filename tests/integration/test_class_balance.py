@@ -30,7 +30,7 @@ from models.training.model import TrainingModel
 from models.training.state import TrainingState, capture
 from storage import attributes
 from storage.settings import Home
-from studies.datasets.prepared import prepare
+from studies.datasets.preparing import prepare
 from tests.integration.command_line import CommandLine
 
 pytestmark = [

@@ -13,7 +13,8 @@ import pytest
 
 from storage.errors import BadInput
 from storage.settings import Home
-from studies.datasets.prepared import PreparedDataset, open_prepared, prepare
+from studies.datasets.prepared import PreparedDataset
+from studies.datasets.preparing import open_prepared, prepare
 from studies.datasets.registry import DATASETS, dataset_info
 from studies.datasets.samples import PER_CLASS, first_of_each_class
 
@@ -101,7 +102,7 @@ def test_without_a_network_a_data_set_fails_in_seconds_and_a_sample_does_not_car
         pytest.skip("unshare cannot take the network away here")
     script = (
         "import sys; from pathlib import Path; from storage.errors import BadInput; from storage.settings import Home; "
-        "from studies.datasets.prepared import prepare\n"
+        "from studies.datasets.preparing import prepare\n"
         f"try: prepare({name!r}, Home(Path(sys.argv[1])))\n"
         "except BadInput as error: sys.exit(f'bad input: {error}')"
     )

@@ -22,7 +22,8 @@ from storage.database import Database
 from storage.errors import BadInput, TuningError
 from storage.opening import open_database
 from storage.settings import CHECKOUT, Home, mark, owner_of
-from studies.datasets.prepared import PreparedDataset, prepare
+from studies.datasets.prepared import PreparedDataset
+from studies.datasets.preparing import prepare
 from studies.spec import Sampler, StrategyChoice, StudySpec, derive_seed
 from studies.study_data import describe, split_of
 from tuning.bundles import bundle
@@ -155,7 +156,8 @@ def test_the_card_says_where_the_model_comes_from(exported: Path) -> None:
     card = json.loads((exported / "card.json").read_text())
     assert StudySpec.model_validate(card["spec"]) == SPEC
     assert card["seed"] == derive_seed(SPEC.seed, "trial", 0)
-    assert card["input"] == {"shape": [28, 28, 1], "dtype": "float32", "range": [0, 255], "preparation": "digit"}
+    form = {"shape": [28, 28, 1], "dtype": "float32", "range": [0, 255]}
+    assert card["input"] == {**form, "preparation": "digit", "fit": "crop"}
     assert set(card["parameters"]) == {"learning_rate"}
     assert {"python", "keras", "optuna", "keras-tuner", "numpy", "backend"} <= set(card["versions"])
     assert {"checksum", "split"} <= set(card["data"])

@@ -137,7 +137,7 @@ def test_the_best_model_is_exported_and_classifies_a_picture(tuned: CommandLine,
     from PIL import Image
 
     from storage.settings import Home
-    from studies.datasets.prepared import open_prepared
+    from studies.datasets.preparing import open_prepared
 
     tuned.run("export", "--study", "mnist_sample", "--format", "keras")
     bundle = tuned.home / "exports" / "mnist_sample"

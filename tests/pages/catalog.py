@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from studies.datasets.registry import DATASETS
 from studies.declaration import catalog_names, from_catalog
+from studies.spec import VALIDATION_IMAGES
 from tests.pages.tables import code, markdown
 
 HEAD = (
@@ -24,4 +25,4 @@ def _row(name: str) -> list[str]:
     cells = [code(name)]
     for plan in (declared.plan["cpu"], declared.plan["gpu"]):
         cells += [code(plan.model or declared.model), str(plan.trials), str(plan.epochs), str(plan.patience)]
-    return [*cells, f"{declared.plan['cpu'].validation_images:,}"]
+    return [*cells, f"{declared.plan['cpu'].validation_images or VALIDATION_IMAGES:,}"]

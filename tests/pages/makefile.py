@@ -33,7 +33,7 @@ def recipes() -> dict[str, str]:
 
 def variables(recipe: str) -> dict[str, bool]:
     """Return the variables of a target, in their order, and whether each is a switch."""
-    calls = r"(flag|switch),--[a-z-]+,([A-Z_]+)\)|(?:quoted,|value |\$\()([A-Z_]{3,})\)"
+    calls = r"(flag|switch|either),--[a-z-]+,(?:--[a-z-]+,)?([A-Z_]+)\)|(?:quoted,|value |\$\()([A-Z_]{3,})\)"
     found = [(match[2] or match[3], match[1] == "switch") for match in re.finditer(calls, recipe)]
     return {name: switch for name, switch in found if name not in ("TUNING", "READY", "READY_DEV")}
 

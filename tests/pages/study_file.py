@@ -12,12 +12,13 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from studies.declaration import Declaration
-from studies.spec import ParameterRange, Plan, Sampler, StrategyChoice
+from studies.spec import Images, ParameterRange, Plan, Sampler, StrategyChoice
 from tests.pages.docstrings import attributes
 from tests.pages.tables import code, markdown
 
 # The tables of the file; `*` is a name that the user gives.
 TABLES: Final[Mapping[str, type[BaseModel]]] = {
+    "images": Images,
     "plan.*": Plan,
     "parameters.*": ParameterRange,
     "sampler": Sampler,
@@ -74,6 +75,8 @@ def _kind(annotation: Any, metadata: Sequence[Any]) -> str:
     if get_origin(annotation) in (Union, types.UnionType):
         inner = [one for one in get_args(annotation) if one is not type(None)]
         return _kind(inner[0], metadata) if len(inner) == 1 else "a value"
+    if get_origin(annotation) is dict:
+        return "table"
     if get_origin(annotation) is tuple:
         return "list of tables" if get_origin(get_args(annotation)[0]) is dict else "list"
     words = {bool: "`true`, `false`", str: "text", int: "whole number", float: "number"}[annotation]

@@ -37,7 +37,7 @@ def gpus(monkeypatch: pytest.MonkeyPatch) -> list[Device]:
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from studies.datasets.prepared import prepare
+    from studies.datasets.preparing import prepare
 
     home = Home(tmp_path_factory.mktemp("prepared"))
     return prepare("mnist_sample", home).folder

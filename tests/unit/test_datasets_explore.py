@@ -9,7 +9,8 @@ import pytest
 
 from storage.errors import BadInput
 from storage.settings import Home
-from studies.datasets.prepared import PreparedDataset, prepare
+from studies.datasets.prepared import PreparedDataset
+from studies.datasets.preparing import prepare
 from tuning.commands.explore import explore
 
 

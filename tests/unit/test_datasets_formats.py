@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from storage.errors import BadInput
 from studies.datasets.formats import read_cifar, read_content, read_idx, read_images, read_labels
-from studies.datasets.registry import DatasetInfo, OfficialFile, dataset_info
+from studies.datasets.registry import OfficialDataset, OfficialFile, dataset_info
 
 
 def idx(values: np.ndarray) -> bytes:
@@ -76,7 +76,7 @@ def test_an_image_of_another_size_is_refused() -> None:
 
 
 @pytest.mark.parametrize("info", [dataset_info("mnist")])
-def test_a_label_without_a_class_is_refused(info: DatasetInfo) -> None:
+def test_a_label_without_a_class_is_refused(info: OfficialDataset) -> None:
     file = OfficialFile("labels", "train", "labels", 2, 0, "")
     with pytest.raises(BadInput, match="labels holds the label 10, but MNIST has 10 classes"):
         read_labels(info, file, idx(np.array([1, 10], dtype=np.uint8)))

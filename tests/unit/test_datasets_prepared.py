@@ -14,9 +14,10 @@ import pytest
 
 from storage.errors import BadInput
 from storage.settings import Home
-from studies.datasets import prepared
+from studies.datasets import prepared, preparing
 from studies.datasets.inventory import inventory
-from studies.datasets.prepared import PreparedDataset, open_prepared, prepare
+from studies.datasets.prepared import PreparedDataset
+from studies.datasets.preparing import open_prepared, prepare
 from studies.datasets.registry import dataset_info
 
 NAME = "mnist_sample"
@@ -71,7 +72,7 @@ def test_colours_keep_their_channels(home: Home) -> None:
 
 def test_preparing_again_does_nothing(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     make(home)
-    monkeypatch.setattr(prepared, "fetch", None)
+    monkeypatch.setattr(preparing, "fetch", None)
     assert make(home) == open_prepared(NAME, home, verify=True)
 
 
@@ -142,7 +143,7 @@ def test_a_process_killed_at_any_write_leaves_nothing_that_is_used(home: Home) -
 import os, sys
 from pathlib import Path
 from storage.settings import Home
-from studies.datasets.prepared import open_prepared, prepare
+from studies.datasets.preparing import open_prepared, prepare
 def killed_at(count, home):
     syncs = iter(range(99))
     os.fsync = lambda _: os._exit(9) if next(syncs) == count else None
@@ -177,7 +178,7 @@ def test_two_processes_that_prepare_at_once_end_with_one_good_folder(home: Home)
 import sys
 from pathlib import Path
 from storage.settings import Home
-from studies.datasets.prepared import prepare
+from studies.datasets.preparing import prepare
 prepare("{NAME}", Home(Path(sys.argv[1]))).train_images[0]
 """
     processes = [run(script, home) for _ in range(3)]
@@ -189,14 +190,14 @@ prepare("{NAME}", Home(Path(sys.argv[1]))).train_images[0]
 
 
 def test_the_loser_of_a_race_keeps_the_winners_folder(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    decode = prepared._decode
+    decode = preparing._decode
 
     def win_first(*arguments: object) -> None:
-        monkeypatch.setattr(prepared, "_decode", decode)
+        monkeypatch.setattr(preparing, "_decode", decode)
         make(home)
         decode(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(prepared, "_decode", win_first)
+    monkeypatch.setattr(preparing, "_decode", win_first)
     make(home)
     open_prepared(NAME, home, verify=True)
     assert leftovers(home) == []

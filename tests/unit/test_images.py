@@ -12,7 +12,8 @@ import pytest
 from PIL import Image, ImageDraw
 
 from storage.errors import BadInput
-from studies.datasets.registry import PREPARATIONS, Preparation, dataset_info
+from studies.datasets.info import PREPARATIONS, Preparation
+from studies.datasets.registry import dataset_info
 from tuning.bundles.images import load_image
 
 MNIST = (28, 28, 1)

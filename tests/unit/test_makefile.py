@@ -276,7 +276,7 @@ def test_without_python_given_the_first_that_really_runs_is_taken(checkout: Chec
         ("gc", "gc"),
         ("gc STUDY=s STORAGE=u YES=1", "gc --study=s --storage=u --yes"),
         ("export", "export"),
-        ("export DATASET=d", "export --study=d"),
+        ("export DATASET=d", "export --dataset=d"),
         ("export DATASET=d STUDY=s TRIAL=0 FORMAT=onnx OUT=o", "export --study=s --trial=0 --format=onnx --out=o"),
         ("predict STUDY=s IMAGE=i.png JSON=1", "predict --study=s --json -- i.png"),
         ("predict MODEL=m IMAGE=i.png", "predict --model=m -- i.png"),

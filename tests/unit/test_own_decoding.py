@@ -27,7 +27,7 @@ from studies.datasets.own.decoders import crew as crew_module
 from studies.datasets.own.decoders.chunks import Task, array_file, entries_file, main, make_chunk, measure, options
 from studies.datasets.own.decoding import Decoded, decode, default_size
 from studies.datasets.own.listing import Listing, PictureFile, list_folder
-from studies.datasets.own.pictures import FITS, Fit
+from studies.form import FITS, Fit
 from tests.picture_folders import MODES, by_hand, encoded, picture, write
 
 

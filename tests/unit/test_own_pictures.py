@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from studies.datasets.own.pictures import FITS, Fit, UnreadablePicture, fitted, load_picture, open_picture, picture_size
+from studies.datasets.own.pictures import UnreadablePicture, fitted, load_picture, open_picture, picture_size
+from studies.form import FITS, Fit
 from tests.picture_folders import MODES, by_hand, encoded, picture
 
 KINDS = [(kind, mode) for kind, modes in MODES.items() for mode in modes]

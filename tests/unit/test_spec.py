@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from storage.errors import SpecMismatch
 from studies.spec import (
     STRATEGIES,
+    Images,
     ParameterRange,
     Sampler,
     StrategyChoice,
@@ -53,6 +54,9 @@ CHANGES: list[dict[str, Any]] = [
     {"sampler": Sampler(startup_trials=3)},
     {"strategy": StrategyChoice(name="median")},
     {"class_weights": "balanced"},
+    {"images": Images()},
+    {"defaults": {"augmentation": 0.5}},
+    {"test_images": 300},
 ]
 
 

@@ -16,7 +16,8 @@ from storage.errors import BadInput, disk_error, no_room
 from storage.files import sha256_of, sync_folder, sync_tree
 from storage.scratch import scratch_folder
 from storage.settings import MARK
-from studies.datasets.registry import PREPARATIONS, Preparation
+from studies.datasets.info import PREPARATIONS, Preparation
+from studies.form import FITS, Fit
 
 MODEL = "model.keras"
 CARD = "card.json"
@@ -50,12 +51,14 @@ class Bundle:
         class_names: one for each probability, in their order.
         shape: `(height, width, channels)` of a picture, in pixels.
         preparation: how a picture is made to look like the data set's.
+        fit: how a photo of other proportions gets that shape.
     """
 
     folder: Path
     class_names: tuple[str, ...]
     shape: tuple[int, int, int]
     preparation: Preparation
+    fit: Fit
 
     @property
     def model(self) -> Path:
@@ -71,8 +74,9 @@ def open_bundle(folder: Path) -> Bundle:
     """
     try:
         card = json.loads((folder / CARD).read_text(encoding="utf-8"))
-        height, width, channels = card["input"]["shape"]
-        preparation, names, recorded = card["input"]["preparation"], card["class_names"], card["model_sha256"]
+        takes, names, recorded = card["input"], card["class_names"], card["model_sha256"]
+        # Cards of earlier versions do not say it: all pictures were cropped.
+        shape, preparation, fit = tuple(map(int, takes["shape"])), takes["preparation"], takes.get("fit", "crop")
         found = sha256_of(folder / MODEL)
     except OSError as error:
         raise BadInput(
@@ -80,9 +84,14 @@ def open_bundle(folder: Path) -> Bundle:
         ) from error
     except (ValueError, KeyError, TypeError) as error:
         raise BadInput(f"{folder / CARD} is damaged: {error}. Export the model again.") from error
-    if found != recorded or preparation not in PREPARATIONS:
+    if found != recorded or preparation not in PREPARATIONS or fit not in FITS:
         raise BadInput(f"{folder / MODEL} has SHA-256 {found}, its card says {recorded}. Export the model again.")
-    return Bundle(folder, tuple(names), (int(height), int(width), int(channels)), preparation)
+    if len(shape) != 3 or takes["range"] != [0, 255]:
+        raise BadInput(
+            f"{folder / MODEL} takes {'x'.join(map(str, shape))} numbers, not pictures. Load it in Python with"
+            " keras.saving.load_model, and give it an array of these."
+        )
+    return Bundle(folder, tuple(names), shape, preparation, fit)
 
 
 @contextmanager

@@ -27,7 +27,8 @@ from storage.artifacts import ArtifactDamaged, Artifacts
 from storage.errors import SpecMismatch, TuningError, unknown_name
 from storage.files import sha256_of
 from storage.settings import Home, mark
-from studies.datasets.prepared import PreparedDataset, open_prepared
+from studies.datasets.prepared import PreparedDataset
+from studies.datasets.preparing import open_prepared
 from studies.spec import derive_seed
 from studies.stored import StudyData, StudyRecord
 from studies.study_data import recorded_split
@@ -98,7 +99,7 @@ def export(
     console = Console(stderr=True, markup=False, highlight=False, emoji=False)
     trial, passed_over = chosen(study, record, artifacts, trial_number)
     spec, recorded = record.spec, _data_of(record)
-    dataset = open_prepared(spec.dataset, home)
+    dataset = open_prepared(spec.dataset, home, checksum=recorded["checksum"])
     recorded_split(dataset, spec, recorded)
     source = artifacts.verified(trial, "model")
     target, where = (out.expanduser(), None) if out is not None else own_folder(study, record, home, database)
@@ -252,8 +253,9 @@ def _card(record: StudyRecord, trial: FrozenTrial, dataset: PreparedDataset, jud
         "input": {
             "shape": list(dataset.info.shape),
             "dtype": "float32",
-            "range": [0, 255],
+            "range": [0, 255] if dataset.info.is_picture else None,
             "preparation": dataset.info.preparation,
+            "fit": dataset.info.fit,
         },
         "output": "one probability for each class, in the order of class_names",
         "parameters": trial.params,

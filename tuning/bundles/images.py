@@ -2,8 +2,8 @@
 
 A classifier knows the pictures of its data set and nothing else, so a picture is brought to their form:
 
-- `photo` (CIFAR): cropped to the middle, then scaled. What is cut off is background more often than not, and nothing is
-  squeezed or surrounded by bars, which the training pictures never are.
+- `photo` (CIFAR, pictures of one's own): cropped to the middle, then scaled. What is cut off is background more often
+  than not, and nothing is squeezed or surrounded by bars, which the training pictures never are, unless these were.
 - `digit` (MNIST): one digit, bright on black, its box scaled to 20 pixels and its centre of mass in the middle of
   28x28, as LeCun et al. (1998) made MNIST. A dark drawing on a light ground is inverted; which it is, the border tells.
 - `silhouette` (Fashion-MNIST): one thing, bright on black, its box scaled to the whole picture and put in its middle,
@@ -20,8 +20,9 @@ import numpy.typing as npt
 from PIL import Image
 
 from storage.errors import BadInput
+from studies.datasets.info import Preparation
 from studies.datasets.own.pictures import load_picture, open_picture
-from studies.datasets.registry import Preparation
+from studies.form import Fit
 
 MNIST_BOX_PIXELS = 20
 
@@ -36,7 +37,9 @@ _SHOWN = {"digit": "digit", "silhouette": "thing"}
 _Grey = npt.NDArray[np.float32]
 
 
-def load_image(file: Path, shape: tuple[int, int, int], preparation: Preparation = "photo") -> npt.NDArray[np.uint8]:
+def load_image(
+    file: Path, shape: tuple[int, int, int], preparation: Preparation = "photo", fit: Fit = "crop"
+) -> npt.NDArray[np.uint8]:
     """Return a picture as a classifier takes it.
 
     The file may be of any format, size and mode that `studies.datasets.own.pictures` reads.
@@ -45,6 +48,7 @@ def load_image(file: Path, shape: tuple[int, int, int], preparation: Preparation
         file: the picture's.
         shape: `(height, width, channels)` of the result, with 1 or 3 channels.
         preparation: what the pictures of the data set look like; `digit` and `silhouette` need 1 channel.
+        fit: how a photo of other proportions gets that form, as the data set's own did.
 
     Returns:
         uint8 of that shape, 0..255.
@@ -53,7 +57,7 @@ def load_image(file: Path, shape: tuple[int, int, int], preparation: Preparation
         BadInput: the file is not there, is no picture, is damaged, is too large, or shows nothing of what it should.
     """
     if preparation == "photo":
-        return load_picture(file, shape)
+        return load_picture(file, shape, fit)
     height, width, _ = shape
     grey = np.asarray(open_picture(file, file).convert("L"), dtype=np.float32)
     if np.ptp(grey) < _LEAST_CONTRAST:

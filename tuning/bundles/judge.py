@@ -17,9 +17,9 @@ import numpy as np
 
 from storage.errors import in_one_line
 from storage.settings import Home
-from studies.datasets.prepared import open_prepared
+from studies.datasets.preparing import open_prepared
 from studies.spec import StudySpec
-from studies.study_data import recorded_split
+from studies.study_data import recorded_split, test_part
 from tuning.bundles.bundle import FORMATS, MODEL
 from tuning.keras_settings import settle_keras
 from tuning.tasks import (
@@ -75,8 +75,9 @@ def _judged(task: JudgeTask) -> Judgement | Differs | Failed:
     from models.evaluation import evaluate
 
     spec = StudySpec.stored(task["spec"])
-    dataset = open_prepared(spec.dataset, Home(Path(task["home"])))
-    rows = recorded_split(dataset, spec, task["recorded"]).validation
+    dataset = open_prepared(spec.dataset, Home(Path(task["home"])), checksum=task["recorded"]["checksum"])
+    split = recorded_split(dataset, spec, task["recorded"])
+    rows = split.validation
     names = dataset.info.class_names
     try:
         model = keras.saving.load_model(task["model"], compile=False)
@@ -85,7 +86,7 @@ def _judged(task: JudgeTask) -> Judgement | Differs | Failed:
         return Failed(error=in_one_line(error).rstrip(": ."))
     if abs(validation.accuracy - task["value"]) > task["tolerated"]:
         return Differs(differs=validation.accuracy)
-    images, labels = dataset.test()
+    images, labels = test_part(dataset, split)
     test = evaluate(model, images, labels, classes=len(names))
     per_class = [
         LabelFigures(label=names[of.label_index], precision=of.precision, recall=of.recall, support=of.support)

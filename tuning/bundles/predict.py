@@ -87,7 +87,7 @@ def predict(folder: Path, images: Sequence[Path]) -> list[Prediction]:
         raise BadInput("no picture is given. Give the path of one or more.")
     bundle = open_bundle(folder)
     # Before Keras is imported: a mistyped path is told at once.
-    pixels = np.stack([load_image(file, bundle.shape, bundle.preparation) for file in images])
+    pixels = np.stack([load_image(file, bundle.shape, bundle.preparation, bundle.fit) for file in images])
     probabilities = _probabilities(bundle, pixels)
     return [
         Prediction(image=str(file), classes=_most_probable(row, bundle.class_names))

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from storage.errors import disk_error
 from studies.datasets.prepared import PreparedDataset
 from studies.datasets.splits import channel_histograms, histogram_statistics
+from studies.suited import held_out_to_test
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -51,7 +52,7 @@ def explore(dataset: PreparedDataset, folder: Path) -> list[Path]:
         folder: where the files are written; made if it is not there.
 
     Returns:
-        The files: four PNGs and ``statistics.json``.
+        The files: four PNGs, of arrays that are no pictures one, and ``statistics.json``.
 
     Raises:
         BadInput: the folder cannot be written.
@@ -64,14 +65,16 @@ def explore(dataset: PreparedDataset, folder: Path) -> list[Path]:
 
 
 def _write(dataset: PreparedDataset, folder: Path) -> list[Path]:
-    labels = dataset.train_labels
+    # What a study would split off to test on is not looked at either.
+    labels = np.where(_looked_at(dataset), dataset.train_labels, -1)
     summary = _summarise(dataset, labels)
-    figures = {
-        "class_balance.png": _class_balance(dataset, summary),
-        "samples.png": _samples(dataset, labels),
-        "pixel_values.png": _pixel_values(dataset, summary),
-        "class_means.png": _class_means(dataset, summary),
-    }
+    figures = {"class_balance.png": _class_balance(dataset, summary)}
+    if dataset.info.is_picture:
+        figures |= {
+            "samples.png": _samples(dataset, labels),
+            "pixel_values.png": _pixel_values(dataset, summary),
+            "class_means.png": _class_means(dataset, summary),
+        }
     for name, figure in figures.items():
         figure.savefig(folder / name, dpi=_DPI, facecolor="white")
     statistics = json.dumps(_statistics(dataset, summary), indent=1)
@@ -79,29 +82,43 @@ def _write(dataset: PreparedDataset, folder: Path) -> list[Path]:
     return [folder / name for name in (*figures, "statistics.json")]
 
 
+def _looked_at(dataset: PreparedDataset) -> npt.NDArray[np.bool_]:
+    held_out = held_out_to_test(dataset)
+    mask = np.ones(dataset.info.images("train"), dtype=bool)
+    mask[held_out] = False
+    return mask
+
+
 def _summarise(dataset: PreparedDataset, labels: npt.NDArray[np.int64]) -> _Summary:
     images, classes = dataset.train_images, len(dataset.info.class_names)
-    counts = np.bincount(labels, minlength=classes)
+    shown = np.flatnonzero(labels >= 0)
+    counts = np.bincount(labels[shown], minlength=classes)
+    if not dataset.info.is_picture:
+        return _Summary(counts, np.zeros((0, 256), np.int64), np.zeros((classes, 0, 0, 0)))
     # Of one class at a time: memory stays at the images of the largest class.
     sums = np.stack([images[labels == label].sum(axis=0, dtype=np.int64) for label in range(classes)])
     means = sums / np.maximum(counts, 1)[:, np.newaxis, np.newaxis, np.newaxis]
-    return _Summary(counts, channel_histograms(images), means)
+    return _Summary(counts, channel_histograms(images, shown), means)
 
 
 def _statistics(dataset: PreparedDataset, summary: _Summary) -> dict[str, object]:
     """Return what ``statistics.json`` holds; pixel units from 0 to 255, one value per channel."""
-    mean, std = histogram_statistics(summary.histograms)
-    return {
+    statistics: dict[str, object] = {
         "name": dataset.info.name,
         "split": "train",
         "images": int(summary.counts.sum()),
         "shape": list(dataset.info.shape),
         "counts": dict(zip(dataset.info.class_names, summary.counts.tolist(), strict=True)),
-        "mean": list(mean),
-        "std": list(std),
-        "min": [int(np.flatnonzero(channel)[0]) for channel in summary.histograms],
-        "max": [int(np.flatnonzero(channel)[-1]) for channel in summary.histograms],
     }
+    if dataset.info.is_picture:
+        mean, std = histogram_statistics(summary.histograms)
+        statistics |= {
+            "mean": list(mean),
+            "std": list(std),
+            "min": [int(np.flatnonzero(channel)[0]) for channel in summary.histograms],
+            "max": [int(np.flatnonzero(channel)[-1]) for channel in summary.histograms],
+        }
+    return statistics
 
 
 def _panels(dataset: PreparedDataset, title: str, width: float) -> list[tuple[Axes, range]]:
@@ -195,7 +212,7 @@ def _figure(dataset: PreparedDataset, title: str, size_inches: tuple[float, floa
 
     figure = Figure(figsize=size_inches, layout="constrained")
     FigureCanvasAgg(figure)
-    images = dataset.info.images("train")
+    images = dataset.info.images("train") - len(held_out_to_test(dataset))
     figure.suptitle(f"{dataset.info.title}: {title}", fontsize=12, color=_INK)
     figure.supxlabel(f"training split, {images:,} images", fontsize=8, color=_MUTED)
     return figure

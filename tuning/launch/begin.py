@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import optuna
@@ -13,10 +14,10 @@ from storage.claims import Claims, StudyDeleted
 from storage.database import Database
 from storage.opening import open_database
 from storage.rows.study_rows import studies_of
-from studies.datasets.prepared import prepare
+from studies.datasets.preparing import prepare
 from studies.spec import BUDGET_SHARE
 from studies.stored import StudyRecord, create_or_load, require_own_uid
-from studies.study_data import describe
+from studies.study_data import describe, repeated_images, split_of
 from tuning.launch.understand import Asked
 
 
@@ -30,6 +31,7 @@ class Begun:
         created: whether this command made it.
         database: where it is.
         claims: the study's, as the launcher makes them.
+        repeated: how many validation and test images are training images, too; see `repeated_images`.
     """
 
     study: optuna.Study
@@ -37,6 +39,7 @@ class Begun:
     created: bool
     database: Database
     claims: Claims
+    repeated: Mapping[str, int]
 
     def undo(self) -> None:
         """Delete the study if this command made it and nothing was tried: as if it had not been asked for."""
@@ -67,7 +70,8 @@ def begun(asked: Asked) -> Begun:
         TuningError: the data set cannot be had, or the database cannot be reached.
     """
     asked.home.make(asked.home.root)
-    dataset = prepare(asked.spec.dataset, asked.home)
+    spec = asked.spec
+    dataset = prepare(spec.dataset, asked.home, images=spec.images, checksum=asked.declared.dataset.checksum)
     database = open_database(asked.url, create=True)
     study, created = create_or_load(
         database, asked.name, asked.spec, lambda: describe(dataset, asked.spec), asked.first
@@ -78,7 +82,8 @@ def begun(asked: Asked) -> Begun:
     study.set_user_attr(attributes.LIMITS, asked.options.limits)
     trials = asked.trials(before.budget)
     claims.set_budget(trials, {attributes.BUDGET_EPOCHS: _budget_epochs(asked, trials, before)})
-    return Begun(study, StudyRecord.of(study), created, database, claims)
+    repeated = repeated_images(dataset, split_of(dataset, spec))
+    return Begun(study, StudyRecord.of(study), created, database, claims, repeated)
 
 
 def _budget_epochs(asked: Asked, trials: int, before: StudyRecord) -> int | None:

@@ -41,11 +41,12 @@ def print_plan(report: Report, asked: Asked, study: Begun) -> None:
     spec, sampler, record = asked.spec, asked.spec.sampler, study.record
     assert record.data is not None, "recorded with the spec"
     in_all = f", {record.budget_epochs} in all" if record.budget_epochs is not None else ""
-    data = f"{record.data['train']:,} training and {record.data['validation']:,} validation images"
+    parts = f"{record.data['train']:,} training and {record.data['validation']:,} validation images"
+    split_off = f", {record.data['test']:,} kept for the test" if "test" in record.data else ""
     devices = ", ".join(sorted({placement.device.name for placement in asked.placements}))
     rows = {
         "study": f"{asked.name}, in {study.database.shown_url}",
-        "data": f"{asked.dataset.title}: {data}",
+        "data": f"{asked.declared.dataset.title}: {parts}{split_off}",
         **_classes(asked, record),
         "model": f"{spec.model}, {spec.space} space",
         "plan": f"{spec.plan_name}: {counted(record.budget, 'trial')} of at most {counted(spec.epochs, 'epoch')}"
@@ -58,8 +59,15 @@ def print_plan(report: Report, asked: Asked, study: Begun) -> None:
         "workers": f"{len(asked.placements)} on {devices}, {asked.placements[0].threads} thread(s) each"
         + (", to begin with" if asked.packs else ""),
     }
+    if asked.declared.reasons:
+        rows["because"] = "; ".join(asked.declared.reasons)
     for name, words in rows.items():
         report(f"{name:<10}{words}")
+    for part, count in study.repeated.items():
+        report(
+            f"warning: {count:,} {part} pictures are training pictures, too, pixel for pixel: the {part} accuracy will"
+            " look better than it is"
+        )
 
 
 def _classes(asked: Asked, record: StudyRecord) -> dict[str, str]:
@@ -67,7 +75,7 @@ def _classes(asked: Asked, record: StudyRecord) -> dict[str, str]:
     counts, weights = record.class_counts, asked.spec.class_weights
     said = [_WEIGHTS[weights]] if weights != "none" else []
     if counts is not None and record.imbalanced:
-        sizes = sizes_in_words(counts, asked.dataset.class_names)
+        sizes = sizes_in_words(counts, asked.declared.dataset.class_names)
         said = [f"imbalanced: {sizes}; balanced accuracy is shown", *(said or [_WEIGHTS["none"]])]
     return {"classes": ", ".join(said)} if said else {}
 

@@ -1,4 +1,7 @@
-"""What `tuning tune` was asked for, understood and found good. Nothing is created or changed here."""
+"""What `tuning tune` was asked for, understood and found good.
+
+Nothing is created or changed here, but that data of somebody's own are prepared: only they say which study suits them.
+"""
 
 from __future__ import annotations
 
@@ -15,15 +18,15 @@ from storage.errors import BadInput
 from storage.opening import open_to_read
 from storage.processes.cores import usable_cores
 from storage.settings import Home
-from studies.datasets.registry import DatasetInfo, dataset_info
 from studies.datasets.splits import require_images
-from studies.declaration import Declaration, Overrides, PlanName, from_catalog, make_spec, read_declaration
+from studies.declaration import Declaration, Overrides, PlanName, make_spec
 from studies.leaderboard import best_parameters
 from studies.spec import Plan, StudySpec
 from studies.stored import DEFAULT_LIMITS, Limits, StudyRecord, find_study, stored_study
 from studies.strategies.chosen import make_strategy
 from studies.strategies.samplers import require_sampler
 from studies.strategies.strategy import Strategy
+from tuning.launch.declared import Declared, declared, wanted
 from tuning.machine.devices import Device, PerDevice, Placement, find_gpus, place_workers
 from tuning.user_classes import UserFile, load_strategy, parse_model, parse_strategy
 
@@ -63,7 +66,7 @@ class Asked:
         home: where everything is kept.
         url: where the study is, or will be.
         name: the study's.
-        dataset: what it trains on.
+        declared: the study as it is declared, and what it trains on.
         plan: how much is spent where nothing else is said.
         spec: what is tuned and how.
         strategy: the spec's.
@@ -78,7 +81,7 @@ class Asked:
     home: Home
     url: str
     name: str
-    dataset: DatasetInfo
+    declared: Declared
     plan: Plan
     spec: StudySpec
     strategy: Strategy
@@ -109,14 +112,13 @@ def understood(options: TuneOptions, home: Home) -> Asked:
         BadInput: something given cannot be used.
         TuningError: the database that was given cannot be reached.
     """
-    declaration = _declaration(options)
-    dataset = dataset_info(declaration.dataset)
+    meant = wanted(options.dataset, options.spec_file)
     _require_sane(options)
     gpus = find_gpus()
     placements = place_workers(
         gpus, usable_cores(), workers=options.workers, per_device=options.workers_per_device, environ=os.environ
     )
-    name = options.study or declaration.dataset
+    name = options.study or meant.label
     if (length := len(home.logs(name).name.encode())) > LONGEST_NAME:
         raise BadInput(f"--study: a name of {length} bytes, and at most {LONGEST_NAME} make the name of a folder.")
     url = options.storage or home.database_url
@@ -124,6 +126,8 @@ def understood(options: TuneOptions, home: Home) -> Asked:
     if home.root.exists():
         home.make(home.root)
     stored = stored_study(url, name) if options.storage is not None or home.root.exists() else None
+    found = declared(meant, options.overrides, home, stored)
+    declaration, dataset = found.declaration, found.dataset
     # A study goes on under the plan that it was begun with, whatever machine it goes on on.
     plan_name: PlanName = stored.record.spec.plan_name if stored is not None else ("gpu" if gpus else "cpu")
     plan = declaration.plan_for(plan_name)
@@ -139,7 +143,7 @@ def understood(options: TuneOptions, home: Home) -> Asked:
         spec.require_same(stored.record.spec, name)
     first = _first(declaration, url, options.from_study)
     asked = Asked(
-        options, home, url, name, dataset, plan, spec, strategy, user_file, strategy_file, first, gpus, placements
+        options, home, url, name, found, plan, spec, strategy, user_file, strategy_file, first, gpus, placements
     )
     _require_enough_epochs(options.budget_epochs, options.trials or (plan.trials if stored is None else 1), spec.epochs)
     if stored is not None:
@@ -148,21 +152,9 @@ def understood(options: TuneOptions, home: Home) -> Asked:
         dataset.images("train"),
         validation_images=spec.validation_images,
         train_images=spec.train_images,
+        test_images=spec.test_images or 0,
     )
     return asked
-
-
-def _declaration(options: TuneOptions) -> Declaration:
-    if options.spec_file is not None:
-        declaration = read_declaration(options.spec_file)
-        if options.dataset not in (None, declaration.dataset):
-            raise BadInput(
-                f"--dataset {options.dataset}: {options.spec_file} is for {declaration.dataset!r}. Leave one out."
-            )
-        return declaration
-    if options.dataset is None:
-        raise BadInput("no data set was given. Say which: make tune DATASET=cifar10")
-    return from_catalog(options.dataset)
 
 
 def _require_sane(options: TuneOptions) -> None:

@@ -9,7 +9,7 @@ from models.training.compiled import CompiledModels
 from models.training.feeding import LabelledImages
 from storage.errors import BadInput
 from storage.settings import Home
-from studies.datasets.prepared import prepare
+from studies.datasets.preparing import prepare
 from studies.spec import StudySpec
 from studies.stored import StudyRecord
 from studies.study_data import class_counts, recorded_split
@@ -38,7 +38,7 @@ def open_training_data(study: StudyRecord, home: Home) -> TrainingData:
     spec, recorded = study.spec, study.data
     if recorded is None:
         raise BadInput(f"study {study.name!r} records no data. Start it with: tuning tune --dataset {spec.dataset}")
-    dataset = prepare(spec.dataset, home)
+    dataset = prepare(spec.dataset, home, images=spec.images, checksum=recorded["checksum"])
     split = recorded_split(dataset, spec, recorded)
     images, labels = dataset.train_images, dataset.train_labels
     return TrainingData(
@@ -82,4 +82,5 @@ class Classifiers:
             patience=self.spec.patience,
             models=self.models,
             class_weights=self.spec.class_weights,
+            defaults=self.spec.defaults,
         )

@@ -32,7 +32,8 @@ from studies.datasets.own.decoders.chunks import (
 )
 from studies.datasets.own.decoders.crew import crew
 from studies.datasets.own.listing import Listing, Part, PictureFile, changed, require_pictures, require_same
-from studies.datasets.own.pictures import LARGEST_UNSCALED, Fit
+from studies.datasets.own.pictures import LARGEST_UNSCALED
+from studies.form import Fit
 
 SIDES = (32, 48, 64)
 """The sides that are chosen from, in pixels, where no size is asked for."""

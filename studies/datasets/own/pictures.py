@@ -18,7 +18,6 @@ from __future__ import annotations
 import io
 import warnings
 from pathlib import Path
-from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -37,9 +36,7 @@ from PIL import (
 )
 
 from storage.errors import BadInput, first_line, shown
-
-Fit = Literal["crop", "pad", "stretch"]
-FITS: tuple[Fit, ...] = get_args(Fit)
+from studies.form import Fit
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from storage.settings import Home
-from studies.datasets.prepared import prepare
+from studies.datasets.preparing import prepare
 
 CLASSES: Final = 10
 SMALLEST, LARGEST = 28, 64

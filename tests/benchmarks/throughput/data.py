@@ -13,7 +13,8 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 from storage.settings import Home
-from studies.datasets.prepared import PreparedDataset, prepare
+from studies.datasets.prepared import PreparedDataset
+from studies.datasets.preparing import prepare
 from studies.datasets.splits import channel_statistics, stratified_split
 from tests.benchmarks.throughput.configurations import Configuration
 from tests.benchmarks.throughput.task import Folder, Task

@@ -25,7 +25,7 @@ import numpy.typing as npt
 from storage.errors import BadInput
 from storage.processes.cores import usable_cores
 from storage.settings import Home
-from studies.datasets.prepared import open_prepared
+from studies.datasets.preparing import open_prepared
 from studies.datasets.registry import dataset_info
 from studies.datasets.splits import channel_statistics
 from tests.benchmarks.command import exit_status

@@ -20,7 +20,7 @@ import numpy as np
 
 from models.classifier import ImageClassifier, Inputs
 from storage.settings import Home
-from studies.datasets.prepared import open_prepared
+from studies.datasets.preparing import open_prepared
 from studies.declaration import Overrides, hypermodel_name, make_spec, read_declaration
 from studies.spec import StudySpec, derive_seed
 from studies.study_data import describe, split_of

@@ -28,7 +28,8 @@ import PIL
 
 from storage.errors import in_one_line
 from storage.files import sha256_of
-from studies.datasets.own.pictures import Fit, UnreadablePicture, fitted, has_colour, open_picture, picture_size
+from studies.datasets.own.pictures import UnreadablePicture, fitted, has_colour, open_picture, picture_size
+from studies.form import Fit
 
 LAYOUT = 1
 """The version of a chunk's files; one of another version is decoded again."""

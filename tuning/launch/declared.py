@@ -1,0 +1,139 @@
+"""Which study is meant: declared by the catalog, by a file, or made to suit data of somebody's own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from storage.errors import BadInput
+from storage.settings import Home
+from studies.datasets.info import DatasetInfo, OwnDataset
+from studies.datasets.own.reference import Source
+from studies.datasets.preparing import meant, prepare, require_no_form
+from studies.declaration import Declaration, Overrides, declaration_of, from_catalog, read_declaration
+from studies.spec import Images, StudySpec
+from studies.stored import StoredStudy
+from studies.study_data import require_unchanged
+from studies.suited import reasons, suited, with_parts
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The study that is meant, before any data of it are read.
+
+    Attributes:
+        label: what it is called where no name was given.
+        declaration: the catalog's or the file's; None where it is to suit the data.
+        source: data of somebody's own; None where the data set has a name.
+    """
+
+    label: str
+    declaration: Declaration | None
+    source: Source | None
+
+
+@dataclass(frozen=True)
+class Declared:
+    """A study as it is declared, and what it trains on.
+
+    Attributes:
+        declaration: the study's.
+        dataset: what it trains on.
+        reasons: why it is declared so, in a few words each, where nobody has declared it.
+    """
+
+    declaration: Declaration
+    dataset: DatasetInfo
+    reasons: tuple[str, ...] = ()
+
+
+def wanted(dataset: str | None, spec_file: Path | None) -> Wanted:
+    """Return which study is meant.
+
+    Args:
+        dataset: its name or path, as given.
+        spec_file: the study's file, as given.
+
+    Raises:
+        BadInput: the file cannot be used, or there is no such data set.
+    """
+    declaration = read_declaration(spec_file) if spec_file is not None else None
+    if declaration is None and dataset is None:
+        raise BadInput("no data set was given. Say which: make tune DATASET=cifar10")
+    named = dataset if declaration is None else declaration.dataset
+    assert named is not None
+    found = meant(named)
+    source = found if isinstance(found, Source) else None
+    label = source.label if source is not None else named
+    if declaration is not None and dataset not in (None, named, label):
+        raise BadInput(f"--dataset {dataset}: {spec_file} is for {named!r}. Leave one out.")
+    return Wanted(label, declaration if source is not None else declaration or from_catalog(named), source)
+
+
+def declared(wanted: Wanted, overrides: Overrides, home: Home, stored: StoredStudy | None) -> Declared:
+    """Return the study that is meant and what it trains on; data of somebody's own are prepared for it.
+
+    Args:
+        wanted: which study.
+        overrides: the command line.
+        home: where data are kept.
+        stored: the study as it was begun; None for a new one.
+
+    Raises:
+        BadInput: the data cannot be used, or are not those that the study was begun with.
+        TuningError: the disk fails.
+    """
+    said = overrides.images
+    if wanted.source is None:
+        assert wanted.declaration is not None
+        return _published(wanted.declaration, said)
+    reference = str(wanted.source)
+    before = stored.record.spec if stored is not None and stored.record.spec.dataset == reference else None
+    images = _images(wanted.declaration, before, said)
+    dataset = prepare(reference, home, images=images)
+    info = dataset.info
+    assert isinstance(info, OwnDataset)
+    if before is not None and before.images == images and stored is not None and stored.record.data is not None:
+        require_unchanged(dataset, home, stored.record.data)
+    why: tuple[str, ...] = ()
+    if wanted.declaration is not None:
+        declaration = wanted.declaration.model_copy(update={"dataset": reference, "images": images})
+    elif before is not None and stored is not None:
+        declaration = _as_begun(before, stored.record.budget, images, overrides)
+    else:
+        declaration = suited(info, images)
+        why = tuple(reasons(info, declaration))
+    plans = {name: with_parts(plan, info) for name, plan in declaration.plan.items()}
+    return Declared(declaration.model_copy(update={"plan": plans}), info, why)
+
+
+def _published(declaration: Declaration, said: Images | None) -> Declared:
+    info = meant(declaration.dataset)
+    assert isinstance(info, DatasetInfo)
+    require_no_form(info, declaration.images or said)
+    for plan in declaration.plan.values():
+        if plan.test_images is not None:
+            raise BadInput(
+                f"test_images = {plan.test_images}: {info.name} has {info.images('test'):,} test images of its own."
+                " Leave it out."
+            )
+    return Declared(declaration, info)
+
+
+def _images(declaration: Declaration | None, before: StudySpec | None, said: Images | None) -> Images:
+    """The form of pictures: the command line's, else the file's, else that which the study was begun with."""
+    given = declaration.images if declaration is not None else before.images if before is not None else None
+    return (given or Images()).said_anew(said)
+
+
+def _as_begun(before: StudySpec, trials: int, images: Images, overrides: Overrides) -> Declaration:
+    """What a study was begun with, whatever would suit the data today."""
+    for kind, name, given in (
+        ("model", before.model, overrides.model),
+        ("strategy", before.strategy.name, overrides.strategy),
+    ):
+        if "@" in name and given is None:
+            raise BadInput(
+                f"the study was begun with the {kind} {name}, of a file of your own. Give {kind.upper()}=file.py:Class."
+            )
+    return declaration_of(before, trials).model_copy(update={"images": images})
