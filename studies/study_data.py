@@ -72,12 +72,12 @@ def describe(dataset: PreparedDataset, spec: StudySpec) -> StudyData:
 def _require_pictures(dataset: PreparedDataset, spec: StudySpec) -> None:
     """Refuse numbers that are no pictures to the project's own models, which look for what lies side by side."""
     model = next((name for name, place in HYPERMODELS.items() if place == spec.model), None)
-    images = dataset.train_images
-    if model is None or (images.dtype == np.uint8 and images.ndim == 4 and images.shape[-1] in (1, 3)):
+    info = dataset.info
+    if model is None or info.is_picture:
         return
-    size = "x".join(map(str, images.shape[1:]))
+    size = "x".join(map(str, info.shape))
     raise BadInput(
-        f"{model} takes pictures, and {spec.dataset} has {size} numbers ({images.dtype}) in each example. Give"
+        f"{model} takes pictures, and {spec.dataset} has {size} numbers ({info.dtype}) in each example. Give"
         " MODEL=file.py:Class, a model of your own."
     )
 

@@ -7,15 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import optuna
 import pytest
 
-from studies.datasets.own.arrays import Arrays
-from studies.datasets.own.tables import read_table
-from studies.datasets.splits import channel_statistics
 from studies.spec import HYPERMODELS
 from tests.integration.command_line import CommandLine
 from tests.pages.page import ROOT, Page, keys, named, row_of, rows
-from tuning.user_classes import UserFile
 from tuning.worker.joining import load_hypermodel
 
 pytestmark = pytest.mark.keras
@@ -49,36 +46,31 @@ def test_the_example_model_is_tuned_exported_and_asked(my_model: Path, tmp_path:
     )
 
 
-def test_the_example_for_what_is_no_picture_learns_from_the_rows_of_a_table(tmp_path: Path) -> None:
-    import keras
-    import keras_tuner
-
-    from models.classifier import Inputs
-    from models.evaluation import evaluate
-    from models.training.feeding import LabelledImages
-
-    random = np.random.default_rng(0)
-    numbers = random.normal(size=(600, 20))
+@pytest.mark.slow
+def test_the_example_for_what_is_no_picture_is_tuned_on_a_table_and_exported(tmp_path: Path) -> None:
+    numbers = np.random.default_rng(0).normal(size=(900, 20))
     rows = [",".join(map(str, [*row, "high" if row[3] > 0 else "low"])) for row in numbers]
-    (tmp_path / "rows.csv").write_text("\n".join([",".join([*(f"f{number}" for number in range(20)), "class"]), *rows]))
-    table = read_table(tmp_path / "rows.csv")
-    assert isinstance(table, Arrays)
-    x, y = table.parts["train"]
-    mean, std = channel_statistics(x)
+    table = tmp_path / "rows.csv"
+    table.write_text("\n".join([",".join([*(f"f{number}" for number in range(20)), "class"]), *rows]))
+    file = tmp_path / "rows.py"
+    file.write_text(next(text for text in MODELS.blocks("python") if "class Rows" in text))
+    command = CommandLine(tmp_path / "home")
+    few = ("--dataset", str(table), "--study", "rows", "--trials", "1", "--epochs", "6", "--workers", "1")
 
-    (tmp_path / "rows.py").write_text(next(text for text in MODELS.blocks("python") if "class Rows" in text))
-    own = UserFile.parse("model", f"{tmp_path / 'rows.py'}:Rows")
-    hypermodel = load_hypermodel(own.name, own)
-    inputs = Inputs(x.shape[1:], 2, mean, std, flips=False, dtype=x.dtype.name)
-    classifier = hypermodel(inputs, extended=False, epochs=10, train_images=500)
-    hp, parts = keras_tuner.HyperParameters(), (np.arange(500), np.arange(500, 600))
-    keras.utils.set_random_seed(0)
-    model = classifier.build(hp)
-    result = classifier.fit(hp, model, *(LabelledImages(x, y, part) for part in parts), seed=0)
-    assert set(hp.values) == {"depth", "units", "batch_size", "optimizer", "learning_rate", "dropout"}
-    assert result.value > 0.85
-    judged = evaluate(classifier.classifier(model), x[500:], y[500:], classes=2)
-    assert judged.accuracy == pytest.approx(result.value)
+    refused = command.run("tune", *few, "--model", "cnn", status=2)
+    assert refused.stderr.splitlines()[-1].startswith("error: cnn takes pictures, and ")
+    assert not optuna.get_all_study_names(command.url)
+
+    command.run("tune", *few, "--model", f"{file}:Rows", "--space", "extended")
+    (trial,) = command.study("rows").trials
+    assert {"depth", "units", "label_smoothing"} < set(trial.params)
+    assert "augmentation" not in trial.params
+    command.run("export", "--study", "rows", "--format", "keras")
+    bundle = command.home / "exports" / "rows"
+    assert json.loads((bundle / "metrics.json").read_text())["test"]["accuracy"] > 0.75
+    assert json.loads((bundle / "card.json").read_text())["input"]["shape"] == [20]
+    refused = command.run("predict", "--study", "rows", str(ROOT / ".readme" / "digit.png"), status=2)
+    assert "takes 20 numbers, not pictures" in refused.stderr
 
 
 def declared(name: str, *, extended: bool) -> dict[str, Any]:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from storage.errors import BadInput
+from studies.datasets.info import OwnDataset
 from studies.datasets.prepared import PreparedDataset
-from studies.datasets.registry import dataset_info
 from studies.spec import HYPERMODELS, Sampler, StrategyChoice, StudySpec
 from studies.study_data import describe
 
@@ -19,12 +19,23 @@ LABELS = np.arange(12) % 3
 def prepared(monkeypatch: pytest.MonkeyPatch, images: np.ndarray) -> PreparedDataset:
     monkeypatch.setattr(PreparedDataset, "train_images", property(lambda _: images))
     monkeypatch.setattr(PreparedDataset, "train_labels", property(lambda _: LABELS))
-    return PreparedDataset(dataset_info("mnist_sample"), Path("nowhere"))
+    info = OwnDataset(
+        name="own",
+        title="own",
+        shape=images.shape[1:],
+        dtype=images.dtype.name,
+        class_names=("a", "b", "c"),
+        natural_images=False,
+        reference="own.npz",
+        content="0" * 64,
+        counts={"train": len(images), "test": 3},
+    )
+    return PreparedDataset(info, Path("nowhere"))
 
 
 def spec(model: str) -> StudySpec:
     return StudySpec(
-        dataset="mnist_sample",
+        dataset="own.npz",
         model=model,
         space="core",
         seed=0,
@@ -55,7 +66,7 @@ def test_the_project_s_own_models_refuse_what_is_no_picture_and_one_of_ones_own_
         with pytest.raises(BadInput) as refused:
             describe(dataset, spec(model))
         assert str(refused.value) == (
-            f"{name} takes pictures, and mnist_sample has {size} in each example. Give MODEL=file.py:Class, a model of "
+            f"{name} takes pictures, and own.npz has {size} in each example. Give MODEL=file.py:Class, a model of "
             "your own."
         )
     recorded = describe(dataset, spec("own.py:Own@0123456789abcdef"))
