@@ -79,6 +79,10 @@ endif
 ifneq ($(origin PORT),command line)
 PORT :=
 endif
+# Likewise whether the code in a bundle is run.
+ifneq ($(origin RUN_CODE),command line)
+RUN_CODE :=
+endif
 unexport HOST PORT
 
 # Of a user's modules only those are found that hide none of Python's or the project's, see storage/processes/isolation.py.
@@ -148,13 +152,14 @@ gc: $(READY)  ## files that no study needs any more; YES=1 frees them: [STUDY= S
 	@$(TUNING) gc $(call flag,--study,STUDY) $(call flag,--storage,STORAGE) $(call switch,--yes,YES)
 
 .PHONY: export
-export: $(READY)  ## the best model as a bundle, of the study tuned last: [STUDY= or DATASET= STORAGE= TRIAL= FORMAT= OUT=]
+export: $(READY)  ## the best model as a bundle, of the study tuned last: [STUDY= or DATASET= STORAGE= TRIAL= FORMAT= OUT= MODEL=]
 	@$(TUNING) export $(or $(call flag,--study,STUDY),$(call flag,--dataset,DATASET)) $(call flag,--storage,STORAGE) $(call flag,--trial,TRIAL) \
-	  $(call flag,--format,FORMAT) $(call flag,--out,OUT)
+	  $(call flag,--format,FORMAT) $(call flag,--out,OUT) $(call flag,--model,MODEL)
 
 .PHONY: predict
-predict: $(READY)  ## classify an image that is in no data set: IMAGE= [STUDY= or MODEL= STORAGE= JSON=1]
+predict: $(READY)  ## classify an image that is in no data set: IMAGE= [STUDY= or MODEL= STORAGE= JSON=1 RUN_CODE=1]
 	@$(TUNING) predict $(call flag,--study,STUDY) $(call flag,--storage,STORAGE) $(call flag,--model,MODEL) $(call switch,--json,JSON) \
+	  $(call switch,--run-code,RUN_CODE) \
 	  $(if $(value IMAGE),-- $(call quoted,IMAGE))
 
 .PHONY: explore

@@ -21,7 +21,7 @@ from models.training.balance import balanced_weights
 from models.training.compiled import CompiledModels, signature_of
 from models.training.feeding import LabelledImages
 from models.training.loop import FitResult, Training
-from models.training.model import TrainingModel
+from models.training.model import TrainingModel, classifier_of
 from models.training.optimizers import make_optimizer
 from models.training.state import Checkpointing, Resume, StateKeeper, TrainingState
 
@@ -127,7 +127,7 @@ class ImageClassifier(keras_tuner.HyperModel, abc.ABC):
     def backbone(self, hp: Any, x: Any) -> Any:
         """Features `(batch, features)` of normalised pictures `(batch, height, width, channels)`, or of other data.
 
-        Only stock Keras layers, so that anyone can load the result; no dropout at the end, which the head adds.
+        With stock Keras layers only, anyone can load the result; no dropout at the end, which the head adds.
         """
 
     def recipe(self, hp: Any) -> Recipe:
@@ -175,6 +175,10 @@ class ImageClassifier(keras_tuner.HyperModel, abc.ABC):
             return None
         assert self.inputs.class_counts is not None, "seen to at the beginning"
         return balanced_weights(self.inputs.class_counts)
+
+    def untrained_classifier(self, hp: Any) -> keras.Model:
+        """What `classifier` returns of the model of `hp`, with weights as they are drawn: to load those of a trial."""
+        return classifier_of(self.untrained(hp))
 
     def _compiled(self, hp: Any, recipe: Recipe) -> TrainingModel:
         augmentation = None
@@ -268,7 +272,7 @@ class ImageClassifier(keras_tuner.HyperModel, abc.ABC):
     def classifier(self, model: TrainingModel) -> keras.Model:
         """Raw pixels `(batch, height, width, channels)` to float32 probabilities `(batch, classes)`.
 
-        Shares the weights of the training model, until that serves another training, and has stock Keras layers only:
-        saved as `.keras`, it loads where this project is unknown.
+        Shares the weights of the training model, until that serves another training, and adds stock Keras layers only
+        to the backbone's: saved as `.keras`, it loads where this project is unknown if those do.
         """
         return model.classifier()

@@ -82,6 +82,11 @@ def in_one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {said}" if said else type(error).__name__
 
 
+def first_sentence(words: str) -> str:
+    """Return what a library says is wrong, without the advice that it adds, and without a full stop."""
+    return re.split(r"\.(?:\s|$)", words, maxsplit=1)[0]
+
+
 def no_room(error: OSError, folder: Path, then: str, kind: type[TuningError] = BadInput) -> TuningError | None:
     """Return what a user is told where a disk is full; None where an error is another one.
 

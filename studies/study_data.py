@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -110,6 +111,25 @@ def repeated_images(dataset: PreparedDataset, split: Split) -> dict[str, int]:
     learned = digests[split.train]
     counts = {"validation": np.isin(digests[split.validation], learned).sum(), "test": np.isin(test, learned).sum()}
     return {part: int(count) for part, count in counts.items() if count}
+
+
+def inputs_of(dataset: PreparedDataset, recorded: StudyData, split: Split) -> dict[str, Any]:
+    """Return what a model is told of its data: the fields of `models.classifier.Inputs`.
+
+    Args:
+        dataset: the data set.
+        recorded: what the study records of it.
+        split: the study's.
+    """
+    return {
+        "shape": tuple(dataset.info.shape),
+        "classes": len(dataset.info.class_names),
+        "mean": tuple(recorded["mean"]),
+        "std": tuple(recorded["std"]),
+        "flips": dataset.info.natural_images,
+        "dtype": dataset.train_images.dtype.name,
+        "class_counts": tuple(class_counts(dataset, split)),
+    }
 
 
 def recorded_split(dataset: PreparedDataset, spec: StudySpec, recorded: StudyData) -> Split:

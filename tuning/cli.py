@@ -321,15 +321,24 @@ def export(
     dataset: Annotated[
         str | None, typer.Option(help="The study that is called as this data set, or as data of your own are.")
     ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="file.py:Class, if the study's model is a user's that Keras cannot load by itself: the same file, to"
+            " the byte. A copy goes into the bundle."
+        ),
+    ] = None,
 ) -> None:
     """The best model as a bundle that anyone can load, measured once on the test split."""
     from studies.stored import find_study
     from tuning.bundles.export import export
+    from tuning.user_classes import parse_model
 
     if study is None and dataset is not None:
         study = _label(dataset)
     database = _database(storage)
-    export(find_study(database, study), _home(), out, trial, form, database=database.place)
+    user_file = parse_model(model)[1] if model is not None else None
+    export(find_study(database, study), _home(), out, trial, form, user_file, database=database.place)
 
 
 @app.command()
@@ -341,6 +350,12 @@ def predict(
     storage: options.Storage = None,
     model: Annotated[Path | None, typer.Option(help="The folder of an exported bundle, instead of a study's.")] = None,
     json: options.Json = False,
+    run_code: Annotated[
+        bool,
+        typer.Option(
+            "--run-code", help="Run the code in a bundle whose model is built by a user's file; read it first."
+        ),
+    ] = False,
 ) -> None:
     """Classify images that are in no data set."""
     from tuning.bundles.predict import bundle_folder, predict, show_predictions
@@ -348,7 +363,8 @@ def predict(
     uid = ""
     if model is None:
         study, uid = _exported_study(study, storage)
-    show_predictions(predict(bundle_folder(_home(), study, model, uid), images or []), as_json=json)
+    folder = bundle_folder(_home(), study, model, uid)
+    show_predictions(predict(folder, images or [], run_code=run_code), as_json=json)
 
 
 def _label(dataset: str) -> str:

@@ -67,7 +67,8 @@ class Preflight:
         default_weights, largest_weights: how many weights the default and the largest model have.
         default_cost, largest_cost: the seconds that each takes in one worker.
         seconds: what the preflight itself took.
-        warnings: what cannot be meant as it is, or will fail at the end of the study, one line each.
+        warnings: what cannot be meant as it is, one line each.
+        exports_with_file: whether only the user's file can build the model that a trial saved.
     """
 
     parameters: dict[str, str]
@@ -78,6 +79,7 @@ class Preflight:
     largest_cost: Cost
     seconds: float
     warnings: list[str] = field(default_factory=list)
+    exports_with_file: bool = False
 
 
 @dataclass(frozen=True)

@@ -25,11 +25,15 @@ _PROJECT = ("models", "storage", "studies", "tuning")
 def content_digest(file: Path) -> str:
     """Return the SHA-256 of a file's content, and of the modules' that it imports from its folder if there are any."""
     content = hashlib.sha256(file.read_bytes())
-    others = [other for other in _modules(file) if other != file]
-    for other in others:
+    for other in files_of(file)[1:]:
         inside = other.relative_to(file.parent).as_posix()
         content.update(f"\0{inside}\0{hashlib.sha256(other.read_bytes()).hexdigest()}".encode())
     return content.hexdigest()
+
+
+def files_of(file: Path) -> list[Path]:
+    """Return a file, and those in its folder that it imports."""
+    return [file, *(other for other in _modules(file) if other != file)]
 
 
 def hidden(file: Path) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any, Literal, Self, TypedDict, final
 
 from storage.processes.isolation import python_environment, python_module
 from studies.stored import StudyData
+from tuning.building import Building
 from tuning.keras_settings import require_keras_json
 
 # The SavedModel, or the Keras model loaded again, must give the Keras model's probabilities, up to rounding.
@@ -23,7 +24,8 @@ class JudgeTask(TypedDict):
 
     Attributes:
         do: which task it is.
-        model: the Keras model's file.
+        model: the Keras model's file, or its weights.
+        building: what else a model is built of that is saved as weights; the code beside them is run.
         home: where the data set is.
         spec: the study's, as it is stored.
         recorded: what the study records of its data.
@@ -33,6 +35,7 @@ class JudgeTask(TypedDict):
 
     do: Literal["judge"]
     model: str
+    building: Building | None
     home: str
     spec: dict[str, Any]
     recorded: StudyData
@@ -46,13 +49,15 @@ class ConvertTask(TypedDict):
 
     Attributes:
         do: which task it is.
-        folder: the bundle's.
+        model: the Keras model's file in the bundle, or its weights.
+        building: see `JudgeTask`.
         formats: names from `tuning.bundles.bundle.FORMATS`.
         tolerated: how far a probability of the SavedModel may lie from the Keras model's.
     """
 
     do: Literal["convert"]
-    folder: str
+    model: str
+    building: Building | None
     formats: list[str]
     tolerated: float
 
@@ -63,12 +68,14 @@ class CompareTask(TypedDict):
 
     Attributes:
         do: which task it is.
-        model: the Keras model's file.
+        model: the Keras model's file, or its weights.
+        building: see `JudgeTask`.
         said: an `.npz` with `images`, raw pixels, and `probabilities`, one row each.
     """
 
     do: Literal["compare"]
     model: str
+    building: Building | None
     said: str
 
 

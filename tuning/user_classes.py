@@ -52,6 +52,12 @@ class UserFile:
             raise BadInput(f"{kind} {text!r}: there is no file {file}. Give the path of the file that has the class.")
         return cls(file, class_name)
 
+    @classmethod
+    def named(cls, name: str, folder: Path) -> UserFile:
+        """Return the file in a folder that a spec's `file.py:Class@checksum` speaks of, whether it is that or not."""
+        file, _, rest = name.rpartition(":")
+        return cls(folder / Path(file).name, rest.partition("@")[0])
+
     @property
     def name(self) -> str:
         """The name in a spec: it changes with the content, of what the file imports from its folder, too.

@@ -53,8 +53,7 @@ class TrainingModel(keras.Model):
         self._augmentation = augmentation
         self._dropouts = [(trained.get_layer(layer.name), layer) for layer in network.layers if _is_dropout(layer)]
         _number_anew(network)
-        probabilities = layers.Softmax(dtype="float32", name="probabilities")(network.output)
-        self._classifier = keras.Model(network.input, probabilities, name="classifier")
+        self._classifier = classifier_of(network)
         self._tuned = optimizer
         # Weighted, because the pictures that fill up the last validation batch have weight 0.
         judged = [keras.metrics.SparseCategoricalAccuracy(name="accuracy"), BalancedAccuracy(classes)]
@@ -141,6 +140,12 @@ class TrainingModel(keras.Model):
         for penalty in self.losses if training else ():
             loss = loss + ops.cast(penalty, loss.dtype)
         return loss
+
+
+def classifier_of(network: keras.Model) -> keras.Model:
+    """Return raw pixels to float32 probabilities `(batch, classes)` of a network of logits, whose layers it shares."""
+    probabilities = layers.Softmax(dtype="float32", name="probabilities")(network.output)
+    return keras.Model(network.input, probabilities, name="classifier")
 
 
 def _is_dropout(layer: Any) -> bool:

@@ -27,9 +27,9 @@ from studies.datasets.preparing import prepare
 from studies.spec import Sampler, StrategyChoice, StudySpec, derive_seed
 from studies.study_data import describe, split_of
 from tuning.bundles import bundle
-from tuning.bundles import export as exporting
 from tuning.bundles.bundle import open_bundle, replacing_bundle
-from tuning.bundles.export import export, tolerance
+from tuning.bundles.checking import tolerance
+from tuning.bundles.export import export
 from tuning.bundles.predict import bundle_folder, predict, show_predictions
 
 # TensorFlow's variables do not know an argument that NumPy 2 gives them.
@@ -330,7 +330,7 @@ def _former(place: Place) -> Path:
 
 @pytest.fixture
 def no_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exporting, "_ask", lambda _: pytest.fail("a process was started"))
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("a process was started"))
 
 
 @pytest.mark.usefixtures("no_process")

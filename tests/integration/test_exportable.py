@@ -1,8 +1,10 @@
-"""What cannot be exported is told before the study, by a process that does not know the user's file."""
+"""Whether a model can be exported is tried before the study, by a process that does not know the user's file."""
 
 from __future__ import annotations
 
 import re
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any, ClassVar
 
 import keras
@@ -13,9 +15,10 @@ from keras import layers
 
 from models.classifier import ImageClassifier, Inputs
 from models.recipe import Recipe
-from storage.errors import in_one_line
+from tuning.building import Building
 from tuning.tasks import Judge
-from tuning.worker.preflight import ON_CPU, NotSaved, what_export_will_say
+from tuning.user_classes import UserFile
+from tuning.worker.preflight import ON_CPU, NotExportable, why_not_whole
 
 pytestmark = [
     pytest.mark.keras,
@@ -89,47 +92,73 @@ class Unsaved(Plain):
         return super().backbone(hp, Forgetful(2.0)(x))
 
 
-def classifier_of(kind: type[ImageClassifier]) -> keras.Model:
-    inputs = Inputs((8, 8, 1), 2, mean=(110.0,), std=(60.0,), flips=False)
-    made = kind(inputs, extended=False, epochs=1, train_images=96)
-    return made.classifier(made.build(keras_tuner.HyperParameters()))
+class Unalike(Plain):
+    """Is another model each time that it is built."""
+
+    def backbone(self, hp: Any, x: Any) -> Any:
+        by = float(np.random.default_rng().uniform(1, 9))
+        return super().backbone(hp, layers.Lambda(lambda t: t * by)(x))
 
 
-@pytest.mark.parametrize(
-    ("kind", "reason"),
-    [(Adapted, None), (WithLambda, "doubled"), (OwnLayer, "Scale")],
-)
-def test_what_a_fresh_process_cannot_load_is_told_with_the_reason(
-    kind: type[ImageClassifier], reason: str | None
-) -> None:
-    classifier = classifier_of(kind)
+class Elsewhere(WithLambda):
+    def backbone(self, hp: Any, x: Any) -> Any:
+        assert (Path(__file__).parent / "command_line.py").is_file(), "read beside the file"
+        return super().backbone(hp, x)
+
+
+INPUTS = Inputs((8, 8, 1), 2, mean=(110.0,), std=(60.0,), flips=False)
+
+
+def asked_of(kind: type[ImageClassifier], judge: Judge) -> str | None:
+    file = UserFile(Path(__file__), kind.__name__)
+    hp = keras_tuner.HyperParameters()
+    made = kind(INPUTS, extended=False, epochs=1, train_images=96)
+    classifier = made.classifier(made.build(hp))
+    building = Building(
+        model=file.name, inputs=asdict(INPUTS), extended=False, epochs=1, train_images=96, patience=3,
+        parameters=dict(hp.values), precision="float32",
+    )  # fmt: skip
+    return why_not_whole(classifier, judge, file.path, INPUTS, building)
+
+
+def test_what_keras_can_load_by_itself_needs_nothing_else() -> None:
     with Judge(ON_CPU) as judge:
-        found = what_export_will_say(classifier, judge)
-    if reason is None:
-        assert found == []
-    else:
-        (line,) = found
-        assert line.startswith("the model cannot be exported: where your file is unknown") and reason in line
-        assert "Trials train all the same" in line and "\n" not in line
-
-
-def test_a_model_that_says_something_else_once_it_is_loaded_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    classifier = classifier_of(Plain)
-    monkeypatch.setattr(type(classifier), "predict_on_batch", lambda self, images: np.full((len(images), 2), 2.0))
-    with Judge(ON_CPU) as judge:
-        (line,) = what_export_will_say(classifier, judge)
-    assert "other probabilities" in line
+        assert asked_of(Adapted, judge) is None
 
 
 @pytest.mark.parametrize(
     ("kind", "reason"),
     [
-        (Unsaved, "NotImplementedError: nobody wrote it"),
-        (Subclassed, "must override `get_config.*` in order to be"),
+        (WithLambda, "Keras cannot load the saved model where your file is unknown (.*doubled.*)"),
+        (OwnLayer, "Keras cannot load the saved model where your file is unknown (.*Scale.*)"),
+        (Unsaved, "Keras cannot save the model as one file (NotImplementedError: nobody wrote it)"),
+        (Subclassed, "Keras cannot save the model as one file (.*must override `get_config.*)"),
     ],
 )
-def test_a_model_that_cannot_be_saved_is_no_model_for_a_study(kind: type[ImageClassifier], reason: str) -> None:
-    classifier = classifier_of(kind)
-    with Judge(ON_CPU) as judge, pytest.raises(NotSaved) as raised:
-        what_export_will_say(classifier, judge)
-    assert re.search(reason, in_one_line(raised.value.reason))
+def test_what_a_users_file_can_build_again_is_enough_and_why_it_is_needed_is_told(
+    kind: type[ImageClassifier], reason: str
+) -> None:
+    with Judge(ON_CPU) as judge:
+        line = asked_of(kind, judge)
+    assert line is not None and "\n" not in line
+    assert re.match(reason.replace("(", r"\(").replace(")", r"\)"), line), line
+
+
+def test_a_model_that_says_something_else_once_it_is_loaded_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keras.Model, "predict_on_batch", lambda self, images: np.full((len(images), 2), 2.0))
+    with Judge(ON_CPU) as judge, pytest.raises(NotExportable, match=r"other probabilities.*other probabilities"):
+        asked_of(Plain, judge)
+
+
+@pytest.mark.parametrize(
+    ("kind", "built"),
+    [
+        (Unalike, "does not build it again .*other probabilities"),
+        (Elsewhere, "does not build it .*read beside the file"),
+    ],
+)
+def test_what_neither_gives_again_is_no_model_for_a_study(kind: type[ImageClassifier], built: str) -> None:
+    with Judge(ON_CPU) as judge, pytest.raises(NotExportable) as raised:
+        asked_of(kind, judge)
+    assert raised.value.whole.startswith("Keras cannot load the saved model where your file is unknown (")
+    assert re.search(built, raised.value.built), raised.value.built

@@ -23,6 +23,7 @@ from tuning.launch.summary import print_end, print_plan, print_preflight
 from tuning.launch.understand import TuneOptions, understood
 from tuning.machine.devices import Device
 from tuning.messages import Cost, Preflight
+from tuning.user_classes import UserFile
 
 OPTIONS = TuneOptions(dataset="mnist_sample", workers=2, overrides=Overrides(epochs=4, strategy="none"))
 
@@ -294,6 +295,19 @@ def test_the_end_says_what_became_of_the_study_and_what_is_next(
     assert lines[0] == f"{finished} of 2 trials finished ({finished} complete, 0 pruned), 0 failed, in 5 min"
     assert lines[1].startswith(f"best: trial {finished - 1}, validation accuracy 0.{'05'[finished - 1]}000")
     assert lines[-1] == last
+
+
+def test_the_end_names_the_file_where_export_needs_it(place: Home, tmp_path: Path) -> None:
+    file = tmp_path / "my model.py"
+    file.write_text("")
+    lines: list[str] = []
+    asked = replace(understood(replace(OPTIONS, trials=1), place), user_file=UserFile(file, "Mine"))
+    with study_of(place, trials=1) as study:
+        finish(study.database, claimed(study.claims), value=0.5)
+        for with_file in (False, True):
+            print_end(lines.append, asked, study, elapsed_s=1.0, interrupted=False, with_file=with_file)
+    ends = [line for line in lines if line.startswith("next: ")]
+    assert ends == ["next: make export STUDY=mnist_sample", f"next: make export STUDY=mnist_sample MODEL='{file}:Mine'"]
 
 
 @pytest.mark.parametrize(("counts", "says"), [((900, 30), " (balanced 0.2500), "), ((90, 80), ", ")])

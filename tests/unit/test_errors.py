@@ -17,6 +17,7 @@ from storage.errors import (
     TuningError,
     disk_error,
     first_line,
+    first_sentence,
     in_one_line,
     no_room,
     unknown_name,
@@ -146,3 +147,16 @@ def test_a_disk_that_refuses_for_another_reason_is_not_called_full() -> None:
         "cannot write to /data: Read-only file system. Give a folder that can be.",
     )
     assert str(disk_error(OSError("pulled out"), "cannot read x", "Mend it.")) == "cannot read x: pulled out. Mend it."
+
+
+@pytest.mark.parametrize(
+    ("words", "kept"),
+    [
+        ("Could not locate class 'Scale'. Make sure that it is imported.", "Could not locate class 'Scale'"),
+        ("module 'keras.layers' has no attribute 'X'", "module 'keras.layers' has no attribute 'X'"),
+        ("got 0.5. Give 1.", "got 0.5"),
+        ("", ""),
+    ],
+)
+def test_what_a_library_advises_is_left_out(words: str, kept: str) -> None:
+    assert first_sentence(words) == kept

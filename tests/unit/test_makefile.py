@@ -277,9 +277,12 @@ def test_without_python_given_the_first_that_really_runs_is_taken(checkout: Chec
         ("gc STUDY=s STORAGE=u YES=1", "gc --study=s --storage=u --yes"),
         ("export", "export"),
         ("export DATASET=d", "export --dataset=d"),
+        ("export MODEL=f.py:M", "export --model=f.py:M"),
         ("export DATASET=d STUDY=s TRIAL=0 FORMAT=onnx OUT=o", "export --study=s --trial=0 --format=onnx --out=o"),
         ("predict STUDY=s IMAGE=i.png JSON=1", "predict --study=s --json -- i.png"),
         ("predict MODEL=m IMAGE=i.png", "predict --model=m -- i.png"),
+        ("predict MODEL=m IMAGE=i.png RUN_CODE=1", "predict --model=m --run-code -- i.png"),
+        ("predict MODEL=m IMAGE=i.png RUN_CODE=no", "predict --model=m -- i.png"),
         ("explore DATASET=d", "explore --dataset=d"),
         ("data", "data list"),
         ("data DATASET=d", "data prepare -- d"),
@@ -310,6 +313,10 @@ def test_python_searches_a_users_folders_last(checkout: Checkout) -> None:
 
 def test_a_host_that_the_shell_exports_does_not_open_the_dashboard(checkout: Checkout) -> None:
     assert checkout.command("dashboard", HOST="0.0.0.0", PORT="80") == ["dashboard"]
+
+
+def test_what_the_shell_exports_does_not_run_the_code_in_a_bundle(checkout: Checkout) -> None:
+    assert checkout.command("predict", "IMAGE=i.png", RUN_CODE="1") == ["predict", "--", "i.png"]
 
 
 @pytest.mark.parametrize("to_all", [True, False], ids=["Ctrl-C", "SIGTERM to make alone"])

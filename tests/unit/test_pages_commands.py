@@ -13,6 +13,7 @@ from studies.declaration import catalog_names
 from tests.pages.command_line import commands, shown_names, visible
 from tests.pages.makefile import recipes, variables
 from tests.pages.page import ROOT, Page, named, page_paths, row_of, rows
+from tuning.building import CODE, WEIGHTS
 from tuning.bundles import bundle
 
 PACKAGES = ("models", "storage", "studies", "tuning")
@@ -52,6 +53,8 @@ def test_every_export_format_and_picture_format_is_named() -> None:
     assert set(bundle.FORMATS) <= set(named(PAGE.section("`tuning export`")))
     assert {file.removesuffix("/") for file in named(STORAGE.section("A bundle"))} >= {
         *bundle.FORMATS.values(),
+        WEIGHTS,
+        CODE,
         bundle.CARD,
         bundle.METRICS,
         bundle.CONFUSION_MATRIX,
@@ -68,7 +71,7 @@ RECIPES = recipes()
 
 def test_the_makefile_was_understood() -> None:
     assert {"tune", "export", "help", "clean"} <= set(RECIPES)
-    assert set(variables(RECIPES["export"])) == {"STUDY", "DATASET", "STORAGE", "TRIAL", "FORMAT", "OUT"}
+    assert set(variables(RECIPES["export"])) == {"STUDY", "DATASET", "STORAGE", "TRIAL", "FORMAT", "OUT", "MODEL"}
     assert variables(RECIPES["gc"]) == {"STUDY": False, "STORAGE": False, "YES": True}
     assert list(variables(RECIPES["test"])) == ["ARGS"]
 

@@ -77,7 +77,8 @@ def test_a_confusion_matrix_of_another_size_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_importing_what_needs_no_keras_brings_neither_keras_nor_matplotlib() -> None:
-    commands, bundles = ("status", "dashboard"), ("images", "bundle", "export", "judge", "predict")
+    commands = ("status", "dashboard")
+    bundles = ("images", "bundle", "checking", "choice", "converting", "export", "judge", "loading", "predict")
     modules = ", ".join(
         ["tuning.pictures", *(f"tuning.commands.{it}" for it in commands), *(f"tuning.bundles.{it}" for it in bundles)]
     )

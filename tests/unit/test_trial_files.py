@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,11 +50,33 @@ def full(file: Path) -> NoReturn:
 
 def test_a_model_is_written_at_once_and_found_when_it_is_kept(kept: Kept) -> None:
     weights = [b"the trial's"]
-    keep = kept.files.write_model(kept.claim, lambda file: void(file.write_bytes(weights[0])))
+    keep = kept.files.write_model(kept.claim, lambda file: void(file.write_bytes(weights[0])), unused)
     weights[0] = b"the next trial's"
     assert kept.artifacts.find(kept.trial, "model") is None
     keep()
     assert kept.artifacts.verified(kept.trial, "model").read_bytes() == b"the trial's"
+
+
+def test_the_weights_are_kept_of_a_model_that_cannot_be_saved(kept: Kept) -> None:
+    def save(file: Path) -> NoReturn:
+        file.write_bytes(b"half of it")
+        raise NotImplementedError("nobody wrote get_config")
+
+    def save_weights(file: Path) -> None:
+        assert file.name.endswith(".weights.h5")  # by which Keras chooses what it writes
+        with file.open("wb") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)  # as HDF5 does
+            stream.write(b"weights")
+
+    kept.files.write_model(kept.claim, save, save_weights)()
+    artifact = kept.artifacts.find(kept.trial, "model")
+    assert artifact is not None and artifact.filename == "model.weights.h5"
+    assert kept.artifacts.verified(kept.trial, "model").read_bytes() == b"weights"
+    assert [file.name for file in kept.artifacts.folder.iterdir()] == [artifact.id]
+
+
+def unused(_: Path) -> NoReturn:
+    pytest.fail("the other way was taken")
 
 
 def void(_: object) -> None:
@@ -69,7 +92,7 @@ def test_a_curve_is_kept_as_data_and_as_a_picture_with_the_best_epoch_counted_fr
 
 def test_a_disk_without_room_is_told_with_the_file_and_the_folder(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(StorageUnavailable, match=r"model\.keras of trial 0 cannot be written to .*No space left"):
-        kept.files.write_model(kept.claim, full)
+        kept.files.write_model(kept.claim, full, unused)
     monkeypatch.setattr("tuning.worker.trial_files.draw_learning_curve", lambda *_, file, **__: full(file))
     with pytest.raises(StorageUnavailable, match=r"learning_curve\.png of trial 0"):
         kept.files.keep_curve(kept.claim, {"val_accuracy": [0.5]}, best_epoch=None)

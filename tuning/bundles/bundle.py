@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from storage.errors import BadInput, disk_error, no_room
 from storage.files import sha256_of, sync_folder, sync_tree
@@ -18,6 +19,9 @@ from storage.scratch import scratch_folder
 from storage.settings import MARK
 from studies.datasets.info import PREPARATIONS, Preparation
 from studies.form import FITS, Fit
+from tuning.building import CODE, WEIGHTS, Building
+from tuning.own_modules import files_of
+from tuning.user_classes import UserFile
 
 MODEL = "model.keras"
 CARD = "card.json"
@@ -36,7 +40,7 @@ FORMATS = {
 """What each of Keras's export formats is called in a bundle."""
 
 # OpenVINO puts the weights beside the model.
-_FILES = {*FORMATS.values(), "model.bin", CARD, METRICS, CONFUSION_MATRIX, LEARNING_CURVE, MARK}
+_FILES = {*FORMATS.values(), "model.bin", WEIGHTS, CODE, CARD, METRICS, CONFUSION_MATRIX, LEARNING_CURVE, MARK}
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
@@ -49,9 +53,10 @@ class Bundle:
     Attributes:
         folder: where it is.
         class_names: one for each probability, in their order.
-        shape: `(height, width, channels)` of a picture, in pixels.
+        shape: `(height, width, channels)` of a picture, in pixels; any other where it takes none.
         preparation: how a picture is made to look like the data set's.
         fit: how a photo of other proportions gets that shape.
+        building: what the model is built of, where it is no file of Keras's own but weights beside a user's file.
     """
 
     folder: Path
@@ -59,15 +64,25 @@ class Bundle:
     shape: tuple[int, int, int]
     preparation: Preparation
     fit: Fit
+    building: Building | None = None
 
     @property
     def model(self) -> Path:
-        """The Keras model's file."""
-        return self.folder / MODEL
+        """The Keras model's file, or its weights."""
+        return self.folder / (MODEL if self.building is None else WEIGHTS)
+
+    @property
+    def code(self) -> UserFile | None:
+        """The class that builds the model, where it is weights; its file was compared with what the card says."""
+        return None if self.building is None else UserFile.named(self.building["model"], self.folder / CODE)
 
 
-def open_bundle(folder: Path) -> Bundle:
-    """Return a bundle after comparing its model with what its card says.
+def open_bundle(folder: Path, *, pictures: bool = True) -> Bundle:
+    """Return a bundle after comparing its model, and the code that builds it, with what its card says.
+
+    Args:
+        folder: the bundle's.
+        pictures: whether one whose model takes anything else is refused.
 
     Raises:
         BadInput: there is no bundle, or it is damaged.
@@ -75,9 +90,12 @@ def open_bundle(folder: Path) -> Bundle:
     try:
         card = json.loads((folder / CARD).read_text(encoding="utf-8"))
         takes, names, recorded = card["input"], card["class_names"], card["model_sha256"]
-        # Cards of earlier versions do not say it: all pictures were cropped.
-        shape, preparation, fit = tuple(map(int, takes["shape"])), takes["preparation"], takes.get("fit", "crop")
-        found = sha256_of(folder / MODEL)
+        shape: Any = tuple(map(int, takes["shape"]))
+        # Cards of earlier versions do not say how: all pictures were cropped.
+        preparation, fit = takes["preparation"], takes.get("fit", "crop")
+        bundle = Bundle(folder, tuple(names), shape, preparation, fit, card.get("building"))
+        found = sha256_of(bundle.model)
+        changed = None if bundle.building is None else _changed(bundle.building, folder / CODE)
     except OSError as error:
         raise BadInput(
             f"{folder} holds no exported model: {error.strerror}: {error.filename}. Export one first."
@@ -85,13 +103,25 @@ def open_bundle(folder: Path) -> Bundle:
     except (ValueError, KeyError, TypeError) as error:
         raise BadInput(f"{folder / CARD} is damaged: {error}. Export the model again.") from error
     if found != recorded or preparation not in PREPARATIONS or fit not in FITS:
-        raise BadInput(f"{folder / MODEL} has SHA-256 {found}, its card says {recorded}. Export the model again.")
-    if len(shape) != 3 or takes["range"] != [0, 255]:
+        raise BadInput(f"{bundle.model} has SHA-256 {found}, its card says {recorded}. Export the model again.")
+    if changed is not None:
+        raise BadInput(f"{folder / CODE} {changed}. Nothing of it is run: export the model again.")
+    if pictures and (len(shape) != 3 or takes["range"] != [0, 255]):
         raise BadInput(
-            f"{folder / MODEL} takes {'x'.join(map(str, shape))} numbers, not pictures. Load it in Python with"
-            " keras.saving.load_model, and give it an array of these."
+            f"{bundle.model} takes {'x'.join(map(str, shape))} numbers, not pictures. Load it in Python with"
+            " tuning.bundles.loading.load, and give it an array of these."
         )
-    return Bundle(folder, tuple(names), shape, preparation, fit)
+    return bundle
+
+
+def _changed(building: Building, folder: Path) -> str | None:
+    """Return what is wrong with the code in a bundle; None if it is as it was exported."""
+    code = UserFile.named(building["model"], folder)
+    # Python would rather import a compiled module than the one that was recorded: nothing else may lie there.
+    others = {path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()} - set(files_of(code.path))
+    if others:
+        return f"holds what no export wrote: {min(others).name}"
+    return f"holds {code.name!r}, the card says {building['model']!r}" if code.name != building["model"] else None
 
 
 @contextmanager

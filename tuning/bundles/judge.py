@@ -20,7 +20,8 @@ from storage.settings import Home
 from studies.datasets.preparing import open_prepared
 from studies.spec import StudySpec
 from studies.study_data import recorded_split, test_part
-from tuning.bundles.bundle import FORMATS, MODEL
+from tuning.bundles.bundle import FORMATS
+from tuning.bundles.loading import loaded
 from tuning.keras_settings import settle_keras
 from tuning.tasks import (
     Answer,
@@ -58,7 +59,7 @@ def _answer_stdin() -> None:
         if task["do"] == "judge":
             _say(answers, _judged(task))
         elif task["do"] == "compare":
-            _say(answers, _loaded(task))
+            _say(answers, _compared(task))
         else:
             for answer in _converted(task):
                 _say(answers, answer)
@@ -80,7 +81,7 @@ def _judged(task: JudgeTask) -> Judgement | Differs | Failed:
     rows = split.validation
     names = dataset.info.class_names
     try:
-        model = keras.saving.load_model(task["model"], compile=False)
+        model = loaded(Path(task["model"]), task["building"])
         validation = evaluate(model, dataset.train_images[rows], dataset.train_labels[rows], classes=len(names))
     except Exception as error:  # whatever it is, this model is not to be handed over
         return Failed(error=in_one_line(error).rstrip(": ."))
@@ -104,13 +105,11 @@ def _figures(found: Evaluation) -> Figures:
     return Figures(accuracy=found.accuracy, loss=found.loss, balanced_accuracy=found.balanced_accuracy)
 
 
-def _loaded(task: CompareTask) -> Difference | Failed:
-    import keras
-
+def _compared(task: CompareTask) -> Difference | Failed:
     with np.load(task["said"]) as said:
         images, probabilities = said["images"], said["probabilities"]
     try:
-        again = keras.saving.load_model(task["model"], compile=False).predict_on_batch(images)
+        again = loaded(Path(task["model"]), task["building"]).predict_on_batch(images)
     except Exception as error:  # whatever it is, this model cannot be handed over
         return Failed(error=in_one_line(error).rstrip(": ."))
     return Difference(difference=_furthest(again, probabilities))
@@ -123,10 +122,10 @@ def _furthest(some: Any, others: Any) -> float:
 def _converted(task: ConvertTask) -> Iterator[Conversion]:
     import keras
 
-    folder = Path(task["folder"])
-    model = keras.saving.load_model(folder / MODEL, compile=False)
+    source = Path(task["model"])
+    model = loaded(source, task["building"])
     for name in task["formats"]:
-        file = folder / FORMATS[name]
+        file = source.parent / FORMATS[name]
         try:
             model.export(str(file), format=name, verbose=False)
             if name == "tf_saved_model" and keras.backend.backend() == "tensorflow":

@@ -25,6 +25,7 @@ from storage.errors import BadInput, first_line
 from storage.settings import Home
 from tuning.bundles.bundle import Bundle, open_bundle
 from tuning.bundles.images import load_image
+from tuning.bundles.loading import loaded
 from tuning.keras_settings import settle_keras
 
 MOST_CLASSES = 5
@@ -72,22 +73,30 @@ def bundle_folder(home: Home, study: str | None, model: Path | None, uid: str = 
     return folder
 
 
-def predict(folder: Path, images: Sequence[Path]) -> list[Prediction]:
+def predict(folder: Path, images: Sequence[Path], *, run_code: bool = False) -> list[Prediction]:
     """Return what pictures show, in their order.
 
     Args:
         folder: a bundle's.
         images: the pictures' files, of any size, see `tuning.bundles.images`.
+        run_code: whether code in the bundle may be run, where the model is built by a user's file.
 
     Raises:
-        BadInput: there is no bundle or it is damaged, no picture is given, or one cannot be read. Nothing is predicted
-            then.
+        BadInput: there is no bundle or it is damaged, its code would have to be run, no picture is given, or one cannot
+            be read. Nothing is predicted then.
     """
     if not images:
         raise BadInput("no picture is given. Give the path of one or more.")
     bundle = open_bundle(folder)
+    if bundle.code is not None and not run_code:
+        raise BadInput(
+            f"the model in {folder} is built by code in it, {bundle.code.path}, which is run only if you say so. Read"
+            " it, then give --run-code (make: RUN_CODE=1)."
+        )
     # Before Keras is imported: a mistyped path is told at once.
     pixels = np.stack([load_image(file, bundle.shape, bundle.preparation, bundle.fit) for file in images])
+    if bundle.code is not None:
+        print(f"running {bundle.code}, as exported: {bundle.code.name}", file=sys.stderr)
     probabilities = _probabilities(bundle, pixels)
     return [
         Prediction(image=str(file), classes=_most_probable(row, bundle.class_names))
@@ -130,8 +139,10 @@ def _probabilities(bundle: Bundle, pixels: npt.NDArray[np.uint8]) -> npt.NDArray
 
         set_defaults()
         try:
-            model = keras.saving.load_model(bundle.model, compile=False)
-        except (ValueError, TypeError, OSError, KeyError) as error:
+            model = loaded(bundle.model, bundle.building)
+        except BadInput:
+            raise
+        except Exception as error:  # whatever it is, Keras's or that of a user's code
             reason = first_line(error).rstrip(".")
             raise BadInput(
                 f"{bundle.model} cannot be loaded by Keras {keras.__version__}: {reason}. Its card.json says which"

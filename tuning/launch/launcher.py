@@ -147,6 +147,7 @@ class Launcher:
         self._watch = LeaseWatch(study.claims)
         self._watched = self._started
         self._interrupts = 0
+        self._exports_with_file = False
 
     def run(self) -> int:
         """Run the study; return the exit status. Afterwards no worker is left.
@@ -175,7 +176,10 @@ class Launcher:
                 finally:  # what reads the output may be gone
                     self._workforce.end(hurry=lambda: self._interrupts > max(before, 1))
         interrupted, elapsed_s = self.interrupted, self._clock() - self._started
-        print_end(self._report, self._asked, self._begun, elapsed_s=elapsed_s, interrupted=interrupted)
+        with_file = self._exports_with_file
+        print_end(
+            self._report, self._asked, self._begun, elapsed_s=elapsed_s, interrupted=interrupted, with_file=with_file
+        )
         return 130 if interrupted else 0
 
     @contextmanager
@@ -215,6 +219,7 @@ class Launcher:
         found = self._workforce.preflight(give_up=self._stopping)
         if found is None:
             return
+        self._exports_with_file = found.exports_with_file
         standing, record = self._claims.standing(), StudyRecord.of(self._study)
         self._pack(standing)
         print_preflight(self._report, found, record, standing)

@@ -119,8 +119,19 @@ def print_forecast(report: Report, trials: int, typical_s: float, most_s: float)
     report(f"forecast: {counted(trials, 'trial')} in about {duration(typical_s)}{most}")
 
 
-def print_end(report: Report, asked: Asked, study: Begun, *, elapsed_s: float, interrupted: bool) -> None:
-    """Print what became of a study, and what can be done next."""
+def print_end(
+    report: Report, asked: Asked, study: Begun, *, elapsed_s: float, interrupted: bool, with_file: bool = False
+) -> None:
+    """Print what became of a study, and what can be done next.
+
+    Args:
+        report: takes the lines.
+        asked: what was wanted.
+        study: the study.
+        elapsed_s: how long it took.
+        interrupted: whether a stop was asked for.
+        with_file: whether its models can be exported only with the user's file.
+    """
     standing, storage = study.claims.standing(), asked.options.storage
     report(
         f"{standing.finished} of {counted(standing.budget, 'trial')} finished ({standing.complete} complete,"
@@ -136,7 +147,8 @@ def print_end(report: Report, asked: Asked, study: Begun, *, elapsed_s: float, i
         report(f"{'interrupted' if interrupted else 'time is up'}: {_left_over(standing)}; the same command goes on")
     elif best is not None:
         where = f" STORAGE={shlex.quote(shown_url(storage))}" if storage is not None else ""
-        report(f"next: make export STUDY={shlex.quote(asked.name)}{where}")
+        model = f" MODEL={shlex.quote(str(asked.user_file))}" if with_file else ""
+        report(f"next: make export STUDY={shlex.quote(asked.name)}{where}{model}")
 
 
 def _left_over(standing: Standing) -> str:

@@ -267,7 +267,7 @@ class Objective:
         result: FitResult,
         history: Mapping[str, list[float]],
     ) -> Outcome:
-        keep_model = self._files.write_model(claim, classifier.save)
+        keep_model = self._files.write_model(claim, classifier.save, classifier.save_weights)
 
         def keep() -> None:
             keep_model()

@@ -4,27 +4,32 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import shlex
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
+import numpy.typing as npt
 
 from models.backend import on_accelerator, seed_generators
+from models.classifier import Inputs
 from models.remarks import remarks_on
 from models.training.feeding import LabelledImages
 from models.training.loop import VALIDATION_BATCH_SIZE
-from storage.errors import BadInput, unknown_name
+from storage.errors import BadInput, first_sentence, unknown_name
 from storage.leases import FirstCalls
 from studies.space import SearchSpace
 from studies.spec import HYPERMODELS, derive_seed
+from tuning.building import WEIGHTS, Building, building_of, copy_code
 from tuning.messages import Cost, Preflight
 from tuning.tasks import TOLERATED_PROBABILITY, CompareTask, Failed, Judge
+from tuning.user_classes import UserFile
 from tuning.worker.failures import failure_of
 from tuning.worker.hyperparameters import (
     DeclaredHyperParameters,
@@ -49,28 +54,37 @@ COMPARED_IMAGES = 8
 # The fresh process computes on the CPU: the device is the workers'.
 ON_CPU = {"CUDA_VISIBLE_DEVICES": "-1", "JAX_PLATFORMS": "cpu"}
 
+MEND = (
+    "Put layers in place of what is not Keras's own (of a Lambda, say), or have the file build the same model each time"
+    " from its parameters alone, with nothing of its folder but modules that it imports."
+)
+
 
 def preflight(
-    classifiers: Classifiers, clock: Callable[[], float] = time.monotonic
+    classifiers: Classifiers, user_file: UserFile | None, clock: Callable[[], float] = time.monotonic
 ) -> tuple[SearchSpace, Preflight, FirstCalls]:
     """Walk the space at its extremes, build the models there, and time steps of the default and the largest.
 
     Args:
         classifiers: the study's; what is compiled for them here serves the first trials.
+        user_file: the file with the hypermodel, if it is a user's.
         clock: monotonic seconds.
 
     Returns:
         What is searched, what the user is told, and what the first calls of a training took, on all of its data.
 
     Raises:
-        BadInput: the space cannot be walked, a model cannot be built or trained; the message names the values.
+        BadInput: the space cannot be walked, a model cannot be built, trained or exported; the message names the
+            values.
     """
-    with Judge(ON_CPU) if _is_users(classifiers) else contextlib.nullcontext() as judge:
-        return _preflight(classifiers, judge, clock)
+    if user_file is None:
+        return _preflight(classifiers, None, clock)
+    with Judge(ON_CPU) as judge:
+        return _preflight(classifiers, (user_file, judge), clock)
 
 
 def _preflight(
-    classifiers: Classifiers, judge: Judge | None, clock: Callable[[], float]
+    classifiers: Classifiers, users: tuple[UserFile, Judge] | None, clock: Callable[[], float]
 ) -> tuple[SearchSpace, Preflight, FirstCalls]:
     started, ranges = clock(), classifiers.spec.parameters
     require_known_parameters(classifiers)
@@ -86,9 +100,11 @@ def _preflight(
         if weights > largest_weights or (weights == largest_weights and _batch(hp) > _batch(largest)):
             largest, largest_weights = hp, weights
 
+    not_whole: list[str] = []
+
     def trained(classifier: keras.Model) -> None:
-        if judge is not None:
-            warnings.extend(_saved(classifier, judge, largest))
+        if users is not None:
+            not_whole.extend(_not_whole(classifiers, classifier, *users, largest))
 
     alike = parameters_of(largest) == parameters_of(default)
     default_cost, default_calls = _cost(classifiers, default, clock, trained if alike else None)
@@ -103,7 +119,8 @@ def _preflight(
         default_cost=default_cost,
         largest_cost=largest_cost,
         seconds=clock() - started,
-        warnings=list(dict.fromkeys(warnings)),
+        warnings=list(dict.fromkeys([*warnings, *not_whole])),
+        exports_with_file=bool(not_whole),
     )
     return search_space(space), found, default_calls.longest(largest_calls)
 
@@ -181,11 +198,26 @@ def _build(classifiers: Classifiers, hp: RangedHyperParameters) -> tuple[int, li
     return weights, remarks
 
 
-def _saved(classifier: keras.Model, judge: Judge, hp: RangedHyperParameters) -> list[str]:
+def _not_whole(
+    classifiers: Classifiers, classifier: keras.Model, user_file: UserFile, judge: Judge, hp: RangedHyperParameters
+) -> list[str]:
+    """Return what is to be said of a model that is no file which Keras loads by itself: a line, or none if it is."""
+    building = building_of(
+        classifiers.spec,
+        asdict(classifiers.data.inputs),
+        train_images=len(classifiers.data.training),
+        parameters=parameters_of(hp),
+        precision=keras.config.dtype_policy().name,
+    )
     try:
-        return what_export_will_say(classifier, judge)
-    except NotSaved as error:
-        raise BadInput(_cannot("saved", hp, error.reason)) from error
+        reason = why_not_whole(classifier, judge, user_file.path, classifiers.data.inputs, building)
+    except NotExportable as error:
+        values, facts = _values(hp), f"{error.whole}; and {error.built}"
+        raise BadInput(f"the model cannot be exported with {values}: {facts}. {MEND}") from error
+    if reason is None:
+        return []
+    enough = "Its weights and your file are enough, which was tried: the study runs, and its bundle will hold both"
+    return [f"{reason}. {enough}. Export it with MODEL={shlex.quote(str(user_file))}"]
 
 
 def _is_users(classifiers: Classifiers) -> bool:
@@ -194,10 +226,14 @@ def _is_users(classifiers: Classifiers) -> bool:
 
 
 def _cannot(what: str, hp: RangedHyperParameters, error: Exception) -> str:
-    values = ", ".join(f"{name}={value}" for name, value in parameters_of(hp).items())
+    values = _values(hp)
     logger.error("the model cannot be %s with %s", what, values, exc_info=error)
     _, reason = failure_of(error)
     return f"the model cannot be {what} with {values}: {reason.rstrip('.')}. Narrow the space, or mend the model."
+
+
+def _values(hp: RangedHyperParameters) -> str:
+    return ", ".join(f"{name}={value}" for name, value in parameters_of(hp).items())
 
 
 class _StepClock(keras.callbacks.Callback):
@@ -281,48 +317,80 @@ def _first(images: LabelledImages, count: int) -> LabelledImages:
     return LabelledImages(images.images, images.labels, images.indices[:count])
 
 
-class NotSaved(Exception):
-    """The model cannot even be saved: no trial would end well.
+class NotExportable(Exception):
+    """Neither Keras's own file nor weights with the user's file give the model again.
 
     Attributes:
-        reason: what Keras raised.
+        whole: why the file does not.
+        built: why the weights do not.
     """
 
-    def __init__(self, reason: Exception) -> None:
-        super().__init__(reason)
-        self.reason = reason
+    def __init__(self, whole: str, built: str) -> None:
+        super().__init__(f"{whole}; {built}")
+        self.whole = whole
+        self.built = built
 
 
-def what_export_will_say(classifier: keras.Model, judge: Judge) -> list[str]:
-    """Return why the export of such a model will be refused, in a line; nothing if it will not.
+def why_not_whole(classifier: keras.Model, judge: Judge, file: Path, inputs: Inputs, building: Building) -> str | None:
+    """Return why a trial's model is no file that Keras loads by itself; None if it is.
 
     Args:
         classifier: raw pixels to probabilities, as a trial saves it.
         judge: not yet asked.
+        file: the user's, which makes such a model.
+        inputs: what it is told of its data.
+        building: what it makes this one of.
 
     Raises:
-        NotSaved: Keras cannot save it.
+        NotExportable: the file and the weights do not give it either.
     """
-    images = np.random.default_rng(0).integers(0, 256, (COMPARED_IMAGES, *classifier.input_shape[1:]), dtype=np.uint8)
+    images = _compared_images(inputs)
     probabilities = np.asarray(classifier.predict_on_batch(images))
-    with tempfile.TemporaryDirectory() as folder:
-        model, said = Path(folder) / "model.keras", Path(folder) / "said.npz"
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        np.savez(folder / "said.npz", images=images, probabilities=probabilities)
         try:
-            classifier.save(model)
+            classifier.save(folder / "model.keras")
         except Exception as error:  # Keras raises what it likes
-            raise NotSaved(error) from error
-        np.savez(said, images=images, probabilities=probabilities)
-        task = CompareTask(do="compare", model=str(model), said=str(said))
-        answer = next(judge.ask(task), Failed(error="no answer"))
+            whole: str | None = f"Keras cannot save the model as one file ({_reason(error)})"
+        else:
+            answer = _answer(judge, folder / "model.keras", None)
+            whole = answer and f"Keras cannot load the saved model where your file is unknown ({answer})"
+        if whole is None:
+            return None
+        try:
+            classifier.save_weights(folder / WEIGHTS)
+            copy_code(file, folder)
+        except Exception as error:  # likewise
+            raise NotExportable(whole, f"its weights cannot be saved ({_reason(error)})") from error
+        with Judge(ON_CPU) as another:
+            built = _answer(another, folder / WEIGHTS, building)
+        if built is not None:
+            raise NotExportable(whole, f"a copy of your file does not build it again for its weights ({built})")
+        return whole
+
+
+def _compared_images(inputs: Inputs) -> npt.NDArray[Any]:
+    """Noise of full contrast, and each time of half as much: of what saturates a softmax, no difference is seen."""
+    random, shape = np.random.default_rng(0), (COMPARED_IMAGES, *inputs.shape)
+    mean, contrast = np.asarray(inputs.mean), 0.5 ** np.arange(COMPARED_IMAGES).reshape(-1, *(1 for _ in inputs.shape))
+    pixels = inputs.dtype == "uint8"
+    noise = random.integers(0, 256, shape) - mean if pixels else random.normal(size=shape) * inputs.std
+    images = mean + contrast * noise
+    return (np.rint(images) if pixels else images).astype(inputs.dtype)
+
+
+def _answer(judge: Judge, model: Path, building: Building | None) -> str | None:
+    """Return what is wrong with a saved model; None if it says what the model said."""
+    task = CompareTask(do="compare", model=str(model), building=building, said=str(model.parent / "said.npz"))
+    answer = next(judge.ask(task), Failed(error="no answer"))
     exact = keras.config.dtype_policy().name == "float32" and not on_accelerator()
     if "error" in answer:
-        reason = str(answer["error"])[:300]
-    elif "difference" in answer and answer["difference"] <= TOLERATED_PROBABILITY["float32" if exact else "mixed"]:
-        return []
-    else:
-        reason = f"loaded, it says other probabilities than before it was saved ({answer})"
-    fact = f"the model cannot be exported: where your file is unknown, what was saved cannot be used ({reason})"
-    then = (
-        "Trials train all the same and keep their weights, from which your file can build it; export needs Keras's own"
-    )
-    return [f"{fact}. {then} layers"]
+        return first_sentence(str(answer["error"]))
+    if "difference" in answer and answer["difference"] <= TOLERATED_PROBABILITY["float32" if exact else "mixed"]:
+        return None
+    return f"loaded, it says other probabilities than before it was saved, {answer}"
+
+
+def _reason(error: Exception) -> str:
+    return first_sentence(failure_of(error)[1])

@@ -57,7 +57,7 @@ def prepare(joined: JoinedStudy, options: WorkerOptions, home: Home, supervisor:
     set_precision(options.precision)
     classifiers = Classifiers(hypermodel, spec, open_training_data(joined.record, home), CompiledModels())
     if options.preflight:
-        _preflight(joined, classifiers, supervisor, options.device)
+        _preflight(joined, classifiers, options, supervisor)
     files = _files(joined, home)
     files.tidy()
     return Objective(
@@ -72,18 +72,18 @@ def prepare(joined: JoinedStudy, options: WorkerOptions, home: Home, supervisor:
     )
 
 
-def _preflight(joined: JoinedStudy, classifiers: Classifiers, supervisor: Supervisor, device: str) -> None:
+def _preflight(joined: JoinedStudy, classifiers: Classifiers, options: WorkerOptions, supervisor: Supervisor) -> None:
     from tuning.worker.preflight import preflight
     from tuning.worker.throughput import peaks
 
-    space, found, first_calls = preflight(classifiers)
+    space, found, first_calls = preflight(classifiers, options.user_file)
     logger.info("preflight took %.3f s", found.seconds)
     spec = joined.record.spec
     first = first_configurations(spec, space, joined.record.first)
     require_room(spec, space, joined.claims.standing().budget, len(first))
     joined.study.set_user_attr(attributes.SPACE, space.document())
     # The longest of all: a later preflight may find compiled what this one did.
-    before = joined.record.first_calls
+    before, device = joined.record.first_calls, options.device
     longest = {**before, device: first_calls.longest(before.get(device, first_calls))}
     joined.study.set_user_attr(attributes.FIRST_CALLS, {name: asdict(one) for name, one in longest.items()})
     supervisor.tell(peaks())

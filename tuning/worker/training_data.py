@@ -12,7 +12,7 @@ from storage.settings import Home
 from studies.datasets.preparing import prepare
 from studies.spec import StudySpec
 from studies.stored import StudyRecord
-from studies.study_data import class_counts, recorded_split
+from studies.study_data import inputs_of, recorded_split
 
 
 @dataclass(frozen=True)
@@ -44,15 +44,7 @@ def open_training_data(study: StudyRecord, home: Home) -> TrainingData:
     return TrainingData(
         training=LabelledImages(images, labels, split.train),
         validation=LabelledImages(images, labels, split.validation),
-        inputs=Inputs(
-            shape=dataset.info.shape,
-            classes=len(dataset.info.class_names),
-            mean=tuple(recorded["mean"]),
-            std=tuple(recorded["std"]),
-            flips=dataset.info.natural_images,
-            dtype=images.dtype.name,
-            class_counts=tuple(class_counts(dataset, split)),
-        ),
+        inputs=Inputs(**inputs_of(dataset, recorded, split)),
     )
 
 

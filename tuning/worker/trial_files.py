@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -13,7 +16,10 @@ from storage.artifacts import Artifacts
 from storage.checkpoints import TrialCheckpoints, remove_checkpoints_of
 from storage.claims import Claim, Claims
 from storage.errors import StorageUnavailable, disk_error
+from tuning.building import WEIGHTS
 from tuning.pictures import draw_learning_curve
+
+logger = logging.getLogger(__name__)
 
 
 class TrialFiles:
@@ -53,17 +59,28 @@ class TrialFiles:
         folder = self._checkpoints / str(claim.number)
         return TrialCheckpoints(folder, fingerprint=self._fingerprint, trial=claim.number)
 
-    def write_model(self, claim: Claim, save: Callable[[Path], None]) -> Callable[[], None]:
+    def write_model(
+        self, claim: Claim, save: Callable[[Path], None], save_weights: Callable[[Path], None]
+    ) -> Callable[[], None]:
         """Write a trial's model now, since its weights are the next trial's as well; return what keeps it.
 
         Args:
             claim: the right to the trial.
-            save: writes a `.keras` file.
+            save: writes a `.keras` file, or raises what it likes where it cannot.
+            save_weights: writes a `.weights.h5` file, which is kept then.
 
         Raises:
             StorageUnavailable: the disk does not take it; so does what is returned.
         """
-        name = "model.keras"
+        try:
+            return self._write(claim, "model.keras", save)
+        except StorageUnavailable:
+            raise
+        except Exception as error:  # Keras's own, or that of a user's layer
+            logger.info("trial %d: its weights are kept, since the model cannot be saved: %s", claim.number, error)
+            return self._write(claim, WEIGHTS, lambda file: _copied(save_weights, file))
+
+    def _write(self, claim: Claim, name: str, save: Callable[[Path], None]) -> Callable[[], None]:
         with self._on_disk(claim, name), contextlib.ExitStack() as held:
             save(held.enter_context(self._artifacts.writing(self._study._storage, claim.trial_id, "model", name)))
             unfinished = held.pop_all()
@@ -115,6 +132,14 @@ class TrialFiles:
         over = {trial.number for trial in self._study.get_trials(deepcopy=False) if trial.state.is_finished()}
         # This process may remember as over what was not recorded so: see `ResultWriter.mistaken`.
         remove_checkpoints_of(self._checkpoints, over - self._claims.unfinished())
+
+
+def _copied(write: Callable[[Path], None], file: Path) -> None:
+    """Write a file elsewhere first: HDF5 locks what it writes, and who keeps an artifact has locked it already."""
+    with tempfile.TemporaryDirectory() as folder:
+        beside = Path(folder) / WEIGHTS
+        write(beside)
+        shutil.copyfile(beside, file)
 
 
 def _write_json(file: Path, document: object) -> None:
