@@ -6,12 +6,13 @@ import sys
 from pathlib import Path
 
 from storage.settings import Home
+from studies.datasets.prepared import PreparedDataset
 from studies.datasets.preparing import prepare
 
 
-def prepare_folder(pictures: Path, target: Path) -> None:
-    """Prepare a folder of class folders in an empty home, as `tune` does."""
-    prepare(str(pictures), Home(target))
+def prepare_folder(pictures: Path, home: Path) -> PreparedDataset:
+    """Prepare a folder of class folders in a new home."""
+    return prepare(str(pictures), Home(home))
 
 
 if __name__ == "__main__":
