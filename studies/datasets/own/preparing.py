@@ -102,19 +102,22 @@ class _Reading:
                 return known
             found = read()
             for line in found.remarks:
-                self.report(f"{self.source.label}: {line}")
+                self._say(line)
             dataset = self._write(found, folder)
             remember(self.home, self.key, stamp, dataset)
         return dataset
 
     def _waiting(self, folder: Path) -> None:
-        self.report(f"{self.source.label}: another process is preparing it in {folder}; waiting for it")
+        self._say(f"another process is preparing it in {folder}; waiting for it")
+
+    def _say(self, line: str) -> None:
+        self.report(f"{self.source.label}: {line}")
 
     def _write(self, read: Listing | Arrays, folder: Path) -> PreparedDataset:
         if isinstance(read, Arrays):
             splits, given, sources = _of_arrays(read), _given_in(read.parts), {}
         else:
-            decoded = decode(read, folder, image_size=self.images.size, fit=self.images.fit, report=self.report)
+            decoded = decode(read, folder, image_size=self.images.size, fit=self.images.fit, report=self._say)
             splits, given, sources = _of_pictures(decoded), _given_in(decoded.parts), _checksums(decoded)
         with scratch_folder(self.home.own_dataset(self.source.label, "")) as scratch:
             digests: dict[SplitName, list[bytes]] = {split: [] for split in splits}
