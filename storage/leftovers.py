@@ -7,12 +7,17 @@ bytes come before its row; and nothing in the home speaks of a study that is in 
 checkpoints would: then it is in a database that was not given, or it was deleted by another program, and only the user
 knows which. Naming such a study frees its logs and checkpoints, and with them the doubt.
 
+Prepared data of somebody's own that no study of these databases records are freed under the same conditions, once
+nobody has asked for them for a month: they can be read anew from where they came, which is never touched.
+
 What needs no database to be told (files that a killed process was still writing) and what belongs to a finished trial
 of a known study is freed in any case, once it is old enough.
 """
 
 from __future__ import annotations
 
+import fcntl
+import json
 import re
 import shutil
 import time
@@ -20,12 +25,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from sqlalchemy import select
 
 from storage import attributes
 from storage.database import Database
+from storage.prepared.own_data import OwnData, read_own, recorded_checksum
 from storage.rows.study_rows import STUDIES, named_artifacts
 from storage.scratch import ABANDONED_AFTER_S
 from storage.settings import Home, owner_of
@@ -34,6 +40,8 @@ MIN_AGE_S = 3600.0
 """No younger file is ever freed: a worker writes an artifact's bytes before its row."""
 COMPILED_MIN_AGE_S = 30 * 24 * 3600.0
 """Nor a younger compiled program: it saves the next study compiling it again."""
+DATA_MIN_AGE_S = COMPILED_MIN_AGE_S
+"""Nor younger prepared data: they save the next study reading and decoding the same pictures."""
 
 Kind = Literal[
     "artifacts",
@@ -43,12 +51,16 @@ Kind = Literal[
     "unfinished files",
     "scratch folders",
     "compiled programs",
+    "prepared data sets",
+    "notes of prepared data",
 ]
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 # What `storage.files.replacing` and `storage.scratch` call what they are still writing.
 _UNFINISHED = re.compile(r"\..+-[a-z0-9_]{8}(\.[^.]+)?")
 _SCRATCH = re.compile(r"\..+-[0-9a-f]{8}")
+# The lock of a decoding, beside its folder.
+_LOCK = re.compile(r"\..+-[0-9a-f]{8}\.lock")
 _OF_A_UID = re.compile(r"[0-9a-f]{8}|")
 
 
@@ -75,7 +87,7 @@ class Leftovers:
 
     Attributes:
         free: what nobody needs.
-        doubtful: artifacts that no row names, while a database may be unknown.
+        doubtful: artifacts that no row names and data that no study records, while a database may be unknown.
         strangers: folders of studies that are in none of the databases: the reason of the doubt.
     """
 
@@ -86,12 +98,17 @@ class Leftovers:
 
 @dataclass(frozen=True)
 class _Known:
-    """What the databases say: studies' names and uids, the unfinished trials by checkpoint folder, the artifacts."""
+    """What the databases say.
+
+    That is: studies' names and uids, the unfinished trials by checkpoint folder, the artifacts, and the checksums of
+    the data that studies train on.
+    """
 
     names: set[str]
     uids: set[str]
     unfinished: Mapping[str, set[str]]
     artifacts: set[str]
+    data: set[str]
 
 
 def find_leftovers(
@@ -115,6 +132,8 @@ def find_leftovers(
     now = clock()
     # Files first: what appears after this listing is not looked at, and a row that names a file of it is read.
     listed = sorted(_entries(home.artifacts)) if study is None else []
+    prepared = list(filter(None, map(read_own, home.own_datasets()))) if study is None else []
+    notes = home.all_read_before() if study is None else []
     folders = sorted(_entries(home.checkpoints("", "").parent))
     logs = sorted(_entries(home.logs("").parent))
     known = _read(home, databases)
@@ -137,8 +156,11 @@ def find_leftovers(
         elif folder == home.logs(study) or _is_of(folder, home, study):
             found.free += _old_enough(folder, "logs", MIN_AGE_S, now)
     if study is None:
-        orphans = _orphans(listed, known.artifacts, now)
+        unrecorded = _unrecorded(prepared, known.data, now)
+        orphans = [*_orphans(listed, known.artifacts, now), *unrecorded]
         (found.doubtful if found.strangers else found.free).extend(orphans)
+        going = {leftover.path for leftover in unrecorded if not found.strangers}
+        found.free += _notes(notes, {own.checksum for own in prepared if own.folder not in going}, now)
         found.free += _unfinished_files(listed, folders, now)
         found.free += _scratch_folders(home, now)
         found.free += _compiled(home, now)
@@ -150,8 +172,8 @@ def free(leftovers: Iterable[Leftover], *, clock: Callable[[], float] = time.tim
     removed = []
     for leftover in leftovers:
         path = leftover.path
-        # Looked at again: a restoration makes an old artifact young before it names it.
-        if not _old_enough(path, leftover.kind, leftover.min_age_s, clock()):
+        # Looked at again: a restoration makes an old artifact young before it names it, a new study its data.
+        if not _old_enough(path, leftover.kind, leftover.min_age_s, clock()) or _is_being_filled(path):
             continue
         with suppress(OSError):  # what cannot be removed is not counted as removed
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
@@ -165,27 +187,29 @@ def _read(home: Home, databases: Iterable[Database]) -> _Known:
     uids: set[str] = set()
     unfinished: dict[str, set[str]] = {}
     artifacts: set[str] = set()
+    data: set[str] = set()
     for database in databases:
-        for study_id, name, uid in _studies(database):
+        for study_id, name, attrs in _studies(database):
+            uid = attributes.of_study(attrs, attributes.UID, str) or ""
             names.add(name)
             uids.add(uid)
+            data.add(recorded_checksum(attrs) or "")
             unfinished[home.checkpoints(name, uid).name] = _unfinished_trials(database, study_id)
         artifacts |= _all_named(database)
-    return _Known(names, uids, unfinished, artifacts)
+    return _Known(names, uids, unfinished, artifacts, data)
 
 
-def _studies(database: Database) -> list[tuple[int, str, str]]:
+def _studies(database: Database) -> list[tuple[int, str, Mapping[str, Any]]]:
     def attempt() -> list[tuple[int, str]]:
         with database.reading() as session:
             return [(row[0], row[1]) for row in session.execute(select(STUDIES.c.study_id, STUDIES.c.study_name))]
 
-    known = []
+    known: list[tuple[int, str, Mapping[str, Any]]] = []
     for study_id, name in database.repeated(attempt):
         try:
-            attrs = database.get_study_user_attrs(study_id)
+            known.append((study_id, name, database.get_study_user_attrs(study_id)))
         except KeyError:
             continue  # deleted since
-        known.append((study_id, name, attributes.of_study(attrs, attributes.UID, str) or ""))
     return known
 
 
@@ -229,6 +253,25 @@ def _orphans(files: list[Path], named: set[str], now: float) -> list[Leftover]:
     return [leftover for file in unnamed for leftover in _old_enough(file, "artifacts", MIN_AGE_S, now)]
 
 
+def _unrecorded(prepared: Iterable[OwnData], recorded: set[str], now: float) -> list[Leftover]:
+    """Prepared data that no study trains on."""
+    unrecorded = [own.folder for own in prepared if own.checksum not in recorded]
+    return [one for folder in unrecorded for one in _old_enough(folder, "prepared data sets", DATA_MIN_AGE_S, now)]
+
+
+def _notes(notes: Iterable[Path], prepared: set[str], now: float) -> Iterator[Leftover]:
+    """Notes of what a source was read into, where that is not here any more."""
+    for note in notes:
+        try:
+            named = json.loads(note.read_text(encoding="utf-8"))["checksum"]
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError, KeyError, TypeError):
+            named = None  # damaged
+        if named not in prepared:
+            yield from _old_enough(note, "notes of prepared data", MIN_AGE_S, now)
+
+
 def _unfinished_files(listed: list[Path], checkpoints: list[Path], now: float) -> Iterator[Leftover]:
     in_trials = (file for folder in checkpoints for trial in _entries(folder) for file in _entries(trial))
     for file in [*listed, *sorted(in_trials)]:
@@ -239,8 +282,23 @@ def _unfinished_files(listed: list[Path], checkpoints: list[Path], now: float) -
 def _scratch_folders(home: Home, now: float) -> Iterator[Leftover]:
     for parent in (home.downloads.parent, home.downloads, home.export("").parent):
         for folder in sorted(_entries(parent)):
-            if _SCRATCH.fullmatch(folder.name) and folder.is_dir():
+            if _SCRATCH.fullmatch(folder.name) and folder.is_dir() and not _is_being_filled(folder):
                 yield from _old_enough(folder, "scratch folders", ABANDONED_AFTER_S, now)
+            elif _LOCK.fullmatch(folder.name) and folder.is_file() and not _is_being_filled(folder):
+                yield from _old_enough(folder, "unfinished files", ABANDONED_AFTER_S, now)
+
+
+def _is_being_filled(path: Path) -> bool:
+    """Whether a process holds the lock that a path is, or that lies beside a folder: a decoding may take days."""
+    lock = path if path.name.endswith(".lock") else path.with_name(f"{path.name}.lock")
+    try:
+        with lock.open("rb") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        pass  # there is none, or a file system without locks
+    return False
 
 
 def _compiled(home: Home, now: float) -> Iterator[Leftover]:

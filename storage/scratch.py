@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import errno
+import glob
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from storage.errors import BadInput, TuningError, disk_error, no_room
+from storage.files import sync_folder
 
 ABANDONED_AFTER_S = 24 * 60 * 60
 """A scratch folder this old belongs to a process that was killed: no download or decoding takes as long."""
@@ -40,6 +42,30 @@ def scratch_folder(target: Path, *, now_s: float | None = None) -> Iterator[Path
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def publish(scratch: Path, target: Path, is_whole: Callable[[], bool]) -> None:
+    """Rename a filled scratch folder to its place, unless another process has filled that first.
+
+    Args:
+        scratch: what `scratch_folder` made for the same target; all that is in it is synced.
+        target: the place.
+        is_whole: called where a folder is in that place: whether it is as good; one that is not is replaced.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    try:
+        scratch.rename(target)
+    except OSError as error:
+        if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
+            raise
+        if is_whole():
+            return
+        with scratch_folder(target) as aside:
+            target.rename(aside / target.name)
+            scratch.rename(target)
+    sync_folder(target.parent)
+
+
 def write_error(error: OSError, folder: Path, *, needed_bytes: int | None = None) -> TuningError:
     """Return what a user is told when writing under a folder failed.
 
@@ -56,7 +82,7 @@ def write_error(error: OSError, folder: Path, *, needed_bytes: int | None = None
 
 
 def _sweep(parent: Path, prefix: str, *, older_than_s: float) -> None:
-    for entry in parent.glob(f"{prefix}*"):
+    for entry in parent.glob(f"{glob.escape(prefix)}*"):
         try:
             if entry.stat().st_mtime < older_than_s:
                 shutil.rmtree(entry, ignore_errors=True)

@@ -19,6 +19,9 @@ STORAGE_VARIABLE = "TUNING_STORAGE"
 MARK = ".study"
 """The file that says whose a folder of logs or an exported bundle is: the study's uid, and below it its database."""
 
+_LONGEST_LABEL = 200
+"""Of the name of prepared data, in bytes."""
+
 CHECKOUT = Path(__file__).resolve().parent.parent
 
 
@@ -51,11 +54,13 @@ class Home:
 
     def own_dataset(self, label: str, checksum: str) -> Path:
         """The folder of prepared data of somebody's own: its name says what is in it, so it never changes."""
-        return self.root / "datasets" / _folder_name(f"{label}-{checksum[:8]}")
+        name = _folder_name(f"{_shortened(label)}-{checksum[:8]}")
+        # Hidden folders are those that are still being filled.
+        return self.root / "datasets" / (f"%2E{name[1:]}" if name.startswith(".") else name)
 
     def own_datasets(self, checksum: str = "") -> list[Path]:
         """The folders that may hold prepared data of somebody's own, or those of that checksum."""
-        folders = _entries(self.root / "datasets")
+        folders = (folder for folder in _entries(self.root / "datasets") if not folder.name.startswith("."))
         return [folder for folder in folders if not checksum or folder.name.endswith(f"-{checksum[:8]}")]
 
     def read_before(self, key: str) -> Path:
@@ -64,7 +69,11 @@ class Home:
 
     def decoding(self, label: str, key: str) -> Path:
         """The folder of what has been decoded so far of a source of somebody's own; what is left of it, gc frees."""
-        return self.root / "datasets" / _folder_name(f".{label}-{key[:8]}")
+        return self.root / "datasets" / _folder_name(f".{_shortened(label)}-{key[:8]}")
+
+    def all_read_before(self) -> list[Path]:
+        """The files that say so of every source."""
+        return [file for file in _entries(self.root / "datasets" / "own") if file.suffix == ".json"]
 
     @property
     def downloads(self) -> Path:
@@ -168,6 +177,14 @@ def _entries(folder: Path) -> list[Path]:
         return sorted(folder.iterdir())
     except (FileNotFoundError, NotADirectoryError):
         return []
+
+
+def _shortened(label: str) -> str:
+    """Return as much of a label as leaves room for what is added to it: a name has 255 bytes at most."""
+    name = os.fsencode(label)
+    while len(os.fsencode(_folder_name(os.fsdecode(name)))) > _LONGEST_LABEL:
+        name = name[:-1]
+    return name.decode(errors="ignore") if name != os.fsencode(label) else label
 
 
 def _folder_name(study: str) -> str:

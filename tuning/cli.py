@@ -425,7 +425,7 @@ def backup(
     study: options.Study = None,
     storage: options.Storage = None,
 ) -> int:
-    """Copy a study with its artifacts and checkpoints, also while it runs."""
+    """Copy a study with its artifacts, checkpoints and data of your own, also while it runs."""
     from tuning.commands.backup import back_up_study
 
     return back_up_study(_database(storage), study, _home(), out)
@@ -455,7 +455,7 @@ def gc(
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Free it; without it, nothing is changed.")] = False,
 ) -> None:
-    """Free files that no study needs: old artifacts without a trial, checkpoints of finished trials, scratch."""
+    """Free files that no study needs: artifacts of no trial, data of no study, old checkpoints, scratch."""
     from tuning.commands.gc import collect_garbage
 
     _quiet_optuna()

@@ -3,13 +3,13 @@
 A study may be copied while it runs. Checkpoints come first, as far as they can be had; then all rows, as of one moment;
 then the artifacts that these rows name, which are there because their bytes were written before their rows. A
 checkpoint is thus never ahead of the rows, and a trial that is continued from it reports the epochs between again.
+Prepared data of somebody's own never change, and are copied as they are.
 
 The way back is `storage.backups.restore`.
 """
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,12 +20,14 @@ from pathlib import Path
 from sqlalchemy import Connection, select
 
 from storage import attributes
+from storage.backups.data import attributes_of, copy_data
 from storage.backups.manifest import (
     ARTIFACTS,
     CHECKPOINTS,
     ROWS,
     Backup,
     File,
+    copy_file,
     count_trials,
     is_name,
     open_rows,
@@ -69,10 +71,13 @@ def back_up(database: Database, study: str, folder: Path, home: Home) -> Backup:
             named = named_artifacts(rows)
             recorded = {artifact.id: artifact.sha256 for artifact in recorded_artifacts(rows)}
             files = _drop_finished(rows, folder, files)
+            attrs = attributes_of(rows, study)
         artifacts, left_out = _copy_artifacts(home.artifacts, folder / ARTIFACTS, named, recorded)
+        data, without_data = copy_data(home, attrs, folder)
+        left_out |= without_data
         if left_out:
             _require_study(database, study)  # deleted meanwhile, its files went with it
-        files |= {**artifacts, ROWS: File(sha256_of(folder / ROWS), (folder / ROWS).stat().st_size)}
+        files |= {**artifacts, **data, ROWS: File(sha256_of(folder / ROWS), (folder / ROWS).stat().st_size)}
         sync_tree(folder)
         sync_folder(folder.absolute().parent)
         backup = Backup(folder, study, created, trials, files, left_out)
@@ -182,17 +187,6 @@ def _copy_artifacts(
         else:
             copied[path] = copy
     return copied, left_out
-
-
-def copy_file(source: Path, target: Path) -> File:
-    """Copy a file's bytes, and say what they were."""
-    digest, size = hashlib.sha256(), 0
-    with source.open("rb") as reading, target.open("wb") as writing:
-        while part := reading.read(1 << 20):
-            digest.update(part)
-            size += len(part)
-            writing.write(part)
-    return File(digest.hexdigest(), size)
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """What a backup is, and whether one is whole.
 
-A backup is a folder: `studies.db`, a plain Optuna database with one study, `artifacts/`, `checkpoints/` and
-`backup.json`, which names every file with its SHA-256. That is written last: a folder without it is no backup.
+A backup is a folder: `studies.db`, a plain Optuna database with one study, `artifacts/`, `checkpoints/`, `data/` with
+the prepared data of a study of somebody's own, and `backup.json`, which names every file with its SHA-256. That is
+written last: a folder without it is no backup.
 """
 
 from __future__ import annotations
@@ -32,9 +33,13 @@ MANIFEST = "backup.json"
 ROWS = "studies.db"
 ARTIFACTS = "artifacts"
 CHECKPOINTS = "checkpoints"
+DATA = "data"
 
 # What a manifest may name, so that no file is ever written outside its place.
-_NAMES = re.compile(rf"{re.escape(ROWS)}|{ARTIFACTS}/[^/\0]+|{CHECKPOINTS}/\d+/[^/\0.][^/\0]*\.checkpoint")
+_NAMES = re.compile(
+    rf"{re.escape(ROWS)}|{ARTIFACTS}/[^/\0]+|{CHECKPOINTS}/\d+/[^/\0.][^/\0]*\.checkpoint"
+    rf"|{DATA}/[^/\0.][^/\0]*/\w+\.(json|npy)"
+)
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,7 @@ class Backup:
         created: the moment of its rows, ISO 8601, UTC.
         trials: how many there are of each state.
         files: by their path in the folder.
-        left_out: artifacts that rows name but that could not be had, each with what was wrong.
+        left_out: what rows name but could not be had, each with what was wrong: artifacts by their ids, and `data`.
     """
 
     folder: Path
@@ -78,6 +83,17 @@ class Backup:
     def under(self, part: str) -> list[str]:
         """Return the paths of the files in one of the backup's folders."""
         return [path for path in self.files if path.startswith(f"{part}/")]
+
+
+def copy_file(source: Path, target: Path) -> File:
+    """Copy a file's bytes, and say what they were."""
+    digest, size = hashlib.sha256(), 0
+    with source.open("rb") as reading, target.open("wb") as writing:
+        while part := reading.read(1 << 20):
+            digest.update(part)
+            size += len(part)
+            writing.write(part)
+    return File(digest.hexdigest(), size)
 
 
 def is_name(path: str) -> bool:

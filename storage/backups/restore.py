@@ -18,13 +18,15 @@ from sqlalchemy import Connection, orm
 from sqlalchemy.exc import IntegrityError
 
 from storage import attributes
-from storage.backups.backup import copy_file, refused
-from storage.backups.manifest import ARTIFACTS, CHECKPOINTS, ROWS, Backup, open_rows, verify
+from storage.backups.backup import refused
+from storage.backups.data import place_data, require_data_of
+from storage.backups.manifest import ARTIFACTS, CHECKPOINTS, ROWS, Backup, copy_file, open_rows, verify
 from storage.connections import shown_url
 from storage.database import Database
 from storage.errors import BadInput, TuningError
 from storage.files import replacing, sha256_of, sync_folder
 from storage.opening import check_storage, open_database, open_to_read
+from storage.prepared.own_data import MANIFEST
 from storage.rows.giving_up import give_up
 from storage.rows.sql_rows import SqlRows
 from storage.rows.study_rows import copy_study, study_id_of
@@ -57,15 +59,17 @@ def restore(backup: Backup, url: str, home: Home, *, name: str | None = None) ->
     name = name if name is not None else backup.study
     _require_absent(url, name, home)
     verify(backup)
+    with open_rows(backup.folder / ROWS) as rows:
+        require_data_of(backup, rows)
     home.make(home.artifacts)
     database = open_database(url, create=True)
     uid = uuid.uuid4().hex
     checkpoints = home.checkpoints(name, uid)
     try:
         with refused(home.root):
-            artifacts = _place_files(backup, home, checkpoints)
+            files = _place_files(backup, home, checkpoints)
         with open_rows(backup.folder / ROWS) as rows:
-            made = _Made(name, uid, artifacts)
+            made = _Made(name, uid, files)
             database.repeated(lambda: _insert(rows, backup.study, database, made))
     except StudyExists:
         shutil.rmtree(checkpoints, ignore_errors=True)
@@ -96,11 +100,12 @@ def _require_absent(url: str, name: str, home: Home) -> None:
 
 
 def _place_files(backup: Backup, home: Home, checkpoints: Path) -> list[Path]:
-    """Put all files in place; on an exception only artifacts are left, which the next restoration finds there.
+    """Put all files in place; on an exception only artifacts and data are left, which the next restoration finds there.
 
     Nor would it be safe to remove those: another restoration may already count on them.
     """
     artifacts = [_place(backup, path, home.artifacts / Path(path).name) for path in backup.under(ARTIFACTS)]
+    data = place_data(backup, home)
     try:
         for path in backup.under(CHECKPOINTS):
             trial, name = path.split("/")[1:]
@@ -114,7 +119,7 @@ def _place_files(backup: Backup, home: Home, checkpoints: Path) -> list[Path]:
     # All young again: to whoever frees leftovers, an old file that no row names yet would look like one.
     for file in artifacts:
         os.utime(file)
-    return artifacts
+    return artifacts if data is None else [*artifacts, data / MANIFEST]
 
 
 def _place(backup: Backup, path: str, target: Path) -> Path:
@@ -133,7 +138,7 @@ class _Made:
 
     name: str
     uid: str
-    artifacts: list[Path]
+    files: list[Path]
 
 
 def _insert(rows: Connection, study: str, database: Database, made: _Made) -> None:
@@ -156,7 +161,7 @@ def _insert(rows: Connection, study: str, database: Database, made: _Made) -> No
         # After which report each failure came is said by ids, and the copy's reports have others.
         copied = SqlRows(session, study_id)
         copied.set_study_system_attr(attributes.FORGIVEN, copied.next_number())
-        gone = next((file for file in made.artifacts if not file.is_file()), None)
+        gone = next((file for file in made.files if not file.is_file()), None)
         if gone is not None:
             raise TuningError(f"{gone} was removed while it was restored. Give the same command again.")
 

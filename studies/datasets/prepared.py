@@ -6,7 +6,6 @@ that it is there with all its files or not at all, whoever else prepares it and 
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import io
 import json
@@ -19,12 +18,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from storage import scratch as scratch_folders
 from storage.errors import BadInput
 from storage.files import sha256_of, sync_file, sync_folder
-from storage.scratch import scratch_folder
+from storage.prepared.own_data import MANIFEST
 from studies.datasets.info import DatasetInfo, SplitName
 
-MANIFEST = "dataset.json"
 LAYOUT = 1
 """The version of the folder's layout; a folder of another one is prepared again."""
 
@@ -148,20 +147,12 @@ def write_manifest(
 def publish(scratch: Path, target: Path, checksum: str) -> None:
     """Rename a filled folder to its place, unless another process has filled that first.
 
+    One that is there but damaged, or of an older layout, is replaced.
+
     Raises:
         OSError: the folder cannot be written.
     """
-    try:
-        scratch.rename(target)
-    except OSError as error:
-        if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
-            raise
-        if problem_with(target, checksum) is None:
-            return
-        with scratch_folder(target) as aside:  # damaged, or of an older layout
-            target.rename(aside / target.name)
-            scratch.rename(target)
-    sync_folder(target.parent)
+    scratch_folders.publish(scratch, target, lambda: problem_with(target, checksum) is None)
 
 
 def manifest_of(folder: Path) -> dict[str, Any] | None:

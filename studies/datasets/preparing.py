@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from storage.errors import BadInput
+from storage.prepared.own_data import keep
 from storage.scratch import scratch_folder, write_error
 from storage.settings import Home
 from studies.datasets.formats import read_images, read_labels
@@ -75,10 +76,13 @@ def prepare(
         TuningError: the disk fails.
     """
     if checksum is not None and reference not in DATASETS and (known := with_checksum(home, checksum)) is not None:
+        keep(known.folder)
         return known
     found = meant(reference)
     if isinstance(found, Source):
-        return prepare_own(found, images or Images(), home, report=report)
+        own = prepare_own(found, images or Images(), home, report=report)
+        keep(own.folder)
+        return own
     require_no_form(found, images)
     target = home.dataset(found.name)
     if problem_with(target, found.checksum) is not None:

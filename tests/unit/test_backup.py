@@ -381,7 +381,7 @@ def test_a_database_that_is_none_is_refused(backup: Backup, tmp_path: Path) -> N
 
 def back_to(backup: Backup, path: str) -> Backup:
     """Return a backup that calls a changed file its own."""
-    from storage.backups.backup import copy_file
+    from storage.backups.manifest import copy_file
 
     known = copy_file(backup.folder / path, backup.folder.parent / "thrown away")
     return Backup(**{**vars(backup), "files": {**backup.files, path: known}})

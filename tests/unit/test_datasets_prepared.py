@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from storage.errors import BadInput
+from storage.prepared.own_data import MANIFEST
 from storage.settings import Home
 from studies.datasets import prepared, preparing
 from studies.datasets.inventory import inventory
@@ -84,7 +85,7 @@ def test_a_data_set_that_is_not_prepared_names_the_command(home: Home) -> None:
 @pytest.mark.parametrize("left", ["nothing", "arrays without a manifest", "half a manifest", "an older layout"])
 def test_a_folder_without_its_manifest_is_never_used_and_is_made_again(home: Home, left: str) -> None:
     folder = make(home).folder
-    manifest = folder / prepared.MANIFEST
+    manifest = folder / MANIFEST
     if left == "nothing":
         for path in folder.iterdir():
             path.unlink()
@@ -142,6 +143,7 @@ def test_a_process_killed_at_any_write_leaves_nothing_that_is_used(home: Home) -
     script = f"""
 import os, sys
 from pathlib import Path
+from storage.prepared.own_data import MANIFEST
 from storage.settings import Home
 from studies.datasets.preparing import open_prepared, prepare
 def killed_at(count, home):
@@ -177,6 +179,7 @@ def test_two_processes_that_prepare_at_once_end_with_one_good_folder(home: Home)
     script = f"""
 import sys
 from pathlib import Path
+from storage.prepared.own_data import MANIFEST
 from storage.settings import Home
 from studies.datasets.preparing import prepare
 prepare("{NAME}", Home(Path(sys.argv[1]))).train_images[0]
@@ -217,6 +220,6 @@ def test_the_inventory_says_what_is_here(home: Home) -> None:
 
 
 def test_the_manifest_records_what_was_verified(home: Home) -> None:
-    manifest = json.loads((make(home).folder / prepared.MANIFEST).read_text())
+    manifest = json.loads((make(home).folder / MANIFEST).read_text())
     assert manifest["checksum"] == dataset_info(NAME).checksum
     assert sorted(manifest["files"]) == sorted(prepared.file_names())

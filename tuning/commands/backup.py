@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from storage.backups.backup import back_up
-from storage.backups.manifest import ARTIFACTS, CHECKPOINTS, Backup, read_backup
+from storage.backups.manifest import ARTIFACTS, CHECKPOINTS, DATA, Backup, read_backup
 from storage.backups.restore import restore
 from storage.database import Database
 from storage.settings import Home
@@ -18,7 +18,8 @@ SHOWN_LEFT_OUT = 5
 def back_up_study(database: Database, study: str | None, home: Home, folder: Path) -> int:
     """Copy a study into a new folder; without a name, the one tuned last. Return the exit status.
 
-    It is 1 if artifacts were missing or damaged already: the backup is good, but holds less than the rows promise.
+    It is 1 if artifacts or data of one's own were missing or damaged already: the backup is good, but holds less than
+    the rows promise.
 
     Raises:
         BadInput: there is no such study, or the folder cannot be used.
@@ -27,10 +28,17 @@ def back_up_study(database: Database, study: str | None, home: Home, folder: Pat
     name = find_study(database, study).study_name
     backup = back_up(database, name, folder, home)
     print(f"backed up study {name!r}: {_in_words(backup)}, in {folder}", file=sys.stderr)
-    for artifact in sorted(backup.left_out)[:SHOWN_LEFT_OUT]:
+    artifacts = sorted(backup.left_out.keys() - {DATA})
+    if DATA in backup.left_out:
+        print(
+            f"left out: the study's data {backup.left_out[DATA]}. Prepare them with make data-prepare DATASET=..., and"
+            " back it up once more.",
+            file=sys.stderr,
+        )
+    for artifact in artifacts[:SHOWN_LEFT_OUT]:
         print(f"left out: artifact {artifact} {backup.left_out[artifact]}", file=sys.stderr)
-    if len(backup.left_out) > SHOWN_LEFT_OUT:
-        print(f"left out: {len(backup.left_out) - SHOWN_LEFT_OUT} more artifacts", file=sys.stderr)
+    if len(artifacts) > SHOWN_LEFT_OUT:
+        print(f"left out: {len(artifacts) - SHOWN_LEFT_OUT} more artifacts", file=sys.stderr)
     return 1 if backup.left_out else 0
 
 
@@ -48,7 +56,8 @@ def restore_study(folder: Path, url: str | None, home: Home, study: str | None) 
 
 def _in_words(backup: Backup) -> str:
     artifacts, checkpoints = len(backup.under(ARTIFACTS)), len(backup.under(CHECKPOINTS))
+    data = " the data," if backup.under(DATA) else ""
     return (
-        f"{sum(backup.trials.values())} trials, {artifacts} artifacts, {checkpoints} checkpoints,"
+        f"{sum(backup.trials.values())} trials, {artifacts} artifacts, {checkpoints} checkpoints,{data}"
         f" {backup.size_bytes / 1e6:.1f} MB"
     )

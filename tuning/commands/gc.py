@@ -73,9 +73,11 @@ def _explain_doubt(found: Leftovers) -> None:
     if not found.strangers:
         return
     size = sum(leftover.size_bytes for leftover in found.doubtful)
+    counts = Counter(leftover.kind for leftover in found.doubtful) or Counter({"artifacts": 0})
+    kinds = " and ".join(f"{count} {kind}" for kind, count in counts.items())
     strangers = ", ".join(map(str, found.strangers[:3]))
     print(
-        f"kept: {len(found.doubtful)} artifacts that no study names, {size / 1e6:.1f} MB, because of {strangers}: of a"
+        f"kept: {kinds} that no study names, {size / 1e6:.1f} MB, because of {strangers}: of a"
         " study that is in none of these databases. Give its database too, with --storage (it can be repeated), or,"
         " if it is gone for good, name it: tuning gc --study NAME --yes",
         file=sys.stderr,

@@ -1,0 +1,1 @@
+"""What a home holds of data that were made ready to train on, as far as files go."""
