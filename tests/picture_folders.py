@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from studies.form import Fit
@@ -87,3 +88,21 @@ def by_hand(content: bytes, size: tuple[int, int], fit: Fit) -> npt.NDArray[np.u
             done = Image.fromarray(np.pad(inner, padding))
         channels.append(np.asarray(done))
     return np.stack(channels, axis=-1)
+
+
+_NAMES = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="/\0"), min_size=1, max_size=12).map(
+    lambda name: f"_{name}"
+)
+
+
+@st.composite
+def files(draw: st.DrawFn) -> tuple[str, bytes, bool]:
+    """A name, the content of a file, and whether it is a picture."""
+    name = draw(_NAMES) + draw(st.sampled_from([".png", ".JPG", ".tif", ""]))
+    kind = draw(st.sampled_from(sorted(MODES)))
+    size = draw(st.tuples(st.integers(1, 40), st.integers(1, 40)))
+    image = picture(draw(st.sampled_from(MODES[kind])), size, draw(st.integers(0, 99)), grey=draw(st.booleans()))
+    turns = kind in ("PNG", "JPEG", "WEBP", "TIFF")
+    content = encoded(image, kind, orientation=draw(st.integers(1, 8)) if turns else 1)
+    broken = draw(st.sampled_from([False] * 9 + [True]))
+    return name, b"\x89PNG no picture" + content[40:] if broken else content, not broken

@@ -28,7 +28,7 @@ from studies.datasets.own.decoders.chunks import Task, array_file, entries_file,
 from studies.datasets.own.decoding import Decoded, decode, default_size
 from studies.datasets.own.listing import Listing, PictureFile, list_folder
 from studies.form import FITS, Fit
-from tests.picture_folders import MODES, by_hand, encoded, picture, write
+from tests.picture_folders import by_hand, encoded, files, picture, write
 
 
 def folder_of(root: Path, classes: int = 2, pictures: int = 3, **more: Any) -> Path:
@@ -58,24 +58,6 @@ def task(root: Path, paths: list[str], chunk: Path, size: tuple[int, int] = (8, 
         "careful": False,
         "given_up": {},
     }
-
-
-NAMES = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="/\0"), min_size=1, max_size=12).map(
-    lambda name: f"_{name}"
-)
-
-
-@st.composite
-def files(draw: st.DrawFn) -> tuple[str, bytes, bool]:
-    """A name, the content of a file, and whether it is a picture."""
-    name = draw(NAMES) + draw(st.sampled_from([".png", ".JPG", ".tif", ""]))
-    kind = draw(st.sampled_from(sorted(MODES)))
-    size = draw(st.tuples(st.integers(1, 40), st.integers(1, 40)))
-    image = picture(draw(st.sampled_from(MODES[kind])), size, draw(st.integers(0, 99)), grey=draw(st.booleans()))
-    turns = kind in ("PNG", "JPEG", "WEBP", "TIFF")
-    content = encoded(image, kind, orientation=draw(st.integers(1, 8)) if turns else 1)
-    broken = draw(st.sampled_from([False] * 9 + [True]))
-    return name, b"\x89PNG no picture" + content[40:] if broken else content, not broken
 
 
 @settings(max_examples=40)

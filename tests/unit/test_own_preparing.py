@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from storage.errors import BadInput
@@ -18,8 +20,9 @@ from studies.datasets.own import preparing
 from studies.datasets.own.kept import difference, digests_of, open_own, own_prepared
 from studies.datasets.prepared import PreparedDataset
 from studies.datasets.preparing import prepare
+from studies.form import FITS, Fit
 from studies.spec import Images
-from tests.picture_folders import write
+from tests.picture_folders import by_hand, files, write
 
 
 @pytest.fixture
@@ -164,3 +167,48 @@ def test_who_prepares_the_same_at_once_waits_for_who_was_first(folder: Path, hom
     assert there == [True]
     assert left(home) == []
     assert made(folder, home) == first
+
+
+Drawn = dict[str, dict[str, list[tuple[str, bytes, bool]]]]
+
+
+@st.composite
+def folders(draw: st.DrawFn) -> Drawn:
+    """The files of each class of each part; one part without a name is a folder of classes alone."""
+    parts = draw(st.sampled_from([[""], ["train", "test"], ["train", "val", "test"]]))
+    classes = draw(
+        st.lists(st.sampled_from(["cat", "Dog", "0", "1", "katze", "ねこ"]), min_size=2, max_size=3, unique=True)
+    )
+    own = st.lists(files(), min_size=3, max_size=5, unique_by=lambda file: file[0])
+    return {part: {name: draw(own) for name in classes} for part in parts}
+
+
+@settings(max_examples=8, deadline=None)
+@given(drawn=folders(), size=st.tuples(st.integers(4, 24), st.integers(4, 24)), fit=st.sampled_from(FITS))
+def test_a_folder_is_what_a_plain_loop_makes_of_it_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, drawn: Drawn, size: tuple[int, int], fit: Fit
+) -> None:
+    root = tmp_path_factory.mktemp("drawn")
+    wanted: dict[str, list[tuple[np.ndarray, int]]] = {"train": [], "val": [], "test": []}
+    for part, classes in drawn.items():
+        for label, name in enumerate(sorted(classes)):
+            for file, content, is_picture in sorted(classes[name]):
+                write(root / "in" / part / name / file, content)
+                if is_picture:
+                    wanted[part or "train"].append((by_hand(content, size, fit), label))
+    home = Home(root / "home")
+    if not all(is_picture for classes in drawn.values() for own in classes.values() for _, _, is_picture in own):
+        with pytest.raises(BadInput, match="cannot be read, more than 1%"):
+            made(root / "in", home, Images(size=size, fit=fit))
+        return
+    dataset = made(root / "in", home, Images(size=size, fit=fit))
+    colour = any((one[..., :1] != one).any() for rows in wanted.values() for one, _ in rows)
+    splits = {"train": (dataset.train_images, dataset.train_labels)}
+    if "test" in drawn:
+        splits["test"] = dataset.test()
+    for split, (images, labels) in splits.items():
+        rows = wanted["train"] + wanted["val"] if split == "train" else wanted["test"]
+        expected = np.stack([one for one, _ in rows])
+        assert np.array_equal(images, expected if images.shape[-1] == 3 else expected[..., :1])
+        assert labels.tolist() == [label for _, label in rows]
+        assert images.shape[-1] == 3 or not colour
