@@ -1,0 +1,96 @@
+"""Which study is meant: the catalog's, a file's, or one that suits data of somebody's own, as it was begun or anew."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from storage.errors import BadInput, SpecMismatch
+from storage.settings import Home
+from studies.declaration import Overrides
+from studies.spec import Images
+from tests.picture_folders import write
+from tuning.launch.begin import begun
+from tuning.launch.understand import Asked, TuneOptions, understood
+
+Tune = Callable[..., Asked]
+
+
+@pytest.fixture
+def tune(tmp_path: Path) -> Tune:
+    """Begin a study as `tune` does, but for its workers."""
+
+    def ask(dataset: Path | str | None, **given: object) -> Asked:
+        options = TuneOptions(dataset=str(dataset) if dataset is not None else None, **given)  # type: ignore[arg-type]
+        asked = understood(options, Home(tmp_path / "home"))
+        begun(asked).database.engine.dispose()
+        return asked
+
+    return ask
+
+
+@pytest.fixture
+def pets(tmp_path: Path) -> Path:
+    for label, name in enumerate(("cat", "dog")):
+        for number in range(20):
+            write(tmp_path / "pets" / name / f"{number}.png", seed=number + 20 * label)
+    return tmp_path / "pets"
+
+
+def test_a_study_of_data_of_ones_own_says_what_suits_them(tune: Tune, pets: Path) -> None:
+    asked = tune(pets)
+    assert (asked.name, asked.spec.dataset, asked.spec.model) == ("pets", str(pets), "models.deep_cnn:DeepCNN")
+    assert (asked.spec.test_images, asked.spec.validation_images) == (6, 5)
+    assert asked.spec.defaults == {"augmentation": 0.5}
+    assert asked.declared.reasons
+
+
+def test_the_same_command_goes_on_and_needs_nothing_that_was_said_before(tune: Tune, pets: Path) -> None:
+    first = tune(pets, overrides=Overrides(images=Images(size=(8, 8)), epochs=3), trials=4)
+    again = tune(pets)
+    assert again.spec == first.spec
+    assert again.spec.images == Images(size=(8, 8))
+    with pytest.raises(SpecMismatch, match="epochs is 3 there, 5 here"):
+        tune(pets, overrides=Overrides(epochs=5))
+    with pytest.raises(SpecMismatch, match="images"):
+        tune(pets, overrides=Overrides(images=Images(size=(16, 16))))
+
+
+def test_pictures_that_came_or_went_are_named_and_nothing_changes(tune: Tune, pets: Path) -> None:
+    tune(pets)
+    (pets / "cat" / "0.png").rename(pets / "cat" / "new.png")
+    with pytest.raises(BadInput, match=r"1 new \(cat/new.png\), 1 gone \(cat/0.png\). Take STUDY=another"):
+        tune(pets)
+    assert tune(pets, study="another").spec.dataset == str(pets)
+
+
+def test_a_file_may_declare_a_study_of_ones_own_data(tune: Tune, pets: Path, tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text(
+        f'dataset = "{pets}"\nmodel = "cnn"\ndefaults = {{ label_smoothing = 0.1 }}\n[images]\nsize = 8\nfit = "pad"\n'
+        "[plan.cpu]\ntrials = 3\nepochs = 2\ntest_images = 8\n"
+    )
+    asked = tune(None, spec_file=file, study="mine")
+    assert asked.spec.images == Images(size=(8, 8), fit="pad")
+    assert asked.declared.dataset.shape == (8, 8, 3)
+    assert (asked.spec.test_images, asked.spec.validation_images) == (8, 5)
+    assert asked.spec.defaults == {"label_smoothing": 0.1}
+
+
+def test_the_form_of_published_pictures_is_their_authors(tune: Tune, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="mnist_sample has pictures of 28x28 pixels as its authors made them"):
+        tune("mnist_sample", overrides=Overrides(images=Images(size=(64, 64))))
+    file = tmp_path / "mine.toml"
+    file.write_text('dataset = "mnist_sample"\n[plan.cpu]\ntrials = 3\nepochs = 2\ntest_images = 8\n')
+    with pytest.raises(BadInput, match="500 test images of its own"):
+        tune(None, spec_file=file)
+
+
+def test_numbers_that_are_no_pictures_are_refused_to_the_projects_own_models(tune: Tune, tmp_path: Path) -> None:
+    file = tmp_path / "table.npz"
+    np.savez(file, x_train=np.random.default_rng(0).normal(size=(60, 4)).astype("f4"), y_train=np.arange(60) % 3)
+    with pytest.raises(BadInput, match=r"cnn takes pictures, and .* has 4 numbers"):
+        tune(file)
