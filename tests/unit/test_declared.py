@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -94,3 +95,19 @@ def test_numbers_that_are_no_pictures_are_refused_to_the_projects_own_models(tun
     np.savez(file, x_train=np.random.default_rng(0).normal(size=(60, 4)).astype("f4"), y_train=np.arange(60) % 3)
     with pytest.raises(BadInput, match=r"cnn takes pictures, and .* has 4 numbers"):
         tune(file)
+
+
+@pytest.mark.parametrize("name", ["two\nlines", "\x1b[31mred", "a\u2028b", os.fsdecode(b"caf\xe9")])
+def test_a_name_that_would_not_stay_in_its_line_is_refused(tune: Tune, pets: Path, name: str) -> None:
+    with pytest.raises(BadInput, match="has what is no letter") as of_the_study:
+        tune(pets, study=name)
+    moved = pets.rename(pets.parent / name)
+    with pytest.raises(BadInput, match="has what is no letter") as of_the_folder:
+        tune(moved)
+    assert str(of_the_study.value).isprintable()
+    assert str(of_the_folder.value).isprintable()
+
+
+@pytest.mark.parametrize("name", ["Katze 1", "ねこ\u3000いぬ", "a%b?c", "'quoted' $HOME"])
+def test_other_names_are_taken_as_they_are(tune: Tune, pets: Path, name: str) -> None:
+    assert tune(pets.rename(pets.parent / name)).name == name

@@ -6,6 +6,7 @@ Nothing is created or changed here, but that data of somebody's own are prepared
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 from sqlalchemy.engine import make_url
 
 from storage.connections import sqlite_file
-from storage.errors import BadInput
+from storage.errors import BadInput, shown
 from storage.opening import open_to_read
 from storage.processes.cores import usable_cores
 from storage.settings import Home
@@ -36,6 +37,8 @@ WARM_START_TRIALS = 4
 MOST_TRIALS = 1_000_000
 # Of a study's name, as a folder's. File systems take 255 bytes, and what is added to it has some.
 LONGEST_NAME = 200
+# Categories of Unicode that a name may not have: control characters, ends of lines, bytes that are not UTF-8.
+_NOT_WRITTEN = ("Cc", "Cs", "Zl", "Zp")
 
 
 @dataclass(frozen=True)
@@ -119,8 +122,7 @@ def understood(options: TuneOptions, home: Home) -> Asked:
         gpus, usable_cores(), workers=options.workers, per_device=options.workers_per_device, environ=os.environ
     )
     name = options.study or meant.label
-    if (length := len(home.logs(name).name.encode())) > LONGEST_NAME:
-        raise BadInput(f"--study: a name of {length} bytes, and at most {LONGEST_NAME} make the name of a folder.")
+    _require_name(name, home)
     url = options.storage or home.database_url
     # A home that is not there yet holds no study.
     if home.root.exists():
@@ -155,6 +157,16 @@ def understood(options: TuneOptions, home: Home) -> Asked:
         test_images=spec.test_images or 0,
     )
     return asked
+
+
+def _require_name(name: str, home: Home) -> None:
+    """Refuse a name that no message could have in its line, or no file system."""
+    if any(unicodedata.category(letter) in _NOT_WRITTEN for letter in name):
+        raise BadInput(
+            f"--study: the name {shown(name)!r} has what is no letter, such as the end of a line. Give STUDY=another."
+        )
+    if (length := len(home.logs(name).name.encode())) > LONGEST_NAME:
+        raise BadInput(f"--study: a name of {length} bytes, and at most {LONGEST_NAME} make the name of a folder.")
 
 
 def _require_sane(options: TuneOptions) -> None:
