@@ -7,9 +7,10 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
-from tuning.commands.dashboard import DashboardServer
+from tuning.commands.dashboard.serving import DashboardServer
 
 
 @contextmanager
@@ -25,14 +26,30 @@ def running(server: DashboardServer) -> Iterator[DashboardServer]:
             thread.join()
 
 
-def ask(server: DashboardServer, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, bytes]:
-    """Return the status and the content of an answer; a body is sent as JSON."""
+@dataclass(frozen=True)
+class Answered:
+    """What came back for one request; headers by their names in lower case."""
+
+    status: int
+    headers: dict[str, str]
+    content: bytes
+
+
+def answer(server: DashboardServer, method: str, path: str, body: Any = None, **headers: str) -> Answered:
+    """Send one request; a body is sent as JSON."""
     connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=20)
     try:
         content = json.dumps(body) if body is not None else None
         typed = {"Content-Type": "application/json"} if body is not None else {}
         connection.request(method, path, body=content, headers={**typed, **headers})
         response = connection.getresponse()
-        return response.status, response.read()
+        told = {name.lower(): value for name, value in response.getheaders()}
+        return Answered(response.status, told, response.read())
     finally:
         connection.close()
+
+
+def ask(server: DashboardServer, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, bytes]:
+    """Return the status and the content of an answer."""
+    answered = answer(server, method, path, body, **headers)
+    return answered.status, answered.content

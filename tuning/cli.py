@@ -293,7 +293,7 @@ def dashboard(
     port: Annotated[int, typer.Option(help="The port to listen on; 0 takes a free one.")] = 8080,
 ) -> None:
     """The web view: optuna-dashboard, until Ctrl-C."""
-    from tuning.commands.dashboard import serve
+    from tuning.commands.dashboard.serving import serve
 
     _quiet_optuna()
     home = _home()

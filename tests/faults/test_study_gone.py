@@ -19,7 +19,7 @@ from tests.faults.breaking import Faults
 from tests.faults.slow_studies import QUICK, STUDY, command_line, opened, trials, tune, write_spec
 from tests.faults.slow_studies import running as trials_running
 from tests.integration.command_line import CommandLine, Finished, wait_until
-from tuning.commands.dashboard import DashboardServer, make_server
+from tuning.commands.dashboard.serving import DashboardServer, make_server
 
 pytestmark = [pytest.mark.faults, pytest.mark.keras]
 

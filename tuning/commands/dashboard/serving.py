@@ -8,17 +8,18 @@ import socket
 import socketserver
 import sys
 import warnings
-from collections.abc import Iterable
 from typing import Any
 from urllib.parse import urlsplit
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
-from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+from wsgiref.types import WSGIApplication, WSGIEnvironment
 
 from storage.artifacts import Artifacts
 from storage.database import Database
 from storage.errors import BadInput
 from storage.opening import may_write, open_database, open_to_read
 from storage.settings import Home
+from tuning.commands.dashboard.answers import Answer, Answering, application, asking, reason, sentence
+from tuning.commands.dashboard.sealing import known_addresses, sealed
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8080
@@ -102,7 +103,7 @@ def make_server(database: Database, home: Home, host: str, port: int) -> Dashboa
     if not 0 <= port <= 65535:
         raise BadInput(f"port {port} is none. Give PORT= a number from 0 to 65535; 0 takes one that is free.")
     try:
-        server = DashboardServer(host, port, _refused)
+        server = DashboardServer(host, port, application(_not_yet))
     except OSError as error:
         raise _listen_error(error, host, port) from error
     try:
@@ -115,7 +116,8 @@ def make_server(database: Database, home: Home, host: str, port: int) -> Dashboa
 
 def _guarded_application(database: Database, home: Home, server: DashboardServer) -> WSGIApplication:
     loopback = ipaddress.ip_address(str(server.server_name)).is_loopback
-    return _guarded(_application(database, home), loopback=loopback, read_only=database.read_only)
+    dashboard = known_addresses(asking(_application(database, home)))
+    return application(sealed(_guarded(dashboard, loopback=loopback, read_only=database.read_only)))
 
 
 def _application(database: Database, home: Home) -> WSGIApplication:
@@ -128,25 +130,27 @@ def _application(database: Database, home: Home) -> WSGIApplication:
     return app
 
 
-def _guarded(app: WSGIApplication, *, loopback: bool, read_only: bool) -> WSGIApplication:
+def _guarded(answering: Answering, *, loopback: bool, read_only: bool) -> Answering:
     """Keep other web sites, open in the same browser, away from the dashboard, which takes any request.
 
     A site can send a request here (then `Origin` names that site), or point its own name at this machine (then `Host`
     is that name). Whoever may not write is told so.
     """
 
-    def guarded(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    def guarded(environ: WSGIEnvironment) -> Answer:
         host, origin = environ.get("HTTP_HOST", ""), environ.get("HTTP_ORIGIN")
         strange_host = loopback and not _names_this_machine(host)
         writes = environ["REQUEST_METHOD"] not in _READING
         strange_origin = writes and origin and urlsplit(origin).netloc != host
         if strange_host and not strange_origin:
-            return _misnamed(environ, start_response)
+            return _misnamed(environ)
         if strange_origin:
-            return _refused(environ, start_response)
+            return sentence("403 Forbidden", "This request comes from another site.")
         if writes and read_only:
-            return _unwritable(environ, start_response)
-        return app(environ, start_response)
+            return reason(
+                "403 Forbidden", "The database cannot be written by who started this dashboard: it is only shown."
+            )
+        return answering(environ)
 
     return guarded
 
@@ -159,25 +163,20 @@ def _names_this_machine(host: str) -> bool:
         return False
 
 
-def _refused(_environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-    start_response("403 Forbidden", [("Content-Type", "text/plain")])
-    return [b"This request comes from another site.\n"]
-
-
-def _unwritable(_environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-    start_response("403 Forbidden", [("Content-Type", "application/json")])
-    return [b'{"reason": "The database cannot be written by who started this dashboard: it is only shown."}']
-
-
-def _misnamed(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-    start_response("403 Forbidden", [("Content-Type", "text/plain")])
+def _misnamed(environ: WSGIEnvironment) -> Answer:
     port = environ.get("SERVER_PORT", DEFAULT_PORT)
-    return [
-        b"This dashboard answers to the names of this machine alone, so that no other site reaches it by its own.\n",
-        f"From another machine: forward the port, for example with ssh -L {port}:localhost:{port}, and open".encode(),
-        f" http://localhost:{port}/.\nOr start it with --host (make: HOST=) and an address that others reach.".encode(),
-        b" It has no password: whoever reaches it then can change and delete studies.\n",
-    ]
+    return sentence(
+        "403 Forbidden",
+        "This dashboard answers to the names of this machine alone, so that no other site reaches it by its own.",
+        f"From another machine: forward the port, for example with ssh -L {port}:localhost:{port}, and open"
+        f" http://localhost:{port}/.",
+        "Or start it with --host (make: HOST=) and an address that others reach."
+        " It has no password: whoever reaches it then can change and delete studies.",
+    )
+
+
+def _not_yet(_: WSGIEnvironment) -> Answer:
+    return sentence("503 Service Unavailable", "The dashboard starts. Load this again in a moment.")
 
 
 def _listen_error(error: OSError, host: str, port: int) -> BadInput:

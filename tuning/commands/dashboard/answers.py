@@ -1,0 +1,99 @@
+"""What is answered to one request, as a value: whoever stands before the dashboard can look at it and change it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+
+@dataclass
+class Answer:
+    """An answer that was not sent yet.
+
+    Attributes:
+        status: the number and its words, such as `200 OK`.
+        headers: in the order in which they are sent.
+        body: the content, piece by piece; closed after it was sent, or by `drop`.
+    """
+
+    status: str
+    headers: list[tuple[str, str]]
+    body: Iterable[bytes]
+
+    def header(self, name: str) -> str:
+        """Return a header's value; empty without one."""
+        return next((value for known, value in self.headers if known.lower() == name.lower()), "")
+
+    def set(self, name: str, value: str) -> None:
+        """Give a header one value, whatever it had."""
+        self.remove(name)
+        self.headers.append((name, value))
+
+    def remove(self, name: str) -> None:
+        """Leave a header out."""
+        self.headers = [(known, value) for known, value in self.headers if known.lower() != name.lower()]
+
+    def drop(self) -> None:
+        """Let go of the content, of which nothing is sent."""
+        if hasattr(self.body, "close"):
+            self.body.close()
+
+
+Answering = Callable[[WSGIEnvironment], Answer]
+"""Answers one request."""
+
+
+def asking(app: WSGIApplication) -> Answering:
+    """Return what asks an application, and has its answer before anything is sent."""
+
+    def answering(environ: WSGIEnvironment) -> Answer:
+        answer = Answer("", [], ())
+
+        def start(status: str, headers: list[tuple[str, str]], _error: Any = None, /) -> Callable[[bytes], object]:
+            answer.status, answer.headers = status, list(headers)
+            return _unwritable
+
+        answer.body = app(environ, start)
+        return answer
+
+    return answering
+
+
+def _unwritable(_: bytes) -> object:
+    raise NotImplementedError("the dashboard returns its content, and writes none")
+
+
+def application(answering: Answering) -> WSGIApplication:
+    """Return what a web server calls."""
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        answer = answering(environ)
+        start_response(answer.status, answer.headers)
+        return answer.body
+
+    return app
+
+
+def sentence(status: str, *lines: str) -> Answer:
+    """Return an answer for people: lines of text."""
+    return _answer(status, "text/plain; charset=utf-8", "".join(line + "\n" for line in lines))
+
+
+def reason(status: str, words: str) -> Answer:
+    """Return a refusal as the dashboard's own: its page takes the words from it."""
+    return _answer(status, "application/json", json.dumps({"reason": words}))
+
+
+def _answer(status: str, kind: str, text: str) -> Answer:
+    content = text.encode()
+    return Answer(status, [("Content-Type", kind), ("Content-Length", str(len(content)))], [content])
+
+
+def pieces(file: Any, size_bytes: int = 1 << 16) -> Iterator[bytes]:
+    """Yield a file's content and close it."""
+    with file:
+        while piece := file.read(size_bytes):
+            yield piece
