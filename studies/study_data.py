@@ -7,14 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from storage.errors import BadInput
+from storage.errors import BadInput, shown
 from storage.settings import Home
 from studies.datasets.info import OwnDataset
 from studies.datasets.own.kept import difference, digests_of, with_checksum
+from studies.datasets.own.reference import place_that_is_gone
 from studies.datasets.prepared import Array, Labels, PreparedDataset
+from studies.datasets.preparing import prepare
 from studies.datasets.splits import Split, channel_statistics, stratified_split
-from studies.spec import HYPERMODELS, StudySpec
-from studies.stored import StudyData
+from studies.spec import HYPERMODELS, Images, StudySpec
+from studies.stored import StudyData, StudyRecord
 
 LEAST_SPREAD = 1e-6
 """Of the numbers of a channel: Keras's Normalization divides by 1e-7 at least."""
@@ -152,15 +154,54 @@ def recorded_split(dataset: PreparedDataset, spec: StudySpec, recorded: StudyDat
     return split
 
 
-def require_unchanged(dataset: PreparedDataset, home: Home, recorded: StudyData) -> None:
-    """Refuse data of somebody's own that have changed since a study was made with them.
+def data_of(study: StudyRecord, home: Home) -> PreparedDataset:
+    """Return what a study trains on, prepared first where this machine does not have it.
 
     Raises:
-        BadInput: they have; the message says how, as far as what they were is still here.
+        BadInput: it cannot be had, or is not what the study records.
+        TuningError: the disk fails.
     """
-    if dataset.info.checksum != recorded["checksum"]:
-        how = difference(with_checksum(home, recorded["checksum"]), dataset)
+    spec, recorded = study.spec, study.data
+    if recorded is None:
+        raise BadInput(f"study {study.name!r} records no data. Start it with: tuning tune --dataset {spec.dataset}")
+    if spec.images is not None and with_checksum(home, recorded["checksum"]) is None:
+        elsewhere = f"Bring its data to this place, or prepare them from where they are: {_preparing(spec.images)}"
+        if place_that_is_gone(spec.dataset) is not None:
+            raise BadInput(
+                f"study {study.name!r} trains on {shown(spec.dataset)}, and here is neither that nor what was read of"
+                f" it. {elsewhere}"
+            )
+        dataset = prepare(spec.dataset, home, images=spec.images)
+        require_unchanged(dataset, home, study, then=elsewhere)
+        return dataset
+    return prepare(spec.dataset, home, images=spec.images, checksum=recorded["checksum"])
+
+
+def _preparing(images: Images) -> str:
+    """Return the command that prepares pictures in a form."""
+    size = ["--image-size", "x".join(map(str, images.size))] if images.size is not None else []
+    fit = ["--fit", images.fit] if images.fit != Images().fit else []
+    return " ".join(["tuning", "data", "prepare", *size, *fit, "PATH"])
+
+
+def require_unchanged(dataset: PreparedDataset, home: Home, study: StudyRecord, then: str = "") -> None:
+    """Refuse data of somebody's own that are not those that a study was made with, wherever they lie.
+
+    Args:
+        dataset: the data.
+        home: where what they were may be.
+        study: which has begun.
+        then: the next step; by default that of the user who tunes.
+
+    Raises:
+        BadInput: they are others; the message says how, as far as what they were is still here.
+    """
+    assert study.data is not None and isinstance(dataset.info, OwnDataset)
+    if dataset.info.checksum != study.data["checksum"]:
+        how = difference(with_checksum(home, study.data["checksum"]), dataset)
+        before = study.spec.dataset
+        moved = f", {shown(before)}" if before != dataset.info.reference else ""
         raise BadInput(
-            f"{dataset.info.name} is not what the study was made with: {how}. Take STUDY=another for a new study, or"
-            " give it what it had."
+            f"{shown(dataset.info.reference)} is not what study {study.name!r} was made with{moved}"
+            f"{': ' * bool(how)}{how}. {then or 'Take STUDY=another for a new study, or give it what it had.'}"
         )

@@ -15,7 +15,7 @@ from storage.scratch import scratch_folder, write_error
 from storage.settings import Home
 from studies.datasets.formats import read_images, read_labels
 from studies.datasets.info import DatasetInfo, SplitName
-from studies.datasets.own.kept import open_own, with_checksum
+from studies.datasets.own.kept import as_asked, open_own, with_checksum
 from studies.datasets.own.preparing import prepare_own
 from studies.datasets.own.reference import Source, source_of
 from studies.datasets.prepared import (
@@ -77,7 +77,7 @@ def prepare(
     """
     if checksum is not None and reference not in DATASETS and (known := with_checksum(home, checksum)) is not None:
         keep(known.folder)
-        return known
+        return as_asked(known, images or Images())
     found = meant(reference)
     if isinstance(found, Source):
         own = prepare_own(found, images or Images(), home, report=report)
@@ -90,12 +90,15 @@ def prepare(
     return PreparedDataset(found, target)
 
 
-def open_prepared(reference: str, home: Home, *, checksum: str | None = None, verify: bool = False) -> PreparedDataset:
+def open_prepared(
+    reference: str, home: Home, *, images: Images | None = None, checksum: str | None = None, verify: bool = False
+) -> PreparedDataset:
     """Return a data set that has been prepared.
 
     Args:
         reference: its name, or the path of data of one's own.
         home: where it is kept.
+        images: the form that pictures of one's own were given.
         checksum: of data of one's own, as a study records it.
         verify: read every byte and compare checksums, rather than the files' sizes only.
 
@@ -103,7 +106,7 @@ def open_prepared(reference: str, home: Home, *, checksum: str | None = None, ve
         BadInput: there is no such data set, it has not been prepared, or its files are damaged.
     """
     if reference not in DATASETS:
-        return open_own(reference, home, checksum or "", verify=verify)
+        return open_own(reference, home, checksum or "", images, verify=verify)
     info = DATASETS[reference]
     folder = home.dataset(info.name)
     if problem := problem_with(folder, info.checksum, verify=verify):

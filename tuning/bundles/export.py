@@ -88,7 +88,7 @@ def export(
     console = Console(stderr=True, markup=False, highlight=False, emoji=False)
     trial, passed_over = chosen(study, record, artifacts, trial_number)
     spec, recorded = record.spec, data_of(record)
-    dataset = open_prepared(spec.dataset, home, checksum=recorded["checksum"])
+    dataset = open_prepared(spec.dataset, home, images=spec.images, checksum=recorded["checksum"])
     inputs = inputs_of(dataset, recorded, recorded_split(dataset, spec, recorded))
     source = source_of(trial, record, inputs, artifacts, user_file)
     target, where = (out.expanduser(), None) if out is not None else own_folder(study, record, home, database)

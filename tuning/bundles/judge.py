@@ -76,7 +76,9 @@ def _judged(task: JudgeTask) -> Judgement | Differs | Failed:
     from models.evaluation import evaluate
 
     spec = StudySpec.stored(task["spec"])
-    dataset = open_prepared(spec.dataset, Home(Path(task["home"])), checksum=task["recorded"]["checksum"])
+    dataset = open_prepared(
+        spec.dataset, Home(Path(task["home"])), images=spec.images, checksum=task["recorded"]["checksum"]
+    )
     split = recorded_split(dataset, spec, task["recorded"])
     rows = split.validation
     names = dataset.info.class_names

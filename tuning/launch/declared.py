@@ -5,15 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from storage.errors import BadInput
+from storage.errors import BadInput, shown
 from storage.settings import Home
 from studies.datasets.info import DatasetInfo, OwnDataset
-from studies.datasets.own.reference import Source
-from studies.datasets.preparing import meant, prepare, require_no_form
+from studies.datasets.own.reference import Source, place_that_is_gone
+from studies.datasets.prepared import PreparedDataset
+from studies.datasets.preparing import meant, prepare, require_no_form, say
 from studies.declaration import Declaration, Overrides, declaration_of, from_catalog, read_declaration
 from studies.spec import Images, StudySpec
-from studies.stored import StoredStudy
-from studies.study_data import require_unchanged
+from studies.stored import StoredStudy, StudyRecord
+from studies.study_data import data_of, require_unchanged
 from studies.suited import reasons, suited, with_parts
 
 
@@ -24,12 +25,27 @@ class Wanted:
     Attributes:
         label: what it is called where no name was given.
         declaration: the catalog's or the file's; None where it is to suit the data.
-        source: data of somebody's own; None where the data set has a name.
+        source: data of somebody's own; None where the data set has a name, or where nothing is at their path.
+        gone: data of somebody's own whose path leads nowhere: a study that was made with them may have what it needs.
     """
 
     label: str
     declaration: Declaration | None
     source: Source | None
+    gone: Gone | None = None
+
+
+@dataclass(frozen=True)
+class Gone:
+    """Data of somebody's own that are not where they are said to be.
+
+    Attributes:
+        reference: where that is, as a study records it.
+        why: what is said where nothing is known of them.
+    """
+
+    reference: str
+    why: BadInput
 
 
 @dataclass(frozen=True)
@@ -62,7 +78,13 @@ def wanted(dataset: str | None, spec_file: Path | None) -> Wanted:
         raise BadInput("no data set was given. Say which: make tune DATASET=cifar10")
     named = dataset if declaration is None else declaration.dataset
     assert named is not None
-    found = meant(named)
+    try:
+        found = meant(named)
+    except BadInput as error:
+        place = place_that_is_gone(named)
+        if place is None:
+            raise
+        return Wanted(place.label, declaration, None, Gone(str(place), error))
     source = found if isinstance(found, Source) else None
     label = source.label if source is not None else named
     if declaration is not None and dataset not in (None, named, label):
@@ -84,27 +106,40 @@ def declared(wanted: Wanted, overrides: Overrides, home: Home, stored: StoredStu
         TuningError: the disk fails.
     """
     said = overrides.images
-    if wanted.source is None:
+    if wanted.source is None and wanted.gone is None:
         assert wanted.declaration is not None
         return _published(wanted.declaration, said)
-    reference = str(wanted.source)
-    before = stored.record.spec if stored is not None and stored.record.spec.dataset == reference else None
-    images = _images(wanted.declaration, before, said)
-    dataset = prepare(reference, home, images=images)
+    begun = stored.record if stored is not None and stored.record.spec.images is not None else None
+    images = _images(wanted.declaration, begun.spec if begun is not None else None, said)
+    dataset = _own(wanted, images, home, begun)
     info = dataset.info
     assert isinstance(info, OwnDataset)
-    if before is not None and before.images == images and stored is not None and stored.record.data is not None:
-        require_unchanged(dataset, home, stored.record.data)
+    reference = info.reference
+    if begun is not None and begun.data is not None and begun.spec.images == images:
+        require_unchanged(dataset, home, begun)
+        reference = begun.spec.dataset  # what they are decides, not where they lie now
     why: tuple[str, ...] = ()
     if wanted.declaration is not None:
         declaration = wanted.declaration.model_copy(update={"dataset": reference, "images": images})
-    elif before is not None and stored is not None:
-        declaration = _as_begun(before, stored.record.budget, images, overrides)
+    elif begun is not None:
+        declaration = _as_begun(begun.spec, begun.budget, images, overrides)
     else:
         declaration = suited(info, images)
         why = tuple(reasons(info, declaration))
     plans = {name: with_parts(plan, info) for name, plan in declaration.plan.items()}
     return Declared(declaration.model_copy(update={"plan": plans}), info, why)
+
+
+def _own(wanted: Wanted, images: Images, home: Home, begun: StudyRecord | None) -> PreparedDataset:
+    """Data of somebody's own, prepared; where they are gone, as a study has them that was begun with them."""
+    if wanted.source is not None:
+        return prepare(str(wanted.source), home, images=images)
+    assert wanted.gone is not None
+    if begun is None or begun.spec.dataset != wanted.gone.reference:
+        raise wanted.gone.why
+    dataset = data_of(begun, home)
+    say(f"{wanted.label}: {shown(wanted.gone.reference)} is not there; going on with what was read of it")
+    return dataset
 
 
 def _published(declaration: Declaration, said: Images | None) -> Declared:

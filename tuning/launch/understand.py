@@ -23,7 +23,7 @@ from studies.datasets.splits import require_images
 from studies.declaration import Declaration, Overrides, PlanName, make_spec
 from studies.leaderboard import best_parameters
 from studies.spec import Plan, StudySpec
-from studies.stored import DEFAULT_LIMITS, Limits, StudyRecord, find_study, stored_study
+from studies.stored import DEFAULT_LIMITS, Limits, StoredStudy, StudyRecord, find_study, stored_study
 from studies.strategies.chosen import make_strategy
 from studies.strategies.samplers import require_sampler
 from studies.strategies.strategy import Strategy
@@ -115,7 +115,8 @@ def understood(options: TuneOptions, home: Home) -> Asked:
         BadInput: something given cannot be used.
         TuningError: the database that was given cannot be reached.
     """
-    meant = wanted(options.dataset, options.spec_file)
+    url = options.storage or home.database_url
+    meant = wanted(options.dataset or _recorded_dataset(options, url, home), options.spec_file)
     _require_sane(options)
     gpus = find_gpus()
     placements = place_workers(
@@ -123,11 +124,10 @@ def understood(options: TuneOptions, home: Home) -> Asked:
     )
     name = options.study or meant.label
     _require_name(name, home)
-    url = options.storage or home.database_url
     # A home that is not there yet holds no study.
     if home.root.exists():
         home.make(home.root)
-    stored = stored_study(url, name) if options.storage is not None or home.root.exists() else None
+    stored = _stored(options, url, home, name)
     found = declared(meant, options.overrides, home, stored)
     declaration, dataset = found.declaration, found.dataset
     # A study goes on under the plan that it was begun with, whatever machine it goes on on.
@@ -166,7 +166,21 @@ def _require_name(name: str, home: Home) -> None:
             f"--study: the name {shown(name)!r} has what is no letter, such as the end of a line. Give STUDY=another."
         )
     if (length := len(home.logs(name).name.encode())) > LONGEST_NAME:
-        raise BadInput(f"--study: a name of {length} bytes, and at most {LONGEST_NAME} make the name of a folder.")
+        raise BadInput(
+            f"--study: a name of {length} bytes, and at most {LONGEST_NAME} make the name of a folder. Give another."
+        )
+
+
+def _stored(options: TuneOptions, url: str, home: Home, name: str) -> StoredStudy | None:
+    return stored_study(url, name) if options.storage is not None or home.root.exists() else None
+
+
+def _recorded_dataset(options: TuneOptions, url: str, home: Home) -> str | None:
+    """Return the data set of a study that is there, where nothing but its name was given."""
+    if options.study is None or options.spec_file is not None:
+        return None
+    stored = _stored(options, url, home, options.study)
+    return stored.record.spec.dataset if stored is not None else None
 
 
 def _require_sane(options: TuneOptions) -> None:

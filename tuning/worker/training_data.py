@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from models.classifier import ImageClassifier, Inputs
 from models.training.compiled import CompiledModels
 from models.training.feeding import LabelledImages
-from storage.errors import BadInput
 from storage.settings import Home
-from studies.datasets.preparing import prepare
 from studies.spec import StudySpec
 from studies.stored import StudyRecord
-from studies.study_data import inputs_of, recorded_split
+from studies.study_data import data_of, inputs_of, recorded_split
 
 
 @dataclass(frozen=True)
@@ -35,10 +33,9 @@ def open_training_data(study: StudyRecord, home: Home) -> TrainingData:
     Raises:
         BadInput: the data cannot be had, or are not those that the study records.
     """
+    dataset = data_of(study, home)
     spec, recorded = study.spec, study.data
-    if recorded is None:
-        raise BadInput(f"study {study.name!r} records no data. Start it with: tuning tune --dataset {spec.dataset}")
-    dataset = prepare(spec.dataset, home, images=spec.images, checksum=recorded["checksum"])
+    assert recorded is not None, "data_of has read them"
     split = recorded_split(dataset, spec, recorded)
     images, labels = dataset.train_images, dataset.train_labels
     return TrainingData(

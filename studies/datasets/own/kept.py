@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from storage.errors import BadInput
+from storage.errors import BadInput, shown
 from storage.files import replacing
 from storage.settings import Home
 from studies.datasets.info import OwnDataset, SplitName
+from studies.datasets.own.reference import Source
 from studies.datasets.prepared import PreparedDataset, manifest_of, problem_with
 from studies.form import Fit
+from studies.spec import Images
 
 SOURCES = "sources.json"
 """The file of a prepared folder that names the pictures that were read, with their checksums."""
@@ -37,7 +40,40 @@ def digests_of(dataset: PreparedDataset, split: SplitName) -> npt.NDArray[np.uin
     return digests
 
 
-def open_own(reference: str, home: Home, checksum: str, *, verify: bool = False) -> PreparedDataset:
+def as_asked(dataset: PreparedDataset, images: Images, source: Source | None = None) -> PreparedDataset:
+    """Return prepared data as they are called, and may be mirrored, by who asks for them.
+
+    The same pictures may have been prepared from another place before, and for somebody who says otherwise of mirrors.
+
+    Args:
+        dataset: what is prepared.
+        images: the form that was asked for.
+        source: where they are; by default where they were.
+    """
+    info = dataset.info
+    assert isinstance(info, OwnDataset)
+    info = replace(info, natural_images=may_be_mirrored(info.shape, info.class_names, images))
+    if source is not None:
+        info = replace(info, name=source.label, title=source.label, reference=str(source))
+    return PreparedDataset(info, dataset.folder)
+
+
+def may_be_mirrored(shape: Sequence[int], class_names: Sequence[str], images: Images) -> bool:
+    """Return whether a mirrored picture keeps its class: where nobody says, if it is in colour and no digit or letter.
+
+    Args:
+        shape: of a picture, `(height, width, channels)`, or of an array that is none.
+        class_names: one per label.
+        images: what is said of their form.
+    """
+    if images.flips is not None:
+        return images.flips
+    return len(shape) == 3 and shape[2] == 3 and not all(len(name) == 1 or name.isdigit() for name in class_names)
+
+
+def open_own(
+    reference: str, home: Home, checksum: str, images: Images | None = None, *, verify: bool = False
+) -> PreparedDataset:
     """Return prepared data of somebody's own, which have the checksum that a study records.
 
     Raises:
@@ -49,7 +85,7 @@ def open_own(reference: str, home: Home, checksum: str, *, verify: bool = False)
             f"{reference} is not prepared under {home.root} as the study has it. Give it again: make tune or make"
             f" data-prepare with DATASET={reference}"
         )
-    return found
+    return found if images is None else as_asked(found, images)
 
 
 def own_prepared(home: Home) -> list[PreparedDataset]:
@@ -59,9 +95,9 @@ def own_prepared(home: Home) -> list[PreparedDataset]:
 
 
 def difference(before: PreparedDataset | None, now: PreparedDataset) -> str:
-    """Return how data differ from those that a study was made with, in words."""
+    """Return how data differ from those that a study was made with, in words; empty where these are not here."""
     if before is None:
-        return "they are other data than the study was made with"
+        return ""
     then, since = _sources_of(before), _sources_of(now)
     changed = [name for name in then.keys() & since.keys() if then[name] != since[name]]
     parts = [
@@ -151,4 +187,4 @@ def _counted(names: Sequence[str], how: str) -> str:
     if not names:
         return ""
     more = ", ..." if len(names) > _MOST_NAMED else ""
-    return f"{len(names)} {how} ({', '.join(names[:_MOST_NAMED])}{more})"
+    return f"{len(names):,} {how} ({', '.join(map(shown, names[:_MOST_NAMED]))}{more})"

@@ -22,13 +22,23 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from storage.errors import BadInput, shown
 from storage.scratch import scratch_folder, write_error
 from storage.settings import Home
 from studies.datasets.info import OwnDataset, SplitName
 from studies.datasets.own.arrays import Arrays, read_npz
 from studies.datasets.own.decoding import Decoded, decode
 from studies.datasets.own.hugging_face import read_saved
-from studies.datasets.own.kept import SOURCES, described, digests_name, remember, remembered
+from studies.datasets.own.kept import (
+    SOURCES,
+    as_asked,
+    described,
+    digests_name,
+    may_be_mirrored,
+    remember,
+    remembered,
+    with_checksum,
+)
 from studies.datasets.own.listing import Listing, Part, list_folder
 from studies.datasets.own.reference import Source
 from studies.datasets.own.tables import read_table
@@ -63,9 +73,18 @@ def prepare_own(source: Source, images: Images, home: Home, *, report: Report) -
         BadInput: the data are not as they must be, the home cannot be written, or there is no room for them.
         TuningError: the disk fails.
     """
+    _require_outside(source, home)
     key = hashlib.sha256(f"{_READING}\n{source}\n{images.model_dump_json()}".encode(errors="surrogateescape"))
     reading = _Reading(source, images, home, key.hexdigest()[:16], report)
-    return reading.known(_stamp(source, None)) or reading.prepared()
+    return as_asked(reading.known(_stamp(source, None)) or reading.prepared(), images, source)
+
+
+def _require_outside(source: Source, home: Home) -> None:
+    if source.kind in ("folder", "saved") and home.root.resolve().is_relative_to(source.path.resolve()):
+        raise BadInput(
+            f"TUNING_HOME is {shown(home.root)}, inside of {shown(source.path)}: what is made there would be read as"
+            " data. Set TUNING_HOME to a folder outside."
+        )
 
 
 @dataclass(frozen=True)
@@ -128,6 +147,8 @@ class _Reading:
             info = self._info(read, splits, given, files)
             (scratch / SOURCES).write_text(json.dumps(sources), encoding="utf-8")
             write_manifest(scratch, info, str(self.source), files, splits=list(splits), own=described(info))
+            if (same := with_checksum(self.home, info.checksum)) is not None:
+                return PreparedDataset(info, same.folder)  # read before from another place
             target = self.home.own_dataset(self.source.label, info.checksum)
             publish(scratch, target, info.checksum)
         return PreparedDataset(info, target)
@@ -153,18 +174,13 @@ class _Reading:
             shape=shape,
             dtype=splits["train"].dtype,
             class_names=read.class_names,
-            natural_images=self._mirrored(shape, read.class_names),
+            natural_images=may_be_mirrored(shape, read.class_names, self.images),
             fit=self.images.fit,
             reference=str(self.source),
             content=hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest(),
             counts={split: arrays.shape[0] for split, arrays in splits.items()},
             given_validation=given_validation,
         )
-
-    def _mirrored(self, shape: tuple[int, ...], class_names: tuple[str, ...]) -> bool:
-        if self.images.flips is not None:
-            return self.images.flips
-        return len(shape) == 3 and shape[2] == 3 and not all(len(name) == 1 or name.isdigit() for name in class_names)
 
 
 def _read(source: Source) -> Listing | Arrays:

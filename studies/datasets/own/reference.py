@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from storage.errors import BadInput, unknown_name
+from storage.errors import BadInput, shown, unknown_name
 
 Kind = Literal["folder", "npz", "table", "saved"]
 
@@ -44,8 +44,9 @@ class Source:
         """What they are called where nobody says otherwise: the folder's or the file's own name."""
         # Hugging Face's metadata.csv lies in the folder that has the name.
         named = self.path.parent if self.path.name in _METADATA else self.path
-        name = named.name.removesuffix(".gz") or "data"
-        return name if named.is_dir() else Path(name).stem
+        name = shown(named.name).removesuffix(".gz") or "data"
+        is_file = named.is_file() or (name.lower().endswith((*_TABLES, ".npz")) and not named.is_dir())
+        return Path(name).stem if is_file else name
 
 
 def source_of(reference: str, names: Collection[str]) -> Source:
@@ -65,7 +66,11 @@ def source_of(reference: str, names: Collection[str]) -> Source:
             f"{reference} is an address, and nothing is fetched from it. Fetch and unpack it yourself, then give"
             f" {_WAYS}."
         )
-    path = Path(os.path.abspath(Path(given).expanduser()))
+    if not given:
+        raise BadInput(f"{reference!r} names no data. Give {_WAYS}.")
+    path = place_of(given)
+    if not _is_utf8(str(path)):
+        raise BadInput(f"the path {shown(path)} is not UTF-8, and a study records it. Rename it, or give a link to it.")
     try:
         if saved:
             return _saved(path, reference)
@@ -75,10 +80,38 @@ def source_of(reference: str, names: Collection[str]) -> Source:
         if path.is_file():
             return Source(_kind_of(path), path)
     except OSError as error:
-        raise BadInput(f"cannot read {path}: {error.strerror}. Give data that can be read.") from error
-    if os.sep in given or given.startswith("~") or not given:
-        raise BadInput(f"there is no {path}. Give the path of {_WAYS}; a data set that has a name is given by it.")
+        raise BadInput(f"cannot read {shown(path)}: {error.strerror}. Give data that can be read.") from error
+    if _names_a_place(given):
+        raise BadInput(
+            f"there is no {shown(path)}. Give the path of {_WAYS}; a data set that has a name is given by it."
+        )
     raise unknown_name("data set", reference, names, then=f"Data of your own are given by a path: {_WAYS}.")
+
+
+def place_of(reference: str) -> Path:
+    """Return the absolute path that a reference means, whether there is anything or not."""
+    # Not Path.expanduser, which raises where there is no such user.
+    return Path(os.path.abspath(os.path.expanduser(reference.removeprefix(SAVED))))
+
+
+def place_that_is_gone(reference: str) -> Source | None:
+    """Return what a path would mean as a folder where there is nothing; None where there is, or where it is a name."""
+    place = place_of(reference)
+    if not _names_a_place(reference) or not _is_utf8(str(place)) or os.path.lexists(place):
+        return None
+    return Source("saved" if reference.startswith(SAVED) else "folder", place)
+
+
+def _names_a_place(reference: str) -> bool:
+    return os.sep in reference or reference.startswith(("~", SAVED))
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _saved(path: Path, reference: str) -> Source:
@@ -105,13 +138,13 @@ def _kind_of(file: Path) -> Kind:
         raise _archive(file, "tar")
     if head.startswith(_PICTURES):
         raise BadInput(
-            f"{file} is a single picture. Give the folder that has a folder of pictures for each class; to ask what a"
-            " picture shows, take: make predict IMAGE=..."
+            f"{shown(file)} is a single picture. Give the folder that has a folder of pictures for each class; to ask"
+            " what a picture shows, take: make predict IMAGE=..."
         )
     if name.endswith(".npz"):
-        raise BadInput(f"{file} is no npz file, or a damaged one. Write it again with numpy.savez.")
-    raise BadInput(f"{file} is no file of data that is known here. Give {_WAYS}.")
+        raise BadInput(f"{shown(file)} is no npz file, or a damaged one. Write it again with numpy.savez.")
+    raise BadInput(f"{shown(file)} is no file of data that is known here. Give {_WAYS}.")
 
 
 def _archive(file: Path, kind: str) -> BadInput:
-    return BadInput(f"{file} is an archive ({kind}). Unpack it, then give the folder that it held.")
+    return BadInput(f"{shown(file)} is an archive ({kind}). Unpack it, then give the folder that it held.")
