@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, get_args
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -94,9 +94,24 @@ ARTIFACT = "tuning:artifact:"
 OPTUNA_ARTIFACT = "artifacts:"
 # What Optuna's own `enqueue_trial` writes: the values that the trial is to have.
 FIXED_PARAMETERS = "fixed_params"
+# What a trial is for; where nothing is recorded, as by earlier versions, it is one of the search. And what it trains
+# with where that is not what the spec says: `studies.phases.Training`. Both are written as the trial is created.
+PHASE = "tuning:phase"
+TRAINING = "tuning:training"
+
+Phase = Literal["search", "confirm", "refit"]
+"""`search` tries a configuration, `confirm` trains one again with another seed, `refit` trains the winner for long."""
+PHASES: Final[tuple[Phase, ...]] = get_args(Phase)
+SEARCH: Final = "search"
 
 
 # --- How they are read ---
+
+
+def phase_in(system_attrs: Mapping[str, Any]) -> Phase:
+    """Return what a trial is for, by its system attributes."""
+    recorded = system_attrs.get(PHASE)
+    return next((phase for phase in PHASES if phase == recorded), SEARCH)
 
 
 def former(key: str) -> str:

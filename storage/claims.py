@@ -7,6 +7,10 @@ any number of workers and hosts.
 
 A frozen trial was put back like an interrupted one, with a mark that says so: it waits until it is chosen.
 
+A trial is of a phase. Those of the search are created as workers ask for them, and the budget counts them alone; those
+of another phase are enqueued all at once, with what they train with, and each is taken up. Whoever claims does so in
+one phase; everything else is the same for all.
+
 A claim is a lease: an owner, a count that grows with each claim of the trial, an id, and a beat that the owner keeps
 raising. How it is kept, and how it runs out, is `storage.leases`.
 """
@@ -18,13 +22,14 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
 from optuna.trial import TrialState
 
 from storage import attributes
+from storage.attributes import Phase
 from storage.errors import ClaimLost, TuningError
 from storage.rows.giving_up import GivenUp, give_up
 from storage.rows.ledger import Counts, Ledger, Rows, TrialRow
@@ -57,6 +62,7 @@ class Claim:
         count: how many times the trial has been claimed, this one included: the fencing token.
         id: unique to this claim.
         ends: whether the trial was frozen, and is only to be recorded as over.
+        phase: what the trial is for.
     """
 
     trial_id: int
@@ -65,6 +71,7 @@ class Claim:
     count: int
     id: str
     ends: bool = False
+    phase: Phase = attributes.SEARCH
 
 
 @dataclass(frozen=True)
@@ -107,8 +114,21 @@ Choice = Start | Thaw | End
 
 
 @dataclass(frozen=True)
+class Planned:
+    """A trial of another phase than the search, before it is there.
+
+    Attributes:
+        params: all of its parameters, by name.
+        training: what it trains with, `studies.phases.Training` as JSON; no two of a phase train with the same.
+    """
+
+    params: Mapping[str, Any]
+    training: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class Standing(Counts):
-    """Where a study stands: its trials by state, and its budget of them."""
+    """Where a study stands in one phase: its trials by state, and how many there are to be."""
 
     budget: int
 
@@ -142,6 +162,7 @@ class Claims:
         owner: the name under which trials are claimed.
         clock: seconds since 1970. It says when trials were worked on, to people; no lease hangs on it.
         uid: the study's own for good. SQLite gives the id of a deleted study to the next one, which has another.
+        phase: whose trials are claimed and counted; what is put back, and who is alive, is asked of all.
     """
 
     def __init__(
@@ -152,12 +173,14 @@ class Claims:
         clock: Callable[[], float] = time.time,
         *,
         uid: str | None = None,
+        phase: Phase = attributes.SEARCH,
     ) -> None:
         self._ledger = ledger
         self._study_id = study_id
         self.owner = owner
         self._clock = clock
         self._uid = uid
+        self.phase: Phase = phase
 
     def set_budget(self, trials: int, also: Mapping[str, Any] | None = None) -> None:
         """Set the study's total of finished trials, and forgive the failures so far.
@@ -174,6 +197,27 @@ class Claims:
             rows.set_study_system_attr(attributes.FORGIVEN, rows.next_number())
 
         self._writing(write)
+
+    def enqueue(self, planned: Sequence[Planned]) -> int:
+        """Let trials of this phase wait to be taken up, but for those that are there and not FAIL; return how many.
+
+        All of them, or none; asked for again, it finds its own.
+        """
+        assert self.phase != attributes.SEARCH, "its trials are created as workers ask for them"
+
+        def write(rows: Rows) -> int:
+            rows.lock()
+            there = rows.trainings(self.phase)
+            missing = [one for one in planned if one.training not in there]
+            for one in missing:
+                created = rows.create()
+                rows.set_system_attr(created.trial_id, attributes.PHASE, self.phase)
+                rows.set_system_attr(created.trial_id, attributes.TRAINING, dict(one.training))
+                rows.set_system_attr(created.trial_id, attributes.FIXED_PARAMETERS, dict(one.params))
+                rows.wait(created.trial_id)
+            return len(missing)
+
+        return self._writing(write)
 
     def _reading(self, read: Callable[[Rows], T]) -> T:
         def attempt() -> T:
@@ -224,9 +268,12 @@ class Claims:
         standing = self._standing(rows)
         if standing.finished + standing.running >= standing.budget:
             return None
-        put_back = next((row for row in active if row.state == TrialState.WAITING), None)
+        waiting = (row for row in active if row.state == TrialState.WAITING and row.phase == self.phase)
+        put_back = next(waiting, None)
         if put_back is not None:
             return self._claim(rows, put_back, claim_id)
+        if self.phase != attributes.SEARCH:
+            return None
         if isinstance(choice, Thaw | End):
             frozen = rows.frozen(choice.number)
             return self._claim(rows, frozen, claim_id, ends=isinstance(choice, End)) if frozen is not None else None
@@ -243,7 +290,8 @@ class Claims:
 
     def _claim(self, rows: Rows, trial: TrialRow, claim_id: str, *, ends: bool = False) -> Claim:
         before = trial.claim or {}
-        claim = Claim(trial.trial_id, trial.number, self.owner, before.get("count", 0) + 1, claim_id, ends)
+        count = before.get("count", 0) + 1
+        claim = Claim(trial.trial_id, trial.number, self.owner, count, claim_id, ends, trial.phase)
         rows.begin(trial.trial_id)
         epochs, now = before.get("epochs", 0), round(self._clock(), 3)
         held = {"owner": claim.owner, "count": claim.count, "id": claim.id, "beat": 0, "from": epochs, "epochs": epochs}
@@ -376,7 +424,10 @@ class Claims:
         attrs = rows.study_user_attrs()
         if self._uid is not None and attributes.of_study(attrs, attributes.UID, str) != self._uid:
             raise _deleted()
-        return Standing(**asdict(rows.counts()), budget=attributes.of_study(attrs, attributes.BUDGET, int) or 0)
+        counts = rows.counts(self.phase)
+        enqueued = counts.complete + counts.pruned + counts.running + counts.waiting + counts.frozen
+        asked = attributes.of_study(attrs, attributes.BUDGET, int) or 0
+        return Standing(**asdict(counts), budget=asked if self.phase == attributes.SEARCH else enqueued)
 
     def _require_no_streak(self, rows: Rows) -> None:
         failed = rows.failed_in_a_row(int(rows.study_system_attrs().get(attributes.FORGIVEN, 0)))
@@ -412,7 +463,7 @@ def _running(active: list[TrialRow]) -> list[tuple[Claim, int]]:
 
 def _claim_of(row: TrialRow, held: Mapping[str, Any]) -> Claim:
     ends = bool(held.get(attributes.ENDS))
-    return Claim(row.trial_id, row.number, held["owner"], held["count"], held["id"], ends)
+    return Claim(row.trial_id, row.number, held["owner"], held["count"], held["id"], ends, row.phase)
 
 
 def _held(rows: Rows, claim: Claim) -> dict[str, Any]:

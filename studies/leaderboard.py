@@ -11,8 +11,9 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from storage import attributes
+from storage.attributes import PHASES, Phase
 from studies.forecast import seconds_of
-from studies.trials import is_frozen
+from studies.trials import is_frozen, of_phase, phase_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,6 +38,7 @@ class Row(TypedDict):
             trial's weights; None where an earlier version trained them.
         backend: Keras's backend that it was trained on last, `tensorflow` or `jax`; None before, and where an earlier
             version trained it.
+        phase: what it is for: `search`, `confirm` or `refit`.
     """
 
     number: int
@@ -49,6 +51,7 @@ class Row(TypedDict):
     reason: str | None
     balanced_accuracy: float | None
     backend: str | None
+    phase: Phase
 
 
 class RowOfSeveral(Row):
@@ -62,7 +65,7 @@ class RowOfSeveral(Row):
 
 
 def best_trial(study: optuna.Study) -> FrozenTrial | None:
-    """Return the COMPLETE trial with the best value, by the study's direction, the earliest of equals.
+    """Return the search's COMPLETE trial with the best value, by the study's direction, the earliest of equals.
 
     None if there is none: before the first one, and where there are several objectives.
     """
@@ -70,15 +73,15 @@ def best_trial(study: optuna.Study) -> FrozenTrial | None:
 
 
 def complete_trials(study: optuna.Study) -> list[FrozenTrial]:
-    """Return the COMPLETE trials that have one value, best first, by the study's direction, the earliest of equals."""
-    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    """Return the search's COMPLETE trials that have one value, best first by its direction, the earliest of equals."""
+    complete = of_phase(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
     return sorted((trial for trial in complete if _value(trial) is not None), key=_rank_in(study))
 
 
 def best_parameters(study: optuna.Study, count: int) -> list[dict[str, Any]]:
-    """Return the parameters of the best trials, best first, by the highest value that each reported."""
+    """Return the parameters of the search's best trials, best first, by the highest value that each reported."""
     best: list[tuple[float, int, dict[str, Any]]] = []
-    for trial in study.get_trials(deepcopy=False):
+    for trial in of_phase(study.get_trials(deepcopy=False)):
         values = [value for value in trial.intermediate_values.values() if math.isfinite(value)]
         if values and trial.state != TrialState.FAIL:
             best.append((-max(values), trial.number, trial.params))
@@ -86,8 +89,10 @@ def best_parameters(study: optuna.Study, count: int) -> list[dict[str, Any]]:
 
 
 def leaderboard(study: optuna.Study) -> list[Row]:
-    """Return all trials, best first: COMPLETE ones by value, then PRUNED, RUNNING, WAITING and failed ones."""
-    return [_row(trial) for trial in sorted(study.get_trials(deepcopy=False), key=_rank_in(study))]
+    """Return all trials, the search's first: COMPLETE ones best first, then PRUNED, RUNNING, WAITING and FAIL ones."""
+    rank = _rank_in(study)
+    trials = sorted(study.get_trials(deepcopy=False), key=lambda trial: (PHASES.index(phase_of(trial)), rank(trial)))
+    return [_row(trial) for trial in trials]
 
 
 def plain_parameters(trial: FrozenTrial) -> dict[str, Any]:
@@ -145,6 +150,7 @@ def _row(trial: FrozenTrial) -> Row:
         reason=_reason(trial),
         balanced_accuracy=balanced_accuracy(trial),
         backend=attributes.of_trial(trial, attributes.BACKEND, str),
+        phase=phase_of(trial),
     )
     several = trial.values is not None and len(trial.values) > 1
     return RowOfSeveral(**row, values=trial.values) if several else row

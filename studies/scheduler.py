@@ -1,5 +1,7 @@
 """What a free worker takes up, and after each epoch whether its trial goes on.
 
+That is the search's to decide. A trial of another phase is there with all that it trains with, and goes on to its end.
+
 The same code serves real training and studies on a virtual clock; it knows no Keras, no process and no clock.
 
 A study ends when its trials were all started and its epochs are spent, or when the strategy wants none of the frozen
@@ -28,9 +30,9 @@ from storage.errors import TuningError
 from studies.space import SearchSpace
 from studies.spec import STRATEGIES, StudySpec, derive_seed
 from studies.stored import StudyRecord
-from studies.strategies.samplers import SeenBySampler, make_sampler
+from studies.strategies.samplers import SearchedStudy, SeenBySampler, make_sampler
 from studies.strategies.strategy import VERDICTS, Strategy, Verdict, View
-from studies.trials import incumbent, is_foreign, is_frozen, is_running, spent_epochs
+from studies.trials import as_searched, incumbent, is_foreign, is_frozen, is_running, spent_epochs
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +58,7 @@ class Scheduler:
 
     def __init__(self, study: optuna.Study, spec: StudySpec, strategy: Strategy, claims: Claims) -> None:
         self._study = study
+        self._searched = SearchedStudy.of(study)
         self._spec = spec
         self._strategy = strategy
         self._claims = claims
@@ -70,6 +73,8 @@ class Scheduler:
             StudyDeleted: the study is gone.
             StorageUnavailable: the database cannot be reached.
         """
+        if self._claims.phase != attributes.SEARCH:
+            return self._claims.next(None)
         for _ in range(MAX_OVERTAKEN):
             view = self._view()
             choice = self._choice(view)
@@ -122,10 +127,11 @@ class Scheduler:
         storage = self._study._storage
         record = StudyRecord.read(storage, self._study._study_id, self._study.study_name)
         space = self._space_of(record)
-        first = first_configurations(self._spec, space, record.first)
+        first = first_configurations(self._spec, space, record.first) if claim.phase == attributes.SEARCH else []
         if claim.number < len(first) and attempt == 0:
             storage.set_trial_system_attr(claim.trial_id, attributes.FIXED_PARAMETERS, first[claim.number])
-        if self._strategy.proposes and self._spec.sampler.name == "model":
+        proposed = self._strategy.proposes and self._spec.sampler.name == "model"
+        if proposed or claim.phase != attributes.SEARCH:
             seed = derive_seed(self._spec.seed, "sampler", claim.number, attempt)
             sampler: optuna.samplers.BaseSampler = RandomSampler(seed=seed)
         else:
@@ -154,7 +160,7 @@ class Scheduler:
         """
         storage = self._study._storage
         storage.set_trial_intermediate_value(claim.trial_id, epoch, value)
-        if last or epoch >= self._spec.epochs:
+        if last or epoch >= self._spec.epochs or claim.phase != attributes.SEARCH:
             return "go on"
         # Reports of a former claim that lie ahead are not yet this one's.
         view = self._view(up_to=(claim.number, epoch))
@@ -200,7 +206,7 @@ class Scheduler:
 
     def _view(self, up_to: tuple[int, int] | None = None) -> View:
         record = StudyRecord.of(self._study)
-        trials = self._study.get_trials(deepcopy=False)
+        trials = as_searched(self._study.get_trials(deepcopy=False))
         if up_to is not None:
             number, epoch = up_to
             trials[number] = known = copy(trials[number])
@@ -213,7 +219,7 @@ class Scheduler:
             # Each trial yet to come trains an epoch, and the best one to its end.
             epochs_left = budget - spent_epochs(trials) - trials_left - self._set_aside(trials)
             epochs_left -= self._under_way(trials, besides=None if up_to is None else up_to[0])
-        return View(self._study, trials, self._space_of(record), self._spec.epochs, trials_left, epochs_left)
+        return View(self._searched, trials, self._space_of(record), self._spec.epochs, trials_left, epochs_left)
 
     def _space_of(self, record: StudyRecord) -> SearchSpace | None:
         if self._read is None or self._read.space_document != record.space_document:

@@ -18,7 +18,7 @@ from storage.settings import Home
 from studies.forecast import epochs_forecast_s, rate_per_hour
 from studies.leaderboard import balanced_accuracy, best_trial, plain_parameters
 from studies.stored import StudyRecord
-from studies.trials import is_alive, is_frozen, spent_epochs
+from studies.trials import is_alive, is_frozen, of_phase, spent_epochs
 
 
 def status(study: optuna.Study, storage_url: str, home: Home, clock: Callable[[], float] = time.time) -> dict[str, Any]:
@@ -32,15 +32,19 @@ def status(study: optuna.Study, storage_url: str, home: Home, clock: Callable[[]
     URL's password is hidden. `imbalanced` is whether the classes are of unlike sizes, see `studies.class_balance`; None
     where that is not recorded.
 
+    All of that is said of the search, but that it runs while a trial of any phase does. `phases` counts the trials of
+    each phase by Optuna's states.
+
     A study of another program is not `ours`: it has no budget, and its best trial is that of its own direction.
     """
     record = StudyRecord.of(study)
-    trials = study.get_trials(deepcopy=False)
+    every = study.get_trials(deepcopy=False)
+    trials = of_phase(every)
     count = Counter(trial.state for trial in trials)
     done = count[TrialState.COMPLETE] + count[TrialState.PRUNED]
     budget = record.budget if record.is_ours else 0
     now = clock()
-    alive = any(is_alive(trial, now) for trial in trials)
+    alive = any(is_alive(trial, now) for trial in every)
     state = "done" if 0 < budget <= done else "running" if alive else "stopped"
     frozen = sum(is_frozen(trial) for trial in trials)
     rate = rate_per_hour(trials)
@@ -66,7 +70,13 @@ def status(study: optuna.Study, storage_url: str, home: Home, clock: Callable[[]
         "ours": record.is_ours,
         "directions": [direction.name.lower() for direction in record.directions],
         "imbalanced": record.imbalanced,
+        "phases": {phase: _counted(of_phase(every, phase)) for phase in attributes.PHASES},
     }
+
+
+def _counted(trials: list[FrozenTrial]) -> dict[str, int]:
+    count = Counter(trial.state for trial in trials)
+    return {state.name.lower(): count[state] for state in TrialState}
 
 
 def _shown(best: FrozenTrial) -> dict[str, Any]:

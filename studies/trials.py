@@ -3,14 +3,39 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from copy import copy
 from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
 from storage import attributes
+from storage.attributes import Phase, phase_in
 from storage.leases import LEASE_S
 from storage.rows.ledger import is_frozen as is_frozen
+
+
+def phase_of(trial: FrozenTrial) -> Phase:
+    """Return what a trial is for."""
+    return phase_in(trial.system_attrs)
+
+
+def of_phase(trials: Iterable[FrozenTrial], phase: Phase = attributes.SEARCH) -> list[FrozenTrial]:
+    """Return those of some trials that are of a phase."""
+    return [trial for trial in trials if phase_of(trial) == phase]
+
+
+def as_searched(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
+    """Return a study's trials by number as its search sees them: those of other phases have failed and tell nothing."""
+    return [trial if phase_of(trial) == attributes.SEARCH else _blank(trial) for trial in trials]
+
+
+def _blank(trial: FrozenTrial) -> FrozenTrial:
+    shown = copy(trial)
+    shown.state, shown.values = TrialState.FAIL, None
+    shown.params, shown.distributions, shown.intermediate_values = {}, {}, {}
+    shown.user_attrs, shown.system_attrs = {}, {}
+    return shown
 
 
 def is_running(trial: FrozenTrial) -> bool:

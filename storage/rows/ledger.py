@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from optuna.trial import FrozenTrial, TrialState
 
 from storage import attributes
+from storage.attributes import Phase
 
 UNFINISHED = (TrialState.RUNNING, TrialState.WAITING)
 
@@ -25,6 +26,7 @@ class TrialRow:
         state: Optuna's.
         claim: what is stored of its claims; None for a trial that this service never claimed.
         frozen: the epochs after which a WAITING trial was frozen, or None.
+        phase: what it is for.
     """
 
     trial_id: int
@@ -32,6 +34,7 @@ class TrialRow:
     state: TrialState
     claim: dict[str, Any] | None
     frozen: int | None
+    phase: Phase = attributes.SEARCH
 
 
 @dataclass(frozen=True)
@@ -70,8 +73,11 @@ class Rows(Protocol):
     def lock(self) -> None:
         """Keep other transactions from creating and taking up trials until this one ends; KeyError: no such study."""
 
-    def counts(self) -> Counts:
-        """Return the study's trials counted, all at one moment."""
+    def counts(self, phase: Phase) -> Counts:
+        """Return the study's trials of a phase counted, all at one moment."""
+
+    def trainings(self, phase: Phase) -> list[Any]:
+        """Return what the trials of a phase train with that are not FAIL, by number: `attributes.TRAINING`."""
 
     def active(self) -> list[TrialRow]:
         """Return the trials that are RUNNING, or WAITING without being frozen, by number."""

@@ -11,6 +11,7 @@ from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from storage import attributes
+from storage.attributes import Phase, phase_in
 from storage.rows.ledger import UNFINISHED, Counts, Failed, TrialRow, counted, in_a_row, is_frozen
 
 
@@ -73,7 +74,7 @@ class MemoryRows:
     def lock(self) -> None:
         self._storage.get_study_name_from_id(self._study_id)
 
-    def counts(self) -> Counts:
+    def counts(self, phase: Phase) -> Counts:
         return counted(
             (
                 trial.state,
@@ -81,8 +82,12 @@ class MemoryRows:
                 trial.system_attrs.get(attributes.FROZEN) is not None,
                 1,
             )
-            for trial in self._trials()
+            for trial in self._of(phase)
         )
+
+    def trainings(self, phase: Phase) -> list[Any]:
+        of_phase = (trial for trial in self._of(phase) if trial.state != TrialState.FAIL)
+        return [trial.system_attrs.get(attributes.TRAINING) for trial in of_phase]
 
     def active(self) -> list[TrialRow]:
         unfinished = (trial for trial in self._trials() if trial.state in UNFINISHED)
@@ -171,6 +176,9 @@ class MemoryRows:
         except KeyError:  # the study was deleted
             return []
 
+    def _of(self, phase: Phase) -> list[FrozenTrial]:
+        return [trial for trial in self._trials() if phase_in(trial.system_attrs) == phase]
+
     def _trial(self, trial_id: int) -> FrozenTrial:
         return self._storage._get_trial(trial_id)
 
@@ -178,5 +186,10 @@ class MemoryRows:
 def _row(trial: FrozenTrial) -> TrialRow:
     attrs = trial.system_attrs
     return TrialRow(
-        trial._trial_id, trial.number, trial.state, attrs.get(attributes.CLAIM), attrs.get(attributes.FROZEN)
+        trial._trial_id,
+        trial.number,
+        trial.state,
+        attrs.get(attributes.CLAIM),
+        attrs.get(attributes.FROZEN),
+        phase_in(attrs),
     )

@@ -12,9 +12,10 @@ from optuna.trial import TrialState
 from sqlalchemy import ColumnElement, Select, case, delete, func, not_, orm, select
 
 from storage import attributes
+from storage.attributes import Phase, phase_in
 from storage.rows.ledger import UNFINISHED, Counts, Failed, TrialRow, counted, in_a_row
 
-_CLAIM, _FROZEN, _AFTER = (orm.aliased(models.TrialSystemAttributeModel) for _ in range(3))
+_CLAIM, _FROZEN, _AFTER, _PHASE, _TRAINING = (orm.aliased(models.TrialSystemAttributeModel) for _ in range(5))
 _IS_FROZEN = case((_FROZEN.value_json.is_not(None), _FROZEN.value_json != "null"), else_=False)
 
 
@@ -102,14 +103,30 @@ class SqlRows(SqlTrials):
     def lock(self) -> None:
         models.StudyModel.find_or_raise_by_id(self._study_id, self._session, for_update=True)
 
-    def counts(self) -> Counts:
+    def counts(self, phase: Phase) -> Counts:
         state, is_claimed = models.TrialModel.state, _CLAIM.value_json.is_not(None)
         # One statement: PostgreSQL shows each statement the rows as of its own moment, and a trial that finishes
         # between two of them would be counted by neither.
         rows = self._session.execute(
-            self._claimed(state, is_claimed, _IS_FROZEN, func.count()).group_by(state, is_claimed, _IS_FROZEN)
+            self._claimed(state, is_claimed, _IS_FROZEN, func.count())
+            .where(_is_of(phase))
+            .group_by(state, is_claimed, _IS_FROZEN)
         )
         return counted((state, bool(claimed), bool(at), number) for state, claimed, at, number in rows)
+
+    def trainings(self, phase: Phase) -> list[Any]:
+        trial = models.TrialModel
+        rows = self._session.execute(
+            self._claimed(_TRAINING.value_json)
+            .join(
+                _TRAINING,
+                (_TRAINING.trial_id == trial.trial_id) & (_TRAINING.key == attributes.TRAINING),
+                isouter=True,
+            )
+            .where(trial.state != TrialState.FAIL, _is_of(phase))
+            .order_by(trial.number)
+        )
+        return [_loaded(stored) for stored in rows.scalars()]
 
     def active(self) -> list[TrialRow]:
         state = models.TrialModel.state
@@ -163,24 +180,35 @@ class SqlRows(SqlTrials):
         return {key: json.loads(stored) for key, stored in rows}
 
     def _trials(self, *columns: Any) -> Select[Any]:
-        return select(*columns).where(models.TrialModel.study_id == self._study_id)
+        return select(*columns).select_from(models.TrialModel).where(models.TrialModel.study_id == self._study_id)
 
     def _claimed(self, *columns: Any) -> Select[Any]:
-        """With what is known of their claims and of their being frozen."""
+        """With what is known of their claims, of their being frozen, and of what they are for."""
         trial_id = models.TrialModel.trial_id
         return (
             self._trials(*columns)
             .join(_CLAIM, (_CLAIM.trial_id == trial_id) & (_CLAIM.key == attributes.CLAIM), isouter=True)
             .join(_FROZEN, (_FROZEN.trial_id == trial_id) & (_FROZEN.key == attributes.FROZEN), isouter=True)
+            .join(_PHASE, (_PHASE.trial_id == trial_id) & (_PHASE.key == attributes.PHASE), isouter=True)
         )
 
     def _rows(self, wanted: ColumnElement[bool]) -> list[TrialRow]:
         trial = models.TrialModel
-        columns = trial.trial_id, trial.number, trial.state, _CLAIM.value_json, _FROZEN.value_json
+        columns = trial.trial_id, trial.number, trial.state, _CLAIM.value_json, _FROZEN.value_json, _PHASE.value_json
         rows = self._session.execute(self._claimed(*columns).where(wanted).order_by(trial.number))
         return [
-            TrialRow(trial_id, number, state, _loaded(held), _loaded(at)) for trial_id, number, state, held, at in rows
+            TrialRow(trial_id, number, state, _loaded(held), _loaded(at), phase_in({attributes.PHASE: _loaded(phase)}))
+            for trial_id, number, state, held, at, phase in rows
         ]
+
+
+def _is_of(phase: Phase) -> ColumnElement[bool]:
+    """Of the trials that `_claimed` joins: what is of no other phase is of the search."""
+    recorded = _PHASE.value_json
+    if phase != attributes.SEARCH:
+        return recorded == json.dumps(phase)
+    others = [json.dumps(other) for other in attributes.PHASES if other != phase]
+    return recorded.is_(None) | recorded.not_in(others)
 
 
 def _set_attr(session: orm.Session, model: Any, name: Mapping[str, Any], value: Any) -> None:

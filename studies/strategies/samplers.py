@@ -18,7 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 from storage.errors import BadInput
 from studies.space import SearchSpace
 from studies.spec import StudySpec, derive_seed
-from studies.trials import is_frozen
+from studies.trials import is_frozen, of_phase
 
 
 def make_sampler(
@@ -134,7 +134,21 @@ class _CellOfNumber(GridSampler):
         storage.set_trial_system_attr(trial._trial_id, "grid_id", self._number % len(self._all_grids))
 
 
-class SeenBySampler(optuna.Study):
+class SearchedStudy(optuna.Study):
+    """A study as what searches sees it: with the trials of its search alone."""
+
+    @classmethod
+    def of(cls, study: optuna.Study) -> SearchedStudy:
+        """Return a study as what searches sees it."""
+        return cls(study_name=study.study_name, storage=study._storage)
+
+    def _get_trials(
+        self, deepcopy: bool = True, states: Container[TrialState] | None = None, use_cache: bool = False
+    ) -> list[FrozenTrial]:
+        return of_phase(super()._get_trials(deepcopy, states, use_cache))
+
+
+class SeenBySampler(SearchedStudy):
     """A study as its sampler sees it: frozen trials, which wait, are PRUNED ones, whose values so far tell something.
 
     TPE ranks those by how far they came and what they had there.

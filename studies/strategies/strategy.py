@@ -31,9 +31,9 @@ class View:
     """What a strategy sees of its study.
 
     Attributes:
-        study: Optuna's own; read only.
+        study: Optuna's own, with the trials of the search; read only.
         trials: all of them by number, as Optuna has them; those in the queue without having been frozen will be
-            continued without asking.
+            continued without asking. Those of other phases are among them as if they had failed, without a value.
         space: what is searched; None where it was not recorded.
         epochs: the most epochs of a trial.
         trials_left: how many trials may still be started.

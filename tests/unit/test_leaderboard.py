@@ -102,7 +102,7 @@ def test_a_row_has_the_promised_keys_and_no_others(study: optuna.Study) -> None:
     study.add_trial(trial(0.9, params={"units": 32}, epochs=3, seconds=4.5, worker="host:1:ab", backend="jax"))
     (row,) = leaderboard(study)
     keys = {"number", "state", "value", "params", "epochs", "seconds", "worker", "reason"}
-    assert set(row) == {*keys, "balanced_accuracy", "backend"}
+    assert set(row) == {*keys, "balanced_accuracy", "backend", "phase"}
     assert row["params"] == {"units": 32}
     assert (row["epochs"], row["worker"], row["backend"]) == (3, "host:1:ab", "jax")
 

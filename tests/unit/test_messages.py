@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from storage.attributes import PHASES, Phase
 from storage.claims import Claim
 from storage.errors import BadInput
 from tuning import messages
@@ -24,6 +25,7 @@ VALUES: dict[Any, st.SearchStrategy[Any]] = {
     float: FLOATS,
     bool: st.booleans(),
     str: st.text(),
+    Phase: st.sampled_from(PHASES),
     list[str]: st.lists(st.text()),
     dict[str, str]: st.dictionaries(st.text(), st.text()),
     dict[str, Any]: st.dictionaries(st.text(), st.text() | st.integers() | FLOATS | st.booleans()),

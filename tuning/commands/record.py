@@ -12,7 +12,7 @@ from storage import attributes
 from storage.errors import BadInput
 from studies.simulation.curve_tables import CurveTable, table_of
 from studies.stored import StudyRecord
-from studies.trials import values_of
+from studies.trials import of_phase, values_of
 
 
 def record(study: optuna.Study, file: Path) -> CurveTable:
@@ -51,7 +51,7 @@ def record(study: optuna.Study, file: Path) -> CurveTable:
 
 
 def _whole(study: optuna.Study) -> list[FrozenTrial]:
-    trials = study.get_trials(deepcopy=False)
+    trials = of_phase(study.get_trials(deepcopy=False))
     pruned = [trial.number for trial in trials if trial.state == TrialState.PRUNED]
     open_ = [trial.number for trial in trials if not trial.state.is_finished()]
     for numbers, what in ((pruned, "was pruned"), (open_, "is not finished")):

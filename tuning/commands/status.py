@@ -11,6 +11,7 @@ import optuna
 from rich.console import Console
 from rich.table import Table
 
+from storage.attributes import SEARCH
 from storage.errors import unknown_name
 from storage.leases import LEASE_S
 from storage.settings import Home
@@ -81,6 +82,9 @@ def _status_lines(standing: dict[str, Any]) -> Iterable[tuple[str, str]]:
     if standing["ours"]:
         yield "budget", f"{budget['done']} of {budget['trials']} trials done"
     yield "trials", ", ".join(f"{n} {state}" for state, n in standing["trials"].items() if n) or "none yet"
+    for phase, counts in standing["phases"].items():
+        if phase != SEARCH and (said := ", ".join(f"{n} {state}" for state, n in counts.items() if n)):
+            yield phase, said
     if standing["ours"]:
         of = f" of {budget['epochs']:,}" if budget["epochs"] is not None else ""
         yield "epochs", f"{standing['epochs_trained']:,}{of} trained"
@@ -118,6 +122,7 @@ def _print_trials(rows: list[Row], record: StudyRecord) -> None:
     first = [
         Column("trial", [str(row["number"]) for row in rows], right=True),
         Column("state", [row["state"] for row in rows]),
+        *_phases(rows),
         Column(_heading(record), [", ".join(f"{value:.4f}" for value in _values(row)) for row in rows], right=True),
         *_balanced(rows, record),
         Column("epochs", [str(row["epochs"]) for row in rows], right=True),
@@ -130,6 +135,12 @@ def _print_trials(rows: list[Row], record: StudyRecord) -> None:
     )
     layouts = [[*first, *own, *last]] if len(names) <= _MOST_PARAMETER_COLUMNS else []
     print_table(_console(), record.name, *layouts, [*first, *together, *last])
+
+
+def _phases(rows: list[Row]) -> Iterator[Column]:
+    """Yield the column of what trials are for where that is not the search alone."""
+    if any(row["phase"] != SEARCH for row in rows):
+        yield Column("phase", [row["phase"] for row in rows])
 
 
 def _balanced(rows: list[Row], record: StudyRecord) -> Iterator[Column]:

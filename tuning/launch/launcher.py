@@ -20,7 +20,7 @@ from storage.processes.cores import usable_cores
 from storage.settings import STORAGE_VARIABLE, Home, mark
 from studies.forecast import Launched, WorkLeft, work_left
 from studies.stored import StudyRecord
-from studies.trials import spent_epochs
+from studies.trials import of_phase, spent_epochs
 from tuning.launch.begin import Begun, begun
 from tuning.launch.packer import Packer, make_packer
 from tuning.launch.progress import Progress
@@ -223,7 +223,7 @@ class Launcher:
         standing, record = self._claims.standing(), StudyRecord.of(self._study)
         self._pack(standing)
         print_preflight(self._report, found, record, standing)
-        spent = spent_epochs(self._study.get_trials(deepcopy=False))
+        spent = spent_epochs(of_phase(self._study.get_trials(deepcopy=False)))
         left = work_left(self._asked.strategy, standing, budget_epochs=record.budget_epochs, spent=spent)
         typical_s, most_s = (self._forecast_s(left, cost) for cost in (found.default_cost, found.largest_cost))
         print_forecast(self._report, standing.budget - standing.finished, typical_s, most_s)
