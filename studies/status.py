@@ -30,7 +30,7 @@ def status(study: optuna.Study, storage_url: str, home: Home, clock: Callable[[]
     the seconds until the budget, of trials or of epochs, is spent at the present rate. Either is None where it cannot
     be told; a study that stands still has no forecast. `disk_bytes` is what the study takes up under the home. The
     URL's password is hidden. `imbalanced` is whether the classes are of unlike sizes, see `studies.class_balance`; None
-    where that is not recorded.
+    where that is not recorded. `images` are how many each part has, of `test` those that were split off for it.
 
     All of that is said of the search, but that it runs while a trial of any phase does. `phases` counts the trials of
     each phase by Optuna's states.
@@ -71,12 +71,20 @@ def status(study: optuna.Study, storage_url: str, home: Home, clock: Callable[[]
         "directions": [direction.name.lower() for direction in record.directions],
         "imbalanced": record.imbalanced,
         "phases": {phase: _counted(of_phase(every, phase)) for phase in attributes.PHASES},
+        "dataset": record.dataset,
+        "images": _images(record),
     }
 
 
 def _counted(trials: list[FrozenTrial]) -> dict[str, int]:
     count = Counter(trial.state for trial in trials)
     return {state.name.lower(): count[state] for state in TrialState}
+
+
+def _images(record: StudyRecord) -> dict[str, int | None] | None:
+    if record.data is None:
+        return None
+    return {"train": record.data["train"], "validation": record.data["validation"], "test": record.data.get("test")}
 
 
 def _shown(best: FrozenTrial) -> dict[str, Any]:

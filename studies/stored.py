@@ -160,6 +160,11 @@ class StudyRecord:
         )
 
     @property
+    def dataset(self) -> str | None:
+        """A data set's name, or the absolute path of data of one's own; None where another program made the study."""
+        return attributes.typed((self.spec_document or {}).get("dataset"), str)
+
+    @property
     def class_counts(self) -> list[int] | None:
         """How many images of each class the training part has; None where an earlier version made the study."""
         return self.data.get("class_counts") if self.data is not None else None

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 from typing import Any
+
+from storage.errors import shown
 
 
 def duration(seconds: float) -> str:
@@ -21,6 +24,15 @@ def duration(seconds: float) -> str:
 def counted(number: int, noun: str) -> str:
     """Return how many there are of something: `1 trial`, `2 trials`, `1,200 trials`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def dataset_in_words(reference: str) -> str:
+    """Return a data set's name, or the path of data of one's own, short and in one line: `~/pictures/flowers`."""
+    path = reference.removeprefix("hf:")
+    home = os.path.expanduser("~")
+    if home != "/" and (path == home or path.startswith(f"{home}/")):
+        path = f"~{path.removeprefix(home)}"
+    return shown(f"{'hf:' * reference.startswith('hf:')}{path}")
 
 
 def parse_duration(text: str) -> float:

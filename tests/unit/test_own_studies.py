@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from studies.spec import Images
 from studies.stored import StudyRecord
 from studies.study_data import data_of
 from tests.picture_folders import write
+from tuning.cli import run
 from tuning.launch.begin import Begun, begun
 from tuning.launch.declared import Declared
 from tuning.launch.understand import TuneOptions, understood
@@ -130,6 +132,21 @@ def test_data_are_called_as_they_are_given_though_others_have_the_same(mine: Hom
     ]
     assert [one.dataset.title for one in declared] == ["first", "second"]
     assert [one.declaration.dataset for one in declared] == [str(tmp_path / "first"), str(tmp_path / "second")]
+
+
+def test_status_says_what_a_study_trains_on(
+    mine: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    folder = pictures(tmp_path / "two words")
+    begin(mine, folder)
+    capsys.readouterr()
+    assert run(["status", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["dataset"] == str(folder)
+    assert said["images"] == {"train": 6, "validation": 2, "test": 2}
+    assert run(["status"]) == 0
+    assert "data     ~/two words: 6 training and 2 validation images" in capsys.readouterr().out
 
 
 # --- Other data

@@ -81,6 +81,8 @@ def study(tmp_path: Path) -> Iterator[optuna.Study]:
     with fresh_database(tmp_path / "studies.db") as database:
         study = optuna.create_study(storage=database, direction="maximize", study_name="mnist")
         study.set_user_attr(attributes.BUDGET, 2)
+        parts = {"checksum": "c", "split": "s", "train": 40, "validation": 10, "mean": [0.0], "std": [1.0]}
+        study.set_user_attr(attributes.DATA, parts)
         study.add_trial(create_trial(state=TrialState.COMPLETE, value=0.5))
         yield study
 

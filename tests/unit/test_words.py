@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tuning.words import counted, duration, parameters_in_words, parse_duration, value_in_words
+from tuning.words import counted, dataset_in_words, duration, parameters_in_words, parse_duration, value_in_words
 
 
 @pytest.mark.parametrize(
@@ -73,3 +73,24 @@ def test_one_of_something_is_no_plural() -> None:
         "2 trials",
         "1,200 trials",
     ]
+
+
+@pytest.mark.parametrize(
+    ("reference", "words"),
+    [
+        ("mnist", "mnist"),
+        ("/home/me/pictures/flowers", "~/pictures/flowers"),
+        ("hf:/home/me/saved", "hf:~/saved"),
+        ("/home/me", "~"),
+        ("/home/men/flowers", "/home/men/flowers"),
+        ("/data/a\nb", "/data/a\\nb"),
+    ],
+)
+def test_where_data_of_ones_own_are(reference: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    assert dataset_in_words(reference) == words
+
+
+def test_who_has_no_home_is_shown_whole_paths(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/")
+    assert dataset_in_words("/data/flowers") == "/data/flowers"

@@ -19,7 +19,7 @@ from studies.leaderboard import Row, RowOfSeveral, as_table, leaderboard
 from studies.status import status
 from studies.stored import StudyRecord
 from tuning.commands.tables import Column, print_table
-from tuning.words import duration
+from tuning.words import dataset_in_words, duration
 
 TRIAL_FORMATS = ("table", "csv", "json")
 
@@ -73,6 +73,10 @@ def _status_lines(standing: dict[str, Any]) -> Iterable[tuple[str, str]]:
     budget, best, rate = standing["budget"], standing["best"], standing["rate_per_hour"]
     yield "study", standing["study"]
     yield "storage", standing["storage"]
+    if standing["dataset"] is not None:
+        images = standing["images"]
+        parts = f": {images['train']:,} training and {images['validation']:,} validation images" if images else ""
+        yield "data", dataset_in_words(standing["dataset"]) + parts
     if not standing["ours"]:
         yield "made by", f"another program, to {' and '.join(standing['directions'])}"
     left = standing["trials"]["running"] if standing["state"] == "stopped" else 0
