@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,3 +55,15 @@ def ask(server: DashboardServer, method: str, path: str, body: Any = None, **hea
     """Return the status and the content of an answer."""
     answered = answer(server, method, path, body, **headers)
     return answered.status, answered.content
+
+
+def ask_raw(server: DashboardServer, request: bytes) -> bytes:
+    """Send these bytes and return all that comes back until the server closes, or a second passes without more."""
+    received = b""
+    with socket.create_connection(("127.0.0.1", server.server_port), timeout=20) as connection:
+        connection.sendall(request)
+        connection.settimeout(1)
+        with contextlib.suppress(TimeoutError):
+            while piece := connection.recv(1 << 16):
+                received += piece
+    return received

@@ -291,13 +291,21 @@ def dashboard(
     storage: options.Storage = None,
     host: Annotated[str, typer.Option(help="The address to listen on; the dashboard has no password.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="The port to listen on; 0 takes a free one.")] = 8080,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A name besides this machine's own by which it may be asked, such as a proxy's; may be repeated, or"
+            " several separated by commas."
+        ),
+    ] = None,
 ) -> None:
     """The web view: optuna-dashboard, until Ctrl-C."""
     from tuning.commands.dashboard.serving import serve
 
     _quiet_optuna()
     home = _home()
-    serve(storage or home.database_url, home, host, port)
+    allowed = [name.strip() for names in allow_host or [] for name in names.split(",")]
+    serve(storage or home.database_url, home, host, port, allowed)
 
 
 @app.command()

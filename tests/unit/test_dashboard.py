@@ -86,19 +86,6 @@ def test_who_may_not_write_sees_all_and_is_told_that_nothing_can_be_changed(
     assert "Read only" in capsys.readouterr().err
 
 
-def test_another_site_in_the_same_browser_is_refused(server: DashboardServer) -> None:
-    new = {"study_name": "evil", "directions": ["minimize"]}
-    assert ask(server, "POST", "/api/studies", new, Origin="http://evil.example")[0] == 403
-    assert ask(server, "POST", "/api/studies", new, Origin="null")[0] == 403
-    status, words = ask(server, "GET", "/api/studies", Host="evil.example")
-    assert status == 403
-    for hint in (b"names of this machine", b"ssh -L", b"--host"):
-        assert hint in words
-    assert b"evil" not in ask(server, "GET", "/api/studies")[1]
-    assert ask(server, "GET", "/api/studies", Host="localhost:8080")[0] == 200
-    assert ask(server, "POST", "/api/studies", new, Origin=server.url.rstrip("/"))[0] == 201
-
-
 def test_a_port_in_use_is_refused_by_number_with_the_next_step(server: DashboardServer, place: Home) -> None:
     port = server.server_port
     with pytest.raises(BadInput, match=rf"port {port} on 127.0.0.1 is in use.*PORT="):

@@ -34,7 +34,11 @@ _EVERYWHERE = {
 
 _PAGE = "/dashboard"
 _FILES = "/artifacts"
-_OTHERS = ("/api", "/csv", "/static")
+_STATIC = "/static"
+_OTHERS = ("/api", "/csv", _STATIC)
+
+READING = ("GET", "HEAD")
+"""The methods that change nothing. No other is one of these in other letters."""
 
 
 def sealed(answering: Answering) -> Answering:
@@ -51,6 +55,13 @@ def sealed(answering: Answering) -> Answering:
         return answer
 
     return answer_sealed
+
+
+def is_private(environ: WSGIEnvironment) -> bool:
+    """Whether a request reads or changes what the database and the files hold: any but those for the empty page."""
+    path = environ.get("PATH_INFO", "")
+    public = path in ("", "/", "/favicon.ico") or _lies_in(path, _PAGE) or _lies_in(path, _STATIC)
+    return environ["REQUEST_METHOD"] not in READING or not public
 
 
 def known_addresses(answering: Answering) -> Answering:

@@ -8,8 +8,8 @@ import socket
 import socketserver
 import sys
 import warnings
+from collections.abc import Iterable
 from typing import Any
-from urllib.parse import urlsplit
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 from wsgiref.types import WSGIApplication, WSGIEnvironment
 
@@ -19,12 +19,13 @@ from storage.errors import BadInput
 from storage.opening import may_write, open_database, open_to_read
 from storage.settings import Home
 from tuning.commands.dashboard.answers import Answer, Answering, application, asking, reason, sentence
-from tuning.commands.dashboard.sealing import known_addresses, sealed
+from tuning.commands.dashboard.hosts import Names, own_hosts
+from tuning.commands.dashboard.sealing import READING, known_addresses, sealed
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8080
 
-_READING = ("GET", "HEAD", "OPTIONS")
+_ONLY_SHOWN = "The database cannot be written by who started this dashboard: it is only shown."
 
 
 class DashboardServer(socketserver.ThreadingMixIn, WSGIServer):
@@ -32,6 +33,7 @@ class DashboardServer(socketserver.ThreadingMixIn, WSGIServer):
 
     daemon_threads = True
     request_queue_size = 64
+    names: Names
 
     def __init__(self, host: str, port: int, app: WSGIApplication) -> None:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -59,7 +61,9 @@ class _QuietHandler(WSGIRequestHandler):
         """Say nothing of each request: an open page asks every few seconds."""
 
 
-def serve(url: str, home: Home, host: str = DEFAULT_HOST, port: int = DEFAULT_PORT) -> None:
+def serve(
+    url: str, home: Home, host: str = DEFAULT_HOST, port: int = DEFAULT_PORT, allowed: Iterable[str] = ()
+) -> None:
     """Serve the dashboard until Ctrl-C. Prints its address to stdout, alone on a line.
 
     Args:
@@ -67,16 +71,17 @@ def serve(url: str, home: Home, host: str = DEFAULT_HOST, port: int = DEFAULT_PO
         home: where the artifacts are.
         host: the address to listen on.
         port: the port to listen on; 0 takes one that is free.
+        allowed: names besides this machine's own by which it may be asked.
 
     Raises:
-        BadInput: the storage cannot be opened, or the address not be listened on.
+        BadInput: the storage cannot be opened, the address not be listened on, or an allowed name is none.
     """
     # Refused before anything is opened to write.
     looked_at = open_to_read(url)
-    server = make_server(looked_at, home, host, port)
+    server = make_server(looked_at, home, host, port, allowed)
     if may_write(url):
         looked_at.engine.dispose()
-        server.set_app(_guarded_application(open_database(url), home, server))
+        server.set_app(_guarded(open_database(url), home, server.names))
     else:
         _say("Read only: the database cannot be written by you. It is shown, and nothing can be changed.")
     if not ipaddress.ip_address(str(server.server_name)).is_loopback:
@@ -94,11 +99,11 @@ def serve(url: str, home: Home, host: str = DEFAULT_HOST, port: int = DEFAULT_PO
             _say("")  # the terminal has shown ^C
 
 
-def make_server(database: Database, home: Home, host: str, port: int) -> DashboardServer:
+def make_server(database: Database, home: Home, host: str, port: int, allowed: Iterable[str] = ()) -> DashboardServer:
     """Return a server that listens already and answers once `serve_forever` is called.
 
     Raises:
-        BadInput: the address cannot be listened on.
+        BadInput: the address cannot be listened on, or an allowed name is none.
     """
     if not 0 <= port <= 65535:
         raise BadInput(f"port {port} is none. Give PORT= a number from 0 to 65535; 0 takes one that is free.")
@@ -107,17 +112,19 @@ def make_server(database: Database, home: Home, host: str, port: int) -> Dashboa
     except OSError as error:
         raise _listen_error(error, host, port) from error
     try:
-        server.set_app(_guarded_application(database, home, server))
+        server.names = Names(str(server.server_name), host, allowed)
+        server.set_app(_guarded(database, home, server.names))
     except BaseException:
         server.server_close()
         raise
     return server
 
 
-def _guarded_application(database: Database, home: Home, server: DashboardServer) -> WSGIApplication:
-    loopback = ipaddress.ip_address(str(server.server_name)).is_loopback
+def _guarded(database: Database, home: Home, names: Names) -> WSGIApplication:
     dashboard = known_addresses(asking(_application(database, home)))
-    return application(sealed(_guarded(dashboard, loopback=loopback, read_only=database.read_only)))
+    if database.read_only:
+        dashboard = _for_reading(dashboard)
+    return application(sealed(own_hosts(dashboard, names)))
 
 
 def _application(database: Database, home: Home) -> WSGIApplication:
@@ -130,49 +137,15 @@ def _application(database: Database, home: Home) -> WSGIApplication:
     return app
 
 
-def _guarded(answering: Answering, *, loopback: bool, read_only: bool) -> Answering:
-    """Keep other web sites, open in the same browser, away from the dashboard, which takes any request.
+def _for_reading(answering: Answering) -> Answering:
+    """Return what changes nothing, and says so."""
 
-    A site can send a request here (then `Origin` names that site), or point its own name at this machine (then `Host`
-    is that name). Whoever may not write is told so.
-    """
+    def answer_read(environ: WSGIEnvironment) -> Answer:
+        if environ["REQUEST_METHOD"] in READING:
+            return answering(environ)
+        return reason("403 Forbidden", _ONLY_SHOWN)
 
-    def guarded(environ: WSGIEnvironment) -> Answer:
-        host, origin = environ.get("HTTP_HOST", ""), environ.get("HTTP_ORIGIN")
-        strange_host = loopback and not _names_this_machine(host)
-        writes = environ["REQUEST_METHOD"] not in _READING
-        strange_origin = writes and origin and urlsplit(origin).netloc != host
-        if strange_host and not strange_origin:
-            return _misnamed(environ)
-        if strange_origin:
-            return sentence("403 Forbidden", "This request comes from another site.")
-        if writes and read_only:
-            return reason(
-                "403 Forbidden", "The database cannot be written by who started this dashboard: it is only shown."
-            )
-        return answering(environ)
-
-    return guarded
-
-
-def _names_this_machine(host: str) -> bool:
-    name = urlsplit(f"//{host}").hostname or ""
-    try:
-        return name == "localhost" or name.endswith(".localhost") or ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False
-
-
-def _misnamed(environ: WSGIEnvironment) -> Answer:
-    port = environ.get("SERVER_PORT", DEFAULT_PORT)
-    return sentence(
-        "403 Forbidden",
-        "This dashboard answers to the names of this machine alone, so that no other site reaches it by its own.",
-        f"From another machine: forward the port, for example with ssh -L {port}:localhost:{port}, and open"
-        f" http://localhost:{port}/.",
-        "Or start it with --host (make: HOST=) and an address that others reach."
-        " It has no password: whoever reaches it then can change and delete studies.",
-    )
+    return answer_read
 
 
 def _not_yet(_: WSGIEnvironment) -> Answer:
