@@ -184,7 +184,13 @@ class ImageClassifier(keras_tuner.HyperModel, abc.ABC):
         augmentation = None
         if recipe.augmentation > 0.0:
             augmentation = RandomAugmentation(flips=self.inputs.flips, fill=self.inputs.mean)
-        return TrainingModel(self._network(hp, recipe), make_optimizer(recipe), augmentation, self.inputs.dtype)
+        return TrainingModel(
+            self._network(hp, recipe),
+            make_optimizer(recipe),
+            augmentation,
+            self.inputs.dtype,
+            averaged=recipe.averaging > 0.0,
+        )
 
     def _network(self, hp: Any, recipe: Recipe) -> keras.Model:
         pixels = keras.Input(self.inputs.shape, name="pixels")

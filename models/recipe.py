@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, cast, get_args
 
@@ -11,6 +11,20 @@ Schedule = Literal["constant", "cosine"]
 ClassWeights = Literal["none", "balanced"]
 
 BATCH_SIZES = (32, 64, 128, 256)
+
+# What a value may be, as people read it.
+_BOUNDS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
+    "batch_size": ("at least 1", lambda value: value >= 1),
+    "optimizer": (f"one of {', '.join(get_args(Optimizer))}", lambda value: value in get_args(Optimizer)),
+    "learning_rate": ("above 0", lambda value: value > 0.0),
+    "dropout": ("from 0 to below 1", lambda value: 0.0 <= value < 1.0),
+    "weight_decay": ("at least 0", lambda value: value >= 0.0),
+    "momentum": ("from 0 to below 1", lambda value: 0.0 <= value < 1.0),
+    "label_smoothing": ("from 0 to below 1", lambda value: 0.0 <= value < 1.0),
+    "augmentation": ("from 0 to 1", lambda value: 0.0 <= value <= 1.0),
+    "schedule": (f"one of {', '.join(get_args(Schedule))}", lambda value: value in get_args(Schedule)),
+    "averaging": ("from 0 to below 1", lambda value: 0.0 <= value < 1.0),
+}
 
 CORE = ("batch_size", "optimizer", "learning_rate", "dropout")
 """The hyperparameters that every model has in every study."""
@@ -22,6 +36,9 @@ class Recipe:
 
     `weight_decay` is decoupled from the gradient (AdamW, arXiv:1711.05101): a step of learning rate r shrinks a weight
     by `r * weight_decay`. Plain `adam` has none, which is what sets it apart from `adamw`.
+
+    `averaging` is the decay, for each step, of the moving average of the weights that is judged and kept in their
+    place; 0 for none. No space searches it.
     """
 
     batch_size: int
@@ -33,13 +50,14 @@ class Recipe:
     label_smoothing: float = 0.0
     augmentation: float = 0.0
     schedule: Schedule = "cosine"
+    averaging: float = 0.0
 
 
 def replaced(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
     """Return a recipe with other values.
 
     Raises:
-        ValueError: a name is none of a recipe's, or a value is not of its kind.
+        ValueError: a name is none of a recipe's, or a value is not of its kind or out of its bounds.
     """
     own = {field.name: getattr(recipe, field.name) for field in fields(recipe)}
     for name, value in values.items():
@@ -48,6 +66,9 @@ def replaced(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
         kind = float if isinstance(own[name], float) else type(own[name])
         if isinstance(value, bool) or not isinstance(value, (float, int) if kind is float else kind):
             raise ValueError(f"`defaults.{name}` must be like {own[name]!r}. Received: {value!r}.")
+        allowed, holds = _BOUNDS[name]
+        if not holds(value):
+            raise ValueError(f"`defaults.{name}` must be {allowed}. Received: {value!r}.")
     return replace(recipe, **values)
 
 

@@ -136,7 +136,7 @@ def signature_of(network: keras.Model, recipe: Recipe, dtype: str = "uint8") -> 
             [[weight.trainable, *_rules_of(weight)] for weight in network.weights],
             [keras.config.dtype_policy().name, keras.config.epsilon(), keras.config.image_data_format()],
             recipe.optimizer,
-            recipe.augmentation > 0.0,
+            [recipe.augmentation > 0.0, recipe.averaging > 0.0],
             dtype,
         ]
         return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()

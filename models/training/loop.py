@@ -76,6 +76,14 @@ class StopOnNonFiniteLoss(keras.callbacks.Callback):
             raise NonFiniteLoss(self._epoch, self._step)
 
 
+class KeepBest(keras.callbacks.EarlyStopping):
+    """Keras's own, of the weights that are judged."""
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        with self.model.judged_weights():
+            super().on_epoch_end(epoch, logs)
+
+
 class RecordLearningRate(keras.callbacks.Callback):
     """Add the learning rate of an epoch's last step to its logs."""
 
@@ -122,9 +130,7 @@ class Training:
         self.model = model
         self.epochs = epochs
         self.initial_epoch = initial_epoch
-        self.early_stopping = keras.callbacks.EarlyStopping(
-            monitor="val_accuracy", mode="max", patience=patience, restore_best_weights=True
-        )
+        self.early_stopping = KeepBest(monitor="val_accuracy", mode="max", patience=patience, restore_best_weights=True)
         self.plateau = (
             keras.callbacks.ReduceLROnPlateau(monitor="val_loss", factor=0.3, patience=2) if reduce_on_plateau else None
         )
@@ -157,7 +163,9 @@ class Training:
         for epoch in range(self.initial_epoch, self.epochs):
             every.on_epoch_begin(epoch)
             logs = self._train(epoch, every)
-            logs |= {f"val_{name}": value for name, value in self._judge(every).items()}
+            with self.model.judged_weights():
+                judged = self._judge(every)
+            logs |= {f"val_{name}": value for name, value in judged.items()}
             every.on_epoch_end(epoch, logs)
             if self.model.stop_training:
                 break

@@ -1,14 +1,15 @@
 """The model that is trained: a network with its augmentation, optimizer, loss and metrics, and what is tuned of them.
 
 Values that do not change the graph (learning rate, momentum, weight decay, the schedule's lengths, dropout rates, label
-smoothing, the weights of classes, the strength of augmentation) are variables: one compiled model serves one training
-after the other.
+smoothing, the weights of classes, the strength of augmentation, the decay of averages) are variables: one compiled
+model serves one training after the other.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import keras
@@ -18,6 +19,7 @@ from keras import layers, ops
 
 from models.recipe import Recipe
 from models.training.augmentation import RandomAugmentation
+from models.training.averaging import AveragedWeights
 from models.training.balance import BalancedAccuracy
 from models.training.dropout import TunedDropout
 from models.training.steps import steps_of
@@ -31,16 +33,24 @@ class TrainingModel(keras.Model):
         optimizer: not yet built.
         augmentation: comes first, or None.
         dtype: of the pixels, or of the numbers that are none.
+        averaged: whether weights are averaged.
 
     Attributes:
         network: the network that this model was made from, which has its weights.
         label_smoothing: the share of a target spread evenly over all classes (arXiv:1512.00567, section 7).
         class_weights: `(classes,)`, what the loss of a picture is multiplied by, by its class.
+        averages: of the weights; None where they are not averaged.
         steps: run its steps.
     """
 
     def __init__(
-        self, network: keras.Model, optimizer: Any, augmentation: RandomAugmentation | None, dtype: str = "uint8"
+        self,
+        network: keras.Model,
+        optimizer: Any,
+        augmentation: RandomAugmentation | None,
+        dtype: str = "uint8",
+        *,
+        averaged: bool = False,
     ) -> None:
         pixels = keras.Input(network.input_shape[1:], dtype=dtype, name="pixels")
         augmented = pixels if augmentation is None else augmentation(pixels)
@@ -50,6 +60,7 @@ class TrainingModel(keras.Model):
         self.label_smoothing = keras.Variable(0.0, trainable=False, dtype="float32", name="label_smoothing")
         classes = network.output_shape[-1]
         self.class_weights = keras.Variable(np.ones(classes), trainable=False, dtype="float32", name="class_weights")
+        self.averages = AveragedWeights(network.weights) if averaged else None
         self._augmentation = augmentation
         self._dropouts = [(trained.get_layer(layer.name), layer) for layer in network.layers if _is_dropout(layer)]
         _number_anew(network)
@@ -99,11 +110,17 @@ class TrainingModel(keras.Model):
         states = self._random_states()
         for state, stream in zip(states, np.random.SeedSequence(seed).spawn(len(states)), strict=True):
             state.assign([stream.generate_state(1)[0] >> 1, 0])
+        if self.averages is not None:
+            self.averages.begin(recipe.averaging)
         self.reset_metrics()
 
     def classifier(self) -> keras.Model:
         """Raw pixels to float32 probabilities `(batch, classes)`, of Keras's own layers, with this model's weights."""
         return self._classifier
+
+    def judged_weights(self) -> AbstractContextManager[None]:
+        """Have in place, while this lasts, the weights that are judged and kept: the averages, where there are any."""
+        return self.averages.in_place() if self.averages is not None else nullcontext()
 
     @property
     def weight_count(self) -> int:

@@ -44,7 +44,8 @@ class TrainingState:
 
     Attributes:
         epochs: how many are done: the next one is of this number, from 0.
-        arrays: the values of all variables, by place: `model/0`, `optimizer/0`, `best/0`, and NumPy's random state.
+        arrays: the values of all variables, by place: `model/0`, `optimizer/0`, `best/0`, `averages/0` where
+            weights are averaged, and NumPy's random state.
         values: the callbacks' state, Python's random state and the history, as JSON.
     """
 
@@ -191,7 +192,8 @@ def _variables(model: TrainingModel) -> dict[str, list[Any]]:
     others = [*model.metrics_variables, *model.optimizer.variables, model.class_weights]
     known = {id(variable) for variable in others}
     own = [one for one in model.variables if id(one) not in known]
-    return {"model": own, "optimizer": list(model.optimizer.variables)}
+    places = {"model": own, "optimizer": list(model.optimizer.variables)}
+    return places if model.averages is None else places | {"averages": model.averages.state}
 
 
 def _place_of_class_weights(model: TrainingModel) -> int:

@@ -125,6 +125,8 @@ class TensorFlowSteps:
                 data = tf.gather(images, at), tf.gather(labels, at)
                 if kind == "train":
                     model.train_step(data)
+                    if model.averages is not None:
+                        model.averages.step()
                 else:
                     model.test_step((*data, tf.slice(weights, [number * size], [size])))
                 return number + 1
@@ -163,7 +165,8 @@ class JaxSteps:
         model = self._model
         places = (model.trainable_variables, model.non_trainable_variables, model.optimizer.variables)
         given = (batches.images, batches.labels, batches.rows)
-        self._run(self._train, (*places, model.metrics_variables), given, steps, batch_size)
+        averages = () if model.averages is None else (model.averages.state,)
+        self._run(self._train, (*places, model.metrics_variables, *averages), given, steps, batch_size)
 
     def test(self, batches: Batches, weights: npt.NDArray[np.float32], steps: int, batch_size: int) -> None:
         model = self._model
@@ -193,10 +196,17 @@ class JaxSteps:
 
         def step(number: Any, state: Any) -> Any:
             at = _slice(rows, number, batch_size)
-            _, places = self._model.train_step(state, (images[at], labels[at]))
-            return tuple(list(values) for values in places)
+            *own, averages = state if self._model.averages is not None else (*state, None)
+            _, places = self._model.train_step(tuple(own), (images[at], labels[at]))
+            places = tuple(list(values) for values in places)
+            return places if averages is None else (*places, self._averaged(averages, places))
 
         return self._repeat(step, first, end, state)
+
+    def _averaged(self, averages: Any, places: Any) -> Any:
+        variables = [*self._model.trainable_variables, *self._model.non_trainable_variables]
+        values = zip(variables, [*places[0], *places[1]], strict=True)
+        return self._model.averages.after_step(averages, {id(variable): value for variable, value in values})
 
     def _testing(
         self, state: Any, images: Any, labels: Any, rows: Any, weights: Any, first: Any, end: Any, *, batch_size: int

@@ -56,8 +56,9 @@ training = LabelledImages(images, labels, np.arange(100))
 validation = LabelledImages(images, labels, np.arange(100, 150))
 inputs, models, out = Inputs((8, 8, 1), 2, (127.0,), (70.0,), False), CompiledModels(), Path(sys.argv[2])
 for name, kind, values in json.loads(sys.argv[1]):
+    defaults = {"averaging": values.pop("averaging", 0.0)}
     classifier = {"cnn": CNN, "deep_cnn": DeepCNN, "resnet": ResNet}[kind](
-        inputs, extended=True, epochs=2, train_images=100, models=models
+        inputs, extended=True, epochs=2, train_images=100, models=models, defaults=defaults
     )
     hp = keras_tuner.HyperParameters()
     hp.values.update(values)
@@ -100,6 +101,11 @@ TRAININGS: list[tuple[str, str, dict[str, Any]]] = [
     for kind in KINDS
     for optimizer in ("sgd", "adam", "adamw")
     for schedule, dropout in (("constant", 0.3), ("cosine", 0.2))
+]
+TRAININGS += [
+    (f"{kind}-averaged-{averaging}", kind, {**VALUES, "averaging": averaging})
+    for kind in ("cnn", "resnet")
+    for averaging in (0.9, 0.99)
 ]
 
 

@@ -56,7 +56,10 @@ class Keeper:
 
 for name, values in trainings:
     seed_generators(7)
-    classifier = CNN(inputs, extended=True, epochs=6, train_images=200, patience=3, models=models)
+    defaults = {"averaging": values.pop("averaging", 0.0)}
+    classifier = CNN(
+        inputs, extended=True, epochs=6, train_images=200, patience=3, models=models, defaults=defaults
+    )
     hp = keras_tuner.HyperParameters()
     hp.values.update(values)
     model = classifier.build(hp)
@@ -85,6 +88,7 @@ TRAININGS = {
     for optimizer in ("sgd", "adam", "adamw")
     for schedule in ("constant", "cosine")
 }
+TRAININGS |= {f"{name}-averaged": {**TRAININGS[name], "averaging": 0.9} for name in ("sgd-constant", "adamw-cosine")}
 
 
 def train(names: list[str], out: Path, *, stop_at: int = 0, resume: Path | None = None) -> Path:
