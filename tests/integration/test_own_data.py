@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -14,6 +15,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from storage import attributes
+from storage.claims import Claims
+from storage.opening import open_database
 from storage.settings import Home
 from studies.datasets.prepared import PreparedDataset
 from studies.datasets.preparing import prepare
@@ -139,6 +143,68 @@ def test_arrays_and_both_forms_of_a_table_are_tuned_on(
     dataset = prepare(str(file), Home(command.home), report=lambda _: None)
     assert np.array_equal(dataset.train_images, images)
     assert dataset.info.class_names == tuple("0123456789")
+
+
+def small_folder(folder: Path) -> Path:
+    for label, name in enumerate("ab"):
+        for number in range(20):
+            pixels = np.random.default_rng(number).integers(0, 100, (12, 12), dtype=np.uint8) + 150 * label
+            file = folder / name / f"{number}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels.astype(np.uint8)).save(file)
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.keras
+def test_a_study_goes_on_is_exported_and_predicts_where_its_folder_is_not(command: CommandLine, tmp_path: Path) -> None:
+    folder = small_folder(tmp_path / "two words")
+    command.run("tune", "--dataset", str(folder), *SHORT)
+    backup = command.run("backup", "--out", str(tmp_path / "copy"))
+    assert "1 trials, 3 artifacts, 0 checkpoints, the data, " in backup.stderr
+    picture = (folder / "a" / "0.png").rename(tmp_path / "picture.png")
+    shutil.rmtree(folder)
+    shutil.rmtree(command.home)
+    elsewhere = CommandLine(tmp_path / "elsewhere")
+    elsewhere.run("restore", str(tmp_path / "copy"))
+    again = elsewhere.run("tune", "--study", "two words", "--trials", "2")
+    assert f"two words: {folder} is not there; going on with what was read of it" in again.stderr
+    assert "2 of 2 trials finished" in again.stderr
+    elsewhere.run("export", "--study", "two words", "--format", "keras")
+    (said,) = elsewhere.json("predict", "--study", "two words", "--json", str(picture))
+    assert {one["label"] for one in said["classes"]} == {"a", "b"}
+
+
+@pytest.mark.slow
+@pytest.mark.keras
+def test_a_worker_of_another_home_has_the_data_of_the_study_or_says_how_to_have_them(
+    command: CommandLine, tmp_path: Path
+) -> None:
+    folder = small_folder(tmp_path / "flowers")
+    command.run("tune", "--dataset", str(folder), *SHORT)
+    joins = ("worker", "--study", "flowers", "--storage", command.url)
+
+    def another_trial(total: int) -> None:
+        database = open_database(command.url)
+        claims = Claims(database, database.get_study_id_from_name("flowers"), owner="test")
+        claims.set_budget(total, {attributes.BUDGET_EPOCHS: total})
+        database.engine.dispose()
+
+    another_trial(2)
+    same_path = CommandLine(tmp_path / "same_path")
+    same_path.run(*joins)
+    assert len(Home(same_path.home).own_datasets()) == 2  # the data, and what says from where
+    another_trial(3)
+    folder.rename(tmp_path / "moved")
+    other = CommandLine(tmp_path / "other")
+    refused = other.run(*joins, status=2)
+    assert refused.stderr.splitlines()[-1] == (
+        f"error: study 'flowers' trains on {folder}, and here is neither that nor what was read of it. Bring its data"
+        " to this place, or prepare them from where they are: tuning data prepare PATH"
+    )
+    other.run("data", "prepare", str(tmp_path / "moved"))
+    other.run(*joins)
+    assert [trial.state.name for trial in command.study("flowers").trials] == ["COMPLETE"] * 3
 
 
 @pytest.mark.long
