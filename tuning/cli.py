@@ -377,10 +377,10 @@ def predict(
 
 def _label(dataset: str) -> str:
     """What a study of a data set is called where nobody says otherwise."""
-    from studies.datasets.own.reference import Source
+    from studies.datasets.own.reference import Source, place_that_is_gone
     from studies.datasets.preparing import meant
 
-    found = meant(dataset)
+    found = place_that_is_gone(dataset) or meant(dataset)
     return found.label if isinstance(found, Source) else found.name
 
 

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, orm
 from storage.backups.manifest import DATA, MANIFEST, Backup, File, copy_file, is_name
 from storage.errors import BadInput
 from storage.files import sha256_of, sync_tree
-from storage.prepared.own_data import find_own, is_of_own_data, keep, read_own, recorded_checksum
+from storage.prepared.own_data import OwnData, find_own, is_of_own_data, keep, read_own, recorded_checksum
 from storage.rows.sql_rows import SqlRows
 from storage.rows.study_rows import study_id_of
 from storage.scratch import publish, scratch_folder
@@ -86,17 +86,19 @@ def place_data(backup: Backup, home: Home) -> Path | None:
         return None
     own = read_own(folder)
     assert own is not None, "verified"
-    # Not by the name that the manifest says: what is in them decides where they belong.
-    target = home.own_dataset(own.label, own.checksum)
-    home.make(target.parent)
     files = {Path(path).name: backup.files[path] for path in backup.under(DATA)}
-    if not _is_whole(target, files):
+    # Not by the name that the manifest says: what is in them decides where they belong. They may have been read here,
+    # too, from a place with another name.
+    there = find_own(home, own.checksum)
+    target = there.folder if there is not None else home.own_dataset(own.label, own.checksum)
+    home.make(target.parent)
+    if not _is_whole(target, own, files):
         with scratch_folder(target) as scratch:
             for name, known in files.items():
                 if copy_file(folder / name, scratch / name) != known:
                     raise BadInput(f"{folder / name} was changed while it was restored. Give the same command again.")
             sync_tree(scratch)
-            publish(scratch, target, lambda: _is_whole(target, files))
+            publish(scratch, target, lambda: _is_whole(target, own, files))
     keep(target)
     return target
 
@@ -115,7 +117,12 @@ def _folder_of(backup: Backup) -> Path | None:
     return next((backup.folder / folder for folder in folders), None)
 
 
-def _is_whole(target: Path, files: Mapping[str, File]) -> bool:
-    """Whether a folder holds files with these bytes."""
+def _is_whole(target: Path, own: OwnData, files: Mapping[str, File]) -> bool:
+    """Whether a folder holds the same data, wherever they were read from."""
+    there = read_own(target)
+    if there is None or (there.checksum, there.arrays) != (own.checksum, own.arrays):
+        return False
     places = {target / name: known for name, known in files.items()}
-    return all(file.is_file() and sha256_of(file) == known.sha256 for file, known in places.items())
+    return all(
+        file.is_file() and (file.suffix != ".npy" or sha256_of(file) == known.sha256) for file, known in places.items()
+    )

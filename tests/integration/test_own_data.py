@@ -170,7 +170,7 @@ def test_a_study_goes_on_is_exported_and_predicts_where_its_folder_is_not(comman
     again = elsewhere.run("tune", "--study", "two words", "--trials", "2")
     assert f"two words: {folder} is not there; going on with what was read of it" in again.stderr
     assert "2 of 2 trials finished" in again.stderr
-    elsewhere.run("export", "--study", "two words", "--format", "keras")
+    elsewhere.run("export", "--dataset", str(folder), "--format", "keras")
     (said,) = elsewhere.json("predict", "--study", "two words", "--json", str(picture))
     assert {one["label"] for one in said["classes"]} == {"a", "b"}
 

@@ -120,11 +120,27 @@ def test_what_is_restored_where_it_is_already_is_shared_and_young_again(
     assert len(own_prepared(mine)) == 1
 
 
+def test_what_was_read_there_from_a_place_of_another_name_is_shared_too(
+    database: Database, dataset: PreparedDataset, mine: Home, elsewhere: Home, tmp_path: Path
+) -> None:
+    backup = back_up(database, "mnist", tmp_path / "copy", mine)
+    theirs = prepared(elsewhere, arrays(tmp_path / "theirs.npz"))
+    restore(backup, elsewhere.database_url, elsewhere)
+    assert [own.folder for own in own_prepared(elsewhere)] == [theirs.folder]
+    images = theirs.folder / "train_images.npy"
+    images.write_bytes(bytes(images.stat().st_size))
+    restore(backup, elsewhere.database_url, elsewhere, name="again")
+    there = open_prepared("", elsewhere, checksum=dataset.info.checksum, verify=True)
+    assert there.folder == theirs.folder
+
+
+@pytest.mark.parametrize("name", ["train_images.npy", "train_labels.npy", "train_digests.npy", "dataset.json"])
 def test_damaged_data_in_the_place_of_whole_ones_are_replaced(
-    database: Database, dataset: PreparedDataset, mine: Home, tmp_path: Path
+    database: Database, dataset: PreparedDataset, mine: Home, tmp_path: Path, name: str
 ) -> None:
     backup, whole = back_up(database, "mnist", tmp_path / "copy", mine), contents(dataset.folder)
-    (dataset.folder / "train_images.npy").write_bytes(bytes(len(whole["train_images.npy"])))
+    damaged = dataset.folder / name
+    damaged.write_bytes(bytes(len(whole[name])))
     restore(backup, mine.database_url, mine, name="again")
     assert contents(dataset.folder) == whole
 

@@ -11,6 +11,7 @@ from rich.console import Console
 from storage.settings import Home
 from studies.datasets.inventory import inventory
 from tuning.commands.tables import Column, print_table
+from tuning.words import dataset_in_words
 
 
 def show_inventory(home: Home, *, as_json: bool) -> None:
@@ -21,7 +22,7 @@ def show_inventory(home: Home, *, as_json: bool) -> None:
         print()
         return
     columns = [
-        Column("data set", [entry.name for entry in entries]),
+        Column("data set", [dataset_in_words(entry.name) for entry in entries]),
         Column("images", [f"{entry.train_images:,} + {entry.test_images:,}" for entry in entries]),
         Column("classes", [str(entry.classes) for entry in entries]),
         Column("shape", ["x".join(map(str, entry.shape)) for entry in entries]),
