@@ -82,11 +82,14 @@ endif
 ifneq ($(origin ALLOW_HOST),command line)
 ALLOW_HOST :=
 endif
+ifneq ($(origin EDIT),command line)
+EDIT :=
+endif
 # Likewise whether the code in a bundle is run.
 ifneq ($(origin RUN_CODE),command line)
 RUN_CODE :=
 endif
-unexport HOST PORT ALLOW_HOST
+unexport HOST PORT ALLOW_HOST EDIT
 
 # Of a user's modules only those are found that hide none of Python's or the project's, see storage/processes/isolation.py.
 ifneq ($(value PYTHONPATH),)
@@ -130,9 +133,9 @@ trials: $(READY)  ## the leaderboard: [STUDY= STORAGE= FORMAT=table|csv|json]
 	@$(TUNING) trials $(call flag,--study,STUDY) $(call flag,--storage,STORAGE) $(call flag,--format,FORMAT)
 
 .PHONY: dashboard
-dashboard: $(READY)  ## the web view: [STORAGE= HOST= PORT= ALLOW_HOST=]
+dashboard: $(READY)  ## the web view: [STORAGE= HOST= PORT= ALLOW_HOST= EDIT=1]
 	@$(TUNING) dashboard $(call flag,--storage,STORAGE) $(call flag,--host,HOST) $(call flag,--port,PORT) \
-	  $(call flag,--allow-host,ALLOW_HOST)
+	  $(call flag,--allow-host,ALLOW_HOST) $(call switch,--edit,EDIT)
 
 .PHONY: delete
 delete: $(READY)  ## a study with its artifacts and checkpoints: STUDY= [STORAGE= YES=1]

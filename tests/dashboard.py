@@ -10,8 +10,13 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
+from wsgiref.simple_server import WSGIRequestHandler
+from wsgiref.simple_server import make_server as simple_server
 
+import optuna_dashboard
+
+from storage.database import Database
 from tuning.commands.dashboard.serving import DashboardServer
 
 
@@ -19,6 +24,31 @@ from tuning.commands.dashboard.serving import DashboardServer
 def running(server: DashboardServer) -> Iterator[DashboardServer]:
     """Let a server answer inside the block."""
     with server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+class Listening(Protocol):
+    """A server that is asked over HTTP."""
+
+    @property
+    def server_port(self) -> int: ...
+
+
+@contextmanager
+def optunas_own(database: Database) -> Iterator[Listening]:
+    """Let Optuna's own dashboard answer inside the block, as others start it: it takes every request."""
+
+    class Quiet(WSGIRequestHandler):
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with simple_server("127.0.0.1", 0, optuna_dashboard.wsgi(database), handler_class=Quiet) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
         try:
@@ -37,7 +67,7 @@ class Answered:
     content: bytes
 
 
-def answer(server: DashboardServer, method: str, path: str, body: Any = None, **headers: str) -> Answered:
+def answer(server: Listening, method: str, path: str, body: Any = None, **headers: str) -> Answered:
     """Send one request; a body is sent as JSON."""
     connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=20)
     try:
@@ -51,7 +81,7 @@ def answer(server: DashboardServer, method: str, path: str, body: Any = None, **
         connection.close()
 
 
-def ask(server: DashboardServer, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, bytes]:
+def ask(server: Listening, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, bytes]:
     """Return the status and the content of an answer."""
     answered = answer(server, method, path, body, **headers)
     return answered.status, answered.content

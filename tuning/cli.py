@@ -298,14 +298,15 @@ def dashboard(
             " several separated by commas."
         ),
     ] = None,
+    edit: Annotated[bool, typer.Option("--edit", help="Let studies be changed and deleted in it.")] = False,
 ) -> None:
     """The web view: optuna-dashboard, until Ctrl-C."""
-    from tuning.commands.dashboard.serving import serve
+    from tuning.commands.dashboard.serving import ServeOptions, serve
 
     _quiet_optuna()
     home = _home()
     allowed = [name.strip() for names in allow_host or [] for name in names.split(",")]
-    serve(storage or home.database_url, home, host, port, allowed)
+    serve(storage or home.database_url, home, ServeOptions(host, port, allowed, edit=edit))
 
 
 @app.command()

@@ -1,25 +1,27 @@
-"""A study that goes while it is worked on: renamed in the dashboard it goes on by its new name, deleted it ends."""
+"""A study that goes while it is worked on: renamed in Optuna's dashboard it goes on by its new name, deleted it ends.
+
+Ours renames none, but whoever shares the database may start Optuna's.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
 from optuna.trial import TrialState
 
 from storage import attributes
-from storage.opening import open_database
 from storage.settings import Home
-from tests.dashboard import ask, running
+from tests.dashboard import Listening, ask, optunas_own, running
 from tests.faults.breaking import Faults
 from tests.faults.slow_studies import QUICK, STUDY, command_line, opened, trials, tune, write_spec
 from tests.faults.slow_studies import running as trials_running
 from tests.integration.command_line import CommandLine, Finished, wait_until
-from tuning.commands.dashboard.serving import DashboardServer, make_server
+from tuning.commands.dashboard.serving import ServeOptions, make_server
 
 pytestmark = [pytest.mark.faults, pytest.mark.keras]
 
@@ -29,23 +31,32 @@ SHORT = {**QUICK, "storage.leases:LEASE_S": 2.0}
 
 
 @contextmanager
-def dashboard(command: CommandLine) -> Iterator[DashboardServer]:
-    database = open_database(command.url)
-    try:
-        with running(make_server(database, Home(command.home), "127.0.0.1", 0)) as server:
+def ours(command: CommandLine) -> Iterator[Listening]:
+    with opened(command) as database:
+        options = ServeOptions(port=0, edit=True)
+        with running(make_server(database, Home(command.home), options)) as server:
             yield server
-    finally:
-        database.engine.dispose()
 
 
-def study_id(server: DashboardServer, name: str) -> int:
+@contextmanager
+def optunas(command: CommandLine) -> Iterator[Listening]:
+    with opened(command) as database, optunas_own(database) as server:
+        yield server
+
+
+def study_id(server: Listening, name: str) -> int:
     _, said = ask(server, "GET", "/api/studies")
     (found,) = [study["study_id"] for study in json.loads(said)["study_summaries"] if study["study_name"] == name]
     return int(found)
 
 
-def ended_by(command: CommandLine, spec: Path, act: Callable[[DashboardServer, int], int]) -> Finished:
-    """Let something be done in the dashboard to a study with a trial that runs and has a checkpoint."""
+def ended_by(
+    command: CommandLine,
+    spec: Path,
+    dashboard: Callable[[CommandLine], AbstractContextManager[Listening]],
+    act: Callable[[Listening, int], int],
+) -> Finished:
+    """Let something be done in a dashboard to a study with a trial that runs and has a checkpoint."""
     process = command.start(*tune(spec, trials=1, workers=1))
     wait_until(lambda: trials_running(command, epochs=2))
     with dashboard(command) as server:
@@ -69,10 +80,10 @@ def test_a_study_that_is_renamed_while_it_runs_goes_on_by_its_new_name_from_its_
     command = command_line(tmp_path, Faults(tmp_path / "faults", constants=SHORT), epoch_s=0.6)
     spec = write_spec(tmp_path, epochs=EPOCHS)
 
-    def rename(server: DashboardServer, study: int) -> int:
+    def rename(server: Listening, study: int) -> int:
         return ask(server, "POST", f"/api/studies/{study}/rename", {"study_name": "new name"})[0]
 
-    finished = ended_by(command, spec, rename)
+    finished = ended_by(command, spec, optunas, rename)
     assert finished.status == 1
     assert "Traceback" not in finished.stderr
     errors = [line for line in finished.stderr.splitlines() if line.startswith("error:")]
@@ -94,10 +105,10 @@ def test_a_study_that_is_renamed_while_it_runs_goes_on_by_its_new_name_from_its_
 def test_a_study_that_is_deleted_while_it_runs_ends_and_leaves_only_what_gc_finds(tmp_path: Path) -> None:
     command = command_line(tmp_path, Faults(tmp_path / "faults", constants=SHORT), epoch_s=0.6)
 
-    def delete(server: DashboardServer, study: int) -> int:
+    def delete(server: Listening, study: int) -> int:
         return ask(server, "DELETE", f"/api/studies/{study}", {})[0]
 
-    finished = ended_by(command, write_spec(tmp_path, epochs=EPOCHS), delete)
+    finished = ended_by(command, write_spec(tmp_path, epochs=EPOCHS), ours, delete)
     assert finished.status == 1
     assert "Traceback" not in finished.stderr
     errors = [line for line in finished.stderr.splitlines() if line.startswith("error:")]

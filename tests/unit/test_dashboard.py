@@ -18,7 +18,7 @@ from storage.errors import BadInput
 from storage.opening import open_database, open_to_read
 from storage.settings import Home
 from tests.dashboard import ask, running
-from tuning.commands.dashboard.serving import DashboardServer, make_server, serve
+from tuning.commands.dashboard.serving import DashboardServer, ServeOptions, make_server, serve
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def place(home: Path) -> Home:
 
 @pytest.fixture
 def server(place: Home) -> Iterator[DashboardServer]:
-    with running(make_server(open_database(place.database_url), place, "127.0.0.1", 0)) as server:
+    with running(make_server(open_to_read(place.database_url), place, ServeOptions(port=0))) as server:
         yield server
 
 
@@ -76,31 +76,31 @@ def _write(file: Path, content: bytes) -> None:
 def test_who_may_not_write_sees_all_and_is_told_that_nothing_can_be_changed(
     server: DashboardServer, place: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with running(make_server(open_to_read(place.database_url), place, "127.0.0.1", 0)) as to_read:
+    with running(make_server(open_to_read(place.database_url), place, ServeOptions(port=0, edit=True))) as to_read:
         assert ask(to_read, "GET", "/api/studies") == ask(server, "GET", "/api/studies")
         status, said = ask(to_read, "POST", "/api/studies", {"study_name": "new", "directions": ["minimize"]})
         assert (status, b"only shown" in said) == (403, True)
     monkeypatch.setattr(DashboardServer, "serve_forever", lambda _: None)
     monkeypatch.setattr("storage.opening.os.access", lambda _, mode: not mode & os.W_OK)
-    serve(place.database_url, place, "127.0.0.1", 0)
+    serve(place.database_url, place, ServeOptions(port=0))
     assert "Read only" in capsys.readouterr().err
 
 
 def test_a_port_in_use_is_refused_by_number_with_the_next_step(server: DashboardServer, place: Home) -> None:
     port = server.server_port
     with pytest.raises(BadInput, match=rf"port {port} on 127.0.0.1 is in use.*PORT="):
-        serve(place.database_url, place, "127.0.0.1", port)
+        serve(place.database_url, place, ServeOptions(port=port))
 
 
 @pytest.mark.parametrize("port", [-1, 65_536])
 def test_a_port_that_is_none_is_refused(place: Home, port: int) -> None:
     with pytest.raises(BadInput, match=f"port {port}"):
-        serve(place.database_url, place, "127.0.0.1", port)
+        serve(place.database_url, place, ServeOptions(port=port))
 
 
 def test_a_host_that_is_none_is_refused(place: Home) -> None:
     with pytest.raises(BadInput, match=r"cannot listen on 192\.0\.2\.1"):
-        serve(place.database_url, place, "192.0.2.1", 0)
+        serve(place.database_url, place, ServeOptions("192.0.2.1", 0))
 
 
 @pytest.mark.parametrize(("host", "warned"), [("127.0.0.1", False), ("0.0.0.0", True)])
@@ -111,7 +111,7 @@ def test_ctrl_c_ends_it_quietly_and_a_host_for_all_is_warned_about(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(DashboardServer, "serve_forever", interrupted)
-    serve(place.database_url, place, host, 0)
+    serve(place.database_url, place, ServeOptions(host, 0))
     said = capsys.readouterr()
     assert said.out.startswith("http://localhost:" if warned else "http://127.0.0.1:")
     assert ("no authentication" in said.err) is warned
@@ -120,7 +120,7 @@ def test_ctrl_c_ends_it_quietly_and_a_host_for_all_is_warned_about(
 @pytest.mark.skipif(not socket.has_ipv6, reason="needs IPv6")
 def test_an_ipv6_address_is_listened_on(place: Home) -> None:
     try:
-        server = make_server(open_database(place.database_url), place, "::1", 0)
+        server = make_server(open_database(place.database_url), place, ServeOptions("::1", 0))
     except BadInput:
         pytest.skip("this machine has no IPv6 loopback")
     with server:

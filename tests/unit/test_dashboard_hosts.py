@@ -15,7 +15,7 @@ from storage.opening import open_database
 from storage.settings import Home
 from tests.dashboard import ask, ask_raw, running
 from tuning.commands.dashboard.hosts import Host, Names, parse_host, parse_origin
-from tuning.commands.dashboard.serving import DashboardServer, make_server
+from tuning.commands.dashboard.serving import DashboardServer, ServeOptions, make_server
 
 NEW = {"study_name": "evil", "directions": ["minimize"]}
 
@@ -25,7 +25,9 @@ def server(home: Path) -> Iterator[DashboardServer]:
     place = Home(home)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     database = open_database(place.database_url, create=True)
-    with running(make_server(database, place, "127.0.0.1", 0, ["tuning.example.org"])) as server:
+    with running(
+        make_server(database, place, ServeOptions(port=0, allowed=["tuning.example.org"], edit=True))
+    ) as server:
         yield server
 
 
@@ -198,4 +200,4 @@ def test_where_other_machines_may_ask_they_do_so_by_its_addresses_and_names() ->
 def test_a_name_to_allow_that_is_none_is_refused(home: Path, name: str) -> None:
     database = open_database(Home(home).database_url, create=True)
     with pytest.raises(BadInput, match="ALLOW_HOST="):
-        make_server(database, Home(home), "127.0.0.1", 0, [name])
+        make_server(database, Home(home), ServeOptions(port=0, allowed=[name]))

@@ -15,7 +15,7 @@ from storage.artifacts import Artifacts
 from storage.opening import open_database
 from storage.settings import Home
 from tests.dashboard import answer, running
-from tuning.commands.dashboard.serving import DashboardServer, make_server
+from tuning.commands.dashboard.serving import DashboardServer, ServeOptions, make_server
 
 SCRIPT = b"<script>alert(document.domain)</script>"
 PAGE = b"<!doctype html><html>" + SCRIPT + b"</html>"
@@ -44,7 +44,7 @@ def study(place: Home) -> optuna.Study:
 
 @pytest.fixture
 def server(place: Home, study: optuna.Study) -> Iterator[DashboardServer]:
-    with running(make_server(open_database(place.database_url), place, "127.0.0.1", 0)) as server:
+    with running(make_server(open_database(place.database_url), place, ServeOptions(port=0))) as server:
         yield server
 
 

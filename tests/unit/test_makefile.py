@@ -270,7 +270,8 @@ def test_without_python_given_the_first_that_really_runs_is_taken(checkout: Chec
         ("trials STUDY=s FORMAT=csv", "trials --study=s --format=csv"),
         ("dashboard", "dashboard"),
         ("dashboard STORAGE=u HOST=h PORT=1", "dashboard --storage=u --host=h --port=1"),
-        ("dashboard ALLOW_HOST=a.example,b", "dashboard --allow-host=a.example,b"),
+        ("dashboard ALLOW_HOST=a.example,b EDIT=1", "dashboard --allow-host=a.example,b --edit"),
+        ("dashboard EDIT=0", "dashboard"),
         ("delete STUDY=s YES=1", "delete --study=s --yes"),
         ("backup STUDY=s STORAGE=u OUT=o", "backup --out=o --study=s --storage=u"),
         ("restore FROM=f STORAGE=u STUDY=s", "restore --storage=u --study=s -- f"),
@@ -312,8 +313,9 @@ def test_python_searches_a_users_folders_last(checkout: Checkout) -> None:
     assert checkout.environment(PYTHONPATH="/my $(x) models:/b c") == {"TUNING_PYTHONPATH": "/my $(x) models:/b c"}
 
 
-def test_a_host_that_the_shell_exports_does_not_open_the_dashboard(checkout: Checkout) -> None:
-    assert checkout.command("dashboard", HOST="0.0.0.0", PORT="80", ALLOW_HOST="evil.example") == ["dashboard"]
+def test_what_the_shell_exports_does_not_open_the_dashboard(checkout: Checkout) -> None:
+    exported = {"HOST": "0.0.0.0", "PORT": "80", "ALLOW_HOST": "evil.example", "EDIT": "1"}
+    assert checkout.command("dashboard", **exported) == ["dashboard"]
 
 
 def test_what_the_shell_exports_does_not_run_the_code_in_a_bundle(checkout: Checkout) -> None:

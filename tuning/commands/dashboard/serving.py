@@ -8,7 +8,8 @@ import socket
 import socketserver
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 from wsgiref.types import WSGIApplication, WSGIEnvironment
@@ -18,14 +19,13 @@ from storage.database import Database
 from storage.errors import BadInput
 from storage.opening import may_write, open_database, open_to_read
 from storage.settings import Home
-from tuning.commands.dashboard.answers import Answer, Answering, application, asking, reason, sentence
+from tuning.commands.dashboard.answers import Answer, application, asking, sentence
+from tuning.commands.dashboard.editing import NOT_ASKED_FOR, ONLY_SHOWN, changing_only
 from tuning.commands.dashboard.hosts import Names, own_hosts
-from tuning.commands.dashboard.sealing import READING, known_addresses, sealed
+from tuning.commands.dashboard.sealing import known_addresses, sealed
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8080
-
-_ONLY_SHOWN = "The database cannot be written by who started this dashboard: it is only shown."
 
 
 class DashboardServer(socketserver.ThreadingMixIn, WSGIServer):
@@ -61,33 +61,47 @@ class _QuietHandler(WSGIRequestHandler):
         """Say nothing of each request: an open page asks every few seconds."""
 
 
-def serve(
-    url: str, home: Home, host: str = DEFAULT_HOST, port: int = DEFAULT_PORT, allowed: Iterable[str] = ()
-) -> None:
+@dataclass(frozen=True)
+class ServeOptions:
+    """How a dashboard is served.
+
+    Attributes:
+        host: the address to listen on.
+        port: the port to listen on; 0 takes one that is free.
+        allowed: names besides this machine's own by which it may be asked.
+        edit: whether studies may be changed in it.
+    """
+
+    host: str = DEFAULT_HOST
+    port: int = DEFAULT_PORT
+    allowed: Sequence[str] = ()
+    edit: bool = False
+
+
+def serve(url: str, home: Home, options: ServeOptions) -> None:
     """Serve the dashboard until Ctrl-C. Prints its address to stdout, alone on a line.
 
     Args:
         url: the storage's.
         home: where the artifacts are.
-        host: the address to listen on.
-        port: the port to listen on; 0 takes one that is free.
-        allowed: names besides this machine's own by which it may be asked.
+        options: how.
 
     Raises:
         BadInput: the storage cannot be opened, the address not be listened on, or an allowed name is none.
     """
     # Refused before anything is opened to write.
     looked_at = open_to_read(url)
-    server = make_server(looked_at, home, host, port, allowed)
-    if may_write(url):
-        looked_at.engine.dispose()
-        server.set_app(_guarded(open_database(url), home, server.names))
-    else:
+    server = make_server(looked_at, home, options)
+    if not may_write(url):
         _say("Read only: the database cannot be written by you. It is shown, and nothing can be changed.")
+    elif options.edit:
+        looked_at.engine.dispose()
+        server.set_app(_guarded(open_database(url), home, server.names, edit=True))
     if not ipaddress.ip_address(str(server.server_name)).is_loopback:
+        can = "change and delete" if options.edit else "see"
         _say(
-            f"Warning: {host} can be reached from other machines, and the dashboard has no authentication:"
-            " whoever reaches it can change and delete studies."
+            f"Warning: {options.host} can be reached from other machines, and the dashboard has no authentication:"
+            f" whoever reaches it can {can} studies."
         )
     with server:
         sys.stdout.write(server.url + "\n")
@@ -99,12 +113,13 @@ def serve(
             _say("")  # the terminal has shown ^C
 
 
-def make_server(database: Database, home: Home, host: str, port: int, allowed: Iterable[str] = ()) -> DashboardServer:
+def make_server(database: Database, home: Home, options: ServeOptions) -> DashboardServer:
     """Return a server that listens already and answers once `serve_forever` is called.
 
     Raises:
         BadInput: the address cannot be listened on, or an allowed name is none.
     """
+    host, port = options.host, options.port
     if not 0 <= port <= 65535:
         raise BadInput(f"port {port} is none. Give PORT= a number from 0 to 65535; 0 takes one that is free.")
     try:
@@ -112,18 +127,21 @@ def make_server(database: Database, home: Home, host: str, port: int, allowed: I
     except OSError as error:
         raise _listen_error(error, host, port) from error
     try:
-        server.names = Names(str(server.server_name), host, allowed)
-        server.set_app(_guarded(database, home, server.names))
+        server.names = Names(str(server.server_name), host, options.allowed)
+        server.set_app(_guarded(database, home, server.names, edit=options.edit))
     except BaseException:
         server.server_close()
         raise
     return server
 
 
-def _guarded(database: Database, home: Home, names: Names) -> WSGIApplication:
-    dashboard = known_addresses(asking(_application(database, home)))
-    if database.read_only:
-        dashboard = _for_reading(dashboard)
+def _guarded(database: Database, home: Home, names: Names, *, edit: bool) -> WSGIApplication:
+    refusal = None
+    if not edit:
+        refusal = NOT_ASKED_FOR
+    elif database.read_only:
+        refusal = ONLY_SHOWN
+    dashboard = known_addresses(changing_only(asking(_application(database, home)), refusal))
     return application(sealed(own_hosts(dashboard, names)))
 
 
@@ -135,17 +153,6 @@ def _application(database: Database, home: Home) -> WSGIApplication:
         artifacts = Artifacts(home.artifacts if database.read_only else home.make(home.artifacts))
         app: WSGIApplication = optuna_dashboard.wsgi(database, artifact_store=artifacts.store)
     return app
-
-
-def _for_reading(answering: Answering) -> Answering:
-    """Return what changes nothing, and says so."""
-
-    def answer_read(environ: WSGIEnvironment) -> Answer:
-        if environ["REQUEST_METHOD"] in READING:
-            return answering(environ)
-        return reason("403 Forbidden", _ONLY_SHOWN)
-
-    return answer_read
 
 
 def _not_yet(_: WSGIEnvironment) -> Answer:
