@@ -18,10 +18,10 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Collection, Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial, wraps
 from typing import Any, TypeVar, cast
 
@@ -37,6 +37,7 @@ from storage import attributes
 from storage.connections import engine_options, passes, place_of, shown_url, sqlite_file, words_of
 from storage.errors import ClaimLost, StorageUnavailable
 from storage.rows.sql_rows import SqlRows, SqlTrials
+from storage.rows.trial_rows import local_time, read_trials
 from storage.rows.waiting_trials import WaitingTrials, waiting_contents
 
 logger = logging.getLogger(__name__)
@@ -93,11 +94,6 @@ class Result:
     def values(self) -> list[float] | None:
         """The value as Optuna takes it."""
         return None if self.value is None else [self.value]
-
-
-def _local(utc: Any) -> datetime | None:
-    """Return a moment as Optuna has it, in naive local time; its `fold` says which, where there are two of them."""
-    return None if utc is None else datetime.fromtimestamp(utc.replace(tzinfo=UTC).timestamp())
 
 
 class Database(RDBStorage):
@@ -237,15 +233,18 @@ class Database(RDBStorage):
         self._announced.pop(trial_id, None)
 
     def _build_frozen_trial_from_trial_model(self, trial: models.TrialModel) -> FrozenTrial:
-        # Each of Optuna's reading methods comes through here.
+        # Whatever of Optuna's reads or makes one trial comes through here.
         found = super()._build_frozen_trial_from_trial_model(trial)
         # Optuna's own do not tell the two hours apart that are one on the clock, in the night when it is set back.
-        found.datetime_start = _local(trial._datetime_start_utc)
-        found.datetime_complete = _local(trial._datetime_complete_utc)
-        result = self._announced.get(found._trial_id)
-        if result is not None and not found.state.is_finished():
-            found.state, found.values, found.datetime_complete = result.state, result.values, datetime.now()
-        return found
+        found.datetime_start = local_time(cast("datetime | None", trial._datetime_start_utc))
+        found.datetime_complete = local_time(cast("datetime | None", trial._datetime_complete_utc))
+        return self._as_announced(found)
+
+    def _as_announced(self, trial: FrozenTrial) -> FrozenTrial:
+        result = self._announced.get(trial._trial_id)
+        if result is not None and not trial.state.is_finished():
+            trial.state, trial.values, trial.datetime_complete = result.state, result.values, datetime.now()
+        return trial
 
     def _read_trials(
         self,
@@ -257,10 +256,15 @@ class Database(RDBStorage):
         """Return trials of a study by id, the included and the later ones; see `RDBStorage._get_trials`.
 
         A waiting trial that is as it was read before is the same object as then.
+
+        Raises:
+            KeyError: there is no such study.
         """
-        if states is not None:
-            return RDBStorage._get_trials(self, study_id, states, included_trial_ids, trial_id_greater_than)
         with self.reading() as session:
+            models.StudyModel.find_or_raise_by_id(study_id, session)
+            if states is not None:
+                wanted = [state for state in TrialState if state in states]
+                return self._fetched(session, study_id, trial_id_greater_than, included_trial_ids, wanted)
             contents = waiting_contents(session, study_id)
             for trial_id in list(self._announced):  # shown otherwise than it is recorded
                 contents.pop(trial_id, None)
@@ -273,10 +277,21 @@ class Database(RDBStorage):
                 asked = {trial_id for trial_id in asked if trial_id <= after}.union(session.scalars(later))
                 known = {trial_id: trial for trial_id, trial in known.items() if trial_id in asked}
                 asked, after = asked - known.keys(), _NO_TRIAL_AFTER
-            read = RDBStorage._get_trials(self, study_id, None, asked, after)  # in the same transaction, which it ends
+            read = self._fetched(session, study_id, after, asked)
         self._waiting.keep(study_id, contents, read)
         found = {trial._trial_id: trial for trial in read} | known
         return [found[trial_id] for trial_id in sorted(found)]
+
+    def _fetched(
+        self,
+        session: orm.Session,
+        study_id: int,
+        after: int,
+        also: Collection[int],
+        states: Collection[TrialState] | None = None,
+    ) -> list[FrozenTrial]:
+        read = read_trials(session.connection(), study_id, after=after, also=also, states=states)
+        return [self._as_announced(trial) for trial in read]
 
     def require_claim(self, trial_id: int) -> None:
         """Check a fenced trial's claim in this thread's transaction, which the following write then joins.
