@@ -72,7 +72,7 @@ FORCE:
 
 # TUNING_HOME and DATA_DIR reach every command through the environment; make exports what its command line sets.
 # conda and some shells export HOST, hosting services PORT: only make's own command line may say where the dashboard
-# listens, which has no password.
+# listens, who may ask it, and whether studies are changed in it.
 ifneq ($(origin HOST),command line)
 HOST :=
 endif

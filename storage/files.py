@@ -16,7 +16,7 @@ HELD_AFTER_S = 5.0
 
 
 @contextmanager
-def replacing(target: Path, *, suffix: str | None = None) -> Iterator[Path]:
+def replacing(target: Path, *, suffix: str | None = None, mode: int = 0o644) -> Iterator[Path]:
     """Yield a path beside `target` to write to; at the end it is synced and takes the target's place.
 
     On any exception the target is as it was and nothing is left beside it.
@@ -24,6 +24,7 @@ def replacing(target: Path, *, suffix: str | None = None) -> Iterator[Path]:
     Args:
         target: the file; its folder exists.
         suffix: of the path to write to, for writers that choose the format by it; the target's own by default.
+        mode: who may read and write it.
     """
     handle, name = tempfile.mkstemp(
         prefix=f".{target.stem}-", suffix=target.suffix if suffix is None else suffix, dir=target.parent
@@ -35,7 +36,7 @@ def replacing(target: Path, *, suffix: str | None = None) -> Iterator[Path]:
             fcntl.flock(handle, fcntl.LOCK_EX)
         yield beside
         sync_file(beside)
-        beside.chmod(0o644)  # mkstemp's own mode is private
+        beside.chmod(mode)  # mkstemp's own mode is private
         os.replace(beside, target)
         sync_folder(target.parent)
     finally:

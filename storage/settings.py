@@ -48,6 +48,11 @@ class Home:
         path = str(self.root / "studies.db").replace("%", "%25").replace("?", "%3F")
         return f"sqlite:///{path}"
 
+    @property
+    def dashboard_tokens(self) -> Path:
+        """The file of the hashes of what opens the dashboard."""
+        return self.root / "dashboard.tokens"
+
     def dataset(self, name: str) -> Path:
         """The folder of a prepared data set."""
         return self.root / "datasets" / name

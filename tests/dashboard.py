@@ -68,7 +68,9 @@ class Answered:
 
 
 def answer(server: Listening, method: str, path: str, body: Any = None, **headers: str) -> Answered:
-    """Send one request; a body is sent as JSON."""
+    """Send one request; a body is sent as JSON, and with the cookie of our own dashboard."""
+    if isinstance(server, DashboardServer):
+        headers.setdefault("Cookie", f"{server.login.cookie}={server.login.tokens.token}")
     connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=20)
     try:
         content = json.dumps(body) if body is not None else None

@@ -289,7 +289,7 @@ def trials(
 @app.command()
 def dashboard(
     storage: options.Storage = None,
-    host: Annotated[str, typer.Option(help="The address to listen on; the dashboard has no password.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="The address to listen on; nothing is encrypted.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="The port to listen on; 0 takes a free one.")] = 8080,
     allow_host: Annotated[
         list[str] | None,

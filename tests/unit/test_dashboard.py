@@ -114,7 +114,7 @@ def test_ctrl_c_ends_it_quietly_and_a_host_for_all_is_warned_about(
     serve(place.database_url, place, ServeOptions(host, 0))
     said = capsys.readouterr()
     assert said.out.startswith("http://localhost:" if warned else "http://127.0.0.1:")
-    assert ("no authentication" in said.err) is warned
+    assert ("not encrypted" in said.err) is warned
 
 
 @pytest.mark.skipif(not socket.has_ipv6, reason="needs IPv6")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -80,6 +81,27 @@ def application(answering: Answering) -> WSGIApplication:
 def sentence(status: str, *lines: str) -> Answer:
     """Return an answer for people: lines of text."""
     return _answer(status, "text/plain; charset=utf-8", "".join(line + "\n" for line in lines))
+
+
+def page(status: str, title: str, body: str, head: str = "") -> Answer:
+    """Return a page without scripts.
+
+    Args:
+        status: the number and its words.
+        title: in words.
+        body: of the page, as HTML.
+        head: what stands before it, as HTML.
+    """
+    text = (
+        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{html.escape(title)}</title>\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        "<style>body { font: 1rem/1.5 sans-serif; max-width: 40rem; margin: 4rem auto; padding: 0 1rem }</style>\n"
+        f"{head}\n</head>\n<body>\n<h1>{html.escape(title)}</h1>\n{body}\n</body>\n</html>\n"
+    )
+    answer = _answer(status, "text/html; charset=utf-8", text)
+    answer.set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'")
+    answer.set("Cache-Control", "no-store")
+    return answer
 
 
 def reason(status: str, words: str) -> Answer:

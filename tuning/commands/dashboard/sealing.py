@@ -57,11 +57,17 @@ def sealed(answering: Answering) -> Answering:
     return answer_sealed
 
 
+def is_of_the_page(environ: WSGIEnvironment) -> bool:
+    """Whether a request is for the page that a browser shows, with nothing in it yet."""
+    path = environ.get("PATH_INFO", "")
+    return environ["REQUEST_METHOD"] in READING and (path in ("", "/") or _lies_in(path, _PAGE))
+
+
 def is_private(environ: WSGIEnvironment) -> bool:
     """Whether a request reads or changes what the database and the files hold: any but those for the empty page."""
     path = environ.get("PATH_INFO", "")
-    public = path in ("", "/", "/favicon.ico") or _lies_in(path, _PAGE) or _lies_in(path, _STATIC)
-    return environ["REQUEST_METHOD"] not in READING or not public
+    drawn = environ["REQUEST_METHOD"] in READING and (path == "/favicon.ico" or _lies_in(path, _STATIC))
+    return not (drawn or is_of_the_page(environ))
 
 
 def known_addresses(answering: Answering) -> Answering:

@@ -22,7 +22,9 @@ from storage.settings import Home
 from tuning.commands.dashboard.answers import Answer, application, asking, sentence
 from tuning.commands.dashboard.editing import NOT_ASKED_FOR, ONLY_SHOWN, changing_only
 from tuning.commands.dashboard.hosts import Names, own_hosts
+from tuning.commands.dashboard.login import Login, logged_in
 from tuning.commands.dashboard.sealing import known_addresses, sealed
+from tuning.commands.dashboard.tokens import Tokens
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8080
@@ -34,6 +36,7 @@ class DashboardServer(socketserver.ThreadingMixIn, WSGIServer):
     daemon_threads = True
     request_queue_size = 64
     names: Names
+    login: Login
 
     def __init__(self, host: str, port: int, app: WSGIApplication) -> None:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -79,7 +82,7 @@ class ServeOptions:
 
 
 def serve(url: str, home: Home, options: ServeOptions) -> None:
-    """Serve the dashboard until Ctrl-C. Prints its address to stdout, alone on a line.
+    """Serve the dashboard until Ctrl-C. Prints the link that opens it to stdout, alone on a line.
 
     Args:
         url: the storage's.
@@ -96,17 +99,20 @@ def serve(url: str, home: Home, options: ServeOptions) -> None:
         _say("Read only: the database cannot be written by you. It is shown, and nothing can be changed.")
     elif options.edit:
         looked_at.engine.dispose()
-        server.set_app(_guarded(open_database(url), home, server.names, edit=True))
+        server.set_app(_guarded(open_database(url), home, server, edit=True))
     if not ipaddress.ip_address(str(server.server_name)).is_loopback:
-        can = "change and delete" if options.edit else "see"
         _say(
-            f"Warning: {options.host} can be reached from other machines, and the dashboard has no authentication:"
-            f" whoever reaches it can {can} studies."
+            f"Warning: {options.host} can be reached from other machines, and what is sent is not encrypted:"
+            " whoever reads along on the way sees the token."
+        )
+    if not server.login.tokens.kept:
+        _say(
+            f"The token is not kept, since {home.dashboard_tokens} cannot be written: the next start asks for its own."
         )
     with server:
-        sys.stdout.write(server.url + "\n")
+        sys.stdout.write(server.login.link(server.url) + "\n")
         sys.stdout.flush()
-        _say("Open it in a browser. Ctrl-C ends it; studies go on.")
+        _say("Open it in a browser: the link lets in whoever has it. Ctrl-C ends it; studies go on.")
         try:
             server.serve_forever()
         except KeyboardInterrupt:
@@ -128,21 +134,22 @@ def make_server(database: Database, home: Home, options: ServeOptions) -> Dashbo
         raise _listen_error(error, host, port) from error
     try:
         server.names = Names(str(server.server_name), host, options.allowed)
-        server.set_app(_guarded(database, home, server.names, edit=options.edit))
+        server.login = Login(Tokens(home.dashboard_tokens), home.root)
+        server.set_app(_guarded(database, home, server, edit=options.edit))
     except BaseException:
         server.server_close()
         raise
     return server
 
 
-def _guarded(database: Database, home: Home, names: Names, *, edit: bool) -> WSGIApplication:
+def _guarded(database: Database, home: Home, server: DashboardServer, *, edit: bool) -> WSGIApplication:
     refusal = None
     if not edit:
         refusal = NOT_ASKED_FOR
     elif database.read_only:
         refusal = ONLY_SHOWN
     dashboard = known_addresses(changing_only(asking(_application(database, home)), refusal))
-    return application(sealed(own_hosts(dashboard, names)))
+    return application(sealed(own_hosts(logged_in(dashboard, server.login), server.names)))
 
 
 def _application(database: Database, home: Home) -> WSGIApplication:
