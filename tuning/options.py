@@ -38,7 +38,7 @@ Dataset = Annotated[
     str | None,
     typer.Option(
         help="A data set of the catalog, or data of your own: a folder with a folder of pictures for each class, a"
-        " file.npz, a file.csv, hf:FOLDER."
+        " file.npz, a file.csv, hf:FOLDER. [default: what the study was begun with]"
     ),
 ]
 TunedStudy = Annotated[str | None, typer.Option(help="The study's name. [default: the data set's]", callback=_text)]
