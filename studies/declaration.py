@@ -49,6 +49,7 @@ class Declaration(Frozen):
         defaults: values in place of the model's own defaults, by parameter name, whether the parameter is searched or
             not: `augmentation = 0.4`.
         first: configurations that are known to be good, tried right after the defaults; what one leaves out is drawn.
+            They are of the file's model: where a plan or `--model` has another, they are left out.
         plan: how much is spent: `[plan.cpu]`, `[plan.gpu]` or both. With a GPU `plan.gpu` is taken, else `plan.cpu`;
             where only one is there, that one. A study keeps the plan that it was begun with.
     """
@@ -69,6 +70,18 @@ class Declaration(Frozen):
     def plan_for(self, name: PlanName) -> Plan:
         """Return the plan called `name`, or the only one there is."""
         return self.plan[name] if name in self.plan else next(iter(self.plan.values()))
+
+    def first_for(self, plan: Plan, model: str | None) -> tuple[dict[str, Scalar], ...]:
+        """Return what a plan's study tries first: what is good for one network says little of another.
+
+        Args:
+            plan: one of this declaration.
+            model: the hypermodel, where the command line names one.
+        """
+        trained = _full(model or plan.model or self.model)
+        if plan.first is not None and trained == _full(plan.model or self.model):
+            return plan.first
+        return self.first if trained == _full(self.model) else ()
 
 
 @dataclass(frozen=True)
@@ -158,6 +171,10 @@ def _toml(value: Any) -> str:
     return json.dumps(value, default=str)
 
 
+def _full(model: str) -> str:
+    return HYPERMODELS.get(model, model)
+
+
 def hypermodel_name(model: str) -> str:
     """Return the full name of one of the project's hypermodels.
 
@@ -242,7 +259,7 @@ def make_spec(
         model=model,
         space=space,
         parameters=declaration.parameters,
-        defaults=declaration.defaults,
+        defaults={**declaration.defaults, **plan.defaults},
         seed=seed,
         plan_name=plan_name,
         epochs=overrides.epochs or plan.epochs,

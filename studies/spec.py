@@ -129,6 +129,9 @@ class Plan(Frozen):
         model: another hypermodel under this plan; left out, the file's.
         budget_epochs: how many epochs all trials together train; left out, with `freeze_thaw` a third of what they
             would train if each trained to its end, else no bound.
+        defaults: more of `defaults`, under this plan alone; what both name is the plan's.
+        first: configurations known to be good of this plan's network, in place of the file's; left out, the file's
+            where the plan has the file's model, else none.
     """
 
     trials: Annotated[int, Field(ge=1)]
@@ -139,6 +142,8 @@ class Plan(Frozen):
     patience: Annotated[int, Field(ge=1)] = 10
     model: str | None = None
     budget_epochs: Annotated[int, Field(ge=1)] | None = None
+    defaults: dict[str, Scalar] = Field(default_factory=dict)
+    first: tuple[dict[str, Scalar], ...] | None = None
 
 
 class Images(Frozen):

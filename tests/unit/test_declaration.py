@@ -11,6 +11,7 @@ from studies.datasets.registry import DATASETS
 from studies.declaration import (
     CATALOG,
     Overrides,
+    PlanName,
     catalog_names,
     from_catalog,
     hypermodel_name,
@@ -84,6 +85,59 @@ def test_ranges_are_read(file: Path) -> None:
         "learning_rate": ParameterRange(low=1e-4, high=1e-2, log=True),
         "optimizer": ParameterRange(choices=("adam",)),
     }
+
+
+PLANS = """
+dataset = "mnist"
+model = "cnn"
+first = [{ dropout = 0.1 }]
+defaults = { label_smoothing = 0.1, augmentation = 0.2 }
+[plan.cpu]
+trials = 6
+epochs = 4
+[plan.gpu]
+trials = 6
+epochs = 4
+model = "resnet"
+"""
+OF_THE_PLAN = "first = [{ dropout = 0.3 }]\n"
+
+
+@pytest.mark.parametrize(
+    ("more", "plan", "model", "first"),
+    [
+        ("", "cpu", None, [0.1]),
+        ("", "cpu", "models.cnn:CNN", [0.1]),
+        ("", "cpu", "mine.py:Mine", []),
+        ("", "gpu", None, []),
+        ("", "gpu", "cnn", [0.1]),
+        (OF_THE_PLAN, "cpu", None, [0.1]),
+        (OF_THE_PLAN, "gpu", None, [0.3]),
+        (OF_THE_PLAN, "gpu", "models.resnet:ResNet", [0.3]),
+        (OF_THE_PLAN, "gpu", "deep_cnn", []),
+        ("first = []", "gpu", None, []),
+    ],
+)
+def test_what_is_tried_first_is_of_the_network_that_is_trained(
+    file: Path, more: str, plan: PlanName, model: str | None, first: list[float]
+) -> None:
+    file.write_text(PLANS + more)
+    declaration = read_declaration(file)
+    found = declaration.first_for(declaration.plan_for(plan), model)
+    assert [one["dropout"] for one in found] == first
+
+
+def test_defaults_of_a_plan_are_added_to_the_files_and_come_before_them(file: Path) -> None:
+    file.write_text(PLANS + "defaults = { augmentation = 0.5, weight_decay = 0.01 }")
+    declaration = read_declaration(file)
+    plans: tuple[PlanName, ...] = ("cpu", "gpu")
+    specs = [
+        make_spec(declaration, Overrides(), plan_name=plan, model="models.cnn:CNN", strategy="none") for plan in plans
+    ]
+    assert [spec.defaults for spec in specs] == [
+        {"label_smoothing": 0.1, "augmentation": 0.2},
+        {"label_smoothing": 0.1, "augmentation": 0.5, "weight_decay": 0.01},
+    ]
 
 
 @pytest.mark.parametrize(

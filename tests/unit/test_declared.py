@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 
 from storage.errors import BadInput, SpecMismatch
 from storage.settings import Home
-from studies.declaration import Overrides
+from studies.declaration import CATALOG, Overrides
 from studies.spec import Images
 from tests.picture_folders import write
 from tuning.launch.begin import begun
@@ -58,6 +59,84 @@ def test_the_same_command_goes_on_and_needs_nothing_that_was_said_before(tune: T
         tune(pets, overrides=Overrides(epochs=5))
     with pytest.raises(SpecMismatch, match="images"):
         tune(pets, overrides=Overrides(images=Images(size=(16, 16))))
+
+
+@pytest.fixture
+def catalog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Whose one file a test may change."""
+    folder = tmp_path / "catalog"
+    folder.mkdir()
+    shutil.copy(CATALOG / "mnist_sample.toml", folder)
+    monkeypatch.setattr("studies.declaration.CATALOG", folder)
+    return folder
+
+
+def test_a_study_of_the_catalog_goes_on_as_it_was_begun_whatever_stands_there_today(tune: Tune, catalog: Path) -> None:
+    first = tune("mnist_sample", overrides=Overrides(epochs=3))
+    file = catalog / "mnist_sample.toml"
+    text = file.read_text(encoding="utf-8").replace("trials = 6", "trials = 9").replace("patience = 3", "patience = 2")
+    file.write_text(
+        text.replace('space = "core"', 'space = "extended"\ndefaults = { augmentation = 0.3 }').replace("cnn", "resnet")
+    )
+    again = tune("mnist_sample")
+    assert again.spec == first.spec
+    assert again.trials(before=6) == 6
+    assert tune("mnist_sample", overrides=Overrides(space="core", model="cnn")).spec == first.spec
+    anew = tune("mnist_sample", study="another")
+    assert (anew.spec.model, anew.spec.defaults) == ("models.resnet:ResNet", {"augmentation": 0.3})
+    assert anew.trials(before=0) == 9
+
+
+@pytest.mark.parametrize(
+    ("said", "differs"),
+    [
+        (Overrides(epochs=5), "epochs is 6 there, 5 here"),
+        (Overrides(space="extended"), 'space is "core" there, "extended" here'),
+        (Overrides(model="resnet"), 'model is "models.cnn:CNN" there, "models.resnet:ResNet" here'),
+        (Overrides(seed=3), "seed is 0 there, 3 here"),
+        (Overrides(strategy="median"), 'strategy.name is "freeze_thaw" there, "median" here'),
+    ],
+)
+def test_only_what_the_command_line_says_may_differ_and_is_refused(tune: Tune, said: Overrides, differs: str) -> None:
+    tune("mnist_sample")
+    with pytest.raises(SpecMismatch, match=differs):
+        tune("mnist_sample", overrides=said)
+
+
+def test_a_file_says_what_is_meant_also_of_a_study_that_is_there(tune: Tune, tmp_path: Path) -> None:
+    tune("mnist_sample")
+    file = tmp_path / "mine.toml"
+    file.write_text((CATALOG / "mnist_sample.toml").read_text(encoding="utf-8") + "min_epochs = 2\n")
+    with pytest.raises(SpecMismatch, match=r"strategy\.min_epochs is 1 there, 2 here"):
+        tune(None, spec_file=file)
+
+
+def test_a_study_of_other_data_is_none_that_goes_on(tune: Tune) -> None:
+    tune("mnist_sample", study="mine")
+    with pytest.raises(SpecMismatch, match='dataset is "mnist_sample" there, "cifar10_sample" here'):
+        tune("cifar10_sample", study="mine")
+
+
+def test_a_study_whose_making_was_cut_short_before_its_budget_has_the_catalogs(
+    tune: Tune, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut_short(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as cut:
+        cut.setattr("storage.claims.Claims.set_budget", cut_short)
+        with pytest.raises(KeyboardInterrupt):
+            tune("mnist_sample")
+    assert tune("mnist_sample").trials(before=0) == 6
+
+
+def test_a_study_with_a_model_of_ones_own_asks_for_its_file(tune: Tune, tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text("class Mine: ...\n")
+    first = tune("mnist_sample", overrides=Overrides(model=f"{file}:Mine"))
+    with pytest.raises(BadInput, match=r"begun with the model mine.py:Mine@.* Give MODEL=file.py:Class"):
+        tune("mnist_sample")
+    assert tune("mnist_sample", overrides=Overrides(model=f"{file}:Mine")).spec == first.spec
 
 
 def test_pictures_that_came_or_went_are_named_and_nothing_changes(tune: Tune, pets: Path) -> None:

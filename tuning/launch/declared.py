@@ -25,12 +25,14 @@ class Wanted:
     Attributes:
         label: what it is called where no name was given.
         declaration: the catalog's or the file's; None where it is to suit the data.
+        by_file: whether it is a file's that somebody gave, which says what is meant, also of a study that is there.
         source: data of somebody's own; None where the data set has a name, or where nothing is at their path.
         gone: data of somebody's own whose path leads nowhere: a study that was made with them may have what it needs.
     """
 
     label: str
     declaration: Declaration | None
+    by_file: bool
     source: Source | None
     gone: Gone | None = None
 
@@ -73,7 +75,7 @@ def wanted(dataset: str | None, spec_file: Path | None) -> Wanted:
     Raises:
         BadInput: the file cannot be used, or there is no such data set.
     """
-    declaration = read_declaration(spec_file) if spec_file is not None else None
+    declaration, by_file = (read_declaration(spec_file) if spec_file is not None else None), spec_file is not None
     if declaration is None and dataset is None:
         raise BadInput("no data set was given. Say which: make tune DATASET=cifar10")
     named = dataset if declaration is None else declaration.dataset
@@ -84,12 +86,12 @@ def wanted(dataset: str | None, spec_file: Path | None) -> Wanted:
         place = place_that_is_gone(named)
         if place is None:
             raise
-        return Wanted(place.label, declaration, None, Gone(str(place), error))
+        return Wanted(place.label, declaration, by_file, None, Gone(str(place), error))
     source = found if isinstance(found, Source) else None
     label = source.label if source is not None else named
     if declaration is not None and dataset not in (None, named, label):
         raise BadInput(f"--dataset {dataset}: {spec_file} is for {named!r}. Leave one out.")
-    return Wanted(label, declaration if source is not None else declaration or from_catalog(named), source)
+    return Wanted(label, declaration if source is not None else declaration or from_catalog(named), by_file, source)
 
 
 def declared(wanted: Wanted, overrides: Overrides, home: Home, stored: StoredStudy | None) -> Declared:
@@ -108,7 +110,7 @@ def declared(wanted: Wanted, overrides: Overrides, home: Home, stored: StoredStu
     said = overrides.images
     if wanted.source is None and wanted.gone is None:
         assert wanted.declaration is not None
-        return _published(wanted.declaration, said)
+        return _published(_of_published(wanted.declaration, wanted.by_file, overrides, stored), said)
     begun = stored.record if stored is not None and stored.record.spec.images is not None else None
     images = _images(wanted.declaration, begun.spec if begun is not None else None, said)
     dataset = _own(wanted, images, home, begun)
@@ -122,7 +124,7 @@ def declared(wanted: Wanted, overrides: Overrides, home: Home, stored: StoredStu
     if wanted.declaration is not None:
         declaration = wanted.declaration.model_copy(update={"dataset": reference, "images": images})
     elif begun is not None:
-        declaration = _as_begun(begun.spec, begun.budget, images, overrides)
+        declaration = _as_begun(begun, suited(info, images), overrides).model_copy(update={"images": images})
     else:
         declaration = suited(info, images)
         why = tuple(reasons(info, declaration))
@@ -161,8 +163,21 @@ def _images(declaration: Declaration | None, before: StudySpec | None, said: Ima
     return (given or Images()).said_anew(said)
 
 
-def _as_begun(before: StudySpec, trials: int, images: Images, overrides: Overrides) -> Declaration:
-    """What a study was begun with, whatever would suit the data today."""
+def _of_published(
+    declaration: Declaration, by_file: bool, overrides: Overrides, stored: StoredStudy | None
+) -> Declaration:
+    """What a file says, or what the study was begun with; the catalog's for a new one."""
+    if by_file or stored is None or stored.record.spec.dataset != declaration.dataset:
+        return declaration
+    return _as_begun(stored.record, declaration, overrides)
+
+
+def _as_begun(begun: StudyRecord, today: Declaration, overrides: Overrides) -> Declaration:
+    """What a study was begun with, whatever would suit its data, or stands in the catalog, today.
+
+    Only the budget is today's, where the study was made and has none yet.
+    """
+    before = begun.spec
     for kind, name, given in (
         ("model", before.model, overrides.model),
         ("strategy", before.strategy.name, overrides.strategy),
@@ -171,4 +186,4 @@ def _as_begun(before: StudySpec, trials: int, images: Images, overrides: Overrid
             raise BadInput(
                 f"the study was begun with the {kind} {name}, of a file of your own. Give {kind.upper()}=file.py:Class."
             )
-    return declaration_of(before, trials).model_copy(update={"images": images})
+    return declaration_of(before, begun.budget or today.plan_for(before.plan_name).trials)

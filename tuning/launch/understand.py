@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from storage.opening import open_to_read
 from storage.processes.cores import usable_cores
 from storage.settings import Home
 from studies.datasets.splits import require_images
-from studies.declaration import Declaration, Overrides, PlanName, make_spec
+from studies.declaration import Overrides, PlanName, make_spec
 from studies.leaderboard import best_parameters
 from studies.spec import Plan, StudySpec
 from studies.stored import DEFAULT_LIMITS, Limits, StoredStudy, StudyRecord, find_study, stored_study
@@ -143,7 +143,7 @@ def understood(options: TuneOptions, home: Home) -> Asked:
     require_sampler(spec)
     if stored is not None:
         spec.require_same(stored.record.spec, name)
-    first = _first(declaration, url, options.from_study)
+    first = _first(declaration.first_for(plan, options.overrides.model), url, options.from_study)
     asked = Asked(
         options, home, url, name, found, plan, spec, strategy, user_file, strategy_file, first, gpus, placements
     )
@@ -193,13 +193,13 @@ def _require_sane(options: TuneOptions) -> None:
         raise BadInput(f"--budget-epochs {options.budget_epochs}: must be at least 1. Leave it out for the plan's own.")
 
 
-def _first(declaration: Declaration, url: str, from_study: str | None) -> list[dict[str, Any]]:
+def _first(known: Sequence[Mapping[str, Any]], url: str, from_study: str | None) -> list[dict[str, Any]]:
     """Return the configurations that a new study tries first, after the defaults.
 
     Raises:
         BadInput: there is no study of that name, another program made it, or there is nothing to learn from it.
     """
-    first = [dict(params) for params in declaration.first]
+    first = [dict(params) for params in known]
     if from_study is None:
         return first
     file = sqlite_file(make_url(url))
