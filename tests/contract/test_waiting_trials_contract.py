@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from random import Random
-from typing import Any
 
 import optuna
 import pytest
@@ -92,13 +91,13 @@ def test_what_did_not_change_while_it_waited_is_not_read_again(
     study = optuna.load_study(study_name="mnist", storage=database)
     before = study.get_trials(deepcopy=False)
     built: list[int] = []
-    build = Database._build_frozen_trial_from_trial_model
+    as_announced = Database._as_announced
 
-    def counted(self: Database, trial: Any) -> FrozenTrial:
+    def counted(self: Database, trial: FrozenTrial) -> FrozenTrial:
         built.append(trial.number)
-        return build(self, trial)
+        return as_announced(self, trial)
 
-    monkeypatch.setattr(Database, "_build_frozen_trial_from_trial_model", counted)
+    monkeypatch.setattr(Database, "_as_announced", counted)
     with second_connection(database) as dashboard:
         dashboard.set_trial_user_attr(held[3].trial_id, "note", "look")
     after = study.get_trials(deepcopy=False)
