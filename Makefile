@@ -119,10 +119,21 @@ tune: $(READY)  ## run or continue a study: DATASET= [STUDY= TRIALS= EPOCHS= TIM
 	  $(call flag,--budget-epochs,BUDGET_EPOCHS) $(call flag,--strategy,STRATEGY) $(call flag,--from-study,FROM_STUDY) \
 	  $(call flag,--checkpoint-interval,CHECKPOINT_INTERVAL) $(call switch,--no-progress,NO_PROGRESS)
 
+.PHONY: confirm
+confirm: $(READY)  ## train the best configurations again with other seeds: [STUDY= TOP= SEEDS= WORKERS= ...]
+	@$(TUNING) confirm $(call flag,--study,STUDY) $(call flag,--storage,STORAGE) $(call flag,--top,TOP) \
+	  $(call flag,--seeds,SEEDS) $(call flag,--model,MODEL) $(call flag,--workers,WORKERS) \
+	  $(call flag,--timeout,TIMEOUT) $(call switch,--no-progress,NO_PROGRESS)
+
+.PHONY: refit
+refit: $(READY)  ## train the winner for long: [STUDY= EPOCHS= STORAGE= MODEL= TIMEOUT= ...]
+	@$(TUNING) refit $(call flag,--study,STUDY) $(call flag,--storage,STORAGE) $(call flag,--epochs,EPOCHS) \
+	  $(call flag,--model,MODEL) $(call flag,--timeout,TIMEOUT) $(call switch,--no-progress,NO_PROGRESS)
+
 .PHONY: worker
-worker: $(READY)  ## join a study from anywhere: STUDY= STORAGE= [MODEL= STRATEGY=]
+worker: $(READY)  ## join a study from anywhere: STUDY= STORAGE= [MODEL= STRATEGY= PHASE=]
 	@$(TUNING) worker $(call flag,--study,STUDY) $(call flag,--storage,STORAGE) $(call flag,--model,MODEL) \
-	  $(call flag,--strategy,STRATEGY)
+	  $(call flag,--strategy,STRATEGY) $(call flag,--phase,PHASE)
 
 .PHONY: status
 status: $(READY)  ## state, budget, rate, forecast, best so far: [STUDY= STORAGE= JSON=1]

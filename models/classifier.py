@@ -15,7 +15,7 @@ import numpy.typing as npt
 from keras import layers
 
 from models.backend import seed_generators
-from models.recipe import ClassWeights, Recipe, declare_class_weights, declare_recipe, replaced
+from models.recipe import ClassWeights, Recipe, declare_class_weights, declare_recipe, raised, replaced
 from models.training.augmentation import RandomAugmentation
 from models.training.balance import balanced_weights
 from models.training.compiled import CompiledModels, signature_of
@@ -78,10 +78,11 @@ class ImageClassifier(keras_tuner.HyperModel, abc.ABC):
         class_weights: whether in training all pictures weigh alike (`none`) or all classes (`balanced`, by
             `inputs.class_counts`); `search` makes it a hyperparameter.
         defaults: values in place of those of the class's own `defaults`, by their names.
+        at_least: values of the recipe, by name, that are raised to these where `recipe` gives less.
 
     Raises:
-        ValueError: if `epochs`, `train_images` or `patience` is below 1, `inputs` contradicts itself, `defaults` has a
-            name that no recipe has, or classes are to weigh alike and their counts are not known.
+        ValueError: if `epochs`, `train_images` or `patience` is below 1, `inputs` contradicts itself, `defaults` or
+            `at_least` has a name that no recipe has, or classes are to weigh alike and their counts are not known.
     """
 
     defaults: ClassVar[Recipe]
@@ -97,6 +98,7 @@ class ImageClassifier(keras_tuner.HyperModel, abc.ABC):
         models: CompiledModels | None = None,
         class_weights: ClassWeights | Literal["search"] = "none",
         defaults: Mapping[str, Any] | None = None,
+        at_least: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__()
         if min(epochs, train_images, patience) < 1:
@@ -115,6 +117,8 @@ class ImageClassifier(keras_tuner.HyperModel, abc.ABC):
                 f" classes. Received: {inputs.class_counts}"
             )
         self._own_defaults = replaced(self.defaults, defaults or {})
+        self._at_least = dict(at_least or {})
+        raised(self.defaults, self._at_least)
         self.inputs = inputs
         self.extended = extended
         self.epochs = epochs
@@ -134,6 +138,12 @@ class ImageClassifier(keras_tuner.HyperModel, abc.ABC):
         """How the model of `hp` is trained; declares the hyperparameters that all classifiers share."""
         return declare_recipe(hp, self._own_defaults, extended=self.extended, augmented=self.inputs.are_pictures)
 
+    def _recipe(self, hp: Any) -> Recipe:
+        """How the model of `hp` is trained in the end; of what is no picture, there is nothing to augment."""
+        pictures = self.inputs.are_pictures
+        at_least = {name: value for name, value in self._at_least.items() if pictures or name != "augmentation"}
+        return raised(self.recipe(hp), at_least)
+
     def tuned_int(self, hp: Any, name: str, low: int, high: int, *, step: int = 1, default: int) -> int:
         """An integer hyperparameter of the extended space; the default, undeclared, in the core space."""
         return int(hp.Int(name, low, high, step=step, default=default)) if self.extended else default
@@ -145,7 +155,7 @@ class ImageClassifier(keras_tuner.HyperModel, abc.ABC):
         `seed_generators` (or `keras.utils.set_random_seed`), called before. With `models` it may have served another
         training before, and serves the next one of its signature: it is this one's until then.
         """
-        recipe = self.recipe(hp)
+        recipe = self._recipe(hp)
         self.models.put_back()
         network = self.untrained(hp)
         signature = signature_of(network, recipe, self.inputs.dtype)
@@ -166,7 +176,7 @@ class ImageClassifier(keras_tuner.HyperModel, abc.ABC):
 
     def untrained(self, hp: Any) -> keras.Model:
         """Pixels to logits `(batch, classes)`, as `hp` describes them, not compiled."""
-        recipe = self.recipe(hp)
+        recipe = self._recipe(hp)
         declare_class_weights(hp, self.class_weights)
         return self._network(hp, recipe)
 
@@ -223,7 +233,7 @@ class ImageClassifier(keras_tuner.HyperModel, abc.ABC):
         initial_epoch: int = 0,
     ) -> Training:
         """What `fit` runs, not yet run."""
-        recipe = self.recipe(hp)
+        recipe = self._recipe(hp)
         return Training(
             model,
             training,

@@ -72,6 +72,16 @@ def replaced(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
     return replace(recipe, **values)
 
 
+def raised(recipe: Recipe, at_least: Mapping[str, float]) -> Recipe:
+    """Return a recipe whose values of these names are at least so large.
+
+    Raises:
+        ValueError: a name is none of a recipe's.
+    """
+    higher = {name: max(value, getattr(recipe, name, value)) for name, value in at_least.items()}
+    return replaced(recipe, higher)
+
+
 def declare_recipe(hp: Any, defaults: Recipe, *, extended: bool, augmented: bool = True) -> Recipe:
     """Declare the recipe on `hp`, a `keras_tuner.HyperParameters`, and return the values it gives.
 

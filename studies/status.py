@@ -33,34 +33,26 @@ def status(study: optuna.Study, storage_url: str, home: Home, clock: Callable[[]
     where that is not recorded. `images` are how many each part has, of `test` those that were split off for it.
 
     All of that is said of the search, but that it runs while a trial of any phase does. `phases` counts the trials of
-    each phase by Optuna's states.
+    each phase as `trials` does.
 
     A study of another program is not `ours`: it has no budget, and its best trial is that of its own direction.
     """
     record = StudyRecord.of(study)
     every = study.get_trials(deepcopy=False)
     trials = of_phase(every)
-    count = Counter(trial.state for trial in trials)
-    done = count[TrialState.COMPLETE] + count[TrialState.PRUNED]
+    count = _counted(trials)
+    done = count["complete"] + count["pruned"]
     budget = record.budget if record.is_ours else 0
     now = clock()
     alive = any(is_alive(trial, now) for trial in every)
     state = "done" if 0 < budget <= done else "running" if alive else "stopped"
-    frozen = sum(is_frozen(trial) for trial in trials)
     rate = rate_per_hour(trials)
     best = best_trial(study)
     return {
         "study": study.study_name,
         "storage": shown_url(storage_url),
         "state": state,
-        "trials": {
-            "complete": count[TrialState.COMPLETE],
-            "pruned": count[TrialState.PRUNED],
-            "failed": count[TrialState.FAIL],
-            "running": count[TrialState.RUNNING],
-            "waiting": count[TrialState.WAITING] - frozen,
-            "frozen": frozen,
-        },
+        "trials": count,
         "budget": {"trials": budget, "done": done, "epochs": record.budget_epochs if record.is_ours else None},
         "epochs_trained": spent_epochs(trials),
         "best": _shown(best) if best is not None else None,
@@ -78,7 +70,15 @@ def status(study: optuna.Study, storage_url: str, home: Home, clock: Callable[[]
 
 def _counted(trials: list[FrozenTrial]) -> dict[str, int]:
     count = Counter(trial.state for trial in trials)
-    return {state.name.lower(): count[state] for state in TrialState}
+    frozen = sum(is_frozen(trial) for trial in trials)
+    return {
+        "complete": count[TrialState.COMPLETE],
+        "pruned": count[TrialState.PRUNED],
+        "failed": count[TrialState.FAIL],
+        "running": count[TrialState.RUNNING],
+        "waiting": count[TrialState.WAITING] - frozen,
+        "frozen": frozen,
+    }
 
 
 def _images(record: StudyRecord) -> dict[str, int | None] | None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from studies.datasets.prepared import PreparedDataset
     from studies.spec import Images
     from studies.stored import Limits
+    from tuning.launch.phase import PhaseOptions
     from tuning.machine.devices import PerDevice
 
 app = typer.Typer(
@@ -232,6 +233,58 @@ def _per_device(text: str | None) -> PerDevice:
 
 
 @app.command()
+def confirm(
+    study: options.Study = None,
+    storage: options.Storage = None,
+    top: Annotated[int, typer.Option(help="How many configurations, of the search's best.")] = 3,
+    seeds: Annotated[int, typer.Option(help="How many other seeds each is trained with; at least 2.")] = 3,
+    model: options.PhaseModel = None,
+    workers: options.Workers = "auto",
+    timeout: options.Timeout = None,
+    progress: options.Progress = True,
+) -> int:
+    """Train the best configurations again with other seeds: which is best, how sure that is, and what was luck."""
+    from tuning.launch.confirm import confirm
+
+    given = _phase_options(study, storage, model, workers, timeout, progress=progress)
+    return confirm(given, _home(), _console(), top=top, seeds=seeds)
+
+
+@app.command()
+def refit(
+    study: options.Study = None,
+    storage: options.Storage = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="How many epochs. [default: 40, or twice those of a trial if that is more]")
+    ] = None,
+    model: options.PhaseModel = None,
+    timeout: options.Timeout = None,
+    progress: options.Progress = True,
+) -> int:
+    """Train the winner for long: the confirmed one, or without a confirmation the search's best."""
+    from tuning.launch.refit import refit
+
+    given = _phase_options(study, storage, model, "auto", timeout, progress=progress)
+    return refit(given, _home(), _console(), epochs=epochs)
+
+
+def _phase_options(
+    study: str | None, storage: str | None, model: str | None, workers: str, timeout: str | None, *, progress: bool
+) -> PhaseOptions:
+    from tuning.launch.phase import PhaseOptions
+
+    _quiet_optuna()
+    return PhaseOptions(
+        study=study,
+        storage=storage,
+        model=model,
+        workers=_whole("workers", workers),
+        timeout_s=_duration("timeout", timeout),
+        progress=progress,
+    )
+
+
+@app.command()
 def worker(
     study: Annotated[str, typer.Option(help="The study to join; it was begun with tuning tune.")],
     storage: Annotated[str, typer.Option(envvar="TUNING_STORAGE", help="The SQLAlchemy URL of the study's database.")],
@@ -239,12 +292,17 @@ def worker(
         str | None, typer.Option(help="file.py:Class, if the study's model is a user's: the same file, to the byte.")
     ] = None,
     strategy: Annotated[str | None, typer.Option(help="file.py:Class, if its strategy is, likewise.")] = None,
+    phase: Annotated[
+        str, typer.Option(help="Whose trials it takes up: search, or what confirm and refit have enqueued.")
+    ] = "search",
     told: Annotated[str | None, typer.Option("--as", hidden=True)] = None,
 ) -> int:
     """Join a study from anywhere."""
     import logging
     import os
 
+    from storage.attributes import PHASES
+    from storage.errors import unknown_name
     from storage.processes.cores import usable_cores
     from tuning.machine.devices import find_gpus, place_workers
     from tuning.messages import WorkerOptions
@@ -255,12 +313,14 @@ def worker(
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     if told is not None:
         return work(WorkerOptions.from_json(told), storage, _home())
+    if phase not in PHASES:
+        raise unknown_name("phase", phase, PHASES)
     # Started by hand: this one process takes the first device. Before Keras is imported.
     place = place_workers(find_gpus()[:1], usable_cores(), workers=1, per_device=None, environ=os.environ)[0]
     os.environ.update(place.environment)
     user_file = UserFile.parse("model", model) if model is not None else None
     strategy_file = UserFile.parse("strategy", strategy) if strategy is not None else None
-    return work(WorkerOptions.at(place, study, user_file, strategy_file), storage, _home())
+    return work(WorkerOptions.at(place, study, user_file, strategy_file, phase), storage, _home())
 
 
 @app.command()

@@ -11,6 +11,7 @@ import json
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, get_args
 
+from storage.attributes import SEARCH, Phase
 from storage.claims import Claim
 from storage.errors import BadInput
 from storage.processes.isolation import python_module
@@ -253,6 +254,7 @@ class WorkerOptions:
         preflight: whether this worker makes the preflight before it asks for trials.
         claim: a trial that this process holds already, for which it took on another number of threads.
         own_threads: the number to go back to after that trial.
+        phase: whose trials it takes up.
     """
 
     study: str
@@ -266,14 +268,20 @@ class WorkerOptions:
     preflight: bool = False
     claim: Claim | None = None
     own_threads: int | None = None
+    phase: Phase = SEARCH
 
     @classmethod
     def at(
-        cls, place: Placement, study: str, user_file: UserFile | None, strategy_file: UserFile | None
+        cls,
+        place: Placement,
+        study: str,
+        user_file: UserFile | None,
+        strategy_file: UserFile | None,
+        phase: Phase = SEARCH,
     ) -> WorkerOptions:
         """Return the options of a worker of a study on a device."""
         device = place.device
-        return cls(study, user_file, strategy_file, device.name, device.precision, place.threads)
+        return cls(study, user_file, strategy_file, device.name, device.precision, place.threads, phase=phase)
 
     def successor(self, *, claim: Claim | None = None, threads: int | None = None) -> WorkerOptions:
         """Return the options of the program that takes a worker's place.

@@ -53,6 +53,10 @@ Epochs = Annotated[int | None, typer.Option(help="The most epochs of a trial. [d
 BudgetEpochs = Annotated[
     int | None, typer.Option(help="How many epochs all trials together train, at most. [default: the plan's]")
 ]
+PhaseModel = Annotated[
+    str | None,
+    typer.Option("--model", help="file.py:Class, if the study's model is a user's: the same file, to the byte."),
+]
 Timeout = Annotated[
     str | None,
     typer.Option(

@@ -7,7 +7,7 @@ The interval of a mean of M trainings on a validation part of n images has two v
 training, pooled over all configurations, divided by M. Of the images, which all trainings share and more seeds do not
 make more: p (1 - p) / n, the binomial one, which for a mean of several trainings is an upper bound. Their sum is taken
 for that of a Student distribution with the degrees of freedom of Satterthwaite (Biometrics Bulletin 2 (1946) 110,
-equation 17): (a + b)^2 / (a^2 / f), where f are those of the pooled variance, and b, which is known, has no end of them.
+equation 17): (a + b)^2 / (a^2 / f), where f are those of the pooled variance; b is known, as if it had no end of them.
 """
 
 from __future__ import annotations
@@ -31,13 +31,15 @@ class Confirmed:
     Attributes:
         of: the trial of the search that tried it.
         params: its parameters, by name.
-        searched: the validation accuracy that it had there, in 0..1.
+        searched: the best validation accuracy that it had there, in 0..1.
+        epochs: after how many epochs it was pruned there, or over.
         values: those that it had with each other seed, at least two.
     """
 
     of: int
     params: dict[str, Any]
     searched: float
+    epochs: int
     values: tuple[float, ...]
 
     @property

@@ -33,7 +33,7 @@ MODELS = Path(__file__).resolve().parent / "slow_models.py"
 QUICK: dict[str, Any] = {
     "storage.leases:BEAT_S": 0.5,
     "storage.leases:LEASE_S": 5.0,
-    "tuning.launch.launcher:WATCH_S": 0.5,
+    "tuning.launch.watching:WATCH_S": 0.5,
     "tuning.launch.workforce:RESTART_S": 0.1,
 }
 

@@ -85,7 +85,7 @@ SHORT = Form(
     trials=6, workers=2, epochs=5, epoch_s=0.6, gap_s=(4.0, 7.0), lease_s=4.0, oversleep_s=2.0,
     checkpoint_interval_s=1.0, longest_s=240.0, most_faults=5,
     constants={
-        "storage.leases:BEAT_S": 0.5, "storage.leases:LEASE_S": 4.0, "tuning.launch.launcher:WATCH_S": 0.5,
+        "storage.leases:BEAT_S": 0.5, "storage.leases:LEASE_S": 4.0, "tuning.launch.watching:WATCH_S": 0.5,
         "tuning.launch.workforce:RESTART_S": 0.1, "tuning.launch.workforce:MAX_DEATHS": 20,
     },
 )  # fmt: skip

@@ -12,7 +12,7 @@ from studies.phases.confirmation import Confirmed, interval, winner
 
 
 def confirmed(of: int, searched: float, *values: float) -> Confirmed:
-    return Confirmed(of, {"units": of}, searched, values)
+    return Confirmed(of, {"units": of}, searched, 8, values)
 
 
 def test_the_winner_has_the_best_mean_and_not_the_best_value() -> None:
@@ -67,7 +67,7 @@ def simulated(
 
     searched = [seen(skill) for skill in skills]
     ranked = sorted(range(24), key=lambda number: -searched[number])[:top]
-    found = [Confirmed(n, {}, searched[n], tuple(seen(skills[n]) for _ in range(seeds))) for n in ranked]
+    found = [Confirmed(n, {}, searched[n], 8, tuple(seen(skills[n]) for _ in range(seeds))) for n in ranked]
     best = winner(found)
     truth = float(ndtr(skills[best.of] / np.sqrt(1 + noise**2 + of_seeds**2)))
     return Study(truth, found[0], best, found)

@@ -14,6 +14,7 @@ from storage.artifacts import Artifacts
 from storage.errors import BadInput, TuningError
 from storage.settings import Home, database_of, owner_of
 from studies.leaderboard import complete_trials
+from studies.phases.known import refitted
 from studies.stored import StudyRecord
 
 # So many trials without a model are named.
@@ -23,7 +24,10 @@ MOST_NAMED = 3
 def chosen(
     study: optuna.Study, record: StudyRecord, artifacts: Artifacts, number: int | None
 ) -> tuple[FrozenTrial, str | None]:
-    """Return the COMPLETE trial of a number, or the best that has a model, and what is to be said of better ones.
+    """Return the trial whose model is exported, and what is to be said of that.
+
+    That is the COMPLETE trial of a number, else the winner that was refitted last, else the search's best that has a
+    model.
 
     Optuna and its dashboard let anybody add a trial, or say of one how it ended: such a one has no model.
 
@@ -34,6 +38,9 @@ def chosen(
     if number is not None:
         return _of_number(study, record, number), None
     complete = complete_trials(study)
+    refit = next((trial for trial in refitted(study) if artifacts.find(trial, "model") is not None), None)
+    if refit is not None:
+        return refit, _worse_than(complete[0], refit) if complete else None
     place = next((n for n, trial in enumerate(complete) if artifacts.find(trial, "model") is not None), None)
     if place is None:
         raise _nothing_to_export(record, study.get_trials(deepcopy=False), complete)
@@ -41,6 +48,15 @@ def chosen(
         return complete[0], None
     fact = "passed over, since another program added or ended it without a model"
     return complete[place], f"{fact}: {_in_words(complete[:place])}"
+
+
+def _worse_than(best: FrozenTrial, refit: FrozenTrial) -> str | None:
+    if refit.value is None or best.value is None or refit.value >= best.value:
+        return None
+    return (
+        f"the refitted trial {refit.number} has a validation accuracy of {refit.value:.4f}, and the search's best had"
+        f" {best.value:.4f}: --trial {best.number} exports that"
+    )
 
 
 def _of_number(study: optuna.Study, record: StudyRecord, number: int) -> FrozenTrial:

@@ -7,14 +7,11 @@ Another process writes the further formats. Both are `tuning.bundles.judge`, and
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
-import platform
 import shutil
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TypedDict
 
 import numpy as np
 import optuna
@@ -24,25 +21,19 @@ from rich.console import Console
 from storage import attributes
 from storage.artifacts import ArtifactDamaged, Artifacts
 from storage.errors import unknown_name
-from storage.files import sha256_of
 from storage.settings import Home, mark
-from studies.datasets.prepared import PreparedDataset
 from studies.datasets.preparing import open_prepared
-from studies.spec import derive_seed
 from studies.stored import StudyRecord
 from studies.study_data import inputs_of, recorded_split
-from tuning.building import CODE, WEIGHTS, Building
+from tuning.building import CODE, WEIGHTS
 from tuning.bundles.bundle import CARD, CONFUSION_MATRIX, FORMATS, LEARNING_CURVE, METRICS, replacing_bundle
-from tuning.bundles.checking import Checked, data_of, precision_of, put_checked, require_file, source_of
+from tuning.bundles.card import card_of
+from tuning.bundles.checking import data_of, precision_of, put_checked, require_file, source_of
 from tuning.bundles.choice import chosen, own_folder
 from tuning.bundles.converting import convert
 from tuning.pictures import draw_confusion_matrix, draw_learning_curve
 from tuning.tasks import Figures, TestFigures
 from tuning.user_classes import UserFile
-
-_VERSIONS_OF = ("keras", "keras-tuner", "optuna", "numpy", "tensorflow", "jax", "torch")
-
-Document = dict[str, Any]
 
 
 class Metrics(TypedDict):
@@ -105,7 +96,9 @@ def export(
         skipped = convert(checked, wanted, precision_of(trial), required=formats is not None)
         parts = {} if checked.building is None else {"weights": WEIGHTS, "code": CODE}
         written = parts | {name: FORMATS[name] for name in wanted if name not in skipped}
-        _write_json(folder / CARD, _card(record, trial, dataset, checked) | {"formats": written, "skipped": skipped})
+        _write_json(
+            folder / CARD, card_of(study, record, trial, dataset, checked) | {"formats": written, "skipped": skipped}
+        )
         if out is None and record.uid:
             mark(folder, record.uid, database)
     if where is not None:
@@ -136,60 +129,6 @@ def _put_learning_curve(file: Path, artifacts: Artifacts, trial: FrozenTrial, re
     best_epoch = history.pop("best_epoch", attributes.of_trial(trial, attributes.BEST_EPOCH, int))
     title = f"{record.name}, trial {trial.number}"
     draw_learning_curve(history, best_epoch, title, file, balanced=bool(record.imbalanced))
-
-
-def _card(record: StudyRecord, trial: FrozenTrial, dataset: PreparedDataset, checked: Checked) -> Document:
-    spec, judgement = record.spec, checked.judgement
-    test = judgement["test"]
-    return {
-        "study": record.name,
-        "trial": trial.number,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "dataset": spec.dataset,
-        "class_names": list(dataset.info.class_names),
-        "input": {
-            "shape": list(dataset.info.shape),
-            "dtype": "float32",
-            "range": [0, 255] if dataset.info.is_picture else None,
-            "preparation": dataset.info.preparation,
-            "fit": dataset.info.fit,
-        },
-        "output": "one probability for each class, in the order of class_names",
-        "parameters": trial.params,
-        "seed": derive_seed(spec.seed, "trial", trial.number),
-        "precision": precision_of(trial),
-        "epochs": attributes.of_trial(trial, attributes.EPOCHS, int),
-        "best_epoch": attributes.of_trial(trial, attributes.BEST_EPOCH, int),
-        "validation": judgement["validation"],
-        "test": Figures(accuracy=test["accuracy"], loss=test["loss"], balanced_accuracy=test["balanced_accuracy"]),
-        "data": record.data,
-        "spec": spec.model_dump(mode="json"),
-        "versions": _versions() | {"backend": judgement["backend"]},
-        "platform": f"{platform.system()} {platform.machine()}",
-        "model_sha256": sha256_of(checked.model),
-        **_building_card(checked.building),
-    }
-
-
-def _building_card(building: Building | None) -> Document:
-    """What a card says of a model that is built by a user's file."""
-    if building is None:
-        return {}
-    code = UserFile.named(building["model"], Path(CODE))
-    how = (
-        f"in this project's checkout: from tuning.bundles.loading import load; load(FOLDER, run_code=True) runs {code}"
-    )
-    return {"building": building, "loading": how}
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for name in _VERSIONS_OF:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def _write_json(file: Path, document: Mapping[str, object]) -> None:

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import os
-import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 from rich.console import Console
 
 from storage import attributes
-from storage.claims import Standing
 from storage.errors import BadInput, StorageUnavailable, TuningError
-from storage.leases import LeaseWatch
 from storage.processes.cores import usable_cores
-from storage.settings import STORAGE_VARIABLE, Home, mark
+from storage.settings import STORAGE_VARIABLE, Home
 from studies.forecast import Launched, WorkLeft, work_left
 from studies.stored import StudyRecord
 from studies.trials import of_phase, spent_epochs
@@ -26,14 +21,11 @@ from tuning.launch.packer import Packer, make_packer
 from tuning.launch.progress import Progress
 from tuning.launch.summary import Report, print_end, print_forecast, print_plan, print_preflight
 from tuning.launch.understand import Asked, TuneOptions, understood
-from tuning.launch.workforce import Workforce
+from tuning.launch.watching import Watching
+from tuning.launch.workforce import Workforce, log_folder
 from tuning.machine.compile_probe import prepare_compile_caches
 from tuning.machine.memory import free_bytes
-from tuning.messages import LAUNCHER_GRACE_S, Cost, WorkerOptions
-
-TICK_S = 0.5
-# How often leases are looked at.
-WATCH_S = 5.0
+from tuning.messages import Cost, WorkerOptions
 
 
 def tune(options: TuneOptions, home: Home, console: Console) -> int:
@@ -83,17 +75,9 @@ def _workforce(asked: Asked, study: Begun, report: Report) -> Workforce:
         lambda place: WorkerOptions.at(place, asked.name, asked.user_file, asked.strategy_file),
         # The URL may hold a password, and command lines are public.
         {"TUNING_HOME": str(asked.home.root), STORAGE_VARIABLE: asked.url},
-        _logs(asked, study),
+        log_folder(asked.home, asked.name, study.record.uid),
         report,
     )
-
-
-def _logs(asked: Asked, study: Begun) -> Path:
-    uid = study.record.uid
-    folder = asked.home.make(asked.home.logs(asked.name, uid))
-    if uid:
-        mark(folder, uid)
-    return folder
 
 
 def _packer(asked: Asked, workforce: Workforce, report: Report) -> Packer:
@@ -108,8 +92,8 @@ def _packer(asked: Asked, workforce: Workforce, report: Report) -> Packer:
     )
 
 
-class Launcher:
-    """Runs a study that was begun: until its budget is spent, its time is up, or a stop is asked for.
+class Launcher(Watching):
+    """Runs the search of a study that was begun: until its budget is spent, its time is up, or a stop is asked for.
 
     Args:
         asked: what is wanted.
@@ -131,88 +115,21 @@ class Launcher:
         report: Report,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        super().__init__(study.claims, workforce, packer, progress, report, asked.options.timeout_s, clock)
         self._asked = asked
         self._begun = study
         self._study = study.study
-        self._claims = study.claims
-        self._workforce = workforce
-        self._packer = packer
-        self._progress = progress
-        self._report = report
-        self._clock = clock
-        self._started = clock()
-        timeout_s = asked.options.timeout_s
-        # Asked to stop a little before the end of its time, so that the study ends in it.
-        self._deadline = None if timeout_s is None else self._started + timeout_s - min(LAUNCHER_GRACE_S, timeout_s / 4)
-        self._watch = LeaseWatch(study.claims)
-        self._watched = self._started
-        self._interrupts = 0
         self._exports_with_file = False
 
-    def run(self) -> int:
-        """Run the study; return the exit status. Afterwards no worker is left.
+    def _begin(self) -> None:
+        self._workforce.start()
+        self._preflight()
 
-        Raises:
-            BadInput: the preflight refused it.
-            TuningError: it cannot go on.
-        """
-        with self._signals():
-            try:
-                self._workforce.start()
-                self._preflight()
-                self._progress.start()
-                try:
-                    self._watch_workers()
-                finally:
-                    self._progress.stop()
-            finally:
-                before = self._interrupts
-                try:
-                    if before:
-                        self._report(
-                            "stopping: running trials go on to the end of their epoch if that is near, and back into"
-                            f" the queue, within {LAUNCHER_GRACE_S:g} s; Ctrl-C again ends them now"
-                        )
-                finally:  # what reads the output may be gone
-                    self._workforce.end(hurry=lambda: self._interrupts > max(before, 1))
-        interrupted, elapsed_s = self.interrupted, self._clock() - self._started
-        with_file = self._exports_with_file
+    def _conclude(self, elapsed_s: float) -> None:
+        interrupted, with_file = self.interrupted, self._exports_with_file
         print_end(
             self._report, self._asked, self._begun, elapsed_s=elapsed_s, interrupted=interrupted, with_file=with_file
         )
-        return 130 if interrupted else 0
-
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        def on_signal(_number: int, _frame: object) -> None:
-            self._interrupts += 1
-
-        before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    @property
-    def interrupted(self) -> bool:
-        """Whether a stop was asked for by a signal."""
-        return self._interrupts > 0
-
-    def wait_for_database(self, seconds: float) -> None:
-        """Wait between two tries of a call; a signal meanwhile ends the waiting.
-
-        Raises:
-            StorageUnavailable: a stop was asked for.
-        """
-        before, until = self._interrupts, self._clock() + seconds
-        while self._clock() < until:
-            if self._interrupts > before:
-                raise StorageUnavailable("interrupted while the database is busy or away; the same command goes on")
-            time.sleep(0.05)
-
-    def _stopping(self) -> bool:
-        return self._interrupts > 0 or (self._deadline is not None and self._clock() >= self._deadline)
 
     def _preflight(self) -> None:
         self._report("preflight: walking the space, building the largest model ...")
@@ -234,38 +151,8 @@ class Launcher:
         self._study.set_user_attr(attributes.LAUNCHED, launched)
         self._progress.expected_epoch_s = epoch_s
 
-    def _pack(self, standing: Standing) -> None:
-        if self._packer is not None:
-            self._packer.adjust(standing.budget - standing.finished)
-
     def _forecast_s(self, left: WorkLeft, cost: Cost) -> float:
         slots = self._workforce.slots
         # More threads than cores share the cores; the preflight measured with a core to itself.
         crowding = max(1.0, sum(slot.placement.threads for slot in slots) / usable_cores())
         return left.seconds(start_s=cost.start_s, epoch_s=cost.epoch_s, workers=len(slots), crowding=crowding)
-
-    def _watch_workers(self) -> None:
-        """Watch until the budget is spent, the time is up, or a stop is asked for.
-
-        Raises:
-            TuningError: the study cannot go on.
-        """
-        while not self._stopping():
-            standing = self._claims.standing()
-            self._progress.update()
-            if standing.done and not standing.running:
-                return
-            self._workforce.tend()
-            self._pack(standing)
-            if self._clock() - self._watched >= WATCH_S:
-                self._watched = self._clock()
-                for claim in self._watch.put_back_expired():
-                    self._workforce.kill_owner(claim.owner)
-                    self._report(f"trial {claim.number}: its worker fell silent, so the trial is given up by it")
-            self._pause()
-
-    def _pause(self) -> None:
-        # Short naps, since a signal only sets a number.
-        until = self._clock() + TICK_S
-        while self._clock() < until and not self._interrupts:
-            time.sleep(0.05)

@@ -16,10 +16,12 @@ from rich.table import Table
 from rich.text import Text
 
 from storage import attributes
+from storage.attributes import SEARCH, Phase
 from studies.forecast import seconds_of, seconds_per_epoch
 from studies.leaderboard import balanced_accuracy, best_trial
+from studies.phases.training import training_of
 from studies.stored import StudyRecord
-from studies.trials import is_frozen, is_running, spent_epochs
+from studies.trials import is_frozen, is_running, of_phase, spent_epochs
 from tuning.words import counted, duration, parameters_in_words
 
 SHOWN_RUNNING = 16
@@ -85,6 +87,7 @@ class Progress:
         clock: monotonic seconds.
         expected_epoch_s: how long all workers together are expected to take for an epoch, before it is seen.
         balanced: whether balanced accuracies are shown besides.
+        phase: whose trials are shown.
     """
 
     study: optuna.Study
@@ -94,6 +97,7 @@ class Progress:
     clock: Callable[[], float] = time.monotonic
     expected_epoch_s: float | None = None
     balanced: bool = False
+    phase: Phase = SEARCH
     _told: set[int] = field(default_factory=set)
     # By trial: the epochs after which it is frozen, as far as was told.
     _frozen: dict[int, int] = field(default_factory=dict)
@@ -105,7 +109,7 @@ class Progress:
 
     def start(self) -> None:
         """Begin: what finished before is counted, but neither told again nor part of the rate."""
-        trials = self.study.get_trials(deepcopy=False)
+        trials = self._trials()
         self._told = {trial.number for trial in trials if trial.state.is_finished()}
         self._frozen = {trial.number: len(trial.intermediate_values) for trial in trials if is_frozen(trial)}
         _, self._spent_before, _ = self._spending(trials, sum(_counts(trial) for trial in trials), 0)
@@ -116,8 +120,8 @@ class Progress:
 
     def update(self) -> None:
         """Look at the study and show what is new."""
-        trials = self.study.get_trials(deepcopy=False)
-        best = best_trial(self.study)
+        trials = self._trials()
+        best = best_trial(self.study) if self.phase == SEARCH else None
         for trial in sorted(trials, key=lambda t: (t.datetime_complete is None, t.datetime_complete, t.number)):
             if trial.state.is_finished() and trial.number not in self._told:
                 self._told.add(trial.number)
@@ -130,6 +134,9 @@ class Progress:
             self._tell_ended(trials)
         if self._view is not None:
             self._view.update(self._render(trials, best))
+
+    def _trials(self) -> list[FrozenTrial]:
+        return of_phase(self.study.get_trials(deepcopy=False), self.phase)
 
     def _tell_finished(self, trial: FrozenTrial, best: FrozenTrial | None) -> None:
         if trial.state == TrialState.PRUNED and trial.system_attrs.get(attributes.FROZEN) is not None:
@@ -168,13 +175,14 @@ class Progress:
         """Show what is new for the last time, and leave the terminal as it was."""
         try:
             self.update()
-            self._tell_ended(self.study.get_trials(deepcopy=False))
+            self._tell_ended(self._trials())
         finally:
             if self._view is not None:
                 self._view.stop()
 
     def _render(self, trials: list[FrozenTrial], best: FrozenTrial | None) -> RenderableType:
-        budget = StudyRecord.of(self.study).budget
+        wanted = [trial for trial in trials if trial.state != TrialState.FAIL]
+        budget = StudyRecord.of(self.study).budget if self.phase == SEARCH else len(wanted)
         done = sum(_counts(trial) for trial in trials)
         parts: list[RenderableType] = [self._headline(trials, done, budget), self._running(trials)]
         if best is not None:
@@ -218,10 +226,20 @@ class Progress:
 
     def _spending(self, trials: list[FrozenTrial], done: int, budget: int) -> tuple[int, int, str]:
         """Return what the study has to spend, what it has spent, and of what: epochs where they are bounded."""
-        epochs = StudyRecord.of(self.study).budget_epochs
+        record = StudyRecord.of(self.study)
+        epochs = record.budget_epochs
+        if self.phase != SEARCH:
+            wanted = [trial for trial in trials if trial.state != TrialState.FAIL]
+            return sum(self._epochs_of(trial) for trial in wanted), spent_epochs(wanted), "epochs"
         if epochs is None:
             return budget, done, "trials"
         return epochs, spent_epochs(trials), "epochs"
+
+    def _epochs_of(self, trial: FrozenTrial) -> int:
+        """Return the most epochs of a trial."""
+        if self.phase == SEARCH:
+            return self.epochs
+        return training_of(StudyRecord.of(self.study).spec, trial).epochs
 
     def _running(self, trials: list[FrozenTrial]) -> RenderableType:
         # Expanded, what does not fit into the terminal is cut in the last column; else another would go.
@@ -236,7 +254,7 @@ class Progress:
             step = trial.last_step or 0
             value = f"{trial.intermediate_values[step]:.4f}" if step else "-"
             parameters = parameters_in_words(trial.params) if shown else ""
-            table.add_row(f"trial {trial.number}", f"{step}/{self.epochs}", value, parameters)
+            table.add_row(f"trial {trial.number}", f"{step}/{self._epochs_of(trial)}", value, parameters)
         if len(running) > SHOWN_RUNNING:
             table.add_row(f"and {len(running) - SHOWN_RUNNING} more", "", "", "")
         return table

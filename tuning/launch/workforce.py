@@ -19,6 +19,7 @@ from storage.claims import Claims
 from storage.errors import BadInput, TuningError
 from storage.processes.isolation import python_environment
 from storage.rows.giving_up import GivenUp
+from storage.settings import Home, mark
 from tuning.machine.devices import Placement
 from tuning.machine.memory import kernel_kills
 from tuning.messages import (
@@ -115,6 +116,14 @@ class Slot:
         return self.deaths >= MAX_DEATHS
 
 
+def log_folder(home: Home, name: str, uid: str) -> Path:
+    """Make the folder of the logs of a study's workers."""
+    folder = home.make(home.logs(name, uid))
+    if uid:
+        mark(folder, uid)
+    return folder
+
+
 class Workforce:
     """The workers of one study on this machine.
 
@@ -157,10 +166,10 @@ class Workforce:
         for placement in placements:
             self.add(placement)
 
-    def start(self) -> None:
-        """Start all workers; the first one makes the preflight, and none asks for a trial before `Go`."""
+    def start(self, *, preflight: bool = True) -> None:
+        """Start all workers; the first one makes the preflight, if any does, and none asks for a trial before `Go`."""
         for slot in self.slots:
-            self._start(slot, preflight=slot.number == 0)
+            self._start(slot, preflight=preflight and slot.number == 0)
 
     def add(self, placement: Placement) -> None:
         """Make a place for one worker more, which `tend` starts."""

@@ -14,8 +14,8 @@ from models.classifier import ImageClassifier
 from models.training.model import TrainingModel
 from storage import attributes
 from storage.claims import Claim, Claims
+from studies.phases.training import Training
 from studies.scheduler import Scheduler
-from studies.spec import derive_seed
 from tuning.worker.hyperparameters import TrialHyperParameters
 from tuning.worker.training_data import Classifiers
 
@@ -45,6 +45,7 @@ class Drawn:
 def draw(
     trial: optuna.trial.Trial,
     claim: Claim,
+    training: Training,
     *,
     classifiers: Classifiers,
     scheduler: Scheduler,
@@ -58,24 +59,26 @@ def draw(
     Args:
         trial: suggests the parameters.
         claim: the right to it.
+        training: what it trains with.
         classifiers: makes its classifier.
         scheduler: hands it out anew.
         claims: through which parameters are forgotten.
         device: the product's name.
     """
     spec = classifiers.spec
-    seed_generators(derive_seed(spec.seed, "trial", claim.number))
-    hypermodel = classifiers.new()
+    seed_generators(training.seed)
+    hypermodel = classifiers.new(training)
     for attempt in range(1, MAX_DRAWS + 1):
         hp = TrialHyperParameters(trial, spec.parameters)
         model = hypermodel.build(hp)
         too_large = ran_out_with(trial.study.get_trials(deepcopy=False), device, hp.values, model.weight_count)
         built = attributes.read(trial.user_attrs, attributes.WEIGHTS, int) is not None
-        if too_large is None or attempt == MAX_DRAWS or built:
+        # Those of a later phase are what is trained, not drawn.
+        if too_large is None or attempt == MAX_DRAWS or built or claim.phase != attributes.SEARCH:
             break
         logger.info("trial %d: drawn again, as large as trial %d, which ran out", claim.number, too_large)
         claims.forget_parameters(claim)
-        seed_generators(derive_seed(spec.seed, "trial", claim.number))
+        seed_generators(training.seed)
         trial = scheduler.trial(claim, attempt)
     return Drawn(trial, hypermodel, hp, model)
 

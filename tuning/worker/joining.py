@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import optuna
 
+from storage.attributes import SEARCH
 from storage.claims import Claims, owner_name
 from storage.database import OUTAGE_S, Database
 from storage.errors import BadInput, unknown_name
@@ -21,6 +22,7 @@ from studies.scheduler import Scheduler
 from studies.spec import HYPERMODELS
 from studies.stored import StudyRecord, find_study
 from studies.strategies.chosen import make_strategy
+from studies.strategies.strategy import Strategy
 from tuning.machine.devices import CPU
 from tuning.messages import WorkerOptions
 from tuning.user_classes import UserFile, load_class, load_strategy
@@ -68,8 +70,11 @@ def join(options: WorkerOptions, storage_url: str) -> JoinedStudy:
     record = StudyRecord.of(study)
     record.require_ours()
     owner = options.claim.owner if options.claim is not None else owner_name()
-    claims = Claims(database, study._study_id, owner, uid=record.uid or None)
-    strategy = make_strategy(record.spec, load_strategy(record.spec.strategy.name, options.strategy_file))
+    claims = Claims(database, study._study_id, owner, uid=record.uid or None, phase=options.phase)
+    # What comes after the search decides nothing.
+    strategy = Strategy(record.spec)
+    if options.phase == SEARCH:
+        strategy = make_strategy(record.spec, load_strategy(record.spec.strategy.name, options.strategy_file))
     return JoinedStudy(database, study, record, claims, Scheduler(study, record.spec, strategy, claims))
 
 

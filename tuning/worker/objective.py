@@ -19,8 +19,8 @@ from storage.checkpoints import TrialCheckpoints
 from storage.claims import Claim, Claims
 from storage.database import Result
 from storage.errors import ClaimLost, StorageUnavailable
+from studies.phases.training import training_of
 from studies.scheduler import Scheduler, UnusableStrategy
-from studies.spec import derive_seed
 from studies.stored import StudyRecord
 from tuning.messages import Note
 from tuning.worker.callbacks import CheckpointKeeper, Frozen, Interrupted, ReportToTrial, state_of
@@ -183,9 +183,11 @@ class Objective:
             return Outcome(Result(TrialState.FAIL, None), failure)
 
     def _train(self, trial: optuna.trial.Trial, claim: Claim) -> Outcome:
+        training = training_of(self._record.spec, self._study._storage.get_trial(claim.trial_id))
         drawn = draw(
             trial,
             claim,
+            training,
             classifiers=self._classifiers,
             scheduler=self._scheduler,
             claims=self._claims,
@@ -197,7 +199,7 @@ class Objective:
         checkpoints = self._files.checkpoints_of(claim)
         resume = state_of(checkpoints)
         self._record_place(trial, model.weight_count, resumed=resume is not None)
-        keeper = self._keeper(claim, checkpoints)
+        keeper = self._keeper(claim, checkpoints, training.epochs)
         report = ReportToTrial(
             lambda epoch, value, last: self._scheduler.epoch_ended(claim, epoch, value, last=last),
             keeper,
@@ -219,7 +221,7 @@ class Objective:
                 model,
                 data.training,
                 data.validation,
-                seed=derive_seed(self._record.spec.seed, "trial", trial.number),
+                seed=training.seed,
                 callbacks=callbacks,
                 resume=resume,
                 keeper=keeper,
@@ -244,14 +246,14 @@ class Objective:
             logger.warning("trial %d trains without XLA: %s", claim.number, why)
             self._supervisor.tell(Note(f"trial {claim.number} trains without XLA, slower than need be: {why}"))
 
-    def _keeper(self, claim: Claim, checkpoints: TrialCheckpoints) -> CheckpointKeeper:
+    def _keeper(self, claim: Claim, checkpoints: TrialCheckpoints, epochs: int) -> CheckpointKeeper:
         def failed(why: str) -> None:
             self._supervisor.tell(Note(f"trial {claim.number}: {why}. It goes on without"))
 
         return CheckpointKeeper(
             checkpoints,
             claim=claim.count,
-            epochs=self._record.spec.epochs,
+            epochs=epochs,
             interval_s=self._record.limits["checkpoint_interval_s"],
             stop=self._supervisor.stop,
             moved=lambda epochs: self._claims.progressed(claim, epochs),

@@ -8,6 +8,7 @@ from models.classifier import ImageClassifier, Inputs
 from models.training.compiled import CompiledModels
 from models.training.feeding import LabelledImages
 from storage.settings import Home
+from studies.phases.training import Training
 from studies.spec import StudySpec
 from studies.stored import StudyRecord
 from studies.study_data import data_of, inputs_of, recorded_split
@@ -61,15 +62,20 @@ class Classifiers:
     data: TrainingData
     models: CompiledModels
 
-    def new(self) -> ImageClassifier:
-        """Return the classifier of one trial, which knows nothing of the trials before."""
+    def new(self, training: Training | None = None) -> ImageClassifier:
+        """Return the classifier of one trial, which knows nothing of the trials before.
+
+        Args:
+            training: what the trial trains with; None for what the spec says.
+        """
         return self.hypermodel(
             self.data.inputs,
             extended=self.spec.space == "extended",
-            epochs=self.spec.epochs,
+            epochs=self.spec.epochs if training is None else training.epochs,
             train_images=len(self.data.training),
-            patience=self.spec.patience,
+            patience=self.spec.patience if training is None else training.patience,
             models=self.models,
             class_weights=self.spec.class_weights,
             defaults=self.spec.defaults,
+            at_least=None if training is None else training.at_least,
         )

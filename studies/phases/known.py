@@ -1,0 +1,82 @@
+"""What a study knows of its later phases: which configurations come first, what was confirmed, what was refitted."""
+
+from __future__ import annotations
+
+import math
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from storage.claims import Planned
+from studies.leaderboard import complete_trials
+from studies.phases.confirmation import Confirmed, winner
+from studies.phases.training import confirmation_training, training_of
+from studies.spec import StudySpec
+from studies.trials import of_phase
+
+# Of one training alone nothing is known of how much seeds differ.
+LEAST_SEEDS = 2
+
+
+def searched_value(trial: FrozenTrial) -> float:
+    """Return the best value that a trial had, whether it was trained to its end or not; minus infinity without one."""
+    told = [*trial.intermediate_values.values(), *(trial.values or ())]
+    return max((value for value in told if math.isfinite(value)), default=-math.inf)
+
+
+def best_configurations(study: optuna.Study, count: int) -> list[FrozenTrial]:
+    """Return the search's trials with the best values, best first; of those with the same parameters the best one.
+
+    A search that freezes leaves few COMPLETE: what it pruned may be better than it knew.
+    """
+    told = [trial for trial in of_phase(study.get_trials(deepcopy=False)) if trial.state != TrialState.FAIL]
+    valued = [trial for trial in told if trial.params and searched_value(trial) > -math.inf]
+    found: list[FrozenTrial] = []
+    for trial in sorted(valued, key=lambda trial: (-searched_value(trial), trial.number)):
+        if all(trial.params != other.params for other in found):
+            found.append(trial)
+    return found[:count]
+
+
+def planned_confirmation(spec: StudySpec, trials: list[FrozenTrial], seeds: int) -> list[Planned]:
+    """Return the trials that train each configuration again with so many other seeds, one seed after the other."""
+    return [
+        Planned(trial.params, confirmation_training(spec, trial.number, index).document())
+        for index in range(seeds)
+        for trial in trials
+    ]
+
+
+def confirmed(study: optuna.Study, spec: StudySpec) -> list[Confirmed]:
+    """Return the configurations that were trained again with two other seeds or more, none of which is not over."""
+    trials = study.get_trials(deepcopy=False)
+    groups: dict[int, list[FrozenTrial]] = {}
+    for trial in of_phase(trials, "confirm"):
+        of = training_of(spec, trial).of
+        if of is not None and of < len(trials):
+            groups.setdefault(of, []).append(trial)
+    found = []
+    for of, group in sorted(groups.items()):
+        values = tuple(t.value for t in group if t.state == TrialState.COMPLETE and t.value is not None)
+        searched = trials[of]
+        if len(values) >= LEAST_SEEDS and all(trial.state.is_finished() for trial in group):
+            value, epochs = searched_value(searched), len(searched.intermediate_values)
+            found.append(Confirmed(of, searched.params, value, epochs, values))
+    return found
+
+
+def winning_trial(study: optuna.Study, spec: StudySpec) -> FrozenTrial | None:
+    """Return the search's trial whose configuration was confirmed as the best; without a confirmation its best one.
+
+    Without one, it is a COMPLETE trial where there is any: the others are known less well.
+    """
+    known = confirmed(study, spec)
+    if known:
+        return study.get_trials(deepcopy=False)[winner(known).of]
+    return next(iter(complete_trials(study) or best_configurations(study, 1)), None)
+
+
+def refitted(study: optuna.Study) -> list[FrozenTrial]:
+    """Return the COMPLETE trials that trained a winner for long, the latest first."""
+    refits = of_phase(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)), "refit")
+    return sorted(refits, key=lambda trial: -trial.number)

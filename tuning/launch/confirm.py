@@ -1,0 +1,90 @@
+"""`tuning confirm`: the best configurations trained again with other seeds: which is best, and how sure that is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from storage.errors import BadInput, TuningError
+from storage.settings import Home
+from studies.phases.confirmation import Confirmed, interval, winner
+from studies.phases.known import LEAST_SEEDS, best_configurations, confirmed, planned_confirmation
+from tuning.launch.phase import Opened, PhaseOptions, opened, run_phase
+from tuning.launch.summary import Report
+from tuning.words import counted
+
+TOP = 3
+SEEDS = 3
+MOST_TRAININGS = 1_000
+
+
+def confirm(options: PhaseOptions, home: Home, console: Console, *, top: int = TOP, seeds: int = SEEDS) -> int:
+    """Train the best configurations of a study again; return the exit status: 0 done, 130 interrupted.
+
+    Args:
+        options: which study, and where it is trained.
+        home: where everything is kept.
+        console: takes what is said.
+        top: how many configurations.
+        seeds: how many other seeds each is trained with.
+
+    Raises:
+        BadInput: something given cannot be used.
+        TuningError: there is nothing to confirm, or too little of it could be trained.
+    """
+    if top < 1 or seeds < LEAST_SEEDS or top * seeds > MOST_TRAININGS:
+        raise BadInput(
+            f"--top {top} --seeds {seeds}: from 1 configuration and {LEAST_SEEDS} seeds to {MOST_TRAININGS:,} trainings"
+            f" in all can be confirmed. Take --top {TOP} --seeds {SEEDS}."
+        )
+    found = opened(options, home, console)
+    spec = found.record.spec
+    best = best_configurations(found.study, top)
+    if not best:
+        raise TuningError(
+            f"study {found.record.name!r} has no trial with a value to confirm. Wait for one, or give the command of"
+            " its search again."
+        )
+    names = ", ".join(str(trial.number) for trial in best)
+    found.report(f"confirm: trial{'' if len(best) == 1 else 's'} {names}, each with {seeds} other seeds")
+    status = run_phase(found, "confirm", planned_confirmation(spec, best, seeds))
+    if not found.claims("confirm").standing().done:
+        return status
+    known = confirmed(found.study, spec)
+    if not known:
+        raise TuningError(
+            f"no configuration has {LEAST_SEEDS} trainings that did not fail. Look at: tuning trials; the same command"
+            " trains again what failed."
+        )
+    _print(found, known)
+    return status
+
+
+def _print(found: Opened, known: Sequence[Confirmed]) -> None:
+    report, record = found.report, found.record
+    assert record.data is not None, "seen to when it was opened"
+    images = record.data["validation"]
+    for one in sorted(known, key=lambda one: -one.mean):
+        report(
+            f"  trial {one.of:>3}  {one.searched:.4f} after {counted(one.epochs, 'epoch')} of the search; with"
+            f" {counted(len(one.values), 'other seed')} {one.mean:.4f} in the mean, {min(one.values):.4f} to"
+            f" {max(one.values):.4f}"
+        )
+    best = winner(known)
+    within = interval(best, known, images)
+    report(
+        f"winner: trial {best.of}, {best.mean:.4f}, 90% interval {within.low:.4f} to {within.high:.4f}: seeds differ,"
+        f" and {images:,} validation images are not all there are"
+    )
+    _print_luck(report, known)
+    report(f"next: make refit {found.arguments}")
+
+
+def _print_luck(report: Report, known: Sequence[Confirmed]) -> None:
+    first = max(known, key=lambda one: (one.searched, -one.of))
+    if first.luck > 0:
+        said = f"{first.luck:.4f} of that was luck: the best of many looks better than it is"
+    else:
+        said = "none of that was luck"
+    report(f"luck: the search's best, trial {first.of}, had {first.searched:.4f}; {said}")

@@ -1,0 +1,203 @@
+"""A later phase of a study on this machine: its trials are enqueued, and workers train them to their end."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+
+import optuna
+from rich.console import Console
+
+from storage.attributes import Phase
+from storage.claims import Claims, Planned, Standing
+from storage.database import Database
+from storage.errors import BadInput, StorageUnavailable
+from storage.opening import open_database, open_to_read
+from storage.processes.cores import usable_cores
+from storage.settings import STORAGE_VARIABLE, Home
+from studies.datasets.prepared import PreparedDataset
+from studies.datasets.preparing import prepare
+from studies.stored import StudyRecord, find_study
+from tuning.launch.progress import Progress
+from tuning.launch.watching import Watching
+from tuning.launch.workforce import Workforce, log_folder
+from tuning.machine.compile_probe import prepare_compile_caches
+from tuning.machine.devices import find_gpus, place_workers
+from tuning.messages import WorkerOptions
+from tuning.user_classes import UserFile, parse_model
+from tuning.words import counted, duration
+
+
+@dataclass(frozen=True)
+class PhaseOptions:
+    """What the command of a later phase was given; None leaves the choice to the machine."""
+
+    study: str | None = None
+    storage: str | None = None
+    model: str | None = None
+    workers: int | None = None
+    timeout_s: float | None = None
+    progress: bool = True
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A study whose search is, or was.
+
+    Attributes:
+        options: as given.
+        home: where everything is kept.
+        url: where the study is.
+        database: the same, opened.
+        study: Optuna's own.
+        record: what it records.
+        user_file: the file with the hypermodel, if it is a user's.
+        console: takes what is said.
+    """
+
+    options: PhaseOptions
+    home: Home
+    url: str
+    database: Database
+    study: optuna.Study
+    record: StudyRecord
+    user_file: UserFile | None
+    console: Console
+
+    @property
+    def report(self) -> Callable[[str], None]:
+        """Takes one line for the user."""
+        return partial(self.console.print, highlight=False, markup=False, soft_wrap=True)
+
+    @cached_property
+    def data(self) -> PreparedDataset:
+        """What the study trains on; prepared first where this machine does not have it."""
+        assert self.record.data is not None, "seen to when it was opened"
+        spec = self.record.spec
+        return prepare(spec.dataset, self.home, images=spec.images, checksum=self.record.data["checksum"])
+
+    @property
+    def arguments(self) -> str:
+        """How a command that follows names the study: variables of make."""
+        said = {"STUDY": self.record.name, "STORAGE": self.options.storage, "MODEL": self.options.model}
+        return " ".join(f"{name}={shlex.quote(value)}" for name, value in said.items() if value is not None)
+
+    def claims(self, phase: Phase) -> Claims:
+        """Return the claims of a phase, as the launcher makes them."""
+        return Claims(self.database, self.study._study_id, "launcher", uid=self.record.uid or None, phase=phase)
+
+
+def opened(options: PhaseOptions, home: Home, console: Console) -> Opened:
+    """Return the study that is meant. What is refused is as it was.
+
+    Raises:
+        BadInput: there is none, another program made it, it records no data, or its model is a user's file.
+    """
+    url = options.storage or home.database_url
+    reading = open_to_read(url)
+    try:
+        record = StudyRecord.of(find_study(reading, options.study))
+    finally:
+        reading.engine.dispose()
+    record.require_ours()
+    if record.data is None:
+        raise BadInput(f"study {record.name!r} records no data. Tune it first: make tune DATASET=...")
+    user_file = parse_model(options.model)[1] if options.model is not None else None
+    if ".py:" in record.spec.model and (user_file is None or user_file.name != record.spec.model):
+        file = record.spec.model.partition("@")[0]
+        raise BadInput(
+            f"study {record.name!r} was made with the model {record.spec.model}. Give --model {file} (make: MODEL=),"
+            " the same file, unchanged."
+        )
+    database = open_database(url)
+    study = optuna.load_study(study_name=record.name, storage=database)
+    return Opened(options, home, url, database, study, record, user_file, console)
+
+
+def run_phase(opened: Opened, phase: Phase, planned: Sequence[Planned]) -> int:
+    """Enqueue trials of a phase, but for those that are there, and train what waits; return the exit status.
+
+    Raises:
+        BadInput: the study cannot be trained here.
+        TuningError: it cannot go on.
+    """
+    report, claims = opened.report, opened.claims(phase)
+    claims.enqueue(planned)
+    standing = claims.standing()
+    if standing.done:
+        return 0
+    opened.data  # noqa: B018 - once, before several workers want it
+    gpus, cores = find_gpus(), usable_cores()
+    most = standing.budget - standing.finished
+    workers = min(opened.options.workers or (len(gpus) or cores), most)
+    placements = place_workers(gpus, cores, workers=workers, per_device=None, environ=os.environ)
+    prepare_compile_caches(opened.home, placements, os.environ, report)
+    name, uid = opened.record.name, opened.record.uid
+    workforce = Workforce(
+        claims,
+        placements,
+        lambda place: WorkerOptions.at(place, name, opened.user_file, None, phase),
+        # The URL may hold a password, and command lines are public.
+        {"TUNING_HOME": str(opened.home.root), STORAGE_VARIABLE: opened.url},
+        log_folder(opened.home, name, uid),
+        report,
+    )
+    progress = Progress(
+        opened.study,
+        opened.record.spec.epochs,
+        opened.console,
+        live=opened.options.progress and opened.console.is_terminal,
+        balanced=bool(opened.record.imbalanced),
+        phase=phase,
+    )
+    launcher = PhaseLauncher(opened, claims, workforce, progress)
+    opened.database.sleep = launcher.wait_for_database
+    try:
+        return launcher.run()
+    except StorageUnavailable as error:
+        if not launcher.interrupted:
+            raise
+        report(str(error))
+        return 130
+    except KeyError:  # Optuna's word for what is not there
+        claims.standing()
+        raise
+
+
+class PhaseLauncher(Watching):
+    """Trains what waits in a later phase of a study.
+
+    Args:
+        opened: the study.
+        claims: the phase's.
+        workforce: its workers on this machine.
+        progress: shows what happens meanwhile.
+    """
+
+    def __init__(self, opened: Opened, claims: Claims, workforce: Workforce, progress: Progress) -> None:
+        super().__init__(claims, workforce, None, progress, opened.report, opened.options.timeout_s)
+
+    def _begin(self) -> None:
+        standing = self._claims.standing()
+        trials = counted(standing.budget - standing.finished, "trial")
+        self._report(f"{self._claims.phase}: {trials} on {counted(len(self._workforce.slots), 'worker')}")
+        # What is searched was walked before the search, and nothing else is built.
+        self._workforce.start(preflight=False)
+        self._workforce.go()
+
+    def _conclude(self, elapsed_s: float) -> None:
+        standing = self._claims.standing()
+        failed = f", {standing.failed} failed" if standing.failed else ""
+        self._report(
+            f"{standing.finished} of {counted(standing.budget, 'trial')} finished{failed}, in {duration(elapsed_s)}"
+        )
+        if not standing.done:
+            why = "interrupted" if self.interrupted else "time is up"
+            self._report(f"{why}: {_left(standing)} back in the queue; the same command goes on")
+
+
+def _left(standing: Standing) -> str:
+    return f"{counted(standing.waiting, 'trial')} {'is' if standing.waiting == 1 else 'are'}"

@@ -1,0 +1,80 @@
+"""`tuning refit`: the winner trained for long, with the augmentation and label smoothing that a long training bears."""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+from storage.claims import Planned
+from storage.errors import BadInput, TuningError
+from storage.settings import Home
+from studies.phases.known import confirmed, refitted, searched_value, winning_trial
+from studies.phases.training import refit_training, training_of
+from tuning.launch.phase import Opened, PhaseOptions, opened, run_phase
+from tuning.words import counted, parameters_in_words
+
+# The schedule is as long as this at least, and so many times that of a trial.
+LEAST_EPOCHS = 40
+TIMES = 2
+MOST_EPOCHS = 100_000
+# What a long training bears at least. Colour photographs vary in more ways than what is grey.
+PHOTO_AUGMENTATION = 0.5
+OTHER_AUGMENTATION = 0.3
+LABEL_SMOOTHING = 0.1
+
+
+def refit(options: PhaseOptions, home: Home, console: Console, *, epochs: int | None = None) -> int:
+    """Train the winner of a study for long; return the exit status: 0 done, 130 interrupted.
+
+    Args:
+        options: which study, and where it is trained.
+        home: where everything is kept.
+        console: takes what is said.
+        epochs: how many; by default 40, or twice those of a trial where that is more.
+
+    Raises:
+        BadInput: something given cannot be used.
+        TuningError: there is no winner, or its training failed.
+    """
+    if epochs is not None and not 1 <= epochs <= MOST_EPOCHS:
+        raise BadInput(
+            f"--epochs {epochs}: must be from 1 to {MOST_EPOCHS:,}. Leave it out for {LEAST_EPOCHS}, or twice those"
+            " of a trial where that is more."
+        )
+    found = opened(options, home, console)
+    spec = found.record.spec
+    best = winning_trial(found.study, spec)
+    if best is None:
+        raise TuningError(
+            f"study {found.record.name!r} has no trial with a value to refit. Wait for one, or give the command of its"
+            " search again."
+        )
+    training = refit_training(
+        spec,
+        best.number,
+        epochs=epochs or max(LEAST_EPOCHS, TIMES * spec.epochs),
+        images="training",
+        at_least=_at_least(found),
+    )
+    how = "confirmed" if confirmed(found.study, spec) else "not confirmed"
+    found.report(
+        f"refit: trial {best.number}, {searched_value(best):.4f} in the search, {how}:"
+        f" {counted(training.epochs, 'epoch')}, {parameters_in_words(training.at_least)} at least,"
+        f" {parameters_in_words(best.params)}"
+    )
+    status = run_phase(found, "refit", [Planned(best.params, training.document())])
+    if not found.claims("refit").standing().done:
+        return status
+    done = next((trial for trial in refitted(found.study) if training_of(spec, trial) == training), None)
+    if done is None or done.value is None:
+        raise TuningError("the training failed. Look at: tuning trials; the same command tries again.")
+    found.report(f"refitted: trial {done.number}, validation accuracy {done.value:.4f}")
+    found.report(f"next: make export {found.arguments}")
+    return status
+
+
+def _at_least(found: Opened) -> dict[str, float]:
+    info = found.data.info
+    if not info.is_picture:
+        return {"label_smoothing": LABEL_SMOOTHING}
+    augmentation = PHOTO_AUGMENTATION if info.shape[2] == 3 else OTHER_AUGMENTATION
+    return {"augmentation": augmentation, "label_smoothing": LABEL_SMOOTHING}
