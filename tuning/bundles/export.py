@@ -96,9 +96,8 @@ def export(
         skipped = convert(checked, wanted, precision_of(trial), required=formats is not None)
         parts = {} if checked.building is None else {"weights": WEIGHTS, "code": CODE}
         written = parts | {name: FORMATS[name] for name in wanted if name not in skipped}
-        _write_json(
-            folder / CARD, card_of(study, record, trial, dataset, checked) | {"formats": written, "skipped": skipped}
-        )
+        card = card_of(study, record, trial, dataset, checked)
+        _write_json(folder / CARD, card | {"formats": written, "skipped": skipped})
         if out is None and record.uid:
             mark(folder, record.uid, database)
     if where is not None:

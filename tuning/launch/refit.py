@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from optuna.trial import FrozenTrial
 from rich.console import Console
 
 from storage.claims import Planned
@@ -20,6 +21,9 @@ MOST_EPOCHS = 100_000
 PHOTO_AUGMENTATION = 0.5
 OTHER_AUGMENTATION = 0.3
 LABEL_SMOOTHING = 0.1
+# The weights are averaged over the steps of the last so many epochs, more or less, and over 1,000 at most.
+AVERAGED_EPOCHS = 2
+MOST_AVERAGING = 0.999
 
 
 def refit(options: PhaseOptions, home: Home, console: Console, *, epochs: int | None = None) -> int:
@@ -53,7 +57,7 @@ def refit(options: PhaseOptions, home: Home, console: Console, *, epochs: int | 
         best.number,
         epochs=epochs or max(LEAST_EPOCHS, TIMES * spec.epochs),
         images="training",
-        at_least=_at_least(found),
+        at_least=_at_least(found, best),
     )
     how = "confirmed" if confirmed(found.study, spec) else "not confirmed"
     found.report(
@@ -72,9 +76,12 @@ def refit(options: PhaseOptions, home: Home, console: Console, *, epochs: int | 
     return status
 
 
-def _at_least(found: Opened) -> dict[str, float]:
-    info = found.data.info
+def _at_least(found: Opened, best: FrozenTrial) -> dict[str, float]:
+    info, data = found.data.info, found.record.data
+    assert data is not None, "seen to when it was opened"
+    steps = max(1, data["train"] // int(best.params.get("batch_size", 32)))
+    averaging = min(MOST_AVERAGING, round(1 - 1 / (AVERAGED_EPOCHS * steps), 4))
+    always = {"label_smoothing": LABEL_SMOOTHING, "averaging": averaging}
     if not info.is_picture:
-        return {"label_smoothing": LABEL_SMOOTHING}
-    augmentation = PHOTO_AUGMENTATION if info.shape[2] == 3 else OTHER_AUGMENTATION
-    return {"augmentation": augmentation, "label_smoothing": LABEL_SMOOTHING}
+        return always
+    return {"augmentation": PHOTO_AUGMENTATION if info.shape[2] == 3 else OTHER_AUGMENTATION, **always}
