@@ -73,12 +73,14 @@ def add(
 def confirm_with(study: optuna.Study, of: int, *values: float, state: TrialState = TrialState.COMPLETE) -> None:
     for index, value in enumerate(values):
         training = confirmation_training(SPEC, of, index).document()
-        add(study, 1, (value,), state, **{attributes.PHASE: "confirm", attributes.TRAINING: training})
+        recorded: dict[str, Any] = {attributes.PHASE: "confirm", attributes.TRAINING: training}
+        add(study, 1, (value,), state, **recorded)
 
 
 def add_refit(study: optuna.Study, of: int, value: float) -> FrozenTrial:
     training = refit_training(SPEC, of, epochs=40, images="training", at_least={}).document()
-    return add(study, 1, (value,), **{attributes.PHASE: "refit", attributes.TRAINING: training})
+    recorded: dict[str, Any] = {attributes.PHASE: "refit", attributes.TRAINING: training}
+    return add(study, 1, (value,), **recorded)
 
 
 def test_the_best_configurations_are_distinct_and_those_that_were_pruned_are_among_them(study: optuna.Study) -> None:
