@@ -58,9 +58,8 @@ def export(
     Args:
         study: whose trial it is.
         home: where artifacts and data sets are.
-        out: the bundle's folder; by default the study's own under the home, which is then marked as such. A former
-            bundle there is replaced.
-        trial_number: another COMPLETE trial than the best that has a model.
+        out: the bundle's folder, replaced where it is there; by default the study's own under the home, marked as such.
+        trial_number: another COMPLETE trial than the one that was refitted last, or the best, which has a model.
         formats: which of `FORMATS` are written besides `keras`; by default all that can be.
         user_file: the file with the study's model, if it is a user's: needed where Keras cannot load the model itself.
         database: where the study is, as `Database.place` says it.
