@@ -17,14 +17,14 @@ from wsgiref.simple_server import make_server as simple_server
 import optuna_dashboard
 
 from storage.database import Database
-from tuning.commands.dashboard.serving import DashboardServer
+from tuning.commands.dashboard.server import DashboardServer
 
 
 @contextmanager
 def running(server: DashboardServer) -> Iterator[DashboardServer]:
     """Let a server answer inside the block."""
     with server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
             yield server

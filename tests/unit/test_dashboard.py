@@ -18,7 +18,8 @@ from storage.errors import BadInput
 from storage.opening import open_database, open_to_read
 from storage.settings import Home
 from tests.dashboard import ask, running
-from tuning.commands.dashboard.serving import DashboardServer, ServeOptions, make_server, serve
+from tuning.commands.dashboard.server import DashboardServer
+from tuning.commands.dashboard.serving import ServeOptions, make_server, serve
 
 
 @pytest.fixture

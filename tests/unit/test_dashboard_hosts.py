@@ -15,7 +15,8 @@ from storage.opening import open_database
 from storage.settings import Home
 from tests.dashboard import ask, ask_raw, running
 from tuning.commands.dashboard.hosts import Host, Names, parse_host, parse_origin
-from tuning.commands.dashboard.serving import DashboardServer, ServeOptions, make_server
+from tuning.commands.dashboard.server import DashboardServer
+from tuning.commands.dashboard.serving import ServeOptions, make_server
 
 NEW = {"study_name": "evil", "directions": ["minimize"]}
 
@@ -160,7 +161,7 @@ ANOTHER_SITE = [
 ]
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "post", "GET"])
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "GET"])
 def test_another_site_in_the_same_browser_neither_reads_nor_changes(server: DashboardServer, method: str) -> None:
     own = f"127.0.0.1:{server.server_port}"
     for headers in ANOTHER_SITE:

@@ -16,7 +16,8 @@ import pytest
 from storage.opening import open_database
 from storage.settings import Home
 from tests.dashboard import Answered, answer, running
-from tuning.commands.dashboard.serving import DashboardServer, ServeOptions, make_server, serve
+from tuning.commands.dashboard.server import DashboardServer
+from tuning.commands.dashboard.serving import ServeOptions, make_server, serve
 from tuning.commands.dashboard.tokens import KEPT_DAYS, MOST_KEPT, Tokens
 
 DAY_S = 24 * 3600.0

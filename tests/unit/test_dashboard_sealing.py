@@ -15,7 +15,8 @@ from storage.artifacts import Artifacts
 from storage.opening import open_database
 from storage.settings import Home
 from tests.dashboard import answer, running
-from tuning.commands.dashboard.serving import DashboardServer, ServeOptions, make_server
+from tuning.commands.dashboard.server import DashboardServer
+from tuning.commands.dashboard.serving import ServeOptions, make_server
 
 SCRIPT = b"<script>alert(document.domain)</script>"
 PAGE = b"<!doctype html><html>" + SCRIPT + b"</html>"

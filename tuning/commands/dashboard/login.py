@@ -41,9 +41,13 @@ class Login:
         """Return the address that lets a browser in."""
         return f"{url}?{PARAMETER}={self.tokens.token}"
 
-    def is_in(self, environ: WSGIEnvironment) -> bool:
-        """Whether a request comes from a browser that was let in."""
-        pairs = [pair.strip().partition("=") for pair in environ.get("HTTP_COOKIE", "").split(";")]
+    def knows(self, cookies: str) -> bool:
+        """Whether these come from a browser that was let in.
+
+        Args:
+            cookies: the header `Cookie`.
+        """
+        pairs = [pair.strip().partition("=") for pair in cookies.split(";")]
         return any(self.tokens.count(value) for name, _, value in pairs if name == self.cookie)
 
 
@@ -56,7 +60,7 @@ def logged_in(answering: Answering, login: Login) -> Answering:
             told = dict(parse_qsl(environ.get("QUERY_STRING", ""), keep_blank_values=True))
             if (token := told.pop(PARAMETER, None)) is not None:
                 return _let_in(environ, login, token.strip(), told)
-        if login.is_in(environ):
+        if login.knows(environ.get("HTTP_COOKIE", "")):
             return answering(environ)
         if not for_the_page:
             return _refused(environ)

@@ -41,20 +41,20 @@ READING = ("GET", "HEAD")
 """The methods that change nothing. No other is one of these in other letters."""
 
 
+def seal(answer: Answer) -> Answer:
+    """Return the same answer with headers that forbid what no answer needs."""
+    for name in [name for name, _ in answer.headers if name.lower().startswith("access-control-")]:
+        answer.remove(name)
+    for name, value in _EVERYWHERE.items():
+        answer.set(name, value)
+    policy = answer.header("Content-Security-Policy")
+    answer.set("Content-Security-Policy", f"{policy}; {_NOT_FRAMED}; base-uri 'none'" if policy else _NO_CODE)
+    return answer
+
+
 def sealed(answering: Answering) -> Answering:
-    """Return what answers the same, with headers that forbid what no answer needs."""
-
-    def answer_sealed(environ: WSGIEnvironment) -> Answer:
-        answer = answering(environ)
-        for name in [name for name, _ in answer.headers if name.lower().startswith("access-control-")]:
-            answer.remove(name)
-        for name, value in _EVERYWHERE.items():
-            answer.set(name, value)
-        policy = answer.header("Content-Security-Policy")
-        answer.set("Content-Security-Policy", f"{policy}; {_NOT_FRAMED}; base-uri 'none'" if policy else _NO_CODE)
-        return answer
-
-    return answer_sealed
+    """Return what answers the same, sealed."""
+    return lambda environ: seal(answering(environ))
 
 
 def is_of_the_page(environ: WSGIEnvironment) -> bool:

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import errno
 import ipaddress
-import socket
-import socketserver
 import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 from wsgiref.types import WSGIApplication, WSGIEnvironment
 
 from storage.artifacts import Artifacts
@@ -21,47 +17,15 @@ from storage.opening import may_write, open_database, open_to_read
 from storage.settings import Home
 from tuning.commands.dashboard.answers import Answer, application, asking, sentence
 from tuning.commands.dashboard.editing import NOT_ASKED_FOR, ONLY_SHOWN, changing_only
+from tuning.commands.dashboard.failures import in_our_words, shorten_logs
 from tuning.commands.dashboard.hosts import Names, own_hosts
 from tuning.commands.dashboard.login import Login, logged_in
 from tuning.commands.dashboard.sealing import known_addresses, sealed
+from tuning.commands.dashboard.server import DashboardServer
 from tuning.commands.dashboard.tokens import Tokens
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8080
-
-
-class DashboardServer(socketserver.ThreadingMixIn, WSGIServer):
-    """Serves each request in its own thread, so that a slow one holds up no other."""
-
-    daemon_threads = True
-    request_queue_size = 64
-    names: Names
-    login: Login
-
-    def __init__(self, host: str, port: int, app: WSGIApplication) -> None:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        self.address_family = family
-        super().__init__(address, _QuietHandler)  # type: ignore[arg-type]  # typeshed knows only IPv4 addresses
-        self.set_app(app)
-
-    def server_bind(self) -> None:
-        """Bind without asking the name server for this machine's name, which can take seconds and is not needed."""
-        socketserver.TCPServer.server_bind(self)
-        self.server_name, self.server_port = self.server_address[:2]  # type: ignore[assignment]
-        self.setup_environ()
-
-    @property
-    def url(self) -> str:
-        """Where a browser finds it."""
-        host = str(self.server_name)
-        if ipaddress.ip_address(host).is_unspecified:  # listens on all addresses, this one among them
-            host = "localhost"
-        return f"http://{f'[{host}]' if ':' in host else host}:{self.server_port}/"
-
-
-class _QuietHandler(WSGIRequestHandler):
-    def log_message(self, *_: Any) -> None:
-        """Say nothing of each request: an open page asks every few seconds."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +64,7 @@ def serve(url: str, home: Home, options: ServeOptions) -> None:
     elif options.edit:
         looked_at.engine.dispose()
         server.set_app(_guarded(open_database(url), home, server, edit=True))
-    if not ipaddress.ip_address(str(server.server_name)).is_loopback:
+    if not ipaddress.ip_address(str(server.address)).is_loopback:
         _say(
             f"Warning: {options.host} can be reached from other machines, and what is sent is not encrypted:"
             " whoever reads along on the way sees the token."
@@ -109,6 +73,7 @@ def serve(url: str, home: Home, options: ServeOptions) -> None:
         _say(
             f"The token is not kept, since {home.dashboard_tokens} cannot be written: the next start asks for its own."
         )
+    shorten_logs(_say)
     with server:
         sys.stdout.write(server.login.link(server.url) + "\n")
         sys.stdout.flush()
@@ -133,11 +98,11 @@ def make_server(database: Database, home: Home, options: ServeOptions) -> Dashbo
     except OSError as error:
         raise _listen_error(error, host, port) from error
     try:
-        server.names = Names(str(server.server_name), host, options.allowed)
+        server.names = Names(str(server.address), host, options.allowed)
         server.login = Login(Tokens(home.dashboard_tokens), home.root)
         server.set_app(_guarded(database, home, server, edit=options.edit))
     except BaseException:
-        server.server_close()
+        server.close()
         raise
     return server
 
@@ -148,7 +113,7 @@ def _guarded(database: Database, home: Home, server: DashboardServer, *, edit: b
         refusal = NOT_ASKED_FOR
     elif database.read_only:
         refusal = ONLY_SHOWN
-    dashboard = known_addresses(changing_only(asking(_application(database, home)), refusal))
+    dashboard = known_addresses(changing_only(in_our_words(asking(_application(database, home)), _say), refusal))
     return application(sealed(own_hosts(logged_in(dashboard, server.login), server.names)))
 
 
