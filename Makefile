@@ -143,6 +143,11 @@ status: $(READY)  ## state, budget, rate, forecast, best so far: [STUDY= STORAGE
 trials: $(READY)  ## the leaderboard: [STUDY= STORAGE= FORMAT=table|csv|json]
 	@$(TUNING) trials $(call flag,--study,STUDY) $(call flag,--storage,STORAGE) $(call flag,--format,FORMAT)
 
+.PHONY: replay
+replay: $(READY)  ## train a trial again from its record, and compare the curves: TRIAL= [STUDY= STORAGE= MODEL=]
+	@$(TUNING) replay $(call flag,--trial,TRIAL) $(call flag,--study,STUDY) $(call flag,--storage,STORAGE) \
+	  $(call flag,--model,MODEL)
+
 .PHONY: dashboard
 dashboard: $(READY)  ## the web view: [STORAGE= HOST= PORT= ALLOW_HOST= EDIT=1]
 	@$(TUNING) dashboard $(call flag,--storage,STORAGE) $(call flag,--host,HOST) $(call flag,--port,PORT) \

@@ -347,6 +347,29 @@ def trials(
 
 
 @app.command()
+def replay(
+    trial: Annotated[int, typer.Option(help="The trial, by its number.")],
+    study: options.Study = None,
+    storage: options.Storage = None,
+    model: options.PhaseModel = None,
+) -> int:
+    """Train a trial again from its record, beside its study, and compare the curves; exit status 1 if they differ."""
+    from studies.stored import StudyRecord, find_study
+    from tuning.user_classes import parse_model
+    from tuning.worker.replay import replay
+
+    _quiet_optuna()
+    found = find_study(_database(storage), study)
+    record = StudyRecord.of(found)
+    record.require_ours()
+    trials = found.get_trials(deepcopy=False)
+    if not 0 <= trial < len(trials):
+        raise BadInput(f"--trial {trial}: study {record.name!r} has {len(trials)}, from 0. Give one of these.")
+    user_file = parse_model(model)[1] if model is not None else None
+    return replay(record, trials[trial], _home(), user_file, _say)
+
+
+@app.command()
 def dashboard(
     storage: options.Storage = None,
     host: Annotated[str, typer.Option(help="The address to listen on; nothing is encrypted.")] = "127.0.0.1",

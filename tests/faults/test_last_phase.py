@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ def later(command: str, *more: str) -> list[str]:
 
 
 CONFIRM = later("confirm", "--top", "2", "--seeds", "2", "--workers", "1")
+REPLAY = ["replay", "--study", STUDY, "--model", f"{MODELS}:Slow"]
 REFIT = later("refit", "--epochs", str(REFIT_EPOCHS))
 
 
@@ -118,6 +120,29 @@ def test_the_refitted_model_is_exported_with_what_the_search_had_given(undisturb
     assert len(card["confirmation"]["trials"]) == 2
     low, high = card["confirmation"]["interval"]
     assert low < card["confirmation"]["mean"] < high
+
+
+def test_a_trial_of_any_phase_is_replayed_to_the_last_bit_and_its_study_is_as_it_was(undisturbed: CommandLine) -> None:
+    before = trials(undisturbed)
+    for number in (0, 5, 6):
+        said = undisturbed.run(*REPLAY, "--trial", str(number)).stderr
+        assert "equal in every bit" in said
+        assert "val_loss" in said
+    assert trials(undisturbed) == before
+
+
+def test_a_replay_that_comes_to_something_else_says_where_and_how_far(undisturbed: CommandLine, tmp_path: Path) -> None:
+    command = again(undisturbed.home, tmp_path)
+    with sqlite3.connect(command.home / "studies.db") as connection:
+        changed = connection.execute(
+            "UPDATE trial_intermediate_values SET intermediate_value = intermediate_value + 0.25"
+            " WHERE step = 2 AND trial_id = (SELECT trial_id FROM trials WHERE number = 6)"
+        )
+        assert changed.rowcount == 1
+    connection.close()
+    said = command.run(*REPLAY, "--trial", "6", status=1).stderr
+    assert "val_accuracy: in epoch 2 " in said
+    assert "0.25 apart at most" in said
 
 
 def test_a_worker_that_is_killed_while_it_confirms_and_a_ctrl_c_cost_nothing(

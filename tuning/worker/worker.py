@@ -36,7 +36,7 @@ from tuning.messages import (
 )
 from tuning.worker.failures import ERROR, failure_of
 from tuning.worker.joining import join
-from tuning.worker.preparation import prepare
+from tuning.worker.preparing.preparation import prepare
 from tuning.worker.result_writer import ResultWriter
 from tuning.worker.supervisor import Supervisor
 

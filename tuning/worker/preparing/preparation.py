@@ -5,11 +5,7 @@ Imported without Keras; `prepare` imports it.
 
 from __future__ import annotations
 
-import contextlib
-import gc
 import logging
-import os
-from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -18,11 +14,9 @@ from storage.artifacts import Artifacts
 from storage.settings import Home
 from studies.scheduler import first_configurations
 from studies.strategies.samplers import require_room
-from tuning.keras_settings import require_backend, settle_keras
-from tuning.machine.compile_cache import cache_environment
-from tuning.machine.devices import CPU
 from tuning.messages import WorkerOptions
-from tuning.worker.joining import JoinedStudy, load_hypermodel, require_accelerator
+from tuning.worker.joining import JoinedStudy
+from tuning.worker.preparing.framework import prepare_training
 from tuning.worker.supervisor import Supervisor
 from tuning.worker.trial_files import TrialFiles
 
@@ -39,23 +33,11 @@ def prepare(joined: JoinedStudy, options: WorkerOptions, home: Home, supervisor:
     Raises:
         BadInput: the model, the data or the search space cannot be used.
     """
-    spec = joined.record.spec
-    home.make(home.root)
-    # Frameworks read it when they are imported.
-    os.environ.update(cache_environment(home, options.device if options.device != CPU else None, os.environ))
-    settle_keras(os.environ)
-    require_backend(os.environ)
-    with _no_garbage():
-        from models.backend import backend_name, set_defaults, set_precision
-        from models.training.compiled import CompiledModels
-        from tuning.worker.objective import Objective, Place
-        from tuning.worker.training_data import Classifiers, open_training_data
+    classifiers = prepare_training(joined.record, options, home)
+    # Keras is imported from here on.
+    from models.backend import backend_name
+    from tuning.worker.objective import Objective, Place
 
-        set_defaults()
-        hypermodel = load_hypermodel(spec.model, options.user_file)
-    require_accelerator(options.device)
-    set_precision(options.precision)
-    classifiers = Classifiers(hypermodel, spec, open_training_data(joined.record, home), CompiledModels())
     if options.preflight:
         _preflight(joined, classifiers, options, supervisor)
     files = _files(joined, home)
@@ -97,14 +79,3 @@ def _files(joined: JoinedStudy, home: Home) -> TrialFiles:
     checkpoints = home.make(home.checkpoints(record.name, record.uid))
     fingerprint, balanced = record.spec.fingerprint, bool(record.imbalanced)
     return TrialFiles(joined.study, fingerprint, joined.claims, artifacts, checkpoints, balanced=balanced)
-
-
-@contextlib.contextmanager
-def _no_garbage() -> Iterator[None]:
-    """Import a framework: a million objects that stay. Looking for garbage among them takes a quarter of the time."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        gc.enable()

@@ -1,0 +1,55 @@
+"""The framework, and the data of a study: what any training needs. `prepare_training` imports Keras."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from storage.settings import Home
+from studies.stored import StudyRecord
+from tuning.keras_settings import require_backend, settle_keras
+from tuning.machine.compile_cache import cache_environment
+from tuning.machine.devices import CPU
+from tuning.messages import WorkerOptions
+from tuning.worker.joining import load_hypermodel, require_accelerator
+
+if TYPE_CHECKING:
+    from tuning.worker.training_data import Classifiers
+
+
+def prepare_training(record: StudyRecord, options: WorkerOptions, home: Home) -> Classifiers:
+    """Import the framework and open the data of a study; return what makes its classifiers.
+
+    Raises:
+        BadInput: the model or the data cannot be used.
+    """
+    spec = record.spec
+    home.make(home.root)
+    # Frameworks read it when they are imported.
+    os.environ.update(cache_environment(home, options.device if options.device != CPU else None, os.environ))
+    settle_keras(os.environ)
+    require_backend(os.environ)
+    with _no_garbage():
+        from models.backend import set_defaults, set_precision
+        from models.training.compiled import CompiledModels
+        from tuning.worker.training_data import Classifiers, open_training_data
+
+        set_defaults()
+        hypermodel = load_hypermodel(spec.model, options.user_file)
+    require_accelerator(options.device)
+    set_precision(options.precision)
+    return Classifiers(hypermodel, spec, open_training_data(record, home), CompiledModels())
+
+
+@contextlib.contextmanager
+def _no_garbage() -> Iterator[None]:
+    """Import a framework: a million objects that stay. Looking for garbage among them takes a quarter of the time."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
