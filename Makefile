@@ -296,6 +296,14 @@ bench-training: $(READY_DEV)  ## the search against the field in real training: 
 	  $(call flag,--threads,THREADS) $(call flag,--seed,SEED) $(call switch,--again,AGAIN) \
 	  $(call flag,--draw,DRAW) $(call flag,--result,RESULT)
 
+# What was trained is kept under .bench/recipe, so that the table can be printed again.
+.PHONY: bench-recipe
+bench-recipe: $(READY_DEV)  ## what each part of a network and its recipe is worth: [SMOKE=1 VARIANTS= DATASET= EPOCHS= SEEDS= ...]
+	@TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 OMP_NUM_THREADS=1 TF_CPP_MIN_LOG_LEVEL=3 exec .venv/bin/python \
+	  -m tests.benchmarks.recipe $(call switch,--smoke,SMOKE) $(if $(value VARIANTS),--variants $(VARIANTS)) \
+	  $(call flag,--dataset,DATASET) $(call flag,--train-images,TRAIN_IMAGES) $(call flag,--epochs,EPOCHS) \
+	  $(call flag,--seeds,SEEDS) $(call flag,--result,RESULT)
+
 .PHONY: lint
 lint: $(READY_DEV)  ## style, types, and who may import whom
 	@.venv/bin/ruff check

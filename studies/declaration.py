@@ -39,7 +39,7 @@ class Declaration(Frozen):
     Attributes:
         dataset: a data set's name, or data of your own: a folder of pictures, a `file.npz`, a `file.csv`, `hf:FOLDER`.
         images: the form that pictures of your own are given.
-        model: the hypermodel: `cnn`, `deep_cnn`, `resnet`, or one of your own, `file.py:Class`.
+        model: the hypermodel: `cnn`, `deep_cnn`, `fast_cnn`, `resnet`, or one of your own, `file.py:Class`.
         space: which parameters are searched.
         class_weights: how classes of unlike sizes weigh while training: with `none` each picture alike, with `balanced`
             each class alike; `search` tries both.

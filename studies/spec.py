@@ -41,6 +41,7 @@ VALIDATION_IMAGES = 5_000
 HYPERMODELS = {
     "cnn": "models.cnn:CNN",
     "deep_cnn": "models.deep_cnn:DeepCNN",
+    "fast_cnn": "models.fast_cnn:FastCNN",
     "resnet": "models.resnet:ResNet",
 }
 

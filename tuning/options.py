@@ -72,7 +72,9 @@ WorkersPerDevice = Annotated[
 ]
 Model = Annotated[
     str | None,
-    typer.Option(help="cnn, deep_cnn, resnet, or one of your own: file.py:Class. [default: the study file's]"),
+    typer.Option(
+        help="cnn, deep_cnn, fast_cnn, resnet, or one of your own: file.py:Class. [default: the study file's]"
+    ),
 ]
 Space = Annotated[
     str | None, typer.Option(help="Which parameters are searched: core or extended. [default: the study file's]")

@@ -46,6 +46,7 @@ from models.cnn import CNN
 from models.backend import seed_generators
 from models.training.compiled import CompiledModels
 from models.deep_cnn import DeepCNN
+from models.fast_cnn import FastCNN
 from models.resnet import ResNet
 from models.training.feeding import LabelledImages
 
@@ -57,7 +58,7 @@ validation = LabelledImages(images, labels, np.arange(100, 150))
 inputs, models, out = Inputs((8, 8, 1), 2, (127.0,), (70.0,), False), CompiledModels(), Path(sys.argv[2])
 for name, kind, values in json.loads(sys.argv[1]):
     defaults = {"averaging": values.pop("averaging", 0.0)}
-    classifier = {"cnn": CNN, "deep_cnn": DeepCNN, "resnet": ResNet}[kind](
+    classifier = {"cnn": CNN, "deep_cnn": DeepCNN, "fast_cnn": FastCNN, "resnet": ResNet}[kind](
         inputs, extended=True, epochs=2, train_images=100, models=models, defaults=defaults
     )
     hp = keras_tuner.HyperParameters()
@@ -91,7 +92,7 @@ def outcome(folder: Path, name: str) -> tuple[int, Any, list[np.ndarray]]:
         return traces, history, [stored[key] for key in stored.files]
 
 
-KINDS = ("cnn", "deep_cnn", "resnet")
+KINDS = ("cnn", "deep_cnn", "fast_cnn", "resnet")
 TRAININGS: list[tuple[str, str, dict[str, Any]]] = [
     (
         f"{kind}-{optimizer}-{schedule}",
@@ -104,7 +105,7 @@ TRAININGS: list[tuple[str, str, dict[str, Any]]] = [
 ]
 TRAININGS += [
     (f"{kind}-averaged-{averaging}", kind, {**VALUES, "averaging": averaging})
-    for kind in ("cnn", "resnet")
+    for kind in ("cnn", "fast_cnn")
     for averaging in (0.9, 0.99)
 ]
 

@@ -18,6 +18,7 @@ from models.classifier import ImageClassifier, Inputs
 from models.cnn import CNN
 from models.deep_cnn import DeepCNN
 from models.evaluation import evaluate
+from models.fast_cnn import FastCNN
 from models.recipe import Recipe
 from models.remarks import remarks_on
 from models.resnet import ResNet
@@ -30,7 +31,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
 ]
 
-BACKBONES: list[type[ImageClassifier]] = [CNN, DeepCNN, ResNet]
+BACKBONES: list[type[ImageClassifier]] = [CNN, DeepCNN, FastCNN, ResNet]
 CORE = {"batch_size", "optimizer", "learning_rate", "dropout"}
 TINY = {"width": 4, "depth": 1, "batch_size": 16, "augmentation": 0.0}
 
@@ -79,8 +80,9 @@ def test_building_the_extended_space_declares_every_name(kind: type[ImageClassif
     hp = keras_tuner.HyperParameters()
     hp.values["optimizer"] = "sgd"
     hypermodel(kind).build(hp)
-    extended = {"weight_decay", "momentum", "label_smoothing", "augmentation", "schedule", "width", "depth"}
-    assert set(hp.values) == CORE | extended
+    extended = {"weight_decay", "momentum", "label_smoothing", "augmentation", "schedule", "width"}
+    assert set(hp.values) - {"depth"} == CORE | extended
+    assert ("depth" in hp.values) is (kind is not FastCNN)
 
 
 @pytest.mark.parametrize(("optimizer", "active"), [("sgd", True), ("adam", False), ("adamw", False)])
@@ -103,6 +105,21 @@ def test_the_classifier_takes_raw_pixels_and_normalises_them() -> None:
     probabilities = model.predict_on_batch(pixels)
     assert probabilities.dtype == np.float32
     np.testing.assert_allclose(probabilities.sum(axis=-1), 1.0, atol=1e-5)
+
+
+@pytest.mark.parametrize("side", [4, 8, 28])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_fast_cnn_takes_pictures_of_any_size(side: int, channels: int) -> None:
+    inputs = Inputs((side, side, channels), 2, mean=(110.0,) * channels, std=(60.0,) * channels, flips=False)
+    classifier = FastCNN(inputs, extended=True, epochs=4, train_images=96)
+    model = classifier.classifier(classifier.build(hyperparameters()))
+    assert model.predict_on_batch(np.zeros((3, side, side, channels), np.uint8)).shape == (3, 2)
+
+
+def test_fast_cnn_has_as_many_weights_as_was_measured() -> None:
+    inputs = Inputs((32, 32, 3), 10, mean=(110.0,) * 3, std=(60.0,) * 3, flips=True)
+    classifier = FastCNN(inputs, extended=False, epochs=1, train_images=96)
+    assert classifier.build(keras_tuner.HyperParameters()).weight_count == 499_266
 
 
 def test_a_saved_classifier_loads_where_the_project_is_unknown(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ BENCHMARKS: Final[Mapping[str, str]] = {
     "bench-budgeted": "tests.benchmarks.search.budgeted",
     "bench-thinking": "tests.benchmarks.search.thinking",
     "bench-training": "tests.benchmarks.training.__main__",
+    "bench-recipe": "tests.benchmarks.recipe.__main__",
     "bench-overhead": "tests.benchmarks.throughput.overhead",
     "bench-memory": "tests.benchmarks.throughput.memory",
     "bench-gpu": "tests.benchmarks.throughput.gpu",

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.benchmarks.data import __main__ as data
+from tests.benchmarks.recipe import __main__ as recipe
 from tests.benchmarks.report import Kept, Report, Table, as_make, keep, machine_in_words
 from tests.benchmarks.search import __main__ as bench
 from tests.benchmarks.search import budgeted, thinking
@@ -70,7 +71,7 @@ def test_what_readme_says_of_a_benchmark_can_be_said_of_a_new_run_of_it() -> Non
     assert set(soak.report(soak.LONG, soak.Outcome()).figures) == set(kept("soak").report.figures)
 
 
-@pytest.mark.parametrize("module", [bench, budgeted, thinking, overhead, memory, gpu, data, training, soak])
+@pytest.mark.parametrize("module", [bench, budgeted, thinking, overhead, memory, gpu, data, training, recipe, soak])
 def test_every_benchmark_can_be_told_to_keep_what_it_prints(module: object) -> None:
     parser = module.make_parser()  # type: ignore[attr-defined]
     assert parser.parse_args(["--result", "a.json"]).result == Path("a.json")

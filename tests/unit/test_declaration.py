@@ -207,7 +207,7 @@ def test_a_model_has_a_short_and_a_full_name() -> None:
 @pytest.mark.parametrize("model", ["resnett", "os:system", "models.cnn:keras", ""])
 def test_an_unknown_model_is_refused_with_the_names_that_exist(model: str) -> None:
     with pytest.raises(
-        BadInput, match=r"Known: cnn, deep_cnn, resnet. A hypermodel of your own is given as file.py:Class"
+        BadInput, match=r"Known: cnn, deep_cnn, fast_cnn, resnet. A hypermodel of your own is given as file.py:Class"
     ):
         hypermodel_name(model)
 

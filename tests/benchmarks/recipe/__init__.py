@@ -1,0 +1,1 @@
+"""What each part of a network and of its recipe is worth: trainings that differ in one of them."""
