@@ -202,11 +202,14 @@ class Claims:
         """Let trials of this phase wait to be taken up, but for those that are there and not FAIL; return how many.
 
         All of them, or none; asked for again, it finds its own.
+
+        Raises:
+            StudyDeleted: the study is gone.
         """
         assert self.phase != attributes.SEARCH, "its trials are created as workers ask for them"
 
         def write(rows: Rows) -> int:
-            rows.lock()
+            _lock(rows)
             there = rows.trainings(self.phase)
             missing = [one for one in planned if one.training not in there]
             for one in missing:
@@ -256,10 +259,7 @@ class Claims:
         return claim
 
     def _next(self, rows: Rows, choice: Choice | None, claim_id: str) -> Claim | None:
-        try:
-            rows.lock()
-        except KeyError:
-            raise _deleted() from None
+        _lock(rows)
         active = rows.active()
         mine = [claim for claim, _ in _running(active) if claim.id == claim_id]
         if mine:
@@ -447,6 +447,13 @@ class Claims:
             f"the last {place} trials failed, so the study ends here. The last one, trial {last.number}: {reason}. Mend"
             " the cause and give the same command again."
         )
+
+
+def _lock(rows: Rows) -> None:
+    try:
+        rows.lock()
+    except KeyError:
+        raise _deleted() from None
 
 
 def _deleted() -> StudyDeleted:

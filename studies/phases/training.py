@@ -8,15 +8,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Final, Literal, get_args
+from typing import Any
 
 from optuna.trial import FrozenTrial
 
 from storage import attributes
 from studies.spec import StudySpec, derive_seed
-
-Images = Literal["training", "all"]
-IMAGES: Final[tuple[Images, ...]] = get_args(Images)
 
 
 @dataclass(frozen=True)
@@ -29,7 +26,6 @@ class Training:
         patience: see `studies.spec.Plan`.
         of: the trial of the search whose parameters it has; None for a trial of the search.
         at_least: values of the recipe, by name, that are raised to these where they are lower.
-        images: what it learns from: the `training` part, or `all`, validation too, by which it is then not judged.
     """
 
     seed: int
@@ -37,7 +33,6 @@ class Training:
     patience: int
     of: int | None = None
     at_least: Mapping[str, float] = field(default_factory=dict)
-    images: Images = "training"
 
     def document(self) -> dict[str, Any]:
         """Return it as JSON has it."""
@@ -62,7 +57,6 @@ def training_of(spec: StudySpec, trial: FrozenTrial) -> Training:
         patience=patience or spec.patience,
         of=of,
         at_least={name: value for name, value in raised.items() if attributes.typed(value, float) is not None},
-        images=next((images for images in IMAGES if images == recorded.get("images")), "training"),
     )
 
 
@@ -77,16 +71,15 @@ def confirmation_training(spec: StudySpec, of: int, index: int) -> Training:
     return Training(derive_seed(spec.seed, "confirm", of, index), spec.epochs, spec.patience, of)
 
 
-def refit_training(spec: StudySpec, of: int, *, epochs: int, images: Images, at_least: Mapping[str, float]) -> Training:
+def refit_training(spec: StudySpec, of: int, *, epochs: int, at_least: Mapping[str, float]) -> Training:
     """Return what the winner is trained with: for so many epochs, with patience that grows with them.
 
     Args:
         spec: the study's.
         of: the trial that tried the configuration.
         epochs: how many.
-        images: what it learns from. Where that is all, no validation accuracy ends it before its last epoch.
         at_least: see `Training`.
     """
     patience = math.ceil(spec.patience * max(1.0, epochs / spec.epochs))
     seed = derive_seed(spec.seed, "refit", of)
-    return Training(seed, epochs, patience if images == "training" else epochs, of, dict(at_least), images)
+    return Training(seed, epochs, patience, of, dict(at_least))

@@ -193,3 +193,18 @@ def test_a_study_of_a_users_model_and_strategy_goes_on_with_the_same_files(
     assert [len(trial.intermediate_values) for trial in after] == [3, 6, 3, 3]
     assert (stopped, after[1].state) == (3, TrialState.COMPLETE)
     assert "thawed   after epoch 3" in finished.stderr
+
+
+@pytest.mark.keras
+@pytest.mark.slow
+def test_a_study_from_before_there_were_phases_is_confirmed_refitted_and_exported(command: CommandLine) -> None:
+    before = trials_of(command, "small")
+    said = command.run("confirm", "--study", "small", "--top", "1", "--seeds", "2", "--workers", "2").stderr
+    assert "winner: trial" in said
+    command.run("refit", "--study", "small", "--epochs", "3")
+    after = trials_of(command, "small")
+    assert after[: len(before)] == before, "what the search has begun waits as it did"
+    assert [trial.state for trial in after[len(before) :]] == [TrialState.COMPLETE] * 3
+    command.run("export", "--study", "small", "--format", "keras")
+    card = json.loads(next(command.home.glob("exports/small*/card.json")).read_text())
+    assert (card["trial"], card["phase"]) == (len(before) + 2, "refit")

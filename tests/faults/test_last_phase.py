@@ -13,6 +13,7 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState
 
 from storage import attributes
+from storage.claims import Claims, Planned
 from tests.faults.breaking import Fault, Faults, wait_for_end
 from tests.faults.slow_studies import (
     MODELS,
@@ -20,6 +21,7 @@ from tests.faults.slow_studies import (
     STUDY,
     classes_given_up,
     command_line,
+    opened,
     trials,
     tune,
     write_spec,
@@ -112,14 +114,28 @@ def test_the_refitted_model_is_exported_with_what_the_search_had_given(undisturb
     card = json.loads((undisturbed.home / "exports" / STUDY / "card.json").read_text())
     training = refitted.system_attrs[attributes.TRAINING]
     assert (card["trial"], card["phase"], card["seed"]) == (refitted.number, "refit", training["seed"])
-    assert card["training"] == {
-        "epochs": REFIT_EPOCHS, "at_least": training["at_least"], "images": "training"
-    }  # fmt: skip
+    assert card["training"] == {"epochs": REFIT_EPOCHS, "at_least": training["at_least"]}
     assert card["search"]["trial"] == training["of"]
     assert card["search"]["validation_accuracy"] == trials(undisturbed)[training["of"]].value
     assert len(card["confirmation"]["trials"]) == 2
     low, high = card["confirmation"]["interval"]
     assert low < card["confirmation"]["mean"] < high
+
+
+def test_a_worker_by_hand_takes_up_what_is_enqueued_in_the_phase_that_it_was_given(
+    searched: Path, undisturbed: CommandLine, tmp_path: Path
+) -> None:
+    command = again(searched, tmp_path)
+    expected = of_phase(undisturbed, "confirm")[0]
+    training = expected.system_attrs[attributes.TRAINING]
+    with opened(command) as database:
+        claims = Claims(database, database.get_study_id_from_name(STUDY), "test", phase="confirm")
+        assert claims.enqueue([Planned(expected.params, training)]) == 1
+    here = ["--study", STUDY, "--storage", command.url, "--model", f"{MODELS}:Slow"]
+    command.run("worker", *here, "--phase", "confirm")
+    assert results(command, "confirm") == results(undisturbed, "confirm")[:1]
+    said = command.run("worker", "--study", STUDY, "--storage", command.url, "--phase", "refine", status=2).stderr
+    assert "refit" in said
 
 
 def test_a_trial_of_any_phase_is_replayed_to_the_last_bit_and_its_study_is_as_it_was(undisturbed: CommandLine) -> None:

@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from storage import attributes
 from storage.attributes import Phase
-from storage.claims import Claim, Claims, Planned
+from storage.claims import Claim, Claims, Planned, StudyDeleted
 from storage.database import Database
 from storage.rows.giving_up import MAX_RETRIES
 from storage.rows.memory_rows import Memory
@@ -64,6 +64,13 @@ def test_what_is_enqueued_is_taken_up_once_each_beyond_the_budget_and_no_more_is
     assert confirm.standing().done
     assert [trial.system_attrs[attributes.TRAINING]["seed"] for trial in trials(ledger)[1:]] == [5, 6]
     assert all(trial.system_attrs[attributes.FIXED_PARAMETERS] == PARAMS for trial in trials(ledger)[1:])
+
+
+def test_in_a_study_that_was_deleted_nothing_is_enqueued(ledger: Kept) -> None:
+    confirm = in_phase(ledger, new_study(ledger), "confirm")
+    ledger.delete_study(confirm._study_id)
+    with pytest.raises(StudyDeleted):
+        confirm.enqueue(planned(5))
 
 
 def test_the_phases_count_and_claim_nothing_of_each_other(ledger: Kept) -> None:
@@ -218,33 +225,31 @@ def test_what_a_trial_trains_with_is_read_back_from_what_is_recorded_with_it(led
     of_search = claimed(search)
     confirm, refit = in_phase(ledger, search, "confirm"), in_phase(ledger, search, "refit")
     again = confirmation_training(spec(), 0, 1)
-    longer = refit_training(spec(), 0, epochs=40, images="all", at_least={"augmentation": 0.5})
+    longer = refit_training(spec(), 0, epochs=40, at_least={"augmentation": 0.5})
     confirm.enqueue([Planned(PARAMS, again.document())])
     refit.enqueue([Planned(PARAMS, longer.document())])
     plain, second, third = trials(ledger)
     assert plain.number == of_search.number
     found = training_of(spec(), plain)
-    assert (found.epochs, found.patience, found.of, found.at_least, found.images) == (8, 5, None, {}, "training")
+    assert (found.epochs, found.patience, found.of, found.at_least) == (8, 5, None, {})
     assert training_of(spec(), second) == again
     assert (again.epochs, again.patience, again.of) == (8, 5, 0)
     assert training_of(spec(), third) == longer
     assert len({training_of(spec(), trial).seed for trial in (plain, second, third)}) == 3
 
 
-def test_patience_grows_with_the_epochs_and_without_validation_there_is_none() -> None:
-    judged = refit_training(spec(), 0, epochs=20, images="training", at_least={})
-    assert judged.patience == 13
-    assert refit_training(spec(), 0, epochs=20, images="all", at_least={}).patience == 20
-    assert refit_training(spec(), 0, epochs=2, images="training", at_least={}).patience == 5
+def test_patience_grows_with_the_epochs_and_never_shrinks() -> None:
+    assert refit_training(spec(), 0, epochs=20, at_least={}).patience == 13
+    assert refit_training(spec(), 0, epochs=2, at_least={}).patience == 5
 
 
 def test_what_is_recorded_of_another_kind_counts_as_not_recorded(ledger: Kept) -> None:
     claim = claimed(new_study(ledger))
-    nonsense = {"seed": "x", "epochs": None, "patience": 1.5, "images": "none", "at_least": {"augmentation": "much"}}
+    nonsense = {"seed": "x", "epochs": None, "patience": 1.5, "at_least": {"augmentation": "much"}}
     ledger.set_trial_system_attr(claim.trial_id, attributes.TRAINING, nonsense)
     (trial,) = trials(ledger)
     plain = replace(training_of(spec(), trial), seed=0)
-    assert (plain.epochs, plain.patience, plain.at_least, plain.images) == (8, 5, {}, "training")
+    assert (plain.epochs, plain.patience, plain.at_least) == (8, 5, {})
 
 
 def test_a_claim_says_its_phase_to_the_program_that_takes_over(database: Database) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from tests.databases import url_of
 from tuning.bundles.choice import chosen
 from tuning.launch.confirm import confirm
 from tuning.launch.phase import PhaseOptions
+from tuning.launch.progress import Progress
 from tuning.launch.refit import refit
 
 SPEC = StudySpec(
@@ -78,7 +80,7 @@ def confirm_with(study: optuna.Study, of: int, *values: float, state: TrialState
 
 
 def add_refit(study: optuna.Study, of: int, value: float) -> FrozenTrial:
-    training = refit_training(SPEC, of, epochs=40, images="training", at_least={}).document()
+    training = refit_training(SPEC, of, epochs=40, at_least={}).document()
     recorded: dict[str, Any] = {attributes.PHASE: "refit", attributes.TRAINING: training}
     return add(study, 1, (value,), **recorded)
 
@@ -202,3 +204,22 @@ def test_what_a_refit_trains_with_is_what_it_is_planned_with(study: optuna.Study
     trial = add_refit(study, 0, 0.95)
     assert training_of(SPEC, trial).of == 0
     assert training_of(SPEC, trial).epochs == 40
+
+
+# --- What is shown meanwhile ---
+
+
+def test_the_view_of_a_later_phase_counts_its_own_epochs_and_tells_its_own_trials(study: optuna.Study) -> None:
+    add(study, 10, (0.9,))
+    text = io.StringIO()
+    console = Console(file=text, width=120, force_terminal=True, color_system=None)
+    progress = Progress(study, SPEC.epochs, console, live=True, phase="refit")
+    progress.start()
+    add_refit(study, 0, 0.95)
+    confirm_with(study, 0, 0.7)
+    progress.stop()
+    said = text.getvalue()
+    assert "1/40 epochs, 1/1 trials" in said
+    assert "trial   1 complete 0.9500  1 epoch" in said
+    assert "best so far" not in said, "that is the search's to say"
+    assert "trial   2" not in said

@@ -103,8 +103,8 @@ def _told_of_phases(study: optuna.Study, record: StudyRecord, trial: FrozenTrial
         trial: whose model the bundle holds.
 
     Returns:
-        `seed`, which decided all randomness of its training; `phase`; `training`, with `epochs`, `at_least` (values of
-        the recipe that were raised to these) and `images` (`training`, or `all`, validation too); `search`, the trial
+        `seed`, which decided all randomness of its training; `phase`; `training`, with `epochs` and `at_least` (values
+        of the recipe that were raised to these), on the training part of `data`; `search`, the trial
         that tried its parameters first and its best validation accuracy there; `confirmation`, where these were trained
         again with other seeds: the mean accuracy, its 90% interval, and the trial and the seed of each.
     """
@@ -117,7 +117,6 @@ def _told_of_phases(study: optuna.Study, record: StudyRecord, trial: FrozenTrial
         "training": {
             "epochs": training.epochs,
             "at_least": dict(training.at_least),
-            "images": training.images,
         },
         "search": {"trial": of, "validation_accuracy": searched_value(searched)},
         "confirmation": _confirmation(study, record, of),

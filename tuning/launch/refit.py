@@ -56,7 +56,6 @@ def refit(options: PhaseOptions, home: Home, console: Console, *, epochs: int | 
         spec,
         best.number,
         epochs=epochs or max(LEAST_EPOCHS, TIMES * spec.epochs),
-        images="training",
         at_least=_at_least(found, best),
     )
     how = "confirmed" if confirmed(found.study, spec) else "not confirmed"
