@@ -53,22 +53,26 @@ class Recipe:
     averaging: float = 0.0
 
 
+class UnusableDefault(ValueError):
+    """A value that a recipe cannot have, or a name that it does not know."""
+
+
 def replaced(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
     """Return a recipe with other values.
 
     Raises:
-        ValueError: a name is none of a recipe's, or a value is not of its kind or out of its bounds.
+        UnusableDefault: a name is none of a recipe's, or a value is not of its kind or out of its bounds.
     """
     own = {field.name: getattr(recipe, field.name) for field in fields(recipe)}
     for name, value in values.items():
         if name not in own:
-            raise ValueError(f"`defaults` knows {', '.join(own)}. Received: {name!r}.")
+            raise UnusableDefault(f"`defaults` knows {', '.join(own)}. Received: {name!r}.")
         kind = float if isinstance(own[name], float) else type(own[name])
         if isinstance(value, bool) or not isinstance(value, (float, int) if kind is float else kind):
-            raise ValueError(f"`defaults.{name}` must be like {own[name]!r}. Received: {value!r}.")
+            raise UnusableDefault(f"`defaults.{name}` must be like {own[name]!r}. Received: {value!r}.")
         allowed, holds = _BOUNDS[name]
         if not holds(value):
-            raise ValueError(f"`defaults.{name}` must be {allowed}. Received: {value!r}.")
+            raise UnusableDefault(f"`defaults.{name}` must be {allowed}. Received: {value!r}.")
     return replace(recipe, **values)
 
 
@@ -76,7 +80,7 @@ def raised(recipe: Recipe, at_least: Mapping[str, float]) -> Recipe:
     """Return a recipe whose values of these names are at least so large.
 
     Raises:
-        ValueError: a name is none of a recipe's.
+        UnusableDefault: a name is none of a recipe's.
     """
     higher = {name: max(value, getattr(recipe, name, value)) for name, value in at_least.items()}
     return replaced(recipe, higher)

@@ -14,7 +14,7 @@ from models.backend import seed_generators
 from models.classifier import Inputs
 from models.cnn import CNN
 from models.evaluation import evaluate
-from models.recipe import Recipe, replaced
+from models.recipe import Recipe, UnusableDefault, replaced
 from models.training.averaging import AveragedWeights
 from models.training.compiled import CompiledModels
 from models.training.feeding import LabelledImages
@@ -178,7 +178,7 @@ def test_what_is_raised_while_averages_are_judged_leaves_the_trainings_own_weigh
 )
 def test_a_default_out_of_its_bounds_is_refused(name: str, value: Any, allowed: str) -> None:
     recipe = Recipe(batch_size=32, optimizer="sgd", learning_rate=0.1, dropout=0.1)
-    with pytest.raises(ValueError, match=rf"`defaults\.{name}` must be {allowed}\. Received: "):
+    with pytest.raises(UnusableDefault, match=rf"`defaults\.{name}` must be {allowed}\. Received: "):
         replaced(recipe, {name: value})
 
 

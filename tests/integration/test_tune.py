@@ -319,6 +319,28 @@ def test_failed_trials_have_a_class_and_a_reason_and_do_not_count(command: Comma
     assert any("no room for 7 TB" in (row["reason"] or "") for row in rows)
 
 
+@pytest.mark.parametrize(
+    ("defaults", "says"),
+    [
+        ("averaging = 1.0", "`defaults.averaging` must be from 0 to below 1. Received: 1.0."),
+        ("averagin = 0.9", "`defaults` knows batch_size, "),
+        ("dropout = true", "`defaults.dropout` must be like 0.3. Received: True."),
+    ],
+)
+def test_defaults_that_no_training_can_have_are_refused_before_the_study_is_made(
+    command: CommandLine, tmp_path: Path, defaults: str, says: str
+) -> None:
+    (tmp_path / "study.toml").write_text(
+        f'dataset = "mnist_sample"\ndefaults = {{ {defaults} }}\n[plan.cpu]\ntrials = 1\nepochs = 1\n'
+        "train_images = 256\nvalidation_images = 200\n"
+    )
+    finished = command.run("tune", "--spec", str(tmp_path / "study.toml"), "--study", "refused", status=2)
+    error = finished.stderr.strip().splitlines()[-1]
+    assert error.startswith(f"error: {says}")
+    assert error.endswith("Mend `defaults` in the study's file.")
+    assert "refused" not in optuna.get_all_study_names(command.url)
+
+
 def test_what_would_fail_in_every_trial_fails_in_the_preflight_once(command: CommandLine, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(BROKEN)
     model = f"{tmp_path / 'mine.py'}:Unbuildable"

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from models.backend import on_accelerator, seed_generators
 from models.classifier import Inputs
+from models.recipe import UnusableDefault
 from models.remarks import remarks_on
 from models.training.feeding import LabelledImages
 from models.training.loop import VALIDATION_BATCH_SIZE
@@ -192,6 +193,8 @@ def _build(classifiers: Classifiers, hp: RangedHyperParameters) -> tuple[int, li
         remarks = remarks_on(classifier, network) if _is_users(classifiers) else []
     except BadInput:
         raise
+    except UnusableDefault as error:
+        raise BadInput(f"{error} Mend `defaults` in the study's file.") from error
     except Exception as error:
         raise BadInput(_cannot("built", hp, error)) from error
     classifiers.models.discard(weights)
