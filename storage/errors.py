@@ -23,6 +23,7 @@ from __future__ import annotations
 import difflib
 import errno
 import re
+import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -116,7 +117,10 @@ def disk_error(error: OSError, fact: str, then: str, kind: type[TuningError] = B
 def shown(name: str | Path) -> str:
     """Return a file's name as a message can have it in its one line: what cannot be printed is written out."""
     return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in str(name)
+        letter
+        if letter.isprintable() or unicodedata.category(letter) == "Zs"
+        else letter.encode("unicode_escape").decode("ascii")
+        for letter in str(name)
     )
 
 
