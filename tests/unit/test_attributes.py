@@ -18,7 +18,7 @@ def keys() -> list[str]:
     """Every key of a user attribute on the page."""
     values = [value for name, value in vars(attributes).items() if name.isupper() and isinstance(value, str)]
     others = {attributes.PREFIX, attributes.OPTUNA_ARTIFACT, attributes.FIXED_PARAMETERS}
-    classes = {attributes.DIVERGED, attributes.OUT_OF_MEMORY, attributes.ENDS}
+    classes = {attributes.DIVERGED, attributes.OUT_OF_MEMORY, attributes.ENDS, attributes.SEARCH}
     return [value for value in values if value not in others | classes]
 
 

@@ -193,7 +193,8 @@ def test_a_folder_is_what_a_plain_loop_makes_of_it_or_refused(
     for part, classes in drawn.items():
         for label, name in enumerate(sorted(classes)):
             for file, content, is_picture in sorted(classes[name]):
-                write(root / "in" / part / name / file, content)
+                # Without a picture's ending it would be passed over, since its content is none.
+                write(root / "in" / part / name / (file if is_picture else f"{file}.broken.png"), content)
                 if is_picture:
                     wanted[part or "train"].append((by_hand(content, size, fit), label))
     home = Home(root / "home")

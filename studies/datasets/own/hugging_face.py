@@ -5,7 +5,6 @@ Nothing is downloaded, and nothing in the folder is run. The library is an extra
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -70,7 +69,7 @@ def _library() -> Any:
     except ImportError as error:
         raise BadInput(
             f"hf:FOLDER is read with Hugging Face's package datasets, which cannot be imported ({first_line(error)}). "
-            f"Install this project's extra, in its folder: {sys.executable} -m pip install -e '.[datasets]'"
+            f"Install this project's extra, in its folder: .venv/bin/python -m pip install -e '.[datasets]'"
         ) from error
     datasets.disable_progress_bars()
     return datasets

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from studies.declaration import from_catalog, read_declaration
 from studies.simulation.curve_tables import RECORDED
+from studies.spec import VALIDATION_IMAGES
 
 TRAIN_IMAGES: Final = 10_000  # where no recorded table says it
 
@@ -87,7 +88,7 @@ def plan_of(dataset: str, **more: Any) -> Plan:
     size = declared.plan_for("cpu")
     sizes = {
         "train_images": size.train_images or TRAIN_IMAGES,
-        "validation_images": size.validation_images,
+        "validation_images": size.validation_images or VALIDATION_IMAGES,
         "epochs": size.epochs,
     }
     given = {name: value for name, value in more.items() if value is not None}
