@@ -27,10 +27,7 @@ def process(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     database = open_database(command.url, create=True)
     optuna.create_study(study_name="mnist", storage=database)
     database.engine.dispose()
-    # Begun in the background, the tests ignore Ctrl-C, and so would it.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = command.start("dashboard", "--port", "0")
-    signal.signal(signal.SIGINT, before)
     yield process
     process.kill()
     process.communicate()
