@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from storage.errors import BadInput, TuningError, disk_error, no_room
-from storage.files import sync_folder
+from storage.files import sync_folder, sync_tree
 
 ABANDONED_AFTER_S = 24 * 60 * 60
 """A scratch folder this old belongs to a process that was killed: no download or decoding takes as long."""
@@ -43,16 +43,17 @@ def scratch_folder(target: Path, *, now_s: float | None = None) -> Iterator[Path
 
 
 def publish(scratch: Path, target: Path, is_whole: Callable[[], bool]) -> None:
-    """Rename a filled scratch folder to its place, unless another process has filled that first.
+    """Sync a filled scratch folder and rename it to its place, unless another process has filled that first.
 
     Args:
-        scratch: what `scratch_folder` made for the same target; all that is in it is synced.
+        scratch: what `scratch_folder` made for the same target.
         target: the place.
         is_whole: called where a folder is in that place: whether it is as good; one that is not is replaced.
 
     Raises:
         OSError: the folder cannot be written.
     """
+    sync_tree(scratch)
     try:
         scratch.rename(target)
     except OSError as error:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -11,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
@@ -110,3 +113,17 @@ def varied_home(home: Home) -> Iterator[Database]:
         yield opened
     finally:
         opened.engine.dispose()
+
+
+@pytest.fixture
+def varied(mine: Home) -> Iterator[Database]:
+    """The study in the test's own home; a module calls it `database`."""
+    with varied_home(mine) as opened:
+        yield opened
+
+
+def age(root: Path, seconds: float) -> None:
+    """Let a file, or a folder with all that is in it, be as old as that."""
+    then = time.time() - seconds
+    for path in [root, *root.rglob("*")]:
+        os.utime(path, (then, then))

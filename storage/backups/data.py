@@ -10,7 +10,7 @@ from sqlalchemy import Connection, orm
 
 from storage.backups.manifest import DATA, MANIFEST, Backup, File, copy_file, is_name
 from storage.errors import BadInput
-from storage.files import sha256_of, sync_tree
+from storage.files import sha256_of
 from storage.prepared.own_data import OwnData, find_own, is_of_own_data, keep, read_own, recorded_checksum
 from storage.rows.sql_rows import SqlRows
 from storage.rows.study_rows import study_id_of
@@ -97,7 +97,6 @@ def place_data(backup: Backup, home: Home) -> Path | None:
             for name, known in files.items():
                 if copy_file(folder / name, scratch / name) != known:
                     raise BadInput(f"{folder / name} was changed while it was restored. Give the same command again.")
-            sync_tree(scratch)
             publish(scratch, target, lambda: _is_whole(target, own, files))
     keep(target)
     return target

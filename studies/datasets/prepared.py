@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ import numpy.typing as npt
 
 from storage import scratch as scratch_folders
 from storage.errors import BadInput
-from storage.files import sha256_of, sync_file, sync_folder
+from storage.files import sha256_of
 from storage.prepared.own_data import MANIFEST
 from studies.datasets.info import DatasetInfo, SplitName
 
@@ -117,7 +116,7 @@ def write_splits(folder: Path, splits: Mapping[SplitName, SplitArrays]) -> dict[
 def write_manifest(
     folder: Path, info: DatasetInfo, source: str, files: Mapping[str, Mapping[str, Any]], **more: Any
 ) -> None:
-    """Write the manifest, last of all that is in a folder, and force the folder to the disk.
+    """Write the manifest, last of all that is in a folder.
 
     Args:
         folder: what `write_splits` filled.
@@ -138,14 +137,11 @@ def write_manifest(
         "files": files,
         **more,
     }
-    path = folder / MANIFEST
-    path.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
-    sync_file(path)
-    sync_folder(folder)
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
 
 
 def publish(scratch: Path, target: Path, checksum: str) -> None:
-    """Rename a filled folder to its place, unless another process has filled that first.
+    """Sync a filled folder and rename it to its place, unless another process has filled that first.
 
     One that is there but damaged, or of an older layout, is replaced.
 
@@ -211,8 +207,6 @@ def _write_array(path: Path, shape: tuple[int, ...], dtype: str, parts: Iterable
         for block in _blocks(shape, dtype, parts):
             stream.write(block)
             digest.update(block)
-        stream.flush()
-        os.fsync(stream.fileno())
         return {"size_bytes": stream.tell(), "sha256": digest.hexdigest(), "shape": list(shape)}
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from optuna.artifacts import get_all_artifact_meta
 
@@ -19,6 +20,8 @@ from storage.claims import Claim
 from storage.database import Database
 from storage.errors import StorageUnavailable
 from storage.files import replacing
+from storage.settings import Home
+from studies.datasets.preparing import prepare
 from tests.databases import fresh_database, new_study
 from tests.faults.breaking import Fault, Faults
 
@@ -122,6 +125,34 @@ def test_a_record_that_the_database_does_not_take_leaves_the_bytes(
         artifacts.put(database, claim.trial_id, "model", "model.keras", write)
     # The record may have arrived although the answer did not: the bytes it names must be there.
     assert [file.read_bytes() for file in tmp_path.iterdir() if file.name.count("-") == 4] == [b"weights"]
+
+
+def test_prepared_data_are_on_the_disk_with_all_that_lies_with_them_before_they_have_their_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: dict[str, tuple[int, int]] = {}
+    lost: list[str] = []
+    fsync, rename = os.fsync, Path.rename
+
+    def noting_fsync(handle: int) -> None:
+        fsync(handle)
+        known = os.fstat(handle)
+        synced[os.readlink(f"/proc/self/fd/{handle}")] = known.st_size, known.st_mtime_ns
+
+    def cutting_rename(folder: Path, target: Path) -> Path:
+        for file in (folder, *folder.rglob("*")):
+            known = file.stat()
+            if synced.get(str(file)) != (known.st_size, known.st_mtime_ns):
+                lost.append(file.name)
+        return rename(folder, target)
+
+    monkeypatch.setattr(os, "fsync", noting_fsync)
+    monkeypatch.setattr(Path, "rename", cutting_rename)
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 6, 6, 1), dtype=np.uint8)
+    np.savez(tmp_path / "own.npz", x_train=pixels, y_train=np.arange(40) % 2)
+    dataset = prepare(str(tmp_path / "own.npz"), Home(tmp_path / "home"), report=lambda _: None)
+    assert len(list(dataset.folder.iterdir())) > 4
+    assert lost == []
 
 
 # A process of its own writes three checkpoints, or says where it was ended.

@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 from storage.database import Database
+from storage.settings import Home
 from tests.databases import Kept, fresh_database, fresh_ledger
+
+
+@pytest.fixture
+def mine(home: Path) -> Home:
+    """The test's own home."""
+    return Home(home)
 
 
 @pytest.fixture(params=["sqlite", "memory"])

@@ -35,21 +35,12 @@ from storage.settings import Home
 from studies.trials import is_frozen
 from tests.databases import fresh_database, new_study, second_connection
 from tests.processes import in_processes, keep_trials
-from tests.studies_made import UID, all_facts, as_put_back, checkpoint, claimed, varied_home
+from tests.studies_made import UID, all_facts, as_put_back, checkpoint, claimed, varied
 from tuning.cli import run
 
+database = varied
+
 Disk = dict[str, bytes]
-
-
-@pytest.fixture
-def mine(home: Path) -> Home:
-    return Home(home)
-
-
-@pytest.fixture
-def database(mine: Home) -> Iterator[Database]:
-    with varied_home(mine) as opened:
-        yield opened
 
 
 @pytest.fixture

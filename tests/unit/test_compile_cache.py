@@ -24,11 +24,6 @@ from tuning.machine.compile_cache import (
 )
 
 
-@pytest.fixture
-def mine(home: Path) -> Home:
-    return Home(home)
-
-
 def test_both_frameworks_keep_what_they_compile_for_a_gpu_under_the_home(
     mine: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:

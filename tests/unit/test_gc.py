@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,33 +17,17 @@ from storage.leftovers import COMPILED_MIN_AGE_S, MIN_AGE_S, Leftovers, find_lef
 from storage.scratch import ABANDONED_AFTER_S
 from storage.settings import Home
 from tests.databases import fresh_database, new_study
-from tests.studies_made import UID, claimed, varied_home
+from tests.studies_made import UID, age, claimed, varied
 from tuning.cli import run
 
+database = varied
 NEW_UUID = "11111111-2222-3333-4444-{:012}"
-
-
-@pytest.fixture
-def mine(home: Path) -> Home:
-    return Home(home)
-
-
-@pytest.fixture
-def database(mine: Home) -> Iterator[Database]:
-    with varied_home(mine) as opened:
-        yield opened
 
 
 def put(file: Path, size_bytes: int = 10) -> Path:
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(bytes(size_bytes))
     return file
-
-
-def age(root: Path, seconds: float) -> None:
-    then = time.time() - seconds
-    for path in [root, *root.rglob("*")]:
-        os.utime(path, (then, then))
 
 
 def found(home: Home, *databases: Database, study: str | None = None) -> Leftovers:

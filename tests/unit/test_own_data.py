@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 import shutil
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,19 +30,10 @@ from studies.datasets.preparing import open_prepared, prepare
 from studies.spec import Images
 from tests.databases import fresh_database, new_study
 from tests.picture_folders import write
-from tests.studies_made import varied_home
+from tests.studies_made import age, varied
 from tuning.cli import run
 
-
-@pytest.fixture
-def mine(home: Path) -> Home:
-    return Home(home)
-
-
-@pytest.fixture
-def database(mine: Home) -> Iterator[Database]:
-    with varied_home(mine) as opened:
-        yield opened
+database = varied
 
 
 def arrays(file: Path, seed: int = 0) -> Path:
@@ -64,12 +53,6 @@ def train_on(database: Database, study: str, dataset: PreparedDataset, reference
     data = {"checksum": dataset.info.checksum, "split": "", "train": 30, "validation": 10, "mean": [0.0], "std": [1.0]}
     database.set_study_user_attr(study_id, attributes.SPEC, spec)
     database.set_study_user_attr(study_id, attributes.DATA, data)
-
-
-def age(root: Path, seconds: float) -> None:
-    then = time.time() - seconds
-    for path in [root, *root.rglob("*")]:
-        os.utime(path, (then, then))
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -30,11 +30,6 @@ def no_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tuning.launch.understand.find_gpus", list)
 
 
-@pytest.fixture
-def mine(home: Path) -> Home:
-    return Home(home)
-
-
 def pictures(folder: Path, per_class: int = 5) -> Path:
     for label, name in enumerate("ab"):
         for number in range(per_class):
