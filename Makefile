@@ -304,6 +304,21 @@ bench-recipe: $(READY_DEV)  ## what each part of a network and its recipe is wor
 	  $(call flag,--dataset,DATASET) $(call flag,--train-images,TRAIN_IMAGES) $(call flag,--epochs,EPOCHS) \
 	  $(call flag,--seeds,SEEDS) $(call flag,--result,RESULT)
 
+# What was trained is kept under .bench/fidelity, so that the table can be printed again.
+.PHONY: bench-fidelity
+bench-fidelity: $(READY_DEV)  ## how short trainings rank what long ones rank, and what they cost: [SMOKE=1 DATASET= MODEL= CONFIGURATIONS= FIDELITIES= ...]
+	@TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 OMP_NUM_THREADS=1 TF_CPP_MIN_LOG_LEVEL=3 exec .venv/bin/python \
+	  -m tests.benchmarks.fidelity $(call switch,--smoke,SMOKE) $(call flag,--dataset,DATASET) \
+	  $(call flag,--model,MODEL) $(call flag,--configurations,CONFIGURATIONS) \
+	  $(if $(value FIDELITIES),--fidelities $(FIDELITIES)) $(call flag,--against,AGAINST) \
+	  $(call flag,--validation-images,VALIDATION_IMAGES) $(call flag,--workers,WORKERS) $(call flag,--result,RESULT)
+
+# What was run is kept under .bench/best: stopped at any time, it goes on with the cell that it was in.
+.PHONY: bench-best
+bench-best: $(READY_DEV)  ## test accuracy of what is handed over in a given time, against the field: [SMOKE=1 CELLS="cifar10/15 mnist/5/ours ..." ANYWAY=1 RESULT=]
+	@exec .venv/bin/python -m tests.benchmarks.best $(call switch,--smoke,SMOKE) \
+	  $(if $(value CELLS),--cells $(CELLS)) $(call switch,--anyway,ANYWAY) $(call flag,--result,RESULT)
+
 .PHONY: lint
 lint: $(READY_DEV)  ## style, types, and who may import whom
 	@.venv/bin/ruff check

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-from tests.benchmarks.lines import append_line
+from tests.benchmarks.lines import append_line, read_lines
 
 
 @dataclass(frozen=True)
@@ -66,11 +64,8 @@ class Trainings:
         return found[-1] if found else None
 
     def _lines(self) -> Iterator[Trained]:
-        if not self._file.is_file():
-            return
-        for line in self._file.read_text(encoding="utf-8", errors="replace").splitlines():
+        for read in read_lines(self._file):
             try:
-                read: dict[str, Any] = json.loads(line)
                 yield Trained(Cell(**read.pop("cell")), **read)
-            except (ValueError, TypeError, KeyError):
-                continue  # torn, or of an older form: trained again
+            except (TypeError, KeyError):
+                continue  # of an older form: trained again
