@@ -175,9 +175,9 @@ gc: $(READY)  ## files that no study needs any more; YES=1 frees them: [STUDY= S
 	@$(TUNING) gc $(call flag,--study,STUDY) $(call flag,--storage,STORAGE) $(call switch,--yes,YES)
 
 .PHONY: export
-export: $(READY)  ## the best model as a bundle, of the study tuned last: [STUDY= or DATASET= STORAGE= TRIAL= FORMAT= OUT= MODEL=]
+export: $(READY)  ## the best model as a bundle, of the study tuned last: [STUDY= or DATASET= STORAGE= TRIAL= FORMAT= OUT= MODEL= FLIPS=1]
 	@$(TUNING) export $(or $(call flag,--study,STUDY),$(call flag,--dataset,DATASET)) $(call flag,--storage,STORAGE) $(call flag,--trial,TRIAL) \
-	  $(call flag,--format,FORMAT) $(call flag,--out,OUT) $(call flag,--model,MODEL)
+	  $(call flag,--format,FORMAT) $(call flag,--out,OUT) $(call flag,--model,MODEL) $(call switch,--flips,FLIPS)
 
 .PHONY: predict
 predict: $(READY)  ## classify an image that is in no data set: IMAGE= [STUDY= or MODEL= STORAGE= JSON=1 RUN_CODE=1]

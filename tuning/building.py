@@ -11,7 +11,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from studies.spec import StudySpec
 from tuning.own_modules import files_of
@@ -31,6 +31,7 @@ class Building(TypedDict):
         extended, epochs, train_images, patience: the other arguments of the class.
         parameters: the trial's.
         precision: the Keras dtype policy.
+        mirrored: whether what is built is to say the mean of a picture and its mirror image; left out, it is not.
     """
 
     model: str
@@ -41,6 +42,7 @@ class Building(TypedDict):
     patience: int
     parameters: dict[str, Any]
     precision: str
+    mirrored: NotRequired[bool]
 
 
 def building_of(

@@ -420,6 +420,13 @@ def export(
             " the byte. A copy goes into the bundle."
         ),
     ] = None,
+    flips: Annotated[
+        bool,
+        typer.Option(
+            "--flips",
+            help="The model looks at the mirror image too and says the mean: more accurate, for twice the time.",
+        ),
+    ] = False,
 ) -> None:
     """The best model as a bundle that anyone can load, measured once on the test split."""
     from studies.stored import find_study
@@ -430,7 +437,8 @@ def export(
         study = _label(dataset)
     database = _database(storage)
     user_file = parse_model(model)[1] if model is not None else None
-    export(find_study(database, study), _home(), out, trial, form, user_file, database=database.place)
+    found = find_study(database, study)
+    export(found, _home(), out, trial, form, user_file, flips=flips, database=database.place)
 
 
 @app.command()

@@ -44,6 +44,28 @@ class JudgeTask(TypedDict):
 
 
 @final
+class MirrorTask(TypedDict):
+    """Compare a model with what its trial recorded; only if they agree, have it look at the mirror image too.
+
+    Where it is one file, the model that says the mean of both takes its place; what is built has `Building.mirrored`.
+
+    Attributes:
+        do: which task it is.
+        model: the Keras model's file, or its weights.
+        building, home, spec, recorded, value, tolerated: see `JudgeTask`.
+    """
+
+    do: Literal["mirror"]
+    model: str
+    building: Building | None
+    home: str
+    spec: dict[str, Any]
+    recorded: StudyData
+    value: float
+    tolerated: float
+
+
+@final
 class ConvertTask(TypedDict):
     """Write a bundle's Keras model in other formats; a `Conversion` answers for each.
 
@@ -119,6 +141,13 @@ class Judgement(TypedDict):
 
 
 @final
+class Mirrored(TypedDict):
+    """A model is what its trial recorded: the validation accuracy of the mean of a picture and its mirror image."""
+
+    mirrored: float
+
+
+@final
 class Differs(TypedDict):
     """A model is not what its trial recorded: its validation accuracy. The test split was not read."""
 
@@ -147,8 +176,8 @@ class Failed(TypedDict):
     error: str
 
 
-Task = JudgeTask | ConvertTask | CompareTask
-Answer = Judgement | Differs | Difference | Conversion | Failed
+Task = JudgeTask | MirrorTask | ConvertTask | CompareTask
+Answer = Judgement | Mirrored | Differs | Difference | Conversion | Failed
 
 
 class Judge:

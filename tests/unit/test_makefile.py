@@ -281,6 +281,8 @@ def test_without_python_given_the_first_that_really_runs_is_taken(checkout: Chec
         ("export DATASET=d", "export --dataset=d"),
         ("export MODEL=f.py:M", "export --model=f.py:M"),
         ("export DATASET=d STUDY=s TRIAL=0 FORMAT=onnx OUT=o", "export --study=s --trial=0 --format=onnx --out=o"),
+        ("export STUDY=s FLIPS=1", "export --study=s --flips"),
+        ("export STUDY=s FLIPS=0", "export --study=s"),
         ("predict STUDY=s IMAGE=i.png JSON=1", "predict --study=s --json -- i.png"),
         ("predict MODEL=m IMAGE=i.png", "predict --model=m -- i.png"),
         ("predict MODEL=m IMAGE=i.png RUN_CODE=1", "predict --model=m --run-code -- i.png"),

@@ -71,7 +71,8 @@ RECIPES = recipes()
 
 def test_the_makefile_was_understood() -> None:
     assert {"tune", "export", "help", "clean"} <= set(RECIPES)
-    assert set(variables(RECIPES["export"])) == {"STUDY", "DATASET", "STORAGE", "TRIAL", "FORMAT", "OUT", "MODEL"}
+    own = {"STUDY", "DATASET", "STORAGE", "TRIAL", "FORMAT", "OUT", "MODEL", "FLIPS"}
+    assert set(variables(RECIPES["export"])) == own
     assert variables(RECIPES["gc"]) == {"STUDY": False, "STORAGE": False, "YES": True}
     assert list(variables(RECIPES["test"])) == ["ARGS"]
 

@@ -56,7 +56,9 @@ def card_of(
             "preparation": dataset.info.preparation,
             "fit": dataset.info.fit,
         },
-        "output": "one probability for each class, in the order of class_names",
+        "output": ("the mean over the picture and its mirror image of " if checked.flips else "")
+        + "one probability for each class, in the order of class_names",
+        "flips": checked.flips,
         "parameters": trial.params,
         **_told_of_phases(study, record, trial),
         "precision": precision_of(trial),

@@ -28,7 +28,7 @@ from studies.study_data import inputs_of, recorded_split
 from tuning.building import CODE, WEIGHTS
 from tuning.bundles.bundle import CARD, CONFUSION_MATRIX, FORMATS, LEARNING_CURVE, METRICS, replacing_bundle
 from tuning.bundles.card import card_of
-from tuning.bundles.checking import data_of, precision_of, put_checked, require_file, source_of
+from tuning.bundles.checking import Checked, data_of, precision_of, put_checked, require_file, source_of
 from tuning.bundles.choice import chosen, own_folder
 from tuning.bundles.converting import convert
 from tuning.pictures import draw_confusion_matrix, draw_learning_curve
@@ -37,10 +37,11 @@ from tuning.user_classes import UserFile
 
 
 class Metrics(TypedDict):
-    """What `metrics.json` holds."""
+    """What `metrics.json` holds; `flips`: whether they are of the mean over a picture and its mirror image."""
 
     validation: Figures
     test: TestFigures
+    flips: bool
 
 
 def export(
@@ -51,6 +52,7 @@ def export(
     formats: Sequence[str] | None = None,
     user_file: UserFile | None = None,
     *,
+    flips: bool = False,
     database: str = "",
 ) -> Path:
     """Write the bundle of a study's best trial and return its folder. A short summary goes to stderr.
@@ -62,11 +64,12 @@ def export(
         trial_number: another COMPLETE trial than the one that was refitted last, or the best, which has a model.
         formats: which of `FORMATS` are written besides `keras`; by default all that can be.
         user_file: the file with the study's model, if it is a user's: needed where Keras cannot load the model itself.
+        flips: whether the model handed over says the mean of what it says of a picture and of its mirror image.
         database: where the study is, as `Database.place` says it.
 
     Raises:
-        BadInput: another program made the study, the trial, a format or the folder cannot be used, or the data set is
-            not prepared or another one.
+        BadInput: another program made the study, the trial, a format, the folder or `flips` cannot be used, or the data
+            set is not prepared or another one.
         TuningError: there is no COMPLETE trial with a model, it is damaged or not as good as recorded, there is no
             room, or a format that was asked for cannot be written. A former bundle is as it was.
     """
@@ -80,17 +83,14 @@ def export(
     spec, recorded = record.spec, data_of(record)
     dataset = open_prepared(spec.dataset, home, images=spec.images, checksum=recorded["checksum"])
     inputs = inputs_of(dataset, recorded, recorded_split(dataset, spec, recorded))
-    source = source_of(trial, record, inputs, artifacts, user_file)
+    source = source_of(trial, record, inputs, artifacts, user_file, flips=flips)
     target, where = (out.expanduser(), None) if out is not None else own_folder(study, record, home, database)
     if passed_over is not None:
         console.print(f"{record.name}: {passed_over}", soft_wrap=True)
     console.print(f"{record.name}: trial {trial.number}, checking its model in a fresh process")
     with replacing_bundle(target) as folder:
         checked = put_checked(source, home, folder)
-        judged = checked.judgement
-        metrics = Metrics(validation=judged["validation"], test=judged["test"])
-        _write_json(folder / METRICS, metrics)
-        draw_confusion_matrix(np.array(judged["confusion"]), dataset.info.class_names, folder / CONFUSION_MATRIX)
+        metrics = _put_figures(folder, checked, dataset.info.class_names)
         _put_learning_curve(folder / LEARNING_CURVE, artifacts, trial, record)
         skipped = convert(checked, wanted, precision_of(trial), required=formats is not None)
         parts = {} if checked.building is None else {"weights": WEIGHTS, "code": CODE}
@@ -103,6 +103,14 @@ def export(
         console.print(f"  {where}", soft_wrap=True)
     _summarise(console, target, metrics, written, skipped, balanced=bool(record.imbalanced))
     return target
+
+
+def _put_figures(folder: Path, checked: Checked, class_names: Sequence[str]) -> Metrics:
+    judged = checked.judgement
+    metrics = Metrics(validation=judged["validation"], test=judged["test"], flips=checked.flips)
+    _write_json(folder / METRICS, metrics)
+    draw_confusion_matrix(np.array(judged["confusion"]), class_names, folder / CONFUSION_MATRIX)
+    return metrics
 
 
 def _wanted(formats: Sequence[str] | None) -> list[str]:

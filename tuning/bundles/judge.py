@@ -17,7 +17,9 @@ import numpy as np
 
 from storage.errors import in_one_line
 from storage.settings import Home
+from studies.datasets.prepared import PreparedDataset
 from studies.datasets.preparing import open_prepared
+from studies.datasets.splits import Split
 from studies.spec import StudySpec
 from studies.study_data import recorded_split, test_part
 from tuning.bundles.bundle import FORMATS
@@ -35,6 +37,8 @@ from tuning.tasks import (
     Judgement,
     JudgeTask,
     LabelFigures,
+    Mirrored,
+    MirrorTask,
     Task,
     TestFigures,
 )
@@ -58,6 +62,8 @@ def _answer_stdin() -> None:
         task: Task = json.load(sys.stdin)
         if task["do"] == "judge":
             _say(answers, _judged(task))
+        elif task["do"] == "mirror":
+            _say(answers, _mirrored(task))
         elif task["do"] == "compare":
             _say(answers, _compared(task))
         else:
@@ -75,16 +81,11 @@ def _judged(task: JudgeTask) -> Judgement | Differs | Failed:
 
     from models.evaluation import evaluate
 
-    spec = StudySpec.stored(task["spec"])
-    dataset = open_prepared(
-        spec.dataset, Home(Path(task["home"])), images=spec.images, checksum=task["recorded"]["checksum"]
-    )
-    split = recorded_split(dataset, spec, task["recorded"])
-    rows = split.validation
+    dataset, split = _data_of(task)
     names = dataset.info.class_names
     try:
         model = loaded(Path(task["model"]), task["building"])
-        validation = evaluate(model, dataset.train_images[rows], dataset.train_labels[rows], classes=len(names))
+        validation = _on_validation(model, dataset, split)
     except Exception as error:  # whatever it is, this model is not to be handed over
         return Failed(error=in_one_line(error).rstrip(": ."))
     if abs(validation.accuracy - task["value"]) > task["tolerated"]:
@@ -101,6 +102,40 @@ def _judged(task: JudgeTask) -> Judgement | Differs | Failed:
         confusion=test.confusion.tolist(),
         backend=keras.backend.backend(),
     )
+
+
+def _mirrored(task: MirrorTask) -> Mirrored | Differs | Failed:
+    from models.mirrored import mirrored
+
+    file = Path(task["model"])
+    dataset, split = _data_of(task)
+    try:
+        model = loaded(file, task["building"])
+        accuracy = _on_validation(model, dataset, split).accuracy
+        if abs(accuracy - task["value"]) > task["tolerated"]:
+            return Differs(differs=accuracy)
+        both = mirrored(model)
+        accuracy = _on_validation(both, dataset, split).accuracy
+        if task["building"] is None:
+            both.save(file)
+    except Exception as error:  # whatever it is, this model is not to be handed over
+        return Failed(error=in_one_line(error).rstrip(": ."))
+    return Mirrored(mirrored=accuracy)
+
+
+def _data_of(task: JudgeTask | MirrorTask) -> tuple[PreparedDataset, Split]:
+    spec = StudySpec.stored(task["spec"])
+    dataset = open_prepared(
+        spec.dataset, Home(Path(task["home"])), images=spec.images, checksum=task["recorded"]["checksum"]
+    )
+    return dataset, recorded_split(dataset, spec, task["recorded"])
+
+
+def _on_validation(model: Any, dataset: PreparedDataset, split: Split) -> Evaluation:
+    from models.evaluation import evaluate
+
+    rows, classes = split.validation, len(dataset.info.class_names)
+    return evaluate(model, dataset.train_images[rows], dataset.train_labels[rows], classes=classes)
 
 
 def _figures(found: Evaluation) -> Figures:

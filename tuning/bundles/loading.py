@@ -52,9 +52,11 @@ def loaded(model: Path, building: Building | None) -> Any:
 
     if building is None:
         return keras.saving.load_model(model, compile=False)
+    from models.mirrored import mirrored
+
     rebuilt = _network(model.parent / CODE, building)
     rebuilt.load_weights(model)
-    return rebuilt
+    return mirrored(rebuilt) if building.get("mirrored") else rebuilt
 
 
 def _network(folder: Path, building: Building) -> Any:
