@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from tests.benchmarks.best.quiet import Cpu, Watched, others_share, watched
 from tests.benchmarks.best.sizing import Pace, epochs_that_fit, hyperband_epochs, trial_epochs
 from tests.benchmarks.best.summary import report_of
 from tests.benchmarks.best.task import Answer, Task
+from tests.benchmarks.throughput.processes import ProgramFailed, programs
 
 A_CELL = Cell("mnist", 5, "ours", 0)
 
@@ -123,6 +126,14 @@ def test_a_cell_that_fails_does_not_cost_the_others_theirs(
     found = best.run_missing(cells, Outcomes(tmp_path / "kept.jsonl"), anyway=True)
     assert [(one.cell, one.accuracy) for one in found] == [(cells[1], 0.9)]
     assert "mnist/5/ours/0 failed: it broke." in capsys.readouterr().err
+
+
+def test_a_contestant_that_hangs_is_ended(tmp_path: Path) -> None:
+    with programs(tmp_path) as running:
+        sleeper = running.start("sleeper", [sys.executable, "-c", "import time; time.sleep(60)"], os.environ)
+        with pytest.raises(ProgramFailed, match="sleeper has not ended after 0 s"):
+            running.wait(within_s=0.0)
+    assert sleeper.returncode is not None
 
 
 def test_a_cell_is_left_out_while_other_work_is_on_the_machine(

@@ -27,6 +27,8 @@ STUDY: Final = "best"
 # What `tuning export` needs at the end, the imports included; of a short time, a third.
 EXPORT_S: Final = 30.0
 OPTUNA_WORKERS: Final = 2
+# Who has not ended after so many times its time, and two minutes, hangs.
+PATIENCE: Final = 2.0
 
 
 @dataclass(frozen=True)
@@ -57,16 +59,16 @@ def run_ours(cell: Cell, folder: Path) -> Found:
     with programs(folder) as running:
         began = time.perf_counter()
         running.start("tune", tune, environment, stdout=(folder / "tune.out").open("w"))
-        running.wait()
+        running.wait(within_s=_limit_s(cell))
         tuned = time.perf_counter()
         running.start(
             "export", [TUNING, "export", "--study", STUDY], environment, stdout=(folder / "export.out").open("w")
         )
-        running.wait()
+        running.wait(within_s=_limit_s(cell))
         ended = time.perf_counter()
         listing: list[str | Path] = [TUNING, "trials", "--study", STUDY, "--format", "json"]
         running.start("trials", listing, environment, stdout=(folder / "trials.json").open("w"))
-        running.wait()
+        running.wait(within_s=_limit_s(cell))
     bundle = home.export(STUDY)
     metrics, card = (json.loads((bundle / name).read_text(encoding="utf-8")) for name in ("metrics.json", "card.json"))
     trials = json.loads((folder / "trials.json").read_text(encoding="utf-8"))
@@ -109,6 +111,7 @@ def run_keras_tuner(cell: Cell, folder: Path) -> Found:
 def run_optuna(cell: Cell, folder: Path) -> Found:
     """Run Optuna's workers, each with its share of the cores, then the retraining; the study is made before."""
     storage = f"sqlite:///{folder / 'optuna.db'}"
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     optuna.create_study(study_name=OPTUNA_STUDY, storage=storage, direction="maximize")
     threads = max(1, usable_cores() // OPTUNA_WORKERS)
     answer = folder / "answer.json"
@@ -119,11 +122,15 @@ def run_optuna(cell: Cell, folder: Path) -> Found:
         for number in range(OPTUNA_WORKERS):
             command = _script("peer_optuna", task, storage, str(number), str(OPTUNA_WORKERS))
             _start(running, f"optuna-{number}", command, peer_environment(threads))
-        running.wait()
+        running.wait(within_s=_limit_s(cell))
         _start(running, "retrain", _script("peer_optuna", task, storage, answer), peer_environment(None))
-        running.wait()
+        running.wait(within_s=_limit_s(cell))
         wall_s = time.perf_counter() - began
     return _found(answer, wall_s, cell)
+
+
+def _limit_s(cell: Cell) -> float:
+    return PATIENCE * cell.seconds + 120.0
 
 
 def _run_script(name: str, cell: Cell, folder: Path, *more: Path) -> Found:
@@ -132,7 +139,7 @@ def _run_script(name: str, cell: Cell, folder: Path, *more: Path) -> Found:
         began = time.perf_counter()
         task = _write_task(cell, home, folder)
         _start(running, name, _script(name, task, answer, *more), peer_environment(None))
-        running.wait()
+        running.wait(within_s=_limit_s(cell))
         wall_s = time.perf_counter() - began
     return _found(answer, wall_s, cell)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 import keras_tuner
 
@@ -29,14 +28,14 @@ def trained(job: Job) -> Trained:
     images, labels = dataset.train_images, dataset.train_labels
     split = stratified_split(labels, validation_images=job.validation_images, train_images=job.images, seed=DRAWN_WITH)
     mean, std = channel_statistics(images, split.train)
-    info = dataset.info
+    info, declared = dataset.info, from_catalog(job.dataset)
     classifier = load_hypermodel(hypermodel_name(job.model), None)(
         Inputs(images.shape[1:], len(info.class_names), tuple(mean), tuple(std), info.natural_images),
         extended=False,
         epochs=job.epochs,
         train_images=job.images,
         models=_MODELS,
-        defaults=_defaults(job),
+        defaults={**declared.defaults, **declared.plan_for("cpu").defaults},
     )
     hp = keras_tuner.HyperParameters()
     hp.values.update(configuration(job.number))
@@ -50,11 +49,3 @@ def trained(job: Job) -> Trained:
     except NonFiniteLoss:
         accuracy = None
     return Trained(job, accuracy, round(time.monotonic() - began, 2))
-
-
-def _defaults(job: Job) -> dict[str, Any]:
-    """What the catalog's plan has in place of the model's own, where it is the plan's model."""
-    declared = from_catalog(job.dataset)
-    plan = declared.plan_for("cpu")
-    own = job.model == (plan.model or declared.model)
-    return {**declared.defaults, **plan.defaults} if own else {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import resource
 import subprocess
@@ -54,12 +55,17 @@ class Programs:
         """Return the file of a program's log."""
         return self.folder / f"{name}.log"
 
-    def wait(self, *names: str) -> None:
+    def wait(self, *names: str, within_s: float = math.inf) -> None:
         """Wait until programs have ended, all by default; do not wait for others once one has failed.
 
+        Args:
+            names: of the programs.
+            within_s: how long at most.
+
         Raises:
-            ProgramFailed: one failed; the message has the end of its log.
+            ProgramFailed: one failed, and the message has the end of its log; or one has not ended in that time.
         """
+        until = time.monotonic() + within_s
         left = [(name, process) for name, process in self.running if not names or name in names]
         while left:
             for name, process in left:
@@ -69,6 +75,8 @@ class Programs:
                         f"{name} ended with status {process.returncode}. Mend what its log says:\n{log}"
                     )
             left = [(name, process) for name, process in left if process.returncode is None]
+            if left and time.monotonic() > until:
+                raise ProgramFailed(f"{left[0][0]} has not ended after {within_s:.0f} s. See whether it hangs.")
             time.sleep(POLL_S if left else 0.0)
 
 
