@@ -13,6 +13,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
 import keras
 import keras_tuner
@@ -35,6 +36,8 @@ from tests.benchmarks.best.peer_training import (
 from tests.benchmarks.best.sizing import trial_epochs
 from tests.benchmarks.best.task import Task
 from tests.benchmarks.throughput.peer_names import OPTUNA_STUDY
+
+EPOCHS: Final = "epochs"
 
 
 class TimeIsUp(Exception):
@@ -67,6 +70,23 @@ def suggested(trial: optuna.Trial, material: Material) -> keras_tuner.HyperParam
     return with_values(values)
 
 
+def load_study(storage: str) -> optuna.Study:
+    """Return the study, which was made before the workers were started."""
+    return optuna.load_study(study_name=OPTUNA_STUDY, storage=storage)
+
+
+def epochs_of(study: optuna.Study, until: float) -> int:
+    """Return how many epochs a trial has, as soon as the first worker has said it; one where it is too late for that.
+
+    Args:
+        study: all workers'.
+        until: when the search is over, in seconds since 1970.
+    """
+    while EPOCHS not in study.user_attrs and time.time() < until:
+        time.sleep(0.1)
+    return int(study.user_attrs.get(EPOCHS, 1))
+
+
 def search(task: Task, storage: str, number: int, workers: int) -> None:
     """Run trials until the search's time is over.
 
@@ -79,8 +99,13 @@ def search(task: Task, storage: str, number: int, workers: int) -> None:
     material, defaults = Material(task), with_values({})
     images = len(material.train)
     steps = steps_of_epoch(material.classifier(1, images), defaults, images, plain_fit)
+    # All measure at once, so that each has its share of the machine; what the first one finds counts for all.
     pace = pace_of(material, defaults, plain_fit)
-    epochs = trial_epochs(workers * (task.searched_until - time.time()) / pace.epoch_s(steps))
+    study = load_study(storage)
+    if number == 0:
+        left_s = task.searched_until - time.time()
+        study.set_user_attr(EPOCHS, trial_epochs(workers * left_s / pace.epoch_s(steps)))
+    epochs = epochs_of(study, task.searched_until)
     training, validation = material.arrays(material.train), material.arrays(material.validation)
 
     def objective(trial: optuna.Trial) -> float:
@@ -100,24 +125,23 @@ def search(task: Task, storage: str, number: int, workers: int) -> None:
 
     seed = derive_seed(task.seed, "peer", number)
     keras.utils.set_random_seed(seed)
-    study = optuna.load_study(
-        study_name=OPTUNA_STUDY,
-        storage=storage,
-        sampler=optuna.samplers.TPESampler(seed=seed),
-        pruner=optuna.pruners.MedianPruner(),
-    )
+    study.sampler = optuna.samplers.TPESampler(seed=seed)
+    study.pruner = optuna.pruners.MedianPruner()
     with suppress(TimeIsUp):
         study.optimize(objective)
 
 
 def retrain(task: Task, storage: str, answer: Path) -> None:
     """Train the best configuration, and write down what came of it."""
-    study = optuna.load_study(study_name=OPTUNA_STUDY, storage=storage)
+    study = load_study(storage)
     trials = study.get_trials(deepcopy=False)
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     params = study.best_params if complete else {}
     epochs = sum(len(trial.intermediate_values) for trial in trials)
-    searched = f"{len(trials)} trials, {len(complete)} of them complete, {epochs} epochs in all"
+    longest = study.user_attrs.get(EPOCHS, 1)
+    searched = (
+        f"{len(trials)} trials of at most {longest} epochs, {len(complete)} of them complete, {epochs} epochs in all"
+    )
     keras.utils.set_random_seed(task.seed)
     handed_over(Material(task), with_values(params), plain_fit, searched=searched).write(answer)
 
