@@ -108,8 +108,9 @@ either = $(if $(value $(3)),$(if $(filter-out 0 no false,$(value $(3))),$(1),$(2
 TUNING := exec .venv/bin/tuning
 
 .PHONY: tune
-tune: $(READY)  ## run or continue a study: DATASET= [STUDY= TRIALS= EPOCHS= TIMEOUT= WORKERS= MODEL= SPACE= ...]
+tune: $(READY)  ## run or continue a study: DATASET= [FOR= STUDY= TRIALS= EPOCHS= TIMEOUT= WORKERS= MODEL= SPACE= ...]
 	@$(TUNING) tune $(call flag,--dataset,DATASET) $(call flag,--study,STUDY) $(call flag,--trials,TRIALS) \
+	  $(call flag,--for,FOR) $(call switch,--search-only,SEARCH_ONLY) \
 	  $(call flag,--epochs,EPOCHS) $(call flag,--timeout,TIMEOUT) $(call flag,--workers,WORKERS) \
 	  $(call flag,--workers-per-device,WORKERS_PER_DEVICE) $(call flag,--model,MODEL) $(call flag,--space,SPACE) \
 	  $(call flag,--class-weights,CLASS_WEIGHTS) \

@@ -35,6 +35,10 @@ BUDGET = "tuning:budget"
 BUDGET_EPOCHS = "tuning:budget_epochs"
 # When its workers were let go the last time: `studies.forecast.Launched`.
 LAUNCHED = "tuning:launched"
+# What follows its search, and the time for all of it: `studies.course.Course`. And the seconds that its launchers have
+# spent on it so far.
+COURSE = "tuning:course"
+SPENT = "tuning:spent_s"
 # What the first calls of a training took in the preflights, the longest of each, by the device's name.
 FIRST_CALLS = "tuning:first_calls"
 # What is searched, and configurations that are tried first.

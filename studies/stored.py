@@ -26,6 +26,7 @@ from storage.opening import check_storage, open_to_read
 from storage.rows.sql_rows import SqlRows
 from storage.rows.study_rows import is_copy, last_begun
 from studies.class_balance import is_imbalanced
+from studies.course import Course
 from studies.forecast import Launched
 from studies.space import SearchSpace
 from studies.spec import Scalar, StudySpec
@@ -88,6 +89,8 @@ class StudyRecord:
         uid: tells studies of one name apart; empty where none was recorded.
         budget: how many trials the study has in all; 0 where none was set.
         budget_epochs: how many epochs they train together; None without a bound.
+        course: what follows its search; None where it was begun before anything did.
+        spent_s: the seconds that its launchers have spent on it.
         limits: what its workers keep to.
         data: what it trains on; None before its first launch.
         first: configurations that are tried first, after the defaults.
@@ -102,6 +105,8 @@ class StudyRecord:
     uid: str
     budget: int
     budget_epochs: int | None
+    course: Course | None
+    spent_s: float
     limits: Limits
     data: StudyData | None
     first: Sequence[dict[str, Any]]
@@ -125,6 +130,8 @@ class StudyRecord:
             uid=recorded(attributes.UID, str) or "",
             budget=recorded(attributes.BUDGET, int) or 0,
             budget_epochs=recorded(attributes.BUDGET_EPOCHS, int),
+            course=Course.stored(course) if (course := recorded(attributes.COURSE, dict)) is not None else None,
+            spent_s=recorded(attributes.SPENT, float) or 0.0,
             limits=_limits(recorded(attributes.LIMITS, dict) or {}),
             data=_data(recorded(attributes.DATA, dict)),
             first=[one for one in recorded(attributes.FIRST, list) or [] if isinstance(one, dict)],
@@ -132,6 +139,31 @@ class StudyRecord:
             first_calls=_first_calls(recorded(attributes.FIRST_CALLS, dict) or {}),
             space_document=recorded(attributes.SPACE, list),
             spec_document=recorded(attributes.SPEC, dict),
+        )
+
+    @classmethod
+    def unmade(cls, spec: dict[str, Any], data: StudyData) -> StudyRecord:
+        """Return the record of a study that is not there yet, or is not looked for.
+
+        Args:
+            spec: the spec as it would be stored.
+            data: what it would record of its data.
+        """
+        return cls(
+            name="",
+            directions=(StudyDirection.MAXIMIZE,),
+            uid="",
+            budget=0,
+            budget_epochs=None,
+            course=None,
+            spent_s=0.0,
+            limits=DEFAULT_LIMITS,
+            data=data,
+            first=(),
+            launched=None,
+            first_calls={},
+            space_document=None,
+            spec_document=spec,
         )
 
     @property

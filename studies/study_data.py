@@ -40,6 +40,12 @@ def split_of(dataset: PreparedDataset, spec: StudySpec) -> Split:
     )
 
 
+def images_of(record: StudyRecord, dataset: PreparedDataset) -> int:
+    """Return how many images there are to train on: what validation and test leave of the training split."""
+    assert record.data is not None, "seen to by whoever has its data"
+    return dataset.info.images("train") - record.data["validation"] - record.data.get("test", 0)
+
+
 def test_part(dataset: PreparedDataset, split: Split) -> tuple[Array, Labels]:
     """Return the test ``(images, labels)``, of the data set or split off from it. Export alone calls this, once."""
     if split.test is None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from studies.datasets.prepared import PreparedDataset
     from studies.spec import Images
     from studies.stored import Limits
-    from tuning.launch.phase import PhaseOptions
+    from tuning.launch.phases.phase import PhaseOptions
     from tuning.machine.devices import PerDevice
 
 app = typer.Typer(
@@ -124,6 +124,8 @@ def tune(
     trials: options.Trials = None,
     epochs: options.Epochs = None,
     budget_epochs: options.BudgetEpochs = None,
+    time_given: options.For = None,
+    search_only: options.SearchOnly = False,
     timeout: options.Timeout = None,
     workers: options.Workers = "auto",
     workers_per_device: options.WorkersPerDevice = None,
@@ -157,6 +159,8 @@ def tune(
         budget_epochs=budget_epochs,
         from_study=from_study,
         timeout_s=_duration("timeout", timeout),
+        for_s=_duration("for", time_given),
+        search_only=search_only,
         workers=_whole("workers", workers),
         workers_per_device=_per_device(workers_per_device),
         storage=storage,
@@ -244,7 +248,7 @@ def confirm(
     progress: options.Progress = True,
 ) -> int:
     """Train the best configurations again with other seeds: which is best, how sure that is, and what was luck."""
-    from tuning.launch.confirm import confirm
+    from tuning.launch.phases.confirm import confirm
 
     given = _phase_options(study, storage, model, workers, timeout, progress=progress)
     return confirm(given, _home(), _console(), top=top, seeds=seeds)
@@ -262,7 +266,7 @@ def refit(
     progress: options.Progress = True,
 ) -> int:
     """Train the winner for long: the confirmed one, or without a confirmation the search's best."""
-    from tuning.launch.refit import refit
+    from tuning.launch.phases.refit import refit
 
     given = _phase_options(study, storage, model, "auto", timeout, progress=progress)
     return refit(given, _home(), _console(), epochs=epochs)
@@ -271,7 +275,7 @@ def refit(
 def _phase_options(
     study: str | None, storage: str | None, model: str | None, workers: str, timeout: str | None, *, progress: bool
 ) -> PhaseOptions:
-    from tuning.launch.phase import PhaseOptions
+    from tuning.launch.phases.phase import PhaseOptions
 
     _quiet_optuna()
     return PhaseOptions(

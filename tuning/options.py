@@ -63,6 +63,18 @@ Timeout = Annotated[
         help="End in this time: 90s, 30m, 2h; trials that are not over go back into the queue. [default: none]"
     ),
 ]
+For = Annotated[
+    str | None,
+    typer.Option(
+        "--for",
+        help="The time that there is for all of it: 15m, 2h. How many configurations are tried on how many images, and"
+        " for how long the winner is trained in the end, follow from how fast it goes here. [default: the plan's own"
+        " amounts]",
+    ),
+]
+SearchOnly = Annotated[
+    bool, typer.Option("--search-only", help="Leave out what the plan has after the search: confirm and refit.")
+]
 Workers = Annotated[
     str,
     typer.Option(help="How many processes; auto is one on each GPU, or one on each core where there is no GPU."),

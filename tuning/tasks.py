@@ -1,11 +1,13 @@
-"""What is asked of a fresh process with Keras about a saved model, and what that answers: one object of JSON each."""
+"""What is asked of a fresh process with Keras, and what that answers: one object of JSON each."""
 
 from __future__ import annotations
 
 import json
 import os
 import subprocess
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Literal, Self, TypedDict, final
 
@@ -101,6 +103,44 @@ class CompareTask(TypedDict):
     said: str
 
 
+@final
+class MeasureTask(TypedDict):
+    """Say how fast a configuration of a study trains here, whether the study is there yet or not.
+
+    Attributes:
+        options: `tuning.messages.WorkerOptions` as JSON: where it trains.
+        home: where the data set is.
+        spec: the study's, as it is stored.
+        recorded: what the study records of its data, or will.
+        parameters: those of the configuration; None for the defaults.
+        training: `studies.phases.training.Training` as JSON; None for that of a trial of the search.
+    """
+
+    options: str
+    home: str
+    spec: dict[str, Any]
+    recorded: StudyData
+    parameters: dict[str, Any] | None
+    training: dict[str, Any] | None
+
+
+@final
+class Measured(TypedDict):
+    """How fast a training goes, in seconds: see `studies.phases.sizing.Pace`.
+
+    Attributes:
+        start_s: to build a model and to trace its steps.
+        image_s: for each image of an epoch.
+        judge_s: for the validation after it.
+        timed_s: what it took to find that out, once the process was ready to train.
+    """
+
+    start_s: float
+    image_s: float
+    judge_s: float
+    timed_s: float
+
+
 class Figures(TypedDict):
     """The accuracy, 0..1, the mean cross-entropy in nats, and the mean over the classes of their recall, 0..1."""
 
@@ -176,21 +216,43 @@ class Failed(TypedDict):
     error: str
 
 
-Task = JudgeTask | MirrorTask | ConvertTask | CompareTask
-Answer = Judgement | Mirrored | Differs | Difference | Conversion | Failed
+Task = JudgeTask | MirrorTask | ConvertTask | CompareTask | MeasureTask
+Answer = Judgement | Mirrored | Differs | Difference | Conversion | Measured | Failed
 
 
-class Judge:
+@contextmanager
+def answering() -> Iterator[Callable[[Answer], None]]:
+    """In such a process: yield what says an answer.
+
+    Libraries print to stdout: from now on that is stderr, and answers go where stdout was.
+    """
+    with os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
+        os.dup2(2, 1)
+
+        def say(answer: Answer) -> None:
+            answers.write(json.dumps(answer) + "\n")
+            answers.flush()
+
+        yield say
+
+
+def asked() -> Any:
+    """In such a process: wait for its task and return it."""
+    return json.load(sys.stdin)
+
+
+class FreshProcess:
     """A fresh process, which imports Keras while its task is not known yet. What it prints is dropped, unless it dies.
 
     Args:
+        module: what it runs.
         environ: what its environment has besides.
 
     Raises:
         BadInput: Keras cannot be imported there.
     """
 
-    def __init__(self, environ: Mapping[str, str] | None = None) -> None:
+    def __init__(self, module: str, environ: Mapping[str, str] | None = None) -> None:
         require_keras_json(os.environ)
         environment = {
             **python_environment(os.environ),
@@ -201,7 +263,7 @@ class Judge:
             **(environ or {}),
         }
         self._process = subprocess.Popen(
-            python_module("tuning.bundles.judge"),
+            python_module(module),
             env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -228,3 +290,17 @@ class Judge:
         if status != 0:
             last = next((line for line in reversed(printed.splitlines()) if line.strip()), "it said nothing")
             yield Failed(error=f"the process ended with status {status}: {last.strip()}")
+
+
+class Judge(FreshProcess):
+    """Loads saved models: judges, converts and compares them."""
+
+    def __init__(self, environ: Mapping[str, str] | None = None) -> None:
+        super().__init__("tuning.bundles.judge", environ)
+
+
+class Meter(FreshProcess):
+    """Trains a few steps, and says how long they took."""
+
+    def __init__(self, environ: Mapping[str, str] | None = None) -> None:
+        super().__init__("tuning.worker.preparing.measuring", environ)

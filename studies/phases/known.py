@@ -16,6 +16,8 @@ from studies.trials import of_phase
 
 # Of one training alone nothing is known of how much seeds differ.
 LEAST_SEEDS = 2
+# How many standard errors better than the defaults.
+CLEARLY = 2.0
 
 
 def searched_value(trial: FrozenTrial) -> float:
@@ -36,6 +38,46 @@ def best_configurations(study: optuna.Study, count: int) -> list[FrozenTrial]:
         if all(trial.params != other.params for other in found):
             found.append(trial)
     return found[:count]
+
+
+def defaults_of(study: optuna.Study, spec: StudySpec) -> FrozenTrial | None:
+    """Return the search's trial that has the defaults, where they came first and it has a value."""
+    trials = study.get_trials(deepcopy=False)
+    first = next(iter(of_phase(trials[:1])), None)
+    if first is None or not spec.sampler.default_first or first.state == TrialState.FAIL:
+        return None
+    return first if first.params and searched_value(first) > -math.inf else None
+
+
+def compared(study: optuna.Study, spec: StudySpec, count: int) -> list[FrozenTrial]:
+    """Return the configurations that a plan confirms: the best, and the defaults, which were good elsewhere."""
+    best, defaults = best_configurations(study, count), defaults_of(study, spec)
+    if defaults is None or any(trial.params == defaults.params for trial in best):
+        return best
+    return [*best[: count - 1], defaults]
+
+
+def planned_winner(study: optuna.Study, spec: StudySpec, images: int) -> FrozenTrial | None:
+    """Return the search's trial whose configuration a plan trains for long; None where none has a value.
+
+    What a short search prefers may be luck, and may be so for short trainings only. The defaults are known to be good
+    in long ones: without a confirmation, another configuration is preferred only where its value is higher by two
+    standard errors of a difference of two shares.
+
+    Args:
+        study: Optuna's own.
+        spec: the study's.
+        images: n, of the validation part.
+    """
+    known = confirmed(study, spec)
+    if known:
+        return study.get_trials(deepcopy=False)[winner(known).of]
+    best, defaults = next(iter(best_configurations(study, 1)), None), defaults_of(study, spec)
+    if best is None or defaults is None or best.params == defaults.params:
+        return best
+    high, low = searched_value(best), searched_value(defaults)
+    error = math.sqrt((high * (1 - high) + low * (1 - low)) / images)
+    return best if high - low > CLEARLY * error else defaults
 
 
 def planned_confirmation(spec: StudySpec, trials: list[FrozenTrial], seeds: int) -> list[Planned]:

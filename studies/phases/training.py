@@ -8,12 +8,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal, get_args
 
 from optuna.trial import FrozenTrial
 
 from storage import attributes
 from studies.spec import StudySpec, derive_seed
+
+Learned = Literal["searched", "all"]
+"""The images that are trained on: those of the search, or all that validation and test leave."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,7 @@ class Training:
         patience: see `studies.spec.Plan`.
         of: the trial of the search whose parameters it has; None for a trial of the search.
         at_least: values of the recipe, by name, that are raised to these where they are lower.
+        learned: which images it trains on.
     """
 
     seed: int
@@ -33,10 +37,12 @@ class Training:
     patience: int
     of: int | None = None
     at_least: Mapping[str, float] = field(default_factory=dict)
+    learned: Learned = "searched"
 
     def document(self) -> dict[str, Any]:
-        """Return it as JSON has it."""
-        return asdict(self)
+        """Return it as JSON has it; what has been there before there was a choice is left out."""
+        document = asdict(self)
+        return {key: value for key, value in document.items() if key != "learned" or value != "searched"}
 
 
 def training_of(spec: StudySpec, trial: FrozenTrial) -> Training:
@@ -47,16 +53,29 @@ def training_of(spec: StudySpec, trial: FrozenTrial) -> Training:
         trial: the trial.
     """
     recorded = attributes.typed(trial.system_attrs.get(attributes.TRAINING), dict) or {}
-    seed, epochs, patience, of = (
+    return training_in(spec, recorded, seed=derive_seed(spec.seed, "trial", trial.number))
+
+
+def training_in(spec: StudySpec, recorded: Mapping[str, Any], *, seed: int = 0) -> Training:
+    """Return the training that was recorded; what is not, or not of its kind, is what the spec says.
+
+    Args:
+        spec: the study's.
+        recorded: `Training.document`, or what stands in its place.
+        seed: where none is recorded.
+    """
+    own, epochs, patience, of = (
         attributes.typed(recorded.get(key), int) for key in ("seed", "epochs", "patience", "of")
     )
+    learned = recorded.get("learned")
     raised = attributes.typed(recorded.get("at_least"), dict) or {}
     return Training(
-        seed=derive_seed(spec.seed, "trial", trial.number) if seed is None else seed,
+        seed=seed if own is None else own,
         epochs=epochs or spec.epochs,
         patience=patience or spec.patience,
         of=of,
         at_least={name: value for name, value in raised.items() if attributes.typed(value, float) is not None},
+        learned=next((one for one in get_args(Learned) if one == learned), "searched"),
     )
 
 
@@ -72,7 +91,7 @@ def confirmation_training(spec: StudySpec, of: int, index: int) -> Training:
 
 
 def refit_training(spec: StudySpec, of: int, *, epochs: int, at_least: Mapping[str, float]) -> Training:
-    """Return what the winner is trained with: for so many epochs, with patience that grows with them.
+    """Return what the winner is trained with: for so many epochs, with patience that grows with them, on all images.
 
     Args:
         spec: the study's.
@@ -82,4 +101,5 @@ def refit_training(spec: StudySpec, of: int, *, epochs: int, at_least: Mapping[s
     """
     patience = math.ceil(spec.patience * max(1.0, epochs / spec.epochs))
     seed = derive_seed(spec.seed, "refit", of)
-    return Training(seed, epochs, patience, of, dict(at_least))
+    learned: Learned = "searched" if spec.train_images is None else "all"
+    return Training(seed, epochs, patience, of, dict(at_least), learned)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tuning.launch.launcher import Launcher
+from tuning.launch.searching import Launcher
 from tuning.launch.understand import TuneOptions
 
 

@@ -29,10 +29,10 @@ from studies.spec import Sampler, StrategyChoice, StudySpec
 from studies.stored import StudyRecord
 from tests.databases import url_of
 from tuning.bundles.choice import chosen
-from tuning.launch.confirm import confirm
-from tuning.launch.phase import PhaseOptions
+from tuning.launch.phases.confirm import confirm
+from tuning.launch.phases.phase import PhaseOptions
+from tuning.launch.phases.refit import refit
 from tuning.launch.progress import Progress
-from tuning.launch.refit import refit
 
 SPEC = StudySpec(
     dataset="mnist_sample", model="models.cnn:CNN", space="core", parameters={}, seed=3, plan_name="cpu", epochs=8,

@@ -6,12 +6,10 @@ process with it and no more.
 
 from __future__ import annotations
 
-import json
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,7 +24,6 @@ from tuning.bundles.bundle import FORMATS
 from tuning.bundles.loading import loaded
 from tuning.keras_settings import settle_keras
 from tuning.tasks import (
-    Answer,
     CompareTask,
     Conversion,
     ConvertTask,
@@ -39,8 +36,9 @@ from tuning.tasks import (
     LabelFigures,
     Mirrored,
     MirrorTask,
-    Task,
     TestFigures,
+    answering,
+    asked,
 )
 
 if TYPE_CHECKING:
@@ -52,28 +50,21 @@ CHECKED_IMAGES = 8
 
 def _answer_stdin() -> None:
     settle_keras(os.environ)
-    # Libraries print to stdout: from now on that is stderr, and answers go where stdout was.
-    with os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
-        os.dup2(2, 1)
+    with answering() as say:
         from models.backend import set_defaults
 
         set_defaults()
         # Last: whoever started this process early has no task for it yet.
-        task: Task = json.load(sys.stdin)
+        task: JudgeTask | MirrorTask | ConvertTask | CompareTask = asked()
         if task["do"] == "judge":
-            _say(answers, _judged(task))
+            say(_judged(task))
         elif task["do"] == "mirror":
-            _say(answers, _mirrored(task))
+            say(_mirrored(task))
         elif task["do"] == "compare":
-            _say(answers, _compared(task))
+            say(_compared(task))
         else:
             for answer in _converted(task):
-                _say(answers, answer)
-
-
-def _say(answers: TextIO, answer: Answer) -> None:
-    answers.write(json.dumps(answer) + "\n")
-    answers.flush()
+                say(answer)
 
 
 def _judged(task: JudgeTask) -> Judgement | Differs | Failed:

@@ -6,6 +6,7 @@ import math
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import optuna
 
@@ -81,7 +82,10 @@ def begun(asked: Asked) -> Begun:
     claims = Claims(database, study._study_id, owner="launcher", uid=before.uid or None)
     study.set_user_attr(attributes.LIMITS, asked.options.limits)
     trials = asked.trials(before.budget)
-    claims.set_budget(trials, {attributes.BUDGET_EPOCHS: _budget_epochs(asked, trials, before)})
+    recorded: dict[str, Any] = {attributes.BUDGET_EPOCHS: _budget_epochs(asked, trials, before)}
+    if asked.course is not None and asked.course != before.course:
+        recorded[attributes.COURSE] = asked.course.document()
+    claims.set_budget(trials, recorded)
     repeated = repeated_images(dataset, split_of(dataset, spec))
     return Begun(study, StudyRecord.of(study), created, database, claims, repeated)
 

@@ -143,8 +143,13 @@ def print_end(
         figure = balanced_accuracy(best) if study.record.imbalanced else None
         balanced = f" (balanced {figure:.4f})" if figure is not None else ""
         report(f"best: trial {best.number}, validation accuracy {best.value:.4f}{balanced}, {params}")
+    follows = asked.course is not None
     if interrupted or not standing.done:
-        report(f"{'interrupted' if interrupted else 'time is up'}: {_left_over(standing)}; the same command goes on")
+        why = "interrupted" if interrupted else "the search's time is up" if follows else "time is up"
+        goes_on = "" if follows and not interrupted else "; the same command goes on"
+        report(f"{why}: {_left_over(standing)}{goes_on}")
+    elif follows:
+        return
     elif best is not None:
         where = f" STORAGE={shlex.quote(shown_url(storage))}" if storage is not None else ""
         model = f" MODEL={shlex.quote(str(asked.user_file))}" if with_file else ""

@@ -19,6 +19,7 @@ from storage.errors import BadInput, shown
 from storage.opening import open_to_read
 from storage.processes.cores import usable_cores
 from storage.settings import Home
+from studies.course import Course
 from studies.datasets.splits import require_images
 from studies.declaration import Overrides, PlanName, make_spec
 from studies.leaderboard import best_parameters
@@ -52,6 +53,8 @@ class TuneOptions:
     budget_epochs: int | None = None
     from_study: str | None = None
     timeout_s: float | None = None
+    for_s: float | None = None
+    search_only: bool = False
     workers: int | None = None
     workers_per_device: PerDevice = None
     storage: str | None = None
@@ -78,6 +81,8 @@ class Asked:
         first: configurations that a new study tries first, after the defaults.
         gpus: this machine's; none for its cores.
         placements: where each worker runs, with `auto` each of those that are started first.
+        before: what the study records, where it is there.
+        course: what follows the search, and when; None for nothing.
     """
 
     options: TuneOptions
@@ -93,6 +98,8 @@ class Asked:
     first: Sequence[dict[str, Any]]
     gpus: list[Device]
     placements: list[Placement]
+    before: StudyRecord | None
+    course: Course | None
 
     @property
     def packs(self) -> bool:
@@ -144,9 +151,11 @@ def understood(options: TuneOptions, home: Home) -> Asked:
     if stored is not None:
         spec.require_same(stored.record.spec, name)
     first = _first(declaration.first_for(plan, options.overrides.model), url, options.from_study)
+    before = stored.record if stored is not None else None
     asked = Asked(
-        options, home, url, name, found, plan, spec, strategy, user_file, strategy_file, first, gpus, placements
-    )
+        options, home, url, name, found, plan, spec, strategy, user_file, strategy_file, first, gpus, placements,
+        before, _course(options, plan, before),
+    )  # fmt: skip
     _require_enough_epochs(options.budget_epochs, options.trials or (plan.trials if stored is None else 1), spec.epochs)
     if stored is not None:
         _require_unfinished(asked.trials(stored.record.budget), stored.standing.finished, name)
@@ -191,6 +200,24 @@ def _require_sane(options: TuneOptions) -> None:
         )
     if options.budget_epochs is not None and options.budget_epochs < 1:
         raise BadInput(f"--budget-epochs {options.budget_epochs}: must be at least 1. Leave it out for the plan's own.")
+    if options.for_s is not None:
+        given = {"--trials": options.trials, "--budget-epochs": options.budget_epochs}
+        for flag, value in given.items():
+            if value is not None:
+                raise BadInput(f"{flag} {value}: how much is tried follows from --for. Leave one of them out.")
+        if options.search_only:
+            raise BadInput("--search-only: with --for, most of the time is the winner's. Give --timeout instead.")
+
+
+def _course(options: TuneOptions, plan: Plan, before: StudyRecord | None) -> Course | None:
+    """Return what follows the search: what the study was begun with, else what the plan says."""
+    if options.search_only:
+        return None
+    if before is not None and before.budget:
+        return before.course
+    if plan.confirm is None and plan.refit_epochs is None:
+        return None
+    return Course(plan.confirm, plan.refit_epochs)
 
 
 def _first(known: Sequence[Mapping[str, Any]], url: str, from_study: str | None) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from storage.claims import Claims, Standing
+from storage.database import Database
 from storage.errors import StorageUnavailable
 from storage.leases import LeaseWatch
 from tuning.launch.packer import Packer
@@ -33,6 +34,7 @@ class Watching(abc.ABC):
         report: takes one line for the user.
         timeout_s: seconds in which it ends; None for as long as it takes.
         clock: monotonic seconds.
+        noted: called now and then: so long it has taken.
     """
 
     def __init__(
@@ -44,7 +46,9 @@ class Watching(abc.ABC):
         report: Report,
         timeout_s: float | None,
         clock: Callable[[], float] = time.monotonic,
+        noted: Callable[[], None] = lambda: None,
     ) -> None:
+        self._noted = noted
         self._claims = claims
         self._workforce = workforce
         self._packer = packer
@@ -69,6 +73,21 @@ class Watching(abc.ABC):
     @abc.abstractmethod
     def _conclude(self, elapsed_s: float) -> None:
         """Say what became of it. No worker is left."""
+
+    def run_on(self, database: Database) -> int:
+        """Run it on a database that may be away for a while; return the exit status, see `run`.
+
+        Raises:
+            StorageUnavailable: it was away for too long.
+        """
+        database.sleep = self.wait_for_database
+        try:
+            return self.run()
+        except StorageUnavailable as error:
+            if not self.interrupted:
+                raise
+            self._report(str(error))
+            return 130
 
     def run(self) -> int:
         """Run it; return the exit status: 0, or 130 where it was interrupted. Afterwards no worker is left.
@@ -149,6 +168,7 @@ class Watching(abc.ABC):
             self._pack(standing)
             if self._clock() - self._watched >= WATCH_S:
                 self._watched = self._clock()
+                self._noted()
                 for claim in self._watch.put_back_expired():
                     self._workforce.kill_owner(claim.owner)
                     self._report(f"trial {claim.number}: its worker fell silent, so the trial is given up by it")

@@ -19,7 +19,8 @@ from storage.claims import Claims
 from storage.errors import BadInput, TuningError
 from storage.processes.isolation import python_environment
 from storage.rows.giving_up import GivenUp
-from storage.settings import Home, mark
+from storage.settings import STORAGE_VARIABLE, Home, mark
+from studies.stored import StudyRecord
 from tuning.machine.devices import Placement
 from tuning.machine.memory import kernel_kills
 from tuning.messages import (
@@ -165,6 +166,33 @@ class Workforce:
         self.slots: list[Slot] = []
         for placement in placements:
             self.add(placement)
+
+    @classmethod
+    def of_study(
+        cls,
+        claims: Claims,
+        placements: list[Placement],
+        options: Callable[[Placement], WorkerOptions],
+        *,
+        home: Home,
+        url: str,
+        record: StudyRecord,
+        report: Callable[[str], None],
+    ) -> Workforce:
+        """Return the workers of a study, with its folder of logs.
+
+        Args:
+            claims: of the phase that they work on.
+            placements: where each runs.
+            options: returns what a worker in a placement is started with.
+            home: where files are.
+            url: where the study is.
+            record: what it records.
+            report: takes one line about each death.
+        """
+        # The URL may hold a password, and command lines are public.
+        environment = {"TUNING_HOME": str(home.root), STORAGE_VARIABLE: url}
+        return cls(claims, placements, options, environment, log_folder(home, record.name, record.uid), report)
 
     def start(self, *, preflight: bool = True) -> None:
         """Start all workers; the first one makes the preflight, if any does, and none asks for a trial before `Go`."""

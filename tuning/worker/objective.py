@@ -193,7 +193,7 @@ class Objective:
             claims=self._claims,
             device=self._place.device,
         )
-        trial, hp, model, data = drawn.trial, drawn.hp, drawn.model, self._classifiers.data
+        trial, hp, model, learned_from = drawn.trial, drawn.hp, drawn.model, self._classifiers.learned_from(training)
         traces = model.steps.traces
         self._tell_uncompiled(claim, model)
         checkpoints = self._files.checkpoints_of(claim)
@@ -210,7 +210,7 @@ class Objective:
             clock=self._clock,
         )
         throughput = ReportThroughput(
-            self._supervisor.tell, images=len(data.training), batch_size=hp.values.get("batch_size", 32)
+            self._supervisor.tell, images=len(learned_from), batch_size=hp.values.get("batch_size", 32)
         )
         started = self._clock()
         try:
@@ -219,8 +219,8 @@ class Objective:
             result = drawn.hypermodel.fit(
                 hp,
                 model,
-                data.training,
-                data.validation,
+                learned_from,
+                self._classifiers.data.validation,
                 seed=training.seed,
                 callbacks=callbacks,
                 resume=resume,

@@ -25,11 +25,12 @@ from models.training.feeding import LabelledImages
 from models.training.loop import VALIDATION_BATCH_SIZE
 from storage.errors import BadInput, first_sentence, unknown_name
 from storage.leases import FirstCalls
+from studies.phases.training import Training
 from studies.space import SearchSpace
 from studies.spec import HYPERMODELS, derive_seed
 from tuning.building import WEIGHTS, Building, building_of, copy_code
 from tuning.messages import Cost, Preflight
-from tuning.tasks import TOLERATED_PROBABILITY, CompareTask, Failed, Judge
+from tuning.tasks import TOLERATED_PROBABILITY, CompareTask, Failed, Judge, Measured
 from tuning.user_classes import UserFile
 from tuning.worker.failures import failure_of
 from tuning.worker.hyperparameters import (
@@ -276,10 +277,38 @@ def _cost(
     then: Callable[[keras.Model], None] | None,
 ) -> tuple[Cost, FirstCalls]:
     """Time a few steps of the study's own training on its own data; then hand over what was trained."""
-    classifier, data = classifiers.new(), classifiers.data
+    measured, calls = timed(classifiers, hp, clock, then=then)
+    data = classifiers.data
+    return Cost(measured["start_s"], measured["image_s"] * len(data.training) + measured["judge_s"]), calls
+
+
+def timed(
+    classifiers: Classifiers,
+    hp: RangedHyperParameters,
+    clock: Callable[[], float],
+    *,
+    training: Training | None = None,
+    steps: int = TIMED_STEPS,
+    then: Callable[[keras.Model], None] | None = None,
+) -> tuple[Measured, FirstCalls]:
+    """Time a few steps of a study's own training on its own data.
+
+    Args:
+        classifiers: the study's.
+        hp: the parameters.
+        clock: monotonic seconds.
+        training: what the training is one of; None for one of the search.
+        steps: how many are timed, after one that traces.
+        then: is given what was trained.
+
+    Raises:
+        BadInput: it cannot be trained.
+    """
+    classifier, data = classifiers.new(training), classifiers.data
+    learned_from = classifiers.learned_from(training)
     seed_generators(derive_seed(classifiers.spec.seed, "preflight"))
-    batch_size = min(int(_batch(hp)) or 32, len(data.training))
-    part = _first(data.training, (1 + TIMED_STEPS) * batch_size)
+    batch_size = min(int(_batch(hp)) or 32, len(learned_from))
+    part = _first(learned_from, (1 + steps) * batch_size)
     validation = _first(data.validation, 2 * VALIDATION_BATCH_SIZE)
     times = _StepClock(clock)
     started = clock()
@@ -297,14 +326,16 @@ def _cost(
     traced = times.tests[0][1] - last
     if then is not None:
         then(classifier.classifier(model))
-    cost = Cost(
+    measured = Measured(
         start_s=first - started + traced,
-        epoch_s=step_s * len(data.training) / batch_size + test_s * len(data.validation),
+        image_s=step_s / batch_size,
+        judge_s=test_s * len(data.validation),
+        timed_s=clock() - started,
     )
     step_began, test_began = times.step_began or first, times.test_began or last
-    return cost, FirstCalls(
+    return measured, FirstCalls(
         # What `fit` prepares may grow with the data.
-        before_s=(step_began - built) * len(data.training) / len(part),
+        before_s=(step_began - built) * len(learned_from) / len(part),
         train_s=first - step_began,
         test_s=times.tests[0][1] - test_began,
     )

@@ -124,11 +124,12 @@ def _trained(record: StudyRecord, trial: FrozenTrial, epochs: int, options: Work
         if epoch + 1 >= epochs:
             model.stop_training = True
 
-    training, data = training_of(record.spec, trial), classifiers.data
+    training = training_of(record.spec, trial)
+    parts = (classifiers.learned_from(training), classifiers.data.validation)
     seed_generators(training.seed)
     hypermodel = classifiers.new(training)
     hp = RangedHyperParameters(record.spec.parameters, trial.params)
     model = hypermodel.build(hp)
     ending = keras.callbacks.LambdaCallback(on_epoch_end=end)
-    result = hypermodel.fit(hp, model, data.training, data.validation, seed=training.seed, callbacks=[ending])
+    result = hypermodel.fit(hp, model, *parts, seed=training.seed, callbacks=[ending])
     return result.history

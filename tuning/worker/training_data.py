@@ -11,7 +11,7 @@ from storage.settings import Home
 from studies.phases.training import Training
 from studies.spec import StudySpec
 from studies.stored import StudyRecord
-from studies.study_data import data_of, inputs_of, recorded_split
+from studies.study_data import data_of, inputs_of, recorded_split, split_of
 
 
 @dataclass(frozen=True)
@@ -20,11 +20,13 @@ class TrainingData:
 
     Attributes:
         training, validation: the two parts of the training split, memory-mapped.
+        everything: what validation and test leave of it: more than `training`, where a study trains on less.
         inputs: what a classifier must know of them.
     """
 
     training: LabelledImages
     validation: LabelledImages
+    everything: LabelledImages
     inputs: Inputs
 
 
@@ -39,9 +41,11 @@ def open_training_data(study: StudyRecord, home: Home) -> TrainingData:
     assert recorded is not None, "data_of has read them"
     split = recorded_split(dataset, spec, recorded)
     images, labels = dataset.train_images, dataset.train_labels
+    whole = split_of(dataset, spec.model_copy(update={"train_images": None}))
     return TrainingData(
         training=LabelledImages(images, labels, split.train),
         validation=LabelledImages(images, labels, split.validation),
+        everything=LabelledImages(images, labels, whole.train),
         inputs=Inputs(**inputs_of(dataset, recorded, split)),
     )
 
@@ -62,6 +66,10 @@ class Classifiers:
     data: TrainingData
     models: CompiledModels
 
+    def learned_from(self, training: Training | None = None) -> LabelledImages:
+        """Return the images that a trial trains on; None stands for a trial of the search."""
+        return self.data.everything if training is not None and training.learned == "all" else self.data.training
+
     def new(self, training: Training | None = None) -> ImageClassifier:
         """Return the classifier of one trial, which knows nothing of the trials before.
 
@@ -72,7 +80,7 @@ class Classifiers:
             self.data.inputs,
             extended=self.spec.space == "extended",
             epochs=self.spec.epochs if training is None else training.epochs,
-            train_images=len(self.data.training),
+            train_images=len(self.learned_from(training)),
             patience=self.spec.patience if training is None else training.patience,
             models=self.models,
             class_weights=self.spec.class_weights,

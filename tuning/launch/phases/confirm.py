@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from optuna.trial import FrozenTrial
 from rich.console import Console
 
 from storage.errors import BadInput, TuningError
 from storage.settings import Home
 from studies.phases.confirmation import Confirmed, interval, winner
 from studies.phases.known import LEAST_SEEDS, best_configurations, confirmed, planned_confirmation
-from tuning.launch.phase import Opened, PhaseOptions, opened, run_phase
+from tuning.launch.phases.phase import Opened, PhaseOptions, opened, run_phase
 from tuning.launch.summary import Report
 from tuning.words import counted
 
@@ -39,13 +40,30 @@ def confirm(options: PhaseOptions, home: Home, console: Console, *, top: int = T
             f" in all can be confirmed. Take --top {TOP} --seeds {SEEDS}."
         )
     found = opened(options, home, console)
-    spec = found.record.spec
     best = best_configurations(found.study, top)
     if not best:
         raise TuningError(
             f"study {found.record.name!r} has no trial with a value to confirm. Wait for one, or give the command of"
             " its search again."
         )
+    status = confirm_each(found, best, seeds)
+    if found.claims("confirm").standing().done:
+        found.report(f"next: make refit {found.arguments}")
+    return status
+
+
+def confirm_each(found: Opened, best: list[FrozenTrial], seeds: int) -> int:
+    """Train configurations again and say which is best; return the exit status: 0 done, 130 interrupted.
+
+    Args:
+        found: the study.
+        best: the trials of the search that tried them.
+        seeds: how many other seeds each is trained with.
+
+    Raises:
+        TuningError: too little of it could be trained.
+    """
+    spec = found.record.spec
     names = ", ".join(str(trial.number) for trial in best)
     found.report(f"confirm: trial{'' if len(best) == 1 else 's'} {names}, each with {seeds} other seeds")
     status = run_phase(found, "confirm", planned_confirmation(spec, best, seeds))
@@ -78,7 +96,6 @@ def _print(found: Opened, known: Sequence[Confirmed]) -> None:
         f" and {images:,} validation images are not all there are"
     )
     _print_luck(report, known)
-    report(f"next: make refit {found.arguments}")
 
 
 def _print_luck(report: Report, known: Sequence[Confirmed]) -> None:

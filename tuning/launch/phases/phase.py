@@ -14,16 +14,16 @@ from rich.console import Console
 from storage.attributes import Phase
 from storage.claims import Claims, Planned, Standing
 from storage.database import Database
-from storage.errors import BadInput, StorageUnavailable
+from storage.errors import BadInput
 from storage.opening import open_database, open_to_read
 from storage.processes.cores import usable_cores
-from storage.settings import STORAGE_VARIABLE, Home
+from storage.settings import Home
 from studies.datasets.prepared import PreparedDataset
 from studies.datasets.preparing import prepare
 from studies.stored import StudyRecord, find_study
 from tuning.launch.progress import Progress
 from tuning.launch.watching import Watching
-from tuning.launch.workforce import Workforce, log_folder
+from tuning.launch.workforce import Workforce
 from tuning.machine.compile_probe import prepare_compile_caches
 from tuning.machine.devices import find_gpus, place_workers
 from tuning.messages import WorkerOptions
@@ -56,6 +56,7 @@ class Opened:
         record: what it records.
         user_file: the file with the hypermodel, if it is a user's.
         console: takes what is said.
+        noted: called now and then: so long it has taken.
     """
 
     options: PhaseOptions
@@ -66,6 +67,7 @@ class Opened:
     record: StudyRecord
     user_file: UserFile | None
     console: Console
+    noted: Callable[[], None] = lambda: None
 
     @property
     def report(self) -> Callable[[str], None]:
@@ -135,15 +137,14 @@ def run_phase(opened: Opened, phase: Phase, planned: Sequence[Planned]) -> int:
     workers = min(opened.options.workers or (len(gpus) or cores), most)
     placements = place_workers(gpus, cores, workers=workers, per_device=None, environ=os.environ)
     prepare_compile_caches(opened.home, placements, os.environ, report)
-    name, uid = opened.record.name, opened.record.uid
-    workforce = Workforce(
+    workforce = Workforce.of_study(
         claims,
         placements,
-        lambda place: WorkerOptions.at(place, name, opened.user_file, None, phase),
-        # The URL may hold a password, and command lines are public.
-        {"TUNING_HOME": str(opened.home.root), STORAGE_VARIABLE: opened.url},
-        log_folder(opened.home, name, uid),
-        report,
+        lambda place: WorkerOptions.at(place, opened.record.name, opened.user_file, None, phase),
+        home=opened.home,
+        url=opened.url,
+        record=opened.record,
+        report=report,
     )
     progress = Progress(
         opened.study,
@@ -153,15 +154,8 @@ def run_phase(opened: Opened, phase: Phase, planned: Sequence[Planned]) -> int:
         balanced=bool(opened.record.imbalanced),
         phase=phase,
     )
-    launcher = PhaseLauncher(opened, claims, workforce, progress)
-    opened.database.sleep = launcher.wait_for_database
     try:
-        return launcher.run()
-    except StorageUnavailable as error:
-        if not launcher.interrupted:
-            raise
-        report(str(error))
-        return 130
+        return PhaseLauncher(opened, claims, workforce, progress).run_on(opened.database)
     except KeyError:  # Optuna's word for what is not there
         claims.standing()
         raise
@@ -178,7 +172,7 @@ class PhaseLauncher(Watching):
     """
 
     def __init__(self, opened: Opened, claims: Claims, workforce: Workforce, progress: Progress) -> None:
-        super().__init__(claims, workforce, None, progress, opened.report, opened.options.timeout_s)
+        super().__init__(claims, workforce, None, progress, opened.report, opened.options.timeout_s, noted=opened.noted)
 
     def _begin(self) -> None:
         standing = self._claims.standing()

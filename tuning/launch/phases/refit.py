@@ -9,15 +9,18 @@ from storage.claims import Planned
 from storage.errors import BadInput, TuningError
 from storage.settings import Home
 from studies.phases.known import confirmed, refitted, searched_value, winning_trial
-from studies.phases.training import refit_training, training_of
-from tuning.launch.phase import Opened, PhaseOptions, opened, run_phase
+from studies.phases.training import Training, refit_training, training_of
+from studies.study_data import images_of
+from tuning.launch.phases.phase import Opened, PhaseOptions, opened, run_phase
 from tuning.words import counted, parameters_in_words
 
 # The schedule is as long as this at least, and so many times that of a trial.
 LEAST_EPOCHS = 40
 TIMES = 2
 MOST_EPOCHS = 100_000
-# What a long training bears at least. Colour photographs vary in more ways than what is grey.
+# What a training of so many epochs bears at least; a shorter one, which has seen less of it twice, its share. Colour
+# photographs vary in more ways than what is grey.
+AUGMENTED_EPOCHS = 20
 PHOTO_AUGMENTATION = 0.5
 OTHER_AUGMENTATION = 0.3
 LABEL_SMOOTHING = 0.1
@@ -48,21 +51,45 @@ def refit(options: PhaseOptions, home: Home, console: Console, *, epochs: int | 
     spec = found.record.spec
     best = winning_trial(found.study, spec)
     if best is None:
-        raise TuningError(
-            f"study {found.record.name!r} has no trial with a value to refit. Wait for one, or give the command of its"
-            " search again."
-        )
-    training = refit_training(
-        spec,
-        best.number,
-        epochs=epochs or max(LEAST_EPOCHS, TIMES * spec.epochs),
-        at_least=_at_least(found, best),
+        raise nothing_to_refit(found)
+    training = long_training(found, best, epochs or max(LEAST_EPOCHS, TIMES * spec.epochs))
+    status = refit_one(found, best, training)
+    if found.claims("refit").standing().done:
+        found.report(f"next: make export {found.arguments}")
+    return status
+
+
+def nothing_to_refit(found: Opened) -> TuningError:
+    """Return what to say where a study has no winner."""
+    return TuningError(
+        f"study {found.record.name!r} has no trial with a value to refit. Wait for one, or give the command of its"
+        " search again."
     )
+
+
+def long_training(found: Opened, best: FrozenTrial, epochs: int) -> Training:
+    """Return what a winner is trained with for so many epochs."""
+    return refit_training(found.record.spec, best.number, epochs=epochs, at_least=_at_least(found, best, epochs))
+
+
+def refit_one(found: Opened, best: FrozenTrial, training: Training) -> int:
+    """Train a winner for long; return the exit status: 0 done, 130 interrupted.
+
+    Args:
+        found: the study.
+        best: the trial of the search that is the winner.
+        training: what it is trained with.
+
+    Raises:
+        TuningError: its training failed.
+    """
+    spec = found.record.spec
     how = "confirmed" if confirmed(found.study, spec) else "not confirmed"
+    images = images_of(found.record, found.data)
     found.report(
         f"refit: trial {best.number}, {searched_value(best):.4f} in the search, {how}:"
-        f" {counted(training.epochs, 'epoch')}, {parameters_in_words(training.at_least)} at least,"
-        f" {parameters_in_words(best.params)}"
+        f" {counted(training.epochs, 'epoch')} of {counted(images, 'image')},"
+        f" {parameters_in_words(training.at_least)} at least, {parameters_in_words(best.params)}"
     )
     status = run_phase(found, "refit", [Planned(best.params, training.document())])
     if not found.claims("refit").standing().done:
@@ -71,16 +98,15 @@ def refit(options: PhaseOptions, home: Home, console: Console, *, epochs: int | 
     if done is None or done.value is None:
         raise TuningError("the training failed. Look at: tuning trials; the same command tries again.")
     found.report(f"refitted: trial {done.number}, validation accuracy {done.value:.4f}")
-    found.report(f"next: make export {found.arguments}")
     return status
 
 
-def _at_least(found: Opened, best: FrozenTrial) -> dict[str, float]:
-    info, data = found.data.info, found.record.data
-    assert data is not None, "seen to when it was opened"
-    steps = max(1, data["train"] // int(best.params.get("batch_size", 32)))
+def _at_least(found: Opened, best: FrozenTrial, epochs: int) -> dict[str, float]:
+    info, images = found.data.info, images_of(found.record, found.data)
+    steps = max(1, images // int(best.params.get("batch_size", 32)))
     averaging = min(MOST_AVERAGING, round(1 - 1 / (AVERAGED_EPOCHS * steps), 4))
     always = {"label_smoothing": LABEL_SMOOTHING, "averaging": averaging}
     if not info.is_picture:
         return always
-    return {"augmentation": PHOTO_AUGMENTATION if info.shape[2] == 3 else OTHER_AUGMENTATION, **always}
+    augmentation = PHOTO_AUGMENTATION if info.shape[2] == 3 else OTHER_AUGMENTATION
+    return {"augmentation": round(augmentation * min(1.0, epochs / AUGMENTED_EPOCHS), 2), **always}

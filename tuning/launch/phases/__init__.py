@@ -1,0 +1,1 @@
+"""The later phases of a study: what follows its search, and how long that takes."""

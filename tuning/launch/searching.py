@@ -1,0 +1,166 @@
+"""The search of one study on this machine: start workers, watch, drain. Never imports Keras."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+
+from rich.console import Console
+
+from storage import attributes
+from storage.errors import BadInput, StorageUnavailable, TuningError
+from storage.processes.cores import usable_cores
+from studies.forecast import Launched, WorkLeft, work_left
+from studies.stored import StudyRecord
+from studies.trials import of_phase, spent_epochs
+from tuning.launch.begin import Begun
+from tuning.launch.packer import Packer, make_packer
+from tuning.launch.progress import Progress
+from tuning.launch.spending import Spending
+from tuning.launch.summary import Report, print_end, print_forecast, print_preflight
+from tuning.launch.understand import Asked
+from tuning.launch.watching import Watching
+from tuning.launch.workforce import Workforce
+from tuning.machine.compile_probe import prepare_compile_caches
+from tuning.machine.memory import free_bytes
+from tuning.messages import LAUNCHER_GRACE_S, Cost, WorkerOptions
+
+
+def is_over(asked: Asked, study: Begun, spending: Spending) -> bool:
+    """Return whether the search is over, and what follows it may begin."""
+    ends_s = asked.course.search_s if asked.course is not None else None
+    return study.claims.standing().done or (ends_s is not None and spending.spent_s >= ends_s - LAUNCHER_GRACE_S)
+
+
+def search(asked: Asked, study: Begun, spending: Spending, console: Console, report: Report) -> int:
+    """Search as far as that is not over; return the exit status."""
+    standing = study.claims.standing()
+    if is_over(asked, study, spending):
+        if asked.course is None or asked.course.refit_epochs is None:
+            report(f"nothing to do: {standing.finished} of {standing.budget} trials are finished")
+        return 0
+    prepare_compile_caches(asked.home, asked.placements, os.environ, report)
+    live, balanced = asked.options.progress and console.is_terminal, bool(study.record.imbalanced)
+    progress = Progress(study.study, asked.spec.epochs, console, live=live, balanced=balanced)
+    workforce = _workforce(asked, study, report)
+    packer = _packer(asked, workforce, report) if asked.packs else None
+    timeout_s = _timeout_s(asked, spending)
+    launcher = Launcher(asked, study, workforce, packer, progress, report, timeout_s, noted=spending.note)
+    try:
+        return launcher.run_on(study.database)
+    except StorageUnavailable:
+        raise
+    except (TuningError, KeyError) as error:
+        # Whatever else went wrong then, that the study is gone is why.
+        gone = study.gone()
+        if gone is not None:
+            raise gone from error
+        if isinstance(error, BadInput):
+            # The preflight refused it before the first trial.
+            study.undo()
+        raise
+
+
+def _timeout_s(asked: Asked, spending: Spending) -> float | None:
+    """Return in how many seconds the search must end."""
+    ends_s = asked.course.search_s if asked.course is not None else None
+    asked_s, elapsed_s = asked.options.timeout_s, spending.elapsed_s
+    left = [asked_s - elapsed_s] if asked_s is not None else []
+    if ends_s is not None:
+        left.append(ends_s - spending.spent_s)
+    return max(1.0, min(left)) if left else None
+
+
+def _workforce(asked: Asked, study: Begun, report: Report) -> Workforce:
+    return Workforce.of_study(
+        study.claims,
+        asked.placements,
+        lambda place: WorkerOptions.at(place, asked.name, asked.user_file, asked.strategy_file),
+        home=asked.home,
+        url=asked.url,
+        record=study.record,
+        report=report,
+    )
+
+
+def _packer(asked: Asked, workforce: Workforce, report: Report) -> Packer:
+    return make_packer(
+        workforce,
+        asked.gpus,
+        cores=usable_cores(),
+        workers=asked.options.workers,
+        memory_bytes=free_bytes(),
+        environ=os.environ,
+        report=report,
+    )
+
+
+class Launcher(Watching):
+    """Runs the search of a study that was begun: until its budget is spent, its time is up, or a stop is asked for.
+
+    Args:
+        asked: what is wanted.
+        study: the study.
+        workforce: its workers on this machine.
+        packer: finds out how many a device should have; None where that is given.
+        progress: shows what happens meanwhile.
+        report: takes one line for the user.
+        timeout_s: seconds in which it ends; None for as long as it takes.
+        clock: monotonic seconds.
+        noted: called now and then: so long it has taken.
+    """
+
+    def __init__(
+        self,
+        asked: Asked,
+        study: Begun,
+        workforce: Workforce,
+        packer: Packer | None,
+        progress: Progress,
+        report: Report,
+        timeout_s: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        noted: Callable[[], None] = lambda: None,
+    ) -> None:
+        super().__init__(study.claims, workforce, packer, progress, report, timeout_s, clock, noted)
+        self._asked = asked
+        self._begun = study
+        self._study = study.study
+        self._exports_with_file = False
+
+    def _begin(self) -> None:
+        self._workforce.start()
+        self._preflight()
+
+    def _conclude(self, elapsed_s: float) -> None:
+        interrupted, with_file = self.interrupted, self._exports_with_file
+        print_end(
+            self._report, self._asked, self._begun, elapsed_s=elapsed_s, interrupted=interrupted, with_file=with_file
+        )
+
+    def _preflight(self) -> None:
+        self._report("preflight: walking the space, building the largest model ...")
+        found = self._workforce.preflight(give_up=self._stopping)
+        if found is None:
+            return
+        self._exports_with_file = found.exports_with_file
+        standing, record = self._claims.standing(), StudyRecord.of(self._study)
+        self._pack(standing)
+        print_preflight(self._report, found, record, standing)
+        spent = spent_epochs(of_phase(self._study.get_trials(deepcopy=False)))
+        left = work_left(self._asked.strategy, standing, budget_epochs=record.budget_epochs, spent=spent)
+        typical_s, most_s = (self._forecast_s(left, cost) for cost in (found.default_cost, found.largest_cost))
+        print_forecast(self._report, standing.budget - standing.finished, typical_s, most_s)
+        self._workforce.go()
+        # What `status` and the live view forecast from: when the workers were let go, and what is expected.
+        epoch_s = typical_s / left.epochs if left.epochs else None
+        launched = Launched(at=time.time(), epochs=spent, epoch_s=epoch_s)
+        self._study.set_user_attr(attributes.LAUNCHED, launched)
+        self._progress.expected_epoch_s = epoch_s
+
+    def _forecast_s(self, left: WorkLeft, cost: Cost) -> float:
+        slots = self._workforce.slots
+        # More threads than cores share the cores; the preflight measured with a core to itself.
+        crowding = max(1.0, sum(slot.placement.threads for slot in slots) / usable_cores())
+        return left.seconds(start_s=cost.start_s, epoch_s=cost.epoch_s, workers=len(slots), crowding=crowding)

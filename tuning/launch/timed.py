@@ -1,0 +1,148 @@
+"""A new study that is sized to a time, after it was measured how fast its trainings go here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from storage.errors import BadInput
+from studies.course import Course
+from studies.datasets.preparing import prepare
+from studies.declaration import make_spec
+from studies.phases.sizing import LEAST_REFIT_EPOCHS, Fidelity, Pace, Sized, epochs_in, sized
+from studies.spec import BUDGET_SHARE
+from studies.strategies.chosen import make_strategy
+from studies.study_data import describe
+from tuning.launch.phases.pace import Configured, pace_of
+from tuning.launch.spending import Spending
+from tuning.launch.summary import Report
+from tuning.launch.understand import Asked
+from tuning.user_classes import load_strategy, parse_model
+from tuning.words import counted, duration
+
+LEAST_S = 60.0
+"""In less, a process is hardly ready to train."""
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A network that the study may be of.
+
+    Attributes:
+        asked: what the study would be.
+        pace: how fast it trains all images.
+        images: how many these are.
+    """
+
+    asked: Asked
+    pace: Pace
+    images: int
+
+
+def timed(asked: Asked, spending: Spending, report: Report) -> Asked:
+    """Return a study that fits the time that was given.
+
+    A study that is there keeps its search; what is left of the time is the winner's.
+
+    Args:
+        asked: what was asked for.
+        spending: how much of the time is over.
+        report: takes one line for the user.
+
+    Raises:
+        BadInput: it cannot be trained here, or the time is too short for anything.
+    """
+    time_s = asked.options.for_s
+    assert time_s is not None
+    if time_s < LEAST_S:
+        raise BadInput(f"--for {time_s:g}s: nothing can be trained in that. Give {LEAST_S:g}s or more.")
+    if asked.before is not None and asked.before.budget:
+        return replace(asked, course=_longer(asked.before.course, time_s))
+    report("measuring how fast a training goes here ...")
+    chosen = _measured(asked)
+    larger = _of_large_model(asked)
+    if larger is not None:
+        large = _measured(larger)
+        fits = epochs_in(0.7 * time_s - spending.elapsed_s, large.pace, large.images)
+        if fits >= LEAST_REFIT_EPOCHS:
+            chosen = large
+    found = sized(
+        time_s,
+        spending.elapsed_s,
+        chosen.pace,
+        images=chosen.images,
+        devices=max(1, len(asked.gpus)),
+        share=_share(chosen.asked),
+        fixed=_fixed(asked),
+    )
+    _tell(report, chosen, found, time_s)
+    return _with(chosen.asked, found)
+
+
+def _longer(course: Course | None, time_s: float) -> Course:
+    before = course or Course()
+    return replace(before, refit_epochs=before.refit_epochs or 0, time_s=time_s)
+
+
+def _measured(asked: Asked) -> _Candidate:
+    spec = asked.spec
+    dataset = prepare(spec.dataset, asked.home, images=spec.images, checksum=asked.declared.dataset.checksum)
+    whole = spec.model_copy(update={"train_images": None})
+    data = describe(dataset, whole)
+    pace = pace_of(Configured(whole, data, asked.user_file), asked.home)
+    return _Candidate(asked, pace, data["train"])
+
+
+def _of_large_model(asked: Asked) -> Asked | None:
+    """Return the same study of the plan's larger network; None where there is none, or another was asked for."""
+    plan, overrides = asked.plan, asked.options.overrides
+    if plan.large_model is None or overrides.model is not None or asked.before is not None:
+        return None
+    model, _ = parse_model(plan.large_model)
+    own = plan.model_copy(update={"model": plan.large_model, "defaults": {}})
+    name = asked.spec.plan_name
+    declaration = asked.declared.declaration.model_copy(update={"plan": {name: own}, "defaults": {}})
+    spec = make_spec(declaration, overrides, plan_name=name, model=model, strategy=asked.spec.strategy.name)
+    # What is known to be good is so of the other network.
+    first = asked.first if asked.options.from_study is not None else ()
+    return replace(asked, plan=own, spec=spec, first=first)
+
+
+def _fixed(asked: Asked) -> Fidelity | None:
+    """Return with what configurations are compared where that was said, or recorded before the budget was."""
+    overrides = asked.options.overrides
+    if asked.before is None and overrides.epochs is None and overrides.train_images is None:
+        return None
+    return Fidelity(asked.spec.train_images, asked.spec.epochs)
+
+
+def _share(asked: Asked) -> float:
+    if asked.strategy.needs_budget:
+        return BUDGET_SHARE
+    return asked.strategy.expected_epochs() / asked.spec.epochs
+
+
+def _with(asked: Asked, found: Sized) -> Asked:
+    fidelity = found.fidelity
+    spec = asked.spec.model_copy(update={"epochs": fidelity.epochs, "train_images": fidelity.images})
+    plan = asked.plan.model_copy(
+        update={"trials": found.trials, "epochs": fidelity.epochs, "budget_epochs": found.budget_epochs}
+    )
+    strategy = make_strategy(spec, load_strategy(spec.strategy.name, asked.strategy_file))
+    return replace(asked, spec=spec, plan=plan, strategy=strategy, course=found.course)
+
+
+def _tell(report: Report, chosen: _Candidate, found: Sized, time_s: float) -> None:
+    course, fidelity, images = found.course, found.fidelity, chosen.images
+    report(
+        f"  an epoch of {counted(images, 'image')} takes {chosen.pace.epoch_s(images):.1f} s with"
+        f" {chosen.asked.spec.model}"
+    )
+    said = []
+    if course.search_s is None:
+        said.append("too little to search in: the defaults")
+    else:
+        said.append(f"{duration(course.search_s)} to search, {counted(fidelity.images or images, 'image')} a trial")
+        confirmed = f"{course.confirm[0]} x {course.confirm[1]} to confirm" if course.confirm is not None else None
+        said.append(confirmed or "none to confirm, since 2 x 2 trainings would take more than 15% of it")
+    said.append(f"then about {counted(found.refit_epochs, 'epoch')} of {counted(images, 'image')}")
+    report(f"time      {duration(time_s)}: {'; '.join(said)}")
