@@ -21,12 +21,15 @@ class Course:
         refit_epochs: for how many epochs the winner is trained; 0 for as many as the time leaves, None where it is not.
         time_s: the seconds that there are for all of it, set-up included; None for as many as it takes.
         search_s: of these, when the search ends at the latest.
+        all_images: whether the winner is trained on more images than the search, which was sized to few: on all that
+            validation and test leave.
     """
 
     confirm: tuple[int, int] | None = None
     refit_epochs: int | None = None
     time_s: float | None = None
     search_s: float | None = None
+    all_images: bool = False
 
     def document(self) -> dict[str, Any]:
         """Return it as JSON has it."""
@@ -43,4 +46,5 @@ class Course:
             refit_epochs=attributes.typed(document.get("refit_epochs"), int),
             time_s=time_s,
             search_s=search_s,
+            all_images=document.get("all_images") is True,
         )

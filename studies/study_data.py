@@ -15,6 +15,7 @@ from studies.datasets.own.reference import place_that_is_gone
 from studies.datasets.prepared import Array, Labels, PreparedDataset
 from studies.datasets.preparing import prepare
 from studies.datasets.splits import Split, channel_statistics, stratified_split
+from studies.phases.training import Learned
 from studies.spec import HYPERMODELS, Images, StudySpec
 from studies.stored import StudyData, StudyRecord
 
@@ -40,9 +41,11 @@ def split_of(dataset: PreparedDataset, spec: StudySpec) -> Split:
     )
 
 
-def images_of(record: StudyRecord, dataset: PreparedDataset) -> int:
-    """Return how many images there are to train on: what validation and test leave of the training split."""
+def images_of(record: StudyRecord, dataset: PreparedDataset, learned: Learned) -> int:
+    """Return how many images a trial of a study trains on, see `studies.phases.training.Training`."""
     assert record.data is not None, "seen to by whoever has its data"
+    if learned == "searched":
+        return record.data["train"]
     return dataset.info.images("train") - record.data["validation"] - record.data.get("test", 0)
 
 

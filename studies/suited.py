@@ -23,6 +23,8 @@ _SMALL_SIDE = 32
 _CPU_PIXELS = 360_000 * 32 * 32
 _GPU_PIXELS = 20 * _CPU_PIXELS
 _CPU_EPOCHS, _GPU_EPOCHS = (6, 30), (10, 60)
+# The winner is trained for so many times as long as a trial.
+_LONGER = 2
 _BATCH_SIZES = (8, 16, 32, 64, 128, 256)
 # An epoch of fewer steps says little; one of more takes long for what it says.
 _LEAST_STEPS = 16
@@ -98,8 +100,16 @@ def suited(info: OwnDataset, images: Images) -> Declaration:
         parameters={"batch_size": ParameterRange(choices=sizes, default=_middle(sizes))},
         defaults=defaults,
         plan={
-            "cpu": Plan(trials=24, epochs=cpu_epochs, patience=max(3, cpu_epochs // 3)),
-            "gpu": Plan(trials=50, epochs=gpu_epochs, patience=max(5, gpu_epochs // 4), model=gpu_model),
+            "cpu": Plan(
+                trials=24, epochs=cpu_epochs, patience=max(3, cpu_epochs // 3), refit_epochs=_LONGER * cpu_epochs
+            ),
+            "gpu": Plan(
+                trials=50,
+                epochs=gpu_epochs,
+                patience=max(5, gpu_epochs // 4),
+                model=gpu_model,
+                refit_epochs=_LONGER * gpu_epochs,
+            ),
         },
     )
 

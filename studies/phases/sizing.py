@@ -124,7 +124,13 @@ def sized(
         fidelity,
         trials,
         budget_epochs,
-        Course(confirm=confirm, refit_epochs=0, time_s=time_s, search_s=until_s if search_s else None),
+        Course(
+            confirm=confirm,
+            refit_epochs=0,
+            time_s=time_s,
+            search_s=until_s if search_s else None,
+            all_images=fixed is None,
+        ),
         refit_epochs=epochs_in(left_s if search_s else time_s - spent_s, pace, images),
     )
 

@@ -90,16 +90,18 @@ def confirmation_training(spec: StudySpec, of: int, index: int) -> Training:
     return Training(derive_seed(spec.seed, "confirm", of, index), spec.epochs, spec.patience, of)
 
 
-def refit_training(spec: StudySpec, of: int, *, epochs: int, at_least: Mapping[str, float]) -> Training:
-    """Return what the winner is trained with: for so many epochs, with patience that grows with them, on all images.
+def refit_training(
+    spec: StudySpec, of: int, *, epochs: int, at_least: Mapping[str, float], learned: Learned = "searched"
+) -> Training:
+    """Return what the winner is trained with: for so many epochs, with patience that grows with them.
 
     Args:
         spec: the study's.
         of: the trial that tried the configuration.
         epochs: how many.
         at_least: see `Training`.
+        learned: likewise.
     """
     patience = math.ceil(spec.patience * max(1.0, epochs / spec.epochs))
     seed = derive_seed(spec.seed, "refit", of)
-    learned: Learned = "searched" if spec.train_images is None else "all"
     return Training(seed, epochs, patience, of, dict(at_least), learned)

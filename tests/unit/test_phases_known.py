@@ -18,8 +18,10 @@ from storage.errors import BadInput, TuningError
 from storage.settings import Home
 from studies.phases.known import (
     best_configurations,
+    compared,
     confirmed,
     planned_confirmation,
+    planned_winner,
     refitted,
     searched_value,
     winning_trial,
@@ -223,3 +225,51 @@ def test_the_view_of_a_later_phase_counts_its_own_epochs_and_tells_its_own_trial
     assert "trial   1 complete 0.9500  1 epoch" in said
     assert "best so far" not in said, "that is the search's to say"
     assert "trial   2" not in said
+
+
+# --- What a plan trains for long ---
+
+
+def test_a_plan_prefers_the_defaults_to_what_may_be_luck(study: optuna.Study) -> None:
+    add(study, 10, (0.70,))
+    add(study, 20, (0.72,))
+    # Of 1,000 images, two standard errors of such a difference are 0.041; of 10,000 they are 0.013.
+    assert winner_of(study, 1_000) == 0
+    assert winner_of(study, 10_000) == 1
+
+
+def test_the_defaults_are_no_better_for_having_been_frozen_early(study: optuna.Study) -> None:
+    add(study, 10, (0.3,), TrialState.PRUNED)
+    add(study, 20, (0.5, 0.8))
+    assert winner_of(study, 1_000) == 1
+
+
+def test_where_the_defaults_failed_or_did_not_come_first_the_best_is_taken(study: optuna.Study) -> None:
+    add(study, 10, (0.70,), TrialState.FAIL)
+    assert winner_of(study, 1_000) is None
+    add(study, 20, (0.71,))
+    assert winner_of(study, 1_000) == 1
+    unlike = SPEC.model_copy(update={"sampler": Sampler(default_first=False)})
+    add(study, 30, (0.72,))
+    assert winner_of(study, 1_000, unlike) == 2
+
+
+def test_what_a_confirmation_found_is_taken_however_little_better_it_is(study: optuna.Study) -> None:
+    add(study, 10, (0.70,))
+    add(study, 20, (0.701,))
+    confirm_with(study, 0, 0.700, 0.700)
+    confirm_with(study, 1, 0.701, 0.700)
+    assert winner_of(study, 1_000) == 1
+
+
+def test_a_plan_confirms_the_defaults_too(study: optuna.Study) -> None:
+    for units, value in ((10, 0.5), (20, 0.9), (30, 0.8), (40, 0.7)):
+        add(study, units, (value,))
+    assert [trial.number for trial in compared(study, SPEC, 2)] == [1, 0]
+    assert [trial.number for trial in compared(study, SPEC, 3)] == [1, 2, 0]
+    assert [trial.number for trial in compared(study, SPEC, 4)] == [1, 2, 3, 0]
+
+
+def winner_of(study: optuna.Study, images: int, spec: StudySpec = SPEC) -> int | None:
+    found = planned_winner(study, spec, images)
+    return found.number if found is not None else None

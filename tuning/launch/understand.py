@@ -5,6 +5,7 @@ Nothing is created or changed here, but that data of somebody's own are prepared
 
 from __future__ import annotations
 
+import math
 import os
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -217,7 +218,11 @@ def _course(options: TuneOptions, plan: Plan, before: StudyRecord | None) -> Cou
         return before.course
     if plan.confirm is None and plan.refit_epochs is None:
         return None
-    return Course(plan.confirm, plan.refit_epochs)
+    refit_epochs = plan.refit_epochs
+    if refit_epochs is not None and options.overrides.epochs is not None:
+        # Whoever asks for shorter trials is in a hurry, whoever asks for longer ones is not.
+        refit_epochs = math.ceil(refit_epochs * options.overrides.epochs / plan.epochs)
+    return Course(plan.confirm, refit_epochs)
 
 
 def _first(known: Sequence[Mapping[str, Any]], url: str, from_study: str | None) -> list[dict[str, Any]]:

@@ -87,7 +87,7 @@ def _epochs(found: Opened, course: Course, spending: Spending, best: FrozenTrial
     # What is measured is a step, whatever the number of epochs.
     trained = long_training(found, best, found.record.spec.epochs)
     pace = pace_of(configured, found.home, parameters=best.params, training=trained)
-    return epochs_in(course.time_s - spending.spent_s, pace, images_of(found.record, found.data))
+    return epochs_in(course.time_s - spending.spent_s, pace, images_of(found.record, found.data, trained.learned))
 
 
 def _told(found: Opened, course: Course, spending: Spending, status: int) -> int:

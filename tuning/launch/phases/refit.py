@@ -9,7 +9,7 @@ from storage.claims import Planned
 from storage.errors import BadInput, TuningError
 from storage.settings import Home
 from studies.phases.known import confirmed, refitted, searched_value, winning_trial
-from studies.phases.training import Training, refit_training, training_of
+from studies.phases.training import Learned, Training, refit_training, training_of
 from studies.study_data import images_of
 from tuning.launch.phases.phase import Opened, PhaseOptions, opened, run_phase
 from tuning.words import counted, parameters_in_words
@@ -69,7 +69,10 @@ def nothing_to_refit(found: Opened) -> TuningError:
 
 def long_training(found: Opened, best: FrozenTrial, epochs: int) -> Training:
     """Return what a winner is trained with for so many epochs."""
-    return refit_training(found.record.spec, best.number, epochs=epochs, at_least=_at_least(found, best, epochs))
+    course = found.record.course
+    learned: Learned = "all" if course is not None and course.all_images else "searched"
+    at_least = _at_least(found, best, epochs, images_of(found.record, found.data, learned))
+    return refit_training(found.record.spec, best.number, epochs=epochs, at_least=at_least, learned=learned)
 
 
 def refit_one(found: Opened, best: FrozenTrial, training: Training) -> int:
@@ -85,7 +88,7 @@ def refit_one(found: Opened, best: FrozenTrial, training: Training) -> int:
     """
     spec = found.record.spec
     how = "confirmed" if confirmed(found.study, spec) else "not confirmed"
-    images = images_of(found.record, found.data)
+    images = images_of(found.record, found.data, training.learned)
     found.report(
         f"refit: trial {best.number}, {searched_value(best):.4f} in the search, {how}:"
         f" {counted(training.epochs, 'epoch')} of {counted(images, 'image')},"
@@ -101,8 +104,8 @@ def refit_one(found: Opened, best: FrozenTrial, training: Training) -> int:
     return status
 
 
-def _at_least(found: Opened, best: FrozenTrial, epochs: int) -> dict[str, float]:
-    info, images = found.data.info, images_of(found.record, found.data)
+def _at_least(found: Opened, best: FrozenTrial, epochs: int, images: int) -> dict[str, float]:
+    info = found.data.info
     steps = max(1, images // int(best.params.get("batch_size", 32)))
     averaging = min(MOST_AVERAGING, round(1 - 1 / (AVERAGED_EPOCHS * steps), 4))
     always = {"label_smoothing": LABEL_SMOOTHING, "averaging": averaging}
