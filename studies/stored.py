@@ -123,10 +123,15 @@ class StudyRecord:
     @classmethod
     def read(cls, storage: BaseStorage, study_id: int, name: str) -> StudyRecord:
         """Read the record of a study by its id."""
-        recorded = partial(attributes.of_study, storage.get_study_user_attrs(study_id))
+        return cls.from_attributes(name, storage.get_study_directions(study_id), storage.get_study_user_attrs(study_id))
+
+    @classmethod
+    def from_attributes(cls, name: str, directions: Sequence[StudyDirection], user: Mapping[str, Any]) -> StudyRecord:
+        """Return the record that user attributes of a study hold."""
+        recorded = partial(attributes.of_study, user)
         return cls(
             name=name,
-            directions=tuple(storage.get_study_directions(study_id)),
+            directions=tuple(directions),
             uid=recorded(attributes.UID, str) or "",
             budget=recorded(attributes.BUDGET, int) or 0,
             budget_epochs=recorded(attributes.BUDGET_EPOCHS, int),

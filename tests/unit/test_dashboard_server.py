@@ -171,15 +171,18 @@ def test_what_fails_is_one_sentence_here_and_one_line_there(
 
     lines: list[str] = []
     shorten_logs(lines.append)
-    monkeypatch.setattr("optuna_dashboard._app.get_studies", fail)
+    monkeypatch.setattr("tuning.commands.dashboard.reads.answering.read_studies", fail)
     monkeypatch.setattr("optuna_dashboard._app.optuna.load_study", fail)
-    for path in ("/api/studies", "/csv/1"):
+    for path in ("/api/studies/1/plot/slice", "/csv/1", "/api/studies"):
         answered = answer(server, "GET", path)
         assert answered.status == 500
         assert json.loads(answered.content) == {"reason": FAILED}
     assert lines == ["warning: Exception: no luck"]
     said = "".join(capfd.readouterr())
-    assert said == "warning: /csv/1 could not be answered: at all\n"
+    assert said == (
+        "warning: /csv/1 could not be answered: at all\n"
+        "warning: /api/studies could not be answered: RuntimeError: no luck at all\n"
+    )
 
 
 def test_an_error_of_our_own_is_one_sentence_as_well(capfd: pytest.CaptureFixture[str]) -> None:

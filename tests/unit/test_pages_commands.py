@@ -97,7 +97,7 @@ def test_no_target_is_listed_that_does_not_exist() -> None:
 
 def variables_read() -> set[str]:
     """The environment variables that the code reads by name; a web server calls each request's headers so, too."""
-    files = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py") if path.parent.name != "dashboard"]
+    files = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py") if "dashboard" not in path.parts]
     sources = [path.read_text(encoding="utf-8") for path in files]
     return {name for text in sources for name in re.findall(r"environ(?:\.get\(|\[)[\"']([A-Z_]+)[\"']", text)}
 

@@ -20,6 +20,7 @@ from tuning.commands.dashboard.editing import NOT_ASKED_FOR, ONLY_SHOWN, changin
 from tuning.commands.dashboard.failures import in_our_words, shorten_logs
 from tuning.commands.dashboard.hosts import Names, own_hosts
 from tuning.commands.dashboard.login import Login, logged_in
+from tuning.commands.dashboard.reads.answering import Reads, answered_from
 from tuning.commands.dashboard.sealing import known_addresses, sealed
 from tuning.commands.dashboard.server import DashboardServer
 from tuning.commands.dashboard.tokens import Tokens
@@ -113,7 +114,8 @@ def _guarded(database: Database, home: Home, server: DashboardServer, *, edit: b
         refusal = NOT_ASKED_FOR
     elif database.read_only:
         refusal = ONLY_SHOWN
-    dashboard = known_addresses(changing_only(in_our_words(asking(_application(database, home)), _say), refusal))
+    answering = answered_from(Reads(database), asking(_application(database, home)))
+    dashboard = known_addresses(changing_only(in_our_words(answering, _say), refusal))
     return application(sealed(own_hosts(logged_in(dashboard, server.login), server.names)))
 
 

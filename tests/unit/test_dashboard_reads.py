@@ -1,0 +1,206 @@
+"""What the dashboard keeps of studies: read once, by one who asks at a time, and sent only where something changed."""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+import json
+import threading
+import zlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from optuna.trial import TrialState, create_trial
+from sqlalchemy import event
+from sqlalchemy.exc import OperationalError
+
+from storage.database import Database
+from storage.opening import open_to_read
+from storage.rows import trial_rows
+from storage.settings import Home
+from tests.dashboard import answer, running
+from tests.databases import claimed as taken
+from tests.databases import fresh_database, new_study, url_of
+from tuning.commands.dashboard.reads import answering, kept_study
+from tuning.commands.dashboard.reads.notes import escaped
+from tuning.commands.dashboard.reads.packed import Piece, gzipped
+from tuning.commands.dashboard.server import DashboardServer
+from tuning.commands.dashboard.serving import ServeOptions, make_server
+
+TRIALS = 150
+
+
+@pytest.fixture
+def database(home: Path) -> Iterator[Database]:
+    place = Home(home)
+    place.make(place.artifacts)
+    with fresh_database(place.root / "studies.db") as opened:
+        yield opened
+
+
+@pytest.fixture
+def study(database: Database) -> optuna.Study:
+    study = optuna.create_study(study_name="mnist", storage=database)
+    study.add_trials(
+        [create_trial(value=number / 7, intermediate_values={1: 1 / 3, 2: number / 7}) for number in range(TRIALS)]
+    )
+    return study
+
+
+@pytest.fixture
+def server(database: Database, home: Path) -> Iterator[DashboardServer]:
+    with running(make_server(open_to_read(url_of(database)), Home(home), ServeOptions(port=0))) as server:
+        yield server
+
+
+def statements(database: Database) -> list[str]:
+    """The statements that a database is asked from now on."""
+    found: list[str] = []
+    event.listen(database.engine, "before_cursor_execute", lambda *of: found.append(of[2]))
+    return found
+
+
+def test_a_page_that_asks_again_is_told_in_a_few_bytes_that_nothing_changed(
+    server: DashboardServer, study: optuna.Study
+) -> None:
+    for path in ("/api/studies", "/api/studies/1?after=0", "/api/studies/1/param_importances"):
+        first = answer(server, "GET", path)
+        assert first.status == 200
+        assert first.headers["cache-control"] == "private, no-cache"
+        tag = first.headers["etag"]
+        again = answer(server, "GET", path, **{"If-None-Match": f'"other", {tag}'})
+        assert (again.status, again.content) == (304, b"")
+        assert sum(len(name) + len(value) + 4 for name, value in again.headers.items()) < 800
+        assert answer(server, "GET", path, **{"If-None-Match": tag, "Cookie": ""}).status == 403
+    shown = answer(server, "GET", "/api/studies/1").headers["etag"]
+    study.add_trial(create_trial(value=0.5))
+    changed = answer(server, "GET", "/api/studies/1", **{"If-None-Match": shown})
+    assert changed.status == 200
+    assert len(json.loads(changed.content)["trials"]) == TRIALS + 1
+
+
+@pytest.mark.parametrize("after", [0, 1, 63, 64, 65, TRIALS - 1, TRIALS, TRIALS + 1])
+def test_what_is_compressed_is_what_is_not(server: DashboardServer, study: optuna.Study, after: int) -> None:
+    plain = answer(server, "GET", f"/api/studies/1?after={after}")
+    packed = answer(server, "GET", f"/api/studies/1?after={after}", **{"Accept-Encoding": "gzip, deflate"})
+    assert "content-encoding" not in plain.headers
+    assert packed.headers["content-encoding"] == "gzip"
+    assert gzip.decompress(packed.content) == plain.content
+    assert [one["number"] for one in json.loads(plain.content)["trials"]] == list(range(after, TRIALS))
+    head = answer(server, "HEAD", f"/api/studies/1?after={after}")
+    assert (head.status, head.content) == (200, b"")
+    assert head.headers["content-length"] == str(len(plain.content))
+
+
+@given(st.lists(st.binary(max_size=300), max_size=6))
+def test_pieces_in_a_row_are_one_gzip_stream_with_one_member(contents: list[bytes]) -> None:
+    pieces = [Piece(lambda content=content: content) for content in contents]  # type: ignore[misc]
+    for _ in range(2):
+        stream = b"".join(gzipped(pieces))
+        unpacking = zlib.decompressobj(31)
+        assert unpacking.decompress(stream) == b"".join(contents)
+        assert unpacking.eof
+        assert unpacking.unused_data == b""
+
+
+def test_trials_that_are_over_are_read_once(database: Database, study: optuna.Study) -> None:
+    looked_at = open_to_read(url_of(database))
+    reads = answering.Reads(looked_at)
+    asked = statements(looked_at)
+    environ = {"PATH_INFO": "/api/studies/1", "REQUEST_METHOD": "GET"}
+    first = reads.answer(environ)
+    assert first is not None
+    assert any("trial_intermediate_values" in statement for statement in asked)
+    asked.clear()
+    reads.answer(environ)
+    assert asked
+    assert not any("trial_intermediate_values" in statement or "trial_params" in statement for statement in asked)
+    looked_at.engine.dispose()
+
+
+def test_those_who_ask_at_once_wait_for_one_reading(
+    database: Database, study: optuna.Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second who asks may have come after something changed, so it reads again what did; the others share that."""
+    go_on, looked, readings, times = threading.Event(), threading.Semaphore(0), list[int](), itertools.count()
+    update = kept_study.KeptStudy.update
+
+    def slow(self: kept_study.KeptStudy, connection: Any) -> None:
+        readings.append(1)
+        assert go_on.wait(20)
+        update(self, connection)
+
+    def clock() -> float:
+        looked.release()
+        return next(times)
+
+    def ask() -> bytes:
+        found = reads.answer({"PATH_INFO": "/api/studies/1"})
+        assert found is not None
+        return b"".join(found.body)
+
+    monkeypatch.setattr(kept_study.KeptStudy, "update", slow)
+    reads = answering.Reads(database, clock)
+    with ThreadPoolExecutor(9) as threads:
+        first = threads.submit(ask)
+        for _ in range(2):  # it has come, and begins to read
+            assert looked.acquire(timeout=20)
+        others = [threads.submit(ask) for _ in range(8)]
+        for _ in others:
+            assert looked.acquire(timeout=20)
+        go_on.set()
+        assert {future.result() for future in others} == {first.result()}
+    assert len(readings) == 2
+
+
+def test_a_reading_that_was_broken_off_is_done_again_and_shows_all(
+    database: Database, study: optuna.Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, broken = trial_rows.read_rows, list[int]()
+
+    def break_off(*args: Any, **named: Any) -> Iterator[Any]:
+        for number, rows in enumerate(whole(*args, **named)):
+            if number == 70 and not broken:
+                broken.append(number)
+                raise OperationalError("SELECT", {}, Exception("database is locked"))
+            yield rows
+
+    monkeypatch.setattr(kept_study, "read_rows", break_off)
+    monkeypatch.setattr(database, "sleep", lambda _seconds: None)
+    found = answering.Reads(database).answer({"PATH_INFO": "/api/studies/1"})
+    assert found is not None
+    assert broken == [70]
+    shown = json.loads(b"".join(found.body))
+    assert [one["number"] for one in shown["trials"]] == list(range(TRIALS))
+    assert shown["has_intermediate_values"] is True
+
+
+def test_a_frozen_trial_has_its_curve_and_says_since_when(database: Database) -> None:
+    claims = new_study(database)
+    first, second = taken(claims), taken(claims)
+    for claim, epochs in ((first, 2), (second, 3)):
+        for epoch in range(1, epochs + 1):
+            database.set_trial_intermediate_value(claim.trial_id, epoch, epoch / 10)
+        claims.progressed(claim, epochs)
+        claims.put_back(claim, "frozen", "frozen")
+    found = answering.Reads(database).answer({"PATH_INFO": "/api/studies/1"})
+    assert found is not None
+    shown = json.loads(b"".join(found.body))["trials"]
+    assert [(one["state"], one["values"], len(one["intermediate_values"])) for one in shown] == [
+        ("Running", [0.2], 2),  # so that the page asks for it and all later ones again
+        ("Pruned", [0.3], 3),
+    ]
+    assert shown[1]["note"]["body"].startswith("**Frozen** after epoch 3, at 0.3000.")
+    assert {"key": "tuning:frozen", "value": "after epoch 3"} in shown[1]["user_attrs"]
+    assert database.get_trial(second.trial_id).state == TrialState.WAITING  # nothing is written
+    assert "tuning:frozen" not in database.get_trial(second.trial_id).user_attrs
+
+
+def test_what_others_wrote_is_no_markdown() -> None:
+    assert escaped("a_b\n# <b>[x](http://y)") == r"a\_b \# \<b\>\[x\](http\://y)"

@@ -1,0 +1,277 @@
+"""One trial as the dashboard's page takes it: JSON, made once from the rows of a database.
+
+`optuna_dashboard._serializer.serialize_frozen_trial` says what stands in it, and a contract test compares the two. They
+differ where a trial waits that has trained before: to the page, one that waits has neither parameters nor a curve.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from typing import Any, Final, NamedTuple, NoReturn
+
+from optuna.distributions import CategoricalDistribution, IntDistribution
+from optuna.trial import TrialState
+from optuna_dashboard._note import get_note_from_system_attrs
+from optuna_dashboard._serializer import MAX_ATTR_LENGTH, serialize_distribution
+
+from storage import attributes
+from storage.attributes import Phase, phase_in
+from storage.rows.trial_rows import Row, TrialRows, distribution_of, local_time, number_of
+
+# In the study's system attributes: what the dashboard keeps there of one trial, its note and former files of it.
+OF_TRIAL: Final = "dashboard:"
+_FILES_OF_TRIAL: Final = "dashboard:artifacts:"
+
+_CONSTRAINTS: Final = "constraints"
+
+_compact = json.JSONEncoder(separators=(",", ":")).encode
+
+
+@dataclass(frozen=True, slots=True, eq=False)  # each is there once, see `_shared`
+class Content:
+    """What is in the search space of a study, or in its table of trials, because of one trial.
+
+    Attributes:
+        params: the parameters, each with its distribution as JSON; None of a trial that failed.
+        user: the names of the user attributes, and whether each is a number.
+        has_curve: whether it reported anything, and did not fail.
+    """
+
+    params: tuple[tuple[str, str], ...] | None
+    user: tuple[tuple[str, bool], ...]
+    has_curve: bool
+
+
+class ShownTrial(NamedTuple):
+    """One trial, ready to be sent.
+
+    Attributes:
+        trial_id: its id.
+        number: its number.
+        state: Optuna's.
+        curve: whether it waits with values that it reported.
+        phase: what it is for.
+        values: one for each objective; of a trial that waits, the last that it reported.
+        feasible: whether it keeps to its constraints.
+        content: what a study has because of it.
+        before, after: the JSON before and after the name of its state.
+    """
+
+    trial_id: int
+    number: int
+    state: TrialState
+    curve: bool
+    phase: Phase
+    values: tuple[float, ...]
+    feasible: bool
+    content: Content
+    before: bytes
+    after: bytes
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is not over."""
+        return not self.state.is_finished()
+
+    def text(self, *, first_open: bool) -> bytes:
+        """Return its JSON.
+
+        The page asks for the trials from the first on that is Running or Waiting there, and draws in the history only
+        what is Complete or Pruned. So what waits with a curve is Pruned, but Running where it is that first one.
+
+        Args:
+            first_open: whether all trials before it are over.
+        """
+        state = self.state.name.capitalize()
+        if self.curve:
+            state = "Running" if first_open else "Pruned"
+        return self.before + state.encode() + self.after
+
+
+Noted = Callable[[TrialRows, Mapping[str, str], Mapping[str, str]], str]
+"""Returns what a note says where nobody wrote one, from a trial's rows, user and system attributes as JSON."""
+
+
+def shown_trial(rows: TrialRows, study_id: int, kept: Mapping[str, Any], noted: Noted) -> ShownTrial:
+    """Return a trial as it is sent.
+
+    Args:
+        rows: what the database has of it.
+        study_id: of which study.
+        kept: the study's system attributes that begin with `OF_TRIAL` and are about it.
+        noted: what is said of it where nobody has written a note.
+    """
+    system = {key: text for _, key, text in rows.system}
+    user = {key: text for _, key, text in rows.user}
+    curve = rows.state == TrialState.WAITING and bool(rows.reports)
+    values = [number_of(value, kind) for _, value, kind in rows.values]
+    if curve:
+        values = [value for value in [number_of(*rows.reports[-1][2:])] if not math.isnan(value)]
+        user = _with_frozen(user, system)
+    constraints = _constraints(system)
+    before = f'{{"trial_id":{rows.trial_id},"study_id":{study_id},"number":{rows.number},"state":"'
+    parts = [
+        f'","params":[{",".join(_param(name, text)(value) for _, name, value, text in rows.params)}]',
+        f'"fixed_params":[{",".join(_fixed(system))}]',
+        f'"user_attrs":[{",".join(_attribute(key, text) for key, text in user.items())}]',
+        f'"note":{_note(rows, kept, lambda: noted(rows, user, system))}',
+        f'"artifacts":[{",".join(_files(rows.trial_id, kept, system))}]',
+        f'"constraints":{_compact(constraints)}',
+        f'"intermediate_values":[{_curve(rows.reports)}]',
+    ]
+    if values:
+        parts.append(f'"values":[{",".join(map(_number, values))}]')
+    for name, moment in (("datetime_start", rows.start), ("datetime_complete", rows.complete)):
+        if (local := local_time(moment)) is not None:
+            parts.append(f'"{name}":"{local.isoformat()}"')
+    return ShownTrial(
+        trial_id=rows.trial_id,
+        number=rows.number,
+        state=rows.state,
+        curve=curve,
+        phase=phase_in({key: json.loads(system[key]) for key in (attributes.PHASE,) if key in system}),
+        values=tuple(values),
+        feasible=all(one <= 0 for one in constraints),
+        content=_content(rows, user),
+        before=before.encode(),
+        after=(",".join(parts) + "}").encode(),
+    )
+
+
+def _content(rows: TrialRows, user: Mapping[str, str]) -> Content:
+    failed = rows.state == TrialState.FAIL
+    params = None if failed else tuple([(name, text) for _, name, _, text in rows.params])
+    numbers = tuple([_is_number(text) for text in user.values()])
+    return _shared(params, tuple(user), numbers, bool(rows.reports) and not failed)
+
+
+@lru_cache(maxsize=4096)
+def _shared(
+    params: tuple[tuple[str, str], ...] | None, names: tuple[str, ...], numbers: tuple[bool, ...], has_curve: bool
+) -> Content:
+    return Content(params, tuple(zip(names, numbers, strict=True)), has_curve)
+
+
+def _with_frozen(user: Mapping[str, str], system: Mapping[str, str]) -> dict[str, str]:
+    """The user attributes with one that says since when a trial is frozen, where it is."""
+    epochs = system.get(attributes.FROZEN, "null")
+    return {**user} if epochs == "null" else {attributes.FROZEN: _compact(f"after epoch {epochs}"), **user}
+
+
+def _number(value: float) -> str:
+    return repr(value) if math.isfinite(value) else '"inf"' if value > 0 else '"-inf"'
+
+
+_UNLIKE_NUMBERS: Final = {"NAN": '"nan"', "INF_POS": '"inf"', "INF_NEG": '"-inf"'}
+
+
+def _curve(reports: Sequence[Row]) -> str:
+    return ",".join(
+        [
+            f'{{"step":{step},"value":{value!r}}}'
+            if kind == "FINITE"
+            else f'{{"step":{step},"value":{_UNLIKE_NUMBERS[kind]}}}'
+            for _, step, value, kind in reports
+        ]
+    )
+
+
+@cache
+def _param(name: str, text: str) -> Callable[[float], str]:
+    """What writes a parameter's value, with all that is the same in every trial."""
+    distribution = distribution_of(text)
+    head = f'{{"name":{_compact(name)},"param_internal_value":'
+    tail = f',"distribution":{_compact(serialize_distribution(distribution))}}}'
+
+    def said(external: Any) -> str:
+        known = (
+            f'"param_external_value":{_compact(str(external))},"param_external_pytyp":{_compact(str(type(external)))}'
+        )
+        return f",{known}{tail}"
+
+    if isinstance(distribution, CategoricalDistribution):
+        choices = [said(choice) for choice in distribution.choices]
+        return lambda value: f"{head}{int(value)}{choices[int(value)]}"
+    if isinstance(distribution, IntDistribution):
+        return lambda value: f"{head}{value!r}{said(distribution.to_external_repr(value))}"
+    kind = f'","param_external_pytyp":{_compact(str(float))}{tail}'
+    return lambda value: f'{head}{value!r},"param_external_value":"{value!r}{kind}'
+
+
+def _fixed(system: Mapping[str, str]) -> Iterator[str]:
+    if attributes.FIXED_PARAMETERS not in system:
+        return
+    for name, value in json.loads(system[attributes.FIXED_PARAMETERS]).items():
+        yield f'{{"name":{_compact(name)},"param_external_value":{_compact(str(value))}}}'
+
+
+def _attribute(key: str, text: str) -> str:
+    if text[0] == '"':
+        said = text
+    elif text[0] in _BEGIN_NUMBERS and text[-1].isdigit():
+        said = f'"{text}"'  # as Python writes a number to JSON, it writes it for people
+    else:
+        said = _compact(_attribute_words(text))
+    return f"{_key(key)}{said}}}"
+
+
+_BEGIN_NUMBERS: Final = "-0123456789"
+
+
+@lru_cache(maxsize=4096)
+def _key(key: str) -> str:
+    return f'{{"key":{_compact(key)},"value":'
+
+
+@lru_cache(maxsize=4096)
+def _attribute_words(text: str) -> str:
+    """What the page shows of an attribute that is neither a string nor a plain number."""
+    value = json.loads(text)
+    return str(value) if isinstance(value, bool | int | float) else json.dumps(value)[:MAX_ATTR_LENGTH]
+
+
+def _is_number(text: str) -> bool:
+    return text[0] in _BEGIN_NUMBERS or text in ("NaN", "Infinity")
+
+
+def _note(rows: TrialRows, kept: Mapping[str, Any], noted: Callable[[], str]) -> str:
+    note = get_note_from_system_attrs(dict(kept), rows.trial_id) if kept else {"version": 0, "body": ""}
+    return _compact(note if note["body"] else {"version": note["version"], "body": noted()})
+
+
+def _files(trial_id: int, kept: Mapping[str, Any], system: Mapping[str, str]) -> Iterator[str]:
+    """The records of a trial's files, which are JSON inside of JSON, and null where the file was removed."""
+    for key, stored in kept.items():
+        if key.startswith(f"{_FILES_OF_TRIAL}{trial_id}:") and _is_record(stored):
+            yield stored
+    for key, text in system.items():
+        if key.startswith(attributes.OPTUNA_ARTIFACT) and _is_record(stored := json.loads(text)):
+            yield stored
+
+
+def _is_record(stored: Any) -> bool:
+    try:
+        return isinstance(stored, str) and _strictly.decode(stored) is not None
+    except ValueError:  # nobody could read the study's page for one file
+        return False
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no JSON")
+
+
+_strictly = json.JSONDecoder(parse_constant=_refuse)
+
+
+def _constraints(system: Mapping[str, str]) -> list[float]:
+    """What a trial says of its constraints, in the former way and in that of `Trial.set_constraint`."""
+    former = json.loads(system[_CONSTRAINTS]) if _CONSTRAINTS in system else None
+    found: dict[str, float] = {str(place): value for place, value in enumerate(former or ())}
+    for key, text in system.items():
+        if key.startswith(f"{_CONSTRAINTS}:"):
+            found[key.removeprefix(f"{_CONSTRAINTS}:")] = json.loads(text)
+    return list(found.values())
