@@ -181,9 +181,12 @@ def test_the_test_split_is_read_in_what_is_kept_back() -> None:
     assert Pace(0.0, 0.1, 2.0).test_s(10_000, 5_000) == pytest.approx(sizing.ENDING_S + 8.0)
 
 
-def test_an_iteration_of_hyperband_takes_about_the_time_of_the_search() -> None:
-    # KerasTuner's own formula: 3 epochs for 3, 44 for 10.
-    assert [hyperband_epochs(epochs) for epochs in (0.5, 3.0, 7.0, 43.0, 44.0, 1_000.0)] == [3, 3, 4, 9, 10, 10]
+def test_an_iteration_of_hyperband_fits_into_the_search() -> None:
+    # Three trials of 1 epoch of which one goes on to 3, then two of 3.
+    assert sizing.iteration_epochs(3) == 3 + 2 + 6
+    # 9 of 1, 3 of them to 3, 1 to 9; 5 of 3, 2 of them to 9; 3 of 9.
+    assert sizing.iteration_epochs(9) == 21 + 27 + 27
+    assert [hyperband_epochs(epochs) for epochs in (0.5, 11.0, 26.0, 50.0, 80.0, 1_000.0)] == [3, 3, 4, 8, 9, 10]
 
 
 def test_tpe_has_trials_after_its_random_ones_where_there_is_time() -> None:

@@ -1,8 +1,8 @@
 """The peer KerasTuner: Hyperband, then a retraining of the best, in one process with all threads.
 
 As its guide shows: `Getting started with KerasTuner <https://keras.io/guides/keras_tuner/getting_started/>`_, "Retrain
-the model". The search is ended when its time is up, and the most epochs of a trial are chosen so that an iteration of
-Hyperband takes about that time.
+the model". The most epochs of a trial are chosen so that an iteration of Hyperband fits into the search's time, at the
+end of which it is stopped in any case.
 """
 
 from __future__ import annotations

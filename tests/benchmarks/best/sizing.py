@@ -52,16 +52,37 @@ def epochs_that_fit(left_s: float, pace: Pace, steps: int) -> int:
 
 
 def hyperband_epochs(epochs: float) -> int:
-    """Return the most epochs of a trial with which one iteration of Hyperband is about so many epochs in all.
-
-    KerasTuner gives the number of an iteration as `max_epochs * log(max_epochs, factor) ** 2`.
+    """Return the most epochs of a trial with which one iteration of Hyperband fits into so many epochs in all.
 
     Args:
         epochs: that there is time for.
     """
-    sizes = range(LEAST_EPOCHS, MOST_EPOCHS + 1)
-    fitting = [size for size in sizes if size * math.log(size, HYPERBAND_FACTOR) ** 2 <= epochs]
+    fitting = [size for size in range(LEAST_EPOCHS, MOST_EPOCHS + 1) if iteration_epochs(size) <= epochs]
     return max(fitting, default=LEAST_EPOCHS)
+
+
+def iteration_epochs(most: int, factor: int = HYPERBAND_FACTOR) -> int:
+    """Return how many epochs KerasTuner trains in an iteration of Hyperband (arXiv:1603.06560, algorithm 1).
+
+    Its documentation has `max_epochs * log(max_epochs, factor) ** 2`, for few epochs less than half of it; this
+    is what its oracle hands out. A trial that is promoted goes on where it was.
+
+    Args:
+        most: of a trial.
+        factor: by which trials become fewer and longer.
+    """
+    brackets = range(math.floor(math.log(most, factor) + 1e-9) + 1)
+    return sum(_bracket_epochs(bracket, most, factor) for bracket in brackets)
+
+
+def _bracket_epochs(bracket: int, most: int, factor: int) -> int:
+    end = math.ceil(1.0 + math.log(most, factor)) / (bracket + 1)
+    trained, before = 0, 0
+    for number in range(bracket + 1):
+        epochs = math.ceil(most / factor ** (bracket - number))
+        trained += math.ceil(end * factor ** (bracket - number)) * (epochs - before)
+        before = epochs
+    return trained
 
 
 def trial_epochs(epochs: float) -> int:

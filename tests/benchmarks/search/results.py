@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from studies.simulation.virtual_clock import Record
-from tests.benchmarks.lines import append_line
+from tests.benchmarks.lines import append_line, read_lines
 
 
 class Key(NamedTuple):
@@ -107,17 +106,16 @@ class Results:
     def read(self, table: str, contestant: str) -> dict[Key, Result]:
         """Return the last line of each study of a table by a contestant."""
         file = self._file(Key(table, contestant, 0, 0))
-        return {result.key: result for result in _lines(file)} if file.is_file() else {}
+        return {result.key: result for result in _lines(file)}
 
     def _file(self, key: Key) -> Path:
         return self._folder / re.sub(r"[^\w.-]+", "-", key.table).strip("-.") / f"{key.contestant}.jsonl"
 
 
 def _lines(file: Path) -> Iterator[Result]:
-    for line in file.read_text(errors="replace").splitlines():
+    for read in read_lines(file):
         try:
-            read = json.loads(line)
             key, steps = Key(**read.pop("key")), read.pop("steps")
             yield Result(key=key, steps=tuple((int(at), float(value)) for at, value in steps), **read)
         except (ValueError, TypeError, KeyError, AttributeError):
-            continue  # torn, or of an older form: simulated again
+            continue  # of an older form: simulated again

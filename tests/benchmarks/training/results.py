@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from tests.benchmarks.lines import append_line
+from tests.benchmarks.lines import append_line, read_lines
 from tests.benchmarks.training.outcomes import Outcome, Point
 from tests.benchmarks.training.plan import Plan
 
@@ -52,7 +51,7 @@ class Results:
     def find(self, contestant: str, plan: Plan) -> Result | None:
         """Return the last run of a contestant with the same plan, None if there is none."""
         file = self._file(plan.dataset, contestant)
-        found = [result for result in _lines(file) if result.plan == plan] if file.is_file() else []
+        found = [result for result in _lines(file) if result.plan == plan]
         return found[-1] if found else None
 
     def _file(self, dataset: str, contestant: str) -> Path:
@@ -60,11 +59,10 @@ class Results:
 
 
 def _lines(file: Path) -> Iterator[Result]:
-    for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
+    for read in read_lines(file):
         try:
-            read = json.loads(line)
             points = tuple(Point(*point) for point in read["outcome"]["points"])
             outcome = Outcome(points, read["outcome"]["total_s"])
             yield Result(read["contestant"], Plan(**read["plan"]), outcome, read["date"])
         except (ValueError, TypeError, KeyError):
-            continue  # torn, or of an older form: run again
+            continue  # of an older form: run again
