@@ -144,6 +144,10 @@ status: $(READY)  ## state, budget, rate, forecast, best so far: [STUDY= STORAGE
 trials: $(READY)  ## the leaderboard: [STUDY= STORAGE= FORMAT=table|csv|json]
 	@$(TUNING) trials $(call flag,--study,STUDY) $(call flag,--storage,STORAGE) $(call flag,--format,FORMAT)
 
+.PHONY: report
+report: $(READY)  ## a study as a page that can be sent, with how to make each figure again: [STUDY= STORAGE= OUTPUT=]
+	@$(TUNING) report $(call flag,--study,STUDY) $(call flag,--storage,STORAGE) $(call flag,--output,OUTPUT)
+
 .PHONY: replay
 replay: $(READY)  ## train a trial again from its record, and compare the curves: TRIAL= [STUDY= STORAGE= MODEL=]
 	@$(TUNING) replay $(call flag,--trial,TRIAL) $(call flag,--study,STUDY) $(call flag,--storage,STORAGE) \

@@ -12,6 +12,8 @@ import numpy.typing as npt
 LEAST_PROBABILITY = float(np.finfo(np.float32).tiny)
 """A probability that float32 rounded to zero counts as this: a surprise of 87 nats rather than an infinite one."""
 
+MOST_MISTAKES = 18
+
 
 @dataclass(frozen=True)
 class ClassFigures:
@@ -24,6 +26,16 @@ class ClassFigures:
 
 
 @dataclass(frozen=True)
+class Mistake:
+    """A picture, by its place, that was taken for another class, and how probable that one was said to be, 0..1."""
+
+    place: int
+    label_index: int
+    predicted: int
+    probability: float
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """How a classifier did.
 
@@ -33,6 +45,7 @@ class Evaluation:
         loss: the mean cross-entropy in nats.
         confusion: `(classes, classes)` counts, a row for each true class, a column for each predicted one.
         per_class: the figures of each class, in order.
+        mistakes: the worst, at most `MOST_MISTAKES`: those of which it was the surest.
     """
 
     accuracy: float
@@ -40,6 +53,7 @@ class Evaluation:
     loss: float
     confusion: npt.NDArray[np.int64]
     per_class: tuple[ClassFigures, ...]
+    mistakes: tuple[Mistake, ...] = ()
 
 
 def evaluate(
@@ -76,6 +90,19 @@ def evaluate(
         loss=float(surprise.mean()),
         confusion=confusion,
         per_class=per_class,
+        mistakes=_worst(probabilities, truth, predicted),
+    )
+
+
+def _worst(
+    probabilities: npt.NDArray[np.float64], truth: npt.NDArray[np.int64], predicted: npt.NDArray[np.int64]
+) -> tuple[Mistake, ...]:
+    wrong = np.flatnonzero(predicted != truth)
+    sure = probabilities[wrong, predicted[wrong]]
+    places = wrong[np.argsort(-sure, kind="stable")[:MOST_MISTAKES]]
+    return tuple(
+        Mistake(int(place), int(truth[place]), int(predicted[place]), float(probabilities[place, predicted[place]]))
+        for place in places
     )
 
 

@@ -110,6 +110,10 @@ class Home:
             return found
         return named if named.is_dir() and (not uid or owner in (None, uid)) else None
 
+    def report(self, study: str, uid: str = "") -> Path:
+        """The folder to which a study's report is written: its name's, unless another study's report is there."""
+        return self._named("reports", study, uid)
+
     def exploration(self, dataset: str) -> Path:
         """The folder of the pictures that `explore` draws of a data set."""
         return self.root / "explore" / dataset

@@ -40,7 +40,7 @@ def status(study: optuna.Study, storage_url: str, home: Home, clock: Callable[[]
     record = StudyRecord.of(study)
     every = study.get_trials(deepcopy=False)
     trials = of_phase(every)
-    count = _counted(trials)
+    count = counts_of(trials)
     done = count["complete"] + count["pruned"]
     budget = record.budget if record.is_ours else 0
     now = clock()
@@ -62,13 +62,14 @@ def status(study: optuna.Study, storage_url: str, home: Home, clock: Callable[[]
         "ours": record.is_ours,
         "directions": [direction.name.lower() for direction in record.directions],
         "imbalanced": record.imbalanced,
-        "phases": {phase: _counted(of_phase(every, phase)) for phase in attributes.PHASES},
+        "phases": {phase: counts_of(of_phase(every, phase)) for phase in attributes.PHASES},
         "dataset": record.dataset,
         "images": _images(record),
     }
 
 
-def _counted(trials: list[FrozenTrial]) -> dict[str, int]:
+def counts_of(trials: list[FrozenTrial]) -> dict[str, int]:
+    """Return how many trials there are of each state; frozen ones are counted by themselves."""
     count = Counter(trial.state for trial in trials)
     frozen = sum(is_frozen(trial) for trial in trials)
     return {

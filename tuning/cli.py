@@ -351,6 +351,26 @@ def trials(
 
 
 @app.command()
+def report(
+    study: options.Study = None,
+    storage: options.Storage = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            help="The page's file; the Markdown and its pictures are put beside it."
+            " [default: TUNING_HOME/reports/<study>/report.html]"
+        ),
+    ] = None,
+) -> None:
+    """Write a study's report: one page of HTML that needs nothing else, and the same as Markdown."""
+    from studies.stored import find_study
+    from tuning.views.report.report import write_report
+
+    for file in write_report(find_study(_database(storage), study), _home(), output):
+        print(file)
+
+
+@app.command()
 def replay(
     trial: Annotated[int, typer.Option(help="The trial, by its number.")],
     study: options.Study = None,

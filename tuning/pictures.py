@@ -101,16 +101,29 @@ def _draw_learning_rate(axes: Axes, rates: Sequence[float]) -> None:
 
 
 def draw_confusion_matrix(confusion: npt.NDArray[np.integer[Any]], class_names: Sequence[str], file: Path) -> None:
-    """Draw which classes are taken for which as a PNG: colours are shares of the true class, numbers are images.
+    """Draw which classes are taken for which as a PNG.
 
     Args:
-        confusion: `(classes, classes)` counts, a row for each true class, a column for each predicted one.
-        class_names: in the order of the rows.
+        confusion: see `confusion_figure`.
+        class_names: likewise.
         file: is written.
 
     Raises:
         ValueError: `confusion` does not have one row and one column for each name.
         OSError: the file cannot be written.
+    """
+    _save(confusion_figure(confusion, class_names), file)
+
+
+def confusion_figure(confusion: npt.NDArray[np.integer[Any]], class_names: Sequence[str]) -> Figure:
+    """Return which classes are taken for which: colours are shares of the true class, numbers are images.
+
+    Args:
+        confusion: `(classes, classes)` counts, a row for each true class, a column for each predicted one.
+        class_names: in the order of the rows.
+
+    Raises:
+        ValueError: `confusion` does not have one row and one column for each name.
     """
     classes = len(class_names)
     if confusion.shape != (classes, classes):
@@ -135,7 +148,7 @@ def draw_confusion_matrix(confusion: npt.NDArray[np.integer[Any]], class_names: 
     figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8, pad=0.02)
     if counted:
         _write_counts(axes, confusion, shares)
-    _save(figure, file)
+    return figure
 
 
 def _write_counts(axes: Axes, confusion: npt.NDArray[np.integer[Any]], shares: npt.NDArray[np.float64]) -> None:

@@ -164,6 +164,33 @@ class TestFigures(Figures):
     per_class: list[LabelFigures]
 
 
+class Mistake(TypedDict):
+    """A validation picture that was taken for another class.
+
+    Attributes:
+        image: its place in the training split, from 0.
+        label, predicted: the numbers of its class, and of what it was taken for.
+        probability: what the model gave that, 0..1.
+    """
+
+    image: int
+    label: int
+    predicted: int
+    probability: float
+
+
+class Looked(TypedDict):
+    """What `validation.json` holds: what a model took for what on the validation images.
+
+    Attributes:
+        confusion: `(classes, classes)` counts, a row for each true class.
+        mistakes: the worst, those of which it was the surest first.
+    """
+
+    confusion: list[list[int]]
+    mistakes: list[Mistake]
+
+
 @final
 class Judgement(TypedDict):
     """A model is what its trial recorded.
@@ -171,9 +198,11 @@ class Judgement(TypedDict):
     Attributes:
         validation, test: its figures on each.
         confusion: `(classes, classes)` counts on the test split, a row for each true class.
+        looked: at the validation images; whoever looks at test images chooses by them.
         backend: the one that Keras computed on.
     """
 
+    looked: Looked
     validation: Figures
     test: TestFigures
     confusion: list[list[int]]

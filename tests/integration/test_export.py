@@ -142,6 +142,12 @@ def test_a_bundle_holds_what_is_promised(exported: Path, trained: Trained) -> No
         entries(exported)
     )
     metrics = json.loads((exported / "metrics.json").read_text())
+    looked = json.loads((exported / "validation.json").read_text())
+    right = sum(row[place] for place, row in enumerate(looked["confusion"]))
+    assert right / 500 == pytest.approx(metrics["validation"]["accuracy"])
+    assert all(one["label"] != one["predicted"] for one in looked["mistakes"])
+    sure = [one["probability"] for one in looked["mistakes"]]
+    assert sure == sorted(sure, reverse=True)
     assert metrics["validation"]["accuracy"] == pytest.approx(trained.value, abs=tolerance("float32", 500))
     assert set(metrics["validation"]) == {"accuracy", "loss", "balanced_accuracy"}
     assert 0.7 < metrics["test"]["accuracy"] <= 1

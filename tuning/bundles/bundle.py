@@ -26,6 +26,7 @@ from tuning.user_classes import UserFile
 MODEL = "model.keras"
 CARD = "card.json"
 METRICS = "metrics.json"
+VALIDATION = "validation.json"
 CONFUSION_MATRIX = "confusion_matrix.png"
 LEARNING_CURVE = "learning_curve.png"
 
@@ -40,7 +41,8 @@ FORMATS = {
 """What each of Keras's export formats is called in a bundle."""
 
 # OpenVINO puts the weights beside the model.
-_FILES = {*FORMATS.values(), "model.bin", WEIGHTS, CODE, CARD, METRICS, CONFUSION_MATRIX, LEARNING_CURVE, MARK}
+_FIGURES = {CARD, METRICS, VALIDATION, CONFUSION_MATRIX, LEARNING_CURVE}
+_FILES = {*FORMATS.values(), "model.bin", WEIGHTS, CODE, *_FIGURES, MARK}
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2

@@ -26,7 +26,7 @@ from studies.datasets.preparing import open_prepared
 from studies.stored import StudyRecord
 from studies.study_data import inputs_of, recorded_split
 from tuning.building import CODE, WEIGHTS
-from tuning.bundles.bundle import CARD, CONFUSION_MATRIX, FORMATS, LEARNING_CURVE, METRICS, replacing_bundle
+from tuning.bundles.bundle import CARD, CONFUSION_MATRIX, FORMATS, LEARNING_CURVE, METRICS, VALIDATION, replacing_bundle
 from tuning.bundles.card import card_of
 from tuning.bundles.checking import Checked, data_of, precision_of, put_checked, require_file, source_of
 from tuning.bundles.choice import chosen, own_folder
@@ -109,6 +109,7 @@ def _put_figures(folder: Path, checked: Checked, class_names: Sequence[str]) -> 
     judged = checked.judgement
     metrics = Metrics(validation=judged["validation"], test=judged["test"], flips=checked.flips)
     _write_json(folder / METRICS, metrics)
+    (folder / VALIDATION).write_text(json.dumps(judged["looked"]) + "\n", encoding="utf-8")
     draw_confusion_matrix(np.array(judged["confusion"]), class_names, folder / CONFUSION_MATRIX)
     return metrics
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from storage.errors import in_one_line
 from storage.settings import Home
@@ -34,8 +35,10 @@ from tuning.tasks import (
     Judgement,
     JudgeTask,
     LabelFigures,
+    Looked,
     Mirrored,
     MirrorTask,
+    Mistake,
     TestFigures,
     answering,
     asked,
@@ -88,6 +91,7 @@ def _judged(task: JudgeTask) -> Judgement | Differs | Failed:
         for of in test.per_class
     ]
     return Judgement(
+        looked=_looked(validation, split.validation),
         validation=_figures(validation),
         test=TestFigures(**_figures(test), per_class=per_class),
         confusion=test.confusion.tolist(),
@@ -127,6 +131,14 @@ def _on_validation(model: Any, dataset: PreparedDataset, split: Split) -> Evalua
 
     rows, classes = split.validation, len(dataset.info.class_names)
     return evaluate(model, dataset.train_images[rows], dataset.train_labels[rows], classes=classes)
+
+
+def _looked(found: Evaluation, rows: npt.NDArray[np.int64]) -> Looked:
+    mistakes = [
+        Mistake(image=int(rows[of.place]), label=of.label_index, predicted=of.predicted, probability=of.probability)
+        for of in found.mistakes
+    ]
+    return Looked(confusion=found.confusion.tolist(), mistakes=mistakes)
 
 
 def _figures(found: Evaluation) -> Figures:

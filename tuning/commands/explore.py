@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from storage.errors import disk_error
+from storage.errors import disk_error, shown
 from studies.datasets.prepared import PreparedDataset
 from studies.datasets.splits import channel_histograms, histogram_statistics
 from studies.suited import held_out_to_test
@@ -24,6 +24,9 @@ Pixels = npt.NDArray[np.uint8]
 
 _ROWS_PER_PANEL = 25
 _MEAN_COLUMNS = 10
+MOST_GLANCED_CLASSES = 100
+"""With more, a picture of them all is larger than a page."""
+
 _DPI = 120
 _INK, _BAR, _MUTED = "#222222", "#4477aa", "#888888"
 _CHANNELS = {1: (("grey", "#444444"),), 3: (("red", "#cc3311"), ("green", "#228833"), ("blue", "#4477aa"))}
@@ -64,9 +67,33 @@ def explore(dataset: PreparedDataset, folder: Path) -> list[Path]:
         raise disk_error(error, f"cannot write to {folder}", "Give a folder that can be.") from error
 
 
+def glance(dataset: PreparedDataset) -> dict[str, tuple[Figure, str]]:
+    """Draw what is seen of a data set at a glance, without reading all its pixels.
+
+    Args:
+        dataset: what to look at.
+
+    Returns:
+        `classes` and, of pictures, `samples`: each with what it shows. Of more than `MOST_GLANCED_CLASSES` nothing.
+    """
+    if len(dataset.info.class_names) > MOST_GLANCED_CLASSES:
+        return {}
+    labels = _labels(dataset)
+    counts = np.bincount(labels[labels >= 0], minlength=len(dataset.info.class_names))
+    summary = _Summary(counts, np.zeros((0, 256), np.int64), np.zeros((0, 0, 0, 0)))
+    drawn = {"classes": (_class_balance(dataset, summary), "How many training images each class has.")}
+    if dataset.info.is_picture:
+        drawn["samples"] = (_samples(dataset, labels), "The first images of each class; nobody has chosen them.")
+    return drawn
+
+
+def _labels(dataset: PreparedDataset) -> npt.NDArray[np.int64]:
+    """Return the training labels; -1 of what a study would split off to test on, which is not looked at either."""
+    return np.where(_looked_at(dataset), dataset.train_labels, -1)
+
+
 def _write(dataset: PreparedDataset, folder: Path) -> list[Path]:
-    # What a study would split off to test on is not looked at either.
-    labels = np.where(_looked_at(dataset), dataset.train_labels, -1)
+    labels = _labels(dataset)
     summary = _summarise(dataset, labels)
     figures = {"class_balance.png": _class_balance(dataset, summary)}
     if dataset.info.is_picture:
@@ -200,7 +227,7 @@ def _class_means(dataset: PreparedDataset, summary: _Summary) -> Figure:
     for index, (name, image) in enumerate(zip(names, summary.means, strict=True)):
         axes = figure.add_subplot(rows, columns, index + 1)
         _show(axes, np.rint(image).astype(np.uint8))
-        axes.set_title(_spaced(name), fontsize=8, color=_INK, pad=3)
+        axes.set_title(_spaced(name), fontsize=8, color=_INK, pad=3, parse_math=False)
         axes.set_yticks([])
     return figure
 
@@ -213,7 +240,7 @@ def _figure(dataset: PreparedDataset, title: str, size_inches: tuple[float, floa
     figure = Figure(figsize=size_inches, layout="constrained")
     FigureCanvasAgg(figure)
     images = dataset.info.images("train") - len(held_out_to_test(dataset))
-    figure.suptitle(f"{dataset.info.title}: {title}", fontsize=12, color=_INK)
+    figure.suptitle(f"{dataset.info.title}: {title}", fontsize=12, color=_INK, parse_math=False)
     figure.supxlabel(f"training split, {images:,} images", fontsize=8, color=_MUTED)
     return figure
 
@@ -234,10 +261,10 @@ def _show(axes: Axes, pixels: Pixels) -> None:
 
 def _name_rows(axes: Axes, dataset: PreparedDataset, block: range, centres: list[float] | None = None) -> None:
     names = [_spaced(dataset.info.class_names[label]) for label in block]
-    axes.set_yticks(range(len(block)) if centres is None else centres, names, fontsize=9, color=_INK)
+    axes.set_yticks(range(len(block)) if centres is None else centres, names, fontsize=9, color=_INK, parse_math=False)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
 
 
 def _spaced(name: str) -> str:
-    return name.replace("_", " ")
+    return shown(name.replace("_", " "))

@@ -1,0 +1,123 @@
+"""What a study was asked, and what it was asked of: the data. No Keras."""
+
+from __future__ import annotations
+
+import numpy as np
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+from storage.errors import shown
+from studies.class_balance import sizes_in_words
+from studies.space import Parameter
+from studies.spec import HYPERMODELS
+from tuning.commands.explore import glance
+from tuning.views.report.document import Figures, Picture, Section, Table
+from tuning.views.report.drawing import png_of, svg_of
+from tuning.views.report.subject import Subject
+from tuning.words import counted, dataset_in_words, value_in_words
+
+
+def asked_section(subject: Subject) -> Section:
+    """Return what was asked: data, model, plan, search, and the command."""
+    spec, record = subject.spec, subject.record
+    in_all = f", {record.budget_epochs:,} in all" if record.budget_epochs is not None else ""
+    trials = counted(record.budget, "trial")
+    plan = f"{trials} of at most {counted(spec.epochs, 'epoch')}{in_all}, patience {spec.patience}"
+    rows = [
+        ("data", dataset_in_words(spec.dataset)),
+        ("model", f"{shown(model_name(spec.model))}, {spec.space} space"),
+        ("plan", plan),
+        ("strategy", shown(spec.strategy.name)),
+        ("sampler", "the strategy's own model" if spec.sampler.name == "model" else spec.sampler.name),
+        ("class weights", spec.class_weights),
+        ("seed", str(spec.seed)),
+        ("fingerprint", spec.fingerprint[:16]),
+    ]  # fmt: skip
+    tables = [Table(("", "asked for"), rows)]
+    if record.space is not None:
+        searched = [(shown(name), _range(one), _default(one)) for name, one in record.space.parameters.items()]
+        tables.append(Table(("hyperparameter", "searched", "default"), searched))
+    return Section(
+        "asked",
+        "What was asked",
+        tables=tables,
+        again=tune_command(subject),
+        figures={"fingerprint": spec.fingerprint, "budget": record.budget, "budget_epochs": record.budget_epochs},
+    )
+
+
+def tune_command(subject: Subject) -> str:
+    """Return the command that runs such a study, or goes on with this one."""
+    spec, record = subject.spec, subject.record
+    form = spec.images.model_dump(exclude_none=True) if spec.images is not None else {}
+    size = form.get("size")
+    return subject.command(
+        "tune",
+        DATASET=spec.dataset,
+        TRIALS=record.budget,
+        EPOCHS=spec.epochs,
+        BUDGET_EPOCHS=record.budget_epochs,
+        MODEL=model_name(spec.model),
+        SPACE=spec.space,
+        STRATEGY=spec.strategy.name.partition("@")[0],
+        SEED=spec.seed,
+        TRAIN_IMAGES=spec.train_images,
+        CLASS_WEIGHTS=spec.class_weights if spec.class_weights != "none" else None,
+        IMAGE_SIZE="x".join(map(str, size)) if size else None,
+        FIT=form.get("fit"),
+        FLIPS=int(form["flips"]) if "flips" in form else None,
+    )
+
+
+def model_name(model: str) -> str:
+    """Return what the command line calls a hypermodel, without the checksum of a user's file."""
+    short = next((name for name, place in HYPERMODELS.items() if place == model), None)
+    return short or model.partition("@")[0]
+
+
+def _range(parameter: Parameter) -> str:
+    found = parameter.distribution
+    if isinstance(found, CategoricalDistribution):
+        return "one of " + ", ".join(shown(str(choice)) for choice in found.choices)
+    assert isinstance(found, (FloatDistribution, IntDistribution))
+    scale = ", log" if found.log else ""
+    return f"{value_in_words(found.low)} to {value_in_words(found.high)}{scale}"
+
+
+def _default(parameter: Parameter) -> str:
+    return "" if parameter.default is None else shown(value_in_words(parameter.default))
+
+
+def data_section(subject: Subject) -> Section:
+    """Return the data's own page: how many images of which class, and the first of each."""
+    name, title, recorded = "data", "The data", subject.record.data
+    again = f"make explore DATASET={dataset_word(subject)}"
+    if recorded is None:
+        return Section(name, title, again=again, left_out="the study records no data: it was never trained")
+    counts = recorded.get("class_counts")
+    figures: Figures = {"train": recorded["train"], "validation": recorded["validation"], "test": recorded.get("test"),
+               "class_counts": counts}  # fmt: skip
+    words = [f"{recorded['train']:,} training images and {recorded['validation']:,} validation images."]
+    if recorded.get("test"):
+        words = [f"{words[0]} {recorded['test']:,} were split off to test on."]
+    dataset = subject.dataset
+    if dataset is None:
+        words.append("The data are not prepared on this machine: there are no pictures of them.")
+        return Section(name, title, words, again=again, figures=figures)
+    classes = dataset.info.class_names
+    words.append(f"{len(classes):,} classes of {shown(dataset.info.title)}.")
+    if counts and subject.record.imbalanced:
+        words.append(f"They are of unlike sizes: {shown(sizes_in_words(counts, classes))}.")
+    pictures = [
+        Picture(f"data-{one}", svg_of(figure) if one == "classes" else png_of(figure),
+                ".svg" if one == "classes" else ".png", told)
+        for one, (figure, told) in glance(dataset).items()
+    ]  # fmt: skip
+    if counts and len(counts) == len(classes):
+        rarest = int(np.argmin(counts))
+        figures["rarest"] = {"class": shown(classes[rarest]), "images": counts[rarest]}
+    return Section(name, title, words, pictures=pictures, again=again, figures=figures)
+
+
+def dataset_word(subject: Subject) -> str:
+    """Return the data set as a word of a shell."""
+    return subject.command("", DATASET=subject.spec.dataset).partition(" DATASET=")[2]

@@ -1,0 +1,147 @@
+"""How a study's search went: what decides, its curves, what pruning spared, what it all took. No Keras."""
+
+from __future__ import annotations
+
+from optuna.trial import TrialState
+
+from storage.errors import shown
+from studies.findings.importance import Importances, importances
+from studies.findings.savings import saving, spending
+from studies.spec import derive_seed
+from studies.trials import values_of
+from tuning.views.report.document import Figures, Picture, Section, Table
+from tuning.views.report.drawing import (
+    MOST_CURVES,
+    MOST_SLICES,
+    draw_curves,
+    draw_importances,
+    draw_slices,
+    parameter_names,
+    svg_of,
+)
+from tuning.views.report.subject import Subject
+from tuning.words import counted, duration
+
+
+def search_sections(subject: Subject) -> list[Section]:
+    """Return what is understood of the search: importance, slices, curves, savings, spending."""
+    found = importances_of(subject)
+    return [
+        _importance(subject, found),
+        _slices(subject, found),
+        _curves(subject),
+        _savings(subject),
+        _spending(subject),
+    ]
+
+
+def importances_of(subject: Subject) -> Importances:
+    """Return how important each hyperparameter of a study is, the same each time."""
+    return importances(subject.searched, seed=derive_seed(subject.spec.seed, "importance"))
+
+
+def _importance(subject: Subject, found: Importances) -> Section:
+    name, title, again = "importance", "Which hyperparameters decide", subject.command("report")
+    if not found.of:
+        return Section(name, title, again=again, left_out=found.left_out or "no hyperparameter is searched")
+    words = [
+        (
+            f"PED-ANOVA over {counted(found.trials, 'trial')}, compared after epoch {found.epoch}, which each of them"
+            " reached: those that were pruned count as well, so that what ruins a trial is seen. What matters later"
+            " only is"
+            " not seen in it. The lines are where 90 of 100 of the shares lie when trials are drawn again with"
+            " replacement:"
+            " where they overlap, the order of two hyperparameters is not known."
+        )
+    ]
+    rows = [(shown(one.name), f"{one.share:.0%}", f"{one.low:.0%} to {one.high:.0%}") for one in found.of]
+    picture = Picture(
+        "importance", svg_of(draw_importances(found)), ".svg", "The share of each hyperparameter, with its interval."
+    )
+    figures: Figures = {
+        "epoch": found.epoch,
+        "trials": found.trials,
+        "shares": {shown(one.name): [one.share, one.low, one.high] for one in found.of},
+    }
+    table = Table(("hyperparameter", "share", "interval"), rows, frozenset({1, 2}))
+    return Section(name, title, words, [table], [picture], again, figures)
+
+
+def _slices(subject: Subject, found: Importances) -> Section:
+    name, title, again = "slices", "Each hyperparameter by itself", subject.command("report")
+    names = parameter_names(subject.searched, found)
+    if not names or not any(map(values_of, subject.searched)):
+        return Section(name, title, again=again, left_out="no trial has a value yet")
+    words = ["Each point is a trial: blue where it was trained to its end, light brown where it was pruned or frozen."]
+    if len(names) > MOST_SLICES:
+        words.append(f"The first {MOST_SLICES} of {len(names)} hyperparameters.")
+    picture = Picture(
+        "slices", svg_of(draw_slices(subject.searched, names)), ".svg",
+        "The best validation accuracy of each trial over each hyperparameter.",
+    )  # fmt: skip
+    return Section(name, title, words, pictures=[picture], again=again)
+
+
+def _curves(subject: Subject) -> Section:
+    name, title, again = "curves", "Kept and pruned curves", subject.command("report")
+    told = [trial for trial in subject.searched if values_of(trial) and trial.state != TrialState.FAIL]
+    if not told:
+        return Section(name, title, again=again, left_out="no trial has trained an epoch yet")
+    some = f" Of {len(told):,} curves, the best and others evenly by number are drawn." * (len(told) > MOST_CURVES)
+    picture = Picture(
+        "curves", svg_of(draw_curves(subject.searched)), ".svg",
+        "The validation accuracy over the epochs, of trials that were trained to their end and of others.",
+    )  # fmt: skip
+    return Section(name, title, [some.strip()] if some else [], pictures=[picture], again=again)
+
+
+def _savings(subject: Subject) -> Section:
+    name, title, again = "saved", "What pruning saved", subject.command("status")
+    found = saving(subject.spec, subject.searched)
+    if not found.trials:
+        return Section(name, title, again=again, left_out="no trial was pruned or frozen")
+    words = [
+        (
+            f"{counted(found.trials, 'trial')} ended before the last epoch, after {counted(found.trained, 'epoch')}"
+            " in all."
+            f" To their end they would have trained {counted(found.spared, 'epoch')} more, {found.share:.0%} of all and"
+            f" about {duration(found.spared_s)} of one worker, at most: some would have stopped by themselves."
+            " Whether the"
+            " best one is among them, nobody knows."
+        )
+    ]
+    figures: Figures = {
+        "trials": found.trials,
+        "trained": found.trained,
+        "spared": found.spared,
+        "spared_s": found.spared_s,
+        "share": found.share,
+    }
+    return Section(name, title, words, again=again, figures=figures)
+
+
+def _spending(subject: Subject) -> Section:
+    name, title, again = "spent", "Device-hours", subject.command("status")
+    found = spending(subject.trials)
+    if not found:
+        return Section(name, title, again=again, left_out="no trial is over yet")
+    rows = [
+        (one.phase, shown(one.device) or "not recorded", *_amounts(one.trials, one.epochs, one.seconds))
+        for one in found
+    ]
+    trials, epochs = sum(one.trials for one in found), sum(one.epochs for one in found)
+    rows.append(("in all", "", *_amounts(trials, epochs, sum(one.seconds for one in found))))
+    words = ["The time in which trials were worked on, failed ones too; several at once on one device count each."]
+    figures: Figures = {
+        "by": [
+            {"phase": one.phase, "device": shown(one.device), "trials": one.trials, "epochs": one.epochs,
+             "hours": one.seconds / 3600}
+            for one in found
+        ]
+    }  # fmt: skip
+    table = Table(("phase", "device", "trials", "epochs", "hours"), rows, frozenset({2, 3, 4}))
+    return Section(name, title, words, [table], again=again, figures=figures)
+
+
+def _amounts(trials: int, epochs: int, seconds: float) -> tuple[str, str, str]:
+    return f"{trials:,}", f"{epochs:,}", f"{seconds / 3600:.2f}"
