@@ -24,6 +24,8 @@ from models.remarks import remarks_on
 from models.resnet import ResNet
 from models.training.augmentation import RandomAugmentation
 from models.training.feeding import LabelledImages
+from storage.settings import Home
+from studies.datasets.preparing import prepare
 
 pytestmark = [
     pytest.mark.keras,
@@ -120,6 +122,37 @@ def test_fast_cnn_has_as_many_weights_as_was_measured() -> None:
     inputs = Inputs((32, 32, 3), 10, mean=(110.0,) * 3, std=(60.0,) * 3, flips=True)
     classifier = FastCNN(inputs, extended=False, epochs=1, train_images=96)
     assert classifier.build(keras_tuner.HyperParameters()).weight_count == 499_266
+
+
+def convolutions_of_fast_cnn(channels: int) -> list[Any]:
+    inputs = Inputs((32, 32, channels), 10, mean=(110.0,) * channels, std=(60.0,) * channels, flips=True)
+    network = FastCNN(inputs, extended=False, epochs=1, train_images=96).untrained(keras_tuner.HyperParameters())
+    return [layer for layer in network.layers if isinstance(layer, layers.Conv2D)]
+
+
+def test_fast_cnn_begins_with_the_patterns_of_photographs_each_as_strong_as_the_others(tmp_path: Path) -> None:
+    images = np.asarray(prepare("cifar10_sample", Home(tmp_path)).train_images[:500]).astype("float64")
+    images = (images - images.mean((0, 1, 2))) / images.std((0, 1, 2))
+    filters = np.array(convolutions_of_fast_cnn(3)[0].kernel)
+    np.testing.assert_array_equal(filters[..., :12], -filters[..., 12:])
+    patches = np.lib.stride_tricks.sliding_window_view(images, (2, 2), axis=(1, 2))  # (n, 31, 31, 3, 2, 2)
+    spread = np.einsum("nhwcyx,yxcf->nhwf", patches, filters[..., :12]).std((0, 1, 2))
+    assert spread.min() > 0.7
+    assert spread.max() < 1.4
+
+
+def test_the_stages_of_fast_cnn_begin_by_handing_on_what_they_are_given() -> None:
+    random = np.random.default_rng(0)
+    for convolution in convolutions_of_fast_cnn(3)[1:]:
+        given = convolution.kernel.shape[2]
+        features = random.normal(size=(1, 8, 8, given)).astype("float32")
+        handed_on = keras.ops.convert_to_numpy(convolution(features))[..., :given]
+        np.testing.assert_allclose(handed_on, features, atol=1e-5)
+
+
+def test_of_grey_pictures_fast_cnn_draws_its_patterns() -> None:
+    first, *_ = convolutions_of_fast_cnn(1)
+    assert np.unique(np.array(first.kernel)).size == first.kernel.shape[-1] * 4
 
 
 def test_a_saved_classifier_loads_where_the_project_is_unknown(tmp_path: Path) -> None:

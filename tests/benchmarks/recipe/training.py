@@ -53,7 +53,10 @@ def _hypermodel(variant: Variant) -> type[ImageClassifier]:
         def backbone(self, hp: Any, x: Any) -> Any:
             whole = keras.Model(x, super().backbone(hp, x))  # a chain of layers
             for layer in whole.layers[1:]:
-                x = _swapped(layer, variant.swaps)(x)
+                swapped = _swapped(layer, variant.swaps)
+                x = swapped(x)
+                if "drawn" not in variant.swaps and type(swapped) is type(layer):
+                    swapped.set_weights(layer.get_weights())
             return x
 
     return Swapped
