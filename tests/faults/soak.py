@@ -35,6 +35,7 @@ from storage.database import Database
 from storage.leases import LEASE_S
 from storage.opening import open_database
 from storage.settings import Home
+from studies.trials import of_phase
 from tests.benchmarks.report import Report, Table, add_result_option, keep
 from tests.faults.breaking import Faults, alive
 
@@ -54,9 +55,11 @@ class Form:
 
     Attributes:
         trials, workers, epochs: the study's.
+        confirm: how many configurations are confirmed, with how many seeds each.
+        refit_epochs: for how many epochs the winner is trained.
         epoch_s: how long an epoch pauses; the training itself takes next to nothing.
         gap_s: the least and the most time from one fault to the next.
-        most_faults: after so many, the study is left alone.
+        most_faults: after so many in a phase, it is left alone.
         lease_s: the lease of the processes, past which a paused one stays stopped for another `oversleep_s`.
         checkpoint_interval_s: a limit of the study.
         longest_s: when to give up.
@@ -72,8 +75,15 @@ class Form:
     oversleep_s: float
     checkpoint_interval_s: float
     longest_s: float
+    confirm: tuple[int, int] = (2, 2)
+    refit_epochs: int = 20
     most_faults: float = math.inf
     constants: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def all_trials(self) -> int:
+        """The trials of all phases."""
+        return self.trials + math.prod(self.confirm) + 1
 
 
 # Everything as it is by default; a trial of about a minute.
@@ -82,8 +92,8 @@ LONG = Form(
     checkpoint_interval_s=60.0, longest_s=3600.0 * 2,
 )  # fmt: skip
 SHORT = Form(
-    trials=6, workers=2, epochs=5, epoch_s=0.6, gap_s=(4.0, 7.0), lease_s=4.0, oversleep_s=2.0,
-    checkpoint_interval_s=1.0, longest_s=240.0, most_faults=5,
+    trials=5, workers=2, epochs=5, epoch_s=0.6, gap_s=(4.0, 7.0), lease_s=4.0, oversleep_s=2.0,
+    checkpoint_interval_s=1.0, longest_s=400.0, refit_epochs=16, most_faults=3,
     constants={
         "storage.leases:BEAT_S": 0.5, "storage.leases:LEASE_S": 4.0, "tuning.launch.watching:WATCH_S": 0.5,
         "tuning.launch.workforce:RESTART_S": 0.1, "tuning.launch.workforce:MAX_DEATHS": 20,
@@ -98,6 +108,7 @@ class Outcome:
     Attributes:
         seconds: how long the study took.
         faults: how often each kind happened.
+        faults_in: how often any did in each phase.
         workers_hit: how many worker processes were killed, stopped or orphaned.
         trials: how many trials there are in each state.
         duplicates: trials run to the end with the parameters of another.
@@ -114,6 +125,7 @@ class Outcome:
 
     seconds: float = 0.0
     faults: dict[str, int] = field(default_factory=dict)
+    faults_in: dict[str, int] = field(default_factory=dict)
     workers_hit: int = 0
     trials: dict[str, int] = field(default_factory=dict)
     duplicates: int = 0
@@ -159,6 +171,7 @@ class Soak:
         # Every value that was ever seen COMPLETE.
         self._seen: dict[int, float | None] = {}
         self._faults: Counter[Kind] = Counter()
+        self._faults_in: Counter[str] = Counter()
         self.outcome = Outcome()
 
     def run(self) -> Outcome:
@@ -180,6 +193,7 @@ class Soak:
             f"patience = {self._form.epochs}\ntrain_images = 512\nvalidation_images = 200\n"
             # By default trials freeze; with as many epochs as all of them have, each is thawed until it is whole.
             f"budget_epochs = {self._form.trials * self._form.epochs}\n"
+            f"confirm = {list(self._form.confirm)}\nrefit_epochs = {self._form.refit_epochs}\n"
         )
 
     def _start_launcher(self) -> None:
@@ -216,7 +230,7 @@ class Soak:
         """Yield what is to happen: each kind once, in any order, then by chance."""
         kinds = list(KINDS)
         yield from self._random.sample(kinds, len(kinds))
-        while sum(self._faults.values()) < self._form.most_faults:
+        while True:
             yield from self._random.choices(kinds, list(KINDS.values()))
 
     def _gap_s(self) -> float:
@@ -232,14 +246,13 @@ class Soak:
         """Let the next fault of the plan happen; False if there is nothing to hit."""
         workers, with_trials = self._workers(), self._pids_with_trials()
         awake = [worker for worker in workers if worker not in self._stopped]
-        if not any(worker.pid in with_trials for worker in awake):
+        phase = with_trials.get(next((worker.pid for worker in awake if worker.pid in with_trials), 0))
+        if phase is None or self._faults_in[phase] >= self._form.most_faults:
             return False
-        kind = next(plan, None)
+        kind = next(plan)
         # Idle ones, too: the last trial of a study must not draw all the fire.
         victim = awake[self._random.randrange(len(awake))]
         match kind:
-            case None:
-                return False
             case "worker killed":
                 self._hit(victim, signal.SIGKILL)
             case "worker paused":
@@ -255,7 +268,12 @@ class Soak:
                     self._hit(worker, signal.SIGKILL)
                 self._start_launcher()
         self._faults[kind] += 1
-        print(f"{time.strftime('%H:%M:%S')} {kind}, {len(self._seen)} trials complete", file=sys.stderr, flush=True)
+        self._faults_in[phase] += 1
+        print(
+            f"{time.strftime('%H:%M:%S')} {phase}: {kind}, {len(self._seen)} trials complete",
+            file=sys.stderr,
+            flush=True,
+        )
         return True
 
     def _hit(self, worker: psutil.Process, number: signal.Signals) -> None:
@@ -313,9 +331,11 @@ class Soak:
         except KeyError:
             return []
 
-    def _pids_with_trials(self) -> set[int]:
-        owners = [t.user_attrs.get(attributes.WORKER, "") for t in self._trials() if t.state == TrialState.RUNNING]
-        return {int(owner.split(":")[1]) for owner in owners if owner.count(":") == 2}
+    def _pids_with_trials(self) -> dict[int, attributes.Phase]:
+        """Return the processes that hold trials, with the phases of these."""
+        running = [trial for trial in self._trials() if trial.state == TrialState.RUNNING]
+        owners = [(t.user_attrs.get(attributes.WORKER, ""), attributes.phase_in(t.system_attrs)) for t in running]
+        return {int(owner.split(":")[1]): phase for owner, phase in owners if owner.count(":") == 2}
 
     def _look(self) -> None:
         for trial in self._trials():
@@ -325,9 +345,10 @@ class Soak:
     def _count(self) -> None:
         outcome, trials = self.outcome, self._trials()
         outcome.faults = {kind: self._faults[kind] for kind in KINDS}
+        outcome.faults_in = {phase: self._faults_in[phase] for phase in attributes.PHASES}
         outcome.trials = dict(Counter(trial.state.name for trial in trials))
         complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-        ran = Counter(json.dumps(trial.params, sort_keys=True) for trial in complete)
+        ran = Counter(json.dumps(trial.params, sort_keys=True) for trial in of_phase(complete))
         outcome.duplicates = sum(ran.values()) - len(ran)
         outcome.lost = [words for trial in complete for words in self._missing(trial)]
         values = {trial.number: trial.value for trial in complete}
@@ -347,14 +368,16 @@ class Soak:
         outcome.epochs_trained = len(lines)
         outcome.epochs_twice = len(lines) - len({tuple(line.split()[:2]) for line in lines})
         in_interval = math.ceil(self._form.checkpoint_interval_s / self._form.epoch_s)
-        outcome.epochs_twice_allowed = outcome.workers_hit * (1 + min(in_interval, self._form.epochs))
+        outcome.epochs_twice_allowed = outcome.workers_hit * (1 + in_interval)
         given_up = [one["class"] for trial in trials for one in trial.user_attrs.get(attributes.GIVEN_UP, [])]
         outcome.given_up = dict(Counter(given_up))
         assert self._database is not None
         self._database.engine.dispose()
 
     def _missing(self, trial: FrozenTrial) -> Iterator[str]:
-        if list(trial.intermediate_values) != list(range(1, self._form.epochs + 1)):
+        refit = attributes.phase_in(trial.system_attrs) == "refit"
+        epochs = self._form.refit_epochs if refit else self._form.epochs
+        if list(trial.intermediate_values) != list(range(1, epochs + 1)):
             yield f"trial {trial.number} reported the epochs {list(trial.intermediate_values)}"
         artifacts = Artifacts(self._home.artifacts)
         for role in ROLES:
@@ -370,8 +393,8 @@ class Soak:
     def _judge(self) -> None:
         outcome, broken = self.outcome, self.outcome.broken
         complete = outcome.trials.get("COMPLETE", 0)
-        if complete != self._form.trials:
-            broken.append(f"{complete} trials finished instead of {self._form.trials}")
+        if complete != self._form.all_trials:
+            broken.append(f"{complete} trials finished instead of {self._form.all_trials}")
         open_ones = {name: count for name, count in outcome.trials.items() if name in ("RUNNING", "WAITING", "PRUNED")}
         if open_ones:
             broken.append(f"trials were left: {open_ones}")
@@ -387,8 +410,9 @@ class Soak:
             broken.append(f"{outcome.epochs_twice} epochs were trained twice, at most {outcome.epochs_twice_allowed}")
         if outcome.launcher_ends:
             broken.append(f"the launcher gave up {len(outcome.launcher_ends)} times: {outcome.launcher_ends[0]}")
-        if not sum(outcome.faults.values()):
-            broken.append("nothing was broken")
+        broken += [
+            f"nothing was broken in the phase {phase}" for phase, count in outcome.faults_in.items() if not count
+        ]
 
 
 def report(form: Form, outcome: Outcome) -> Report:
@@ -396,8 +420,9 @@ def report(form: Form, outcome: Outcome) -> Report:
     counts = outcome.trials
     rows: list[tuple[str, object, object]] = [
         *((f"survived: {kind}", count, "") for kind, count in outcome.faults.items()),
+        *((f"in the phase {phase}", count, "") for phase, count in outcome.faults_in.items()),
         ("workers killed, paused or orphaned", outcome.workers_hit, ""),
-        ("trials finished", counts.get("COMPLETE", 0), form.trials),
+        ("trials finished", counts.get("COMPLETE", 0), form.all_trials),
         ("trials given up for good", counts.get("FAIL", 0), ""),
         ("trials run twice", outcome.duplicates, 0),
         ("results lost", len(outcome.lost), 0),
@@ -414,7 +439,7 @@ def report(form: Form, outcome: Outcome) -> Report:
         "minutes": outcome.seconds / 60,
         "workers hit": outcome.workers_hit,
         "trials finished": counts.get("COMPLETE", 0),
-        "trials promised": form.trials,
+        "trials promised": form.all_trials,
         "results lost": len(outcome.lost),
     }
     return Report([Table("", [["", "found", "promised"], *cells])], verdict, figures)
