@@ -60,7 +60,9 @@ class Material:
         self._split = split_of(self._dataset, spec)
         self._inputs = Inputs(**inputs_of(self._dataset, describe(self._dataset, spec), self._split))
         self._hypermodel = load_hypermodel(spec.model, None)
-        self._defaults = spec.defaults
+        # What the catalog has in place of a network's own defaults is its plan's network's.
+        own = declared.plan_for("cpu").model or declared.model
+        self._defaults = spec.defaults if task.model == own else {}
         self.task = task
         self.train, self.validation = self._split.train, self._split.validation
         self.models = CompiledModels()
