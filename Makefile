@@ -148,6 +148,19 @@ trials: $(READY)  ## the leaderboard: [STUDY= STORAGE= FORMAT=table|csv|json]
 report: $(READY)  ## a study as a page that can be sent, with how to make each figure again: [STUDY= STORAGE= OUTPUT=]
 	@$(TUNING) report $(call flag,--study,STUDY) $(call flag,--storage,STORAGE) $(call flag,--output,OUTPUT)
 
+.PHONY: verify
+verify: $(READY)  ## compute every figure of a report anew, and say which differ: FILE= [STUDY= STORAGE=]
+	@$(TUNING) verify $(call flag,--study,STUDY) $(call flag,--storage,STORAGE) $(if $(value FILE),-- $(call quoted,FILE))
+
+.PHONY: compare
+compare: $(READY)  ## two studies side by side: STUDIES="a b" [STORAGE= JSON=1]
+	@$(TUNING) compare $(call flag,--storage,STORAGE) $(call switch,--json,JSON) \
+	  $(if $(value STUDIES),-- $(foreach name,$(value STUDIES),$(call quote,$(name))))
+
+.PHONY: watch
+watch: $(READY)  ## the live view of a study that somebody else runs: [STUDY= STORAGE= NO_PROGRESS=1]
+	@$(TUNING) watch $(call flag,--study,STUDY) $(call flag,--storage,STORAGE) $(call switch,--no-progress,NO_PROGRESS)
+
 .PHONY: replay
 replay: $(READY)  ## train a trial again from its record, and compare the curves: TRIAL= [STUDY= STORAGE= MODEL=]
 	@$(TUNING) replay $(call flag,--trial,TRIAL) $(call flag,--study,STUDY) $(call flag,--storage,STORAGE) \

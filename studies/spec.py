@@ -294,7 +294,7 @@ class StudySpec(Frozen):
             SpecMismatch: they differ; the message names the first difference and the two cures.
         """
         mine, theirs = self.model_dump(mode="json"), stored.model_dump(mode="json")
-        for path, given, held in _differences(mine, theirs):
+        for path, given, held in differences(mine, theirs):
             raise SpecMismatch(
                 f"study {study!r} exists with another spec: {path} is {_shown(held)} there, {_shown(given)} here."
                 " Give what it was begun with to go on with it, or take STUDY=another for a new study, or remove this"
@@ -308,12 +308,13 @@ def _shown(value: Any) -> str:
     return json.dumps(value, sort_keys=True)
 
 
-def _differences(mine: dict[str, Any], theirs: dict[str, Any], prefix: str = "") -> list[tuple[str, Any, Any]]:
+def differences(mine: dict[str, Any], theirs: dict[str, Any], prefix: str = "") -> list[tuple[str, Any, Any]]:
+    """Return what two documents of specs say differently: the path of each key, and both values."""
     found: list[tuple[str, Any, Any]] = []
     for key in [*mine, *(key for key in theirs if key not in mine)]:
         given, held = mine.get(key), theirs.get(key)
         if isinstance(given, dict) and isinstance(held, dict):
-            found += _differences(given, held, f"{prefix}{key}.")
+            found += differences(given, held, f"{prefix}{key}.")
         elif given != held:
             found.append((prefix + key, given, held))
     return found

@@ -371,6 +371,50 @@ def report(
 
 
 @app.command()
+def verify(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The page of a report.")],
+    study: options.Study = None,
+    storage: options.Storage = None,
+) -> int:
+    """Compute every figure of a report anew and say which differ; exit status 1 if any does."""
+    from studies.stored import find_study
+    from tuning.views.report.report import report_of
+    from tuning.views.report.verifying import differences
+
+    found = differences(file, report_of(find_study(_database(storage), study), _home()))
+    for line in found or [f"{file}: as it is written now, to the letter"]:
+        print(line)
+    return 1 if found else 0
+
+
+@app.command()
+def compare(
+    studies: Annotated[list[str], typer.Argument(metavar="STUDY...", help="The names of two studies.")],
+    storage: options.Storage = None,
+    json: options.Json = False,
+) -> None:
+    """Two studies side by side: what was asked, what came of it, what the same value took."""
+    from studies.stored import find_study
+    from tuning.views.compare import show_comparison
+
+    if len(studies) != 2:
+        raise BadInput(f"compare takes the names of two studies, received {len(studies)}. Give both.")
+    database = _database(storage)
+    first, second = (find_study(database, name) for name in studies)
+    show_comparison(first, second, as_json=json)
+
+
+@app.command()
+def watch(study: options.Study = None, storage: options.Storage = None, progress: options.Progress = True) -> int:
+    """The live view of a study that somebody else runs, until it is done or Ctrl-C."""
+    from studies.stored import find_study
+    from tuning.views.watch import watch
+
+    database = _database(storage)
+    return watch(find_study(database, study), database, _console(), live=progress)
+
+
+@app.command()
 def replay(
     trial: Annotated[int, typer.Option(help="The trial, by its number.")],
     study: options.Study = None,
