@@ -305,6 +305,11 @@ bench-data: $(READY_DEV)  ## preparing a folder of 20,000 small pictures, agains
 	@exec .venv/bin/python -m tests.benchmarks.data $(call switch,--smoke,SMOKE) $(call flag,--pictures,PICTURES) \
 	  $(call flag,--repeats,REPEATS) $(call flag,--result,RESULT)
 
+.PHONY: bench-storage
+bench-storage: $(READY_DEV)  ## reading and writing studies of 10,000 trials, beside stock Optuna: [SMOKE=1 ROUNDS= DATABASES= RESULT=]
+	@OMP_NUM_THREADS=1 exec .venv/bin/python -m tests.benchmarks.storage $(call switch,--smoke,SMOKE) \
+	  $(call flag,--rounds,ROUNDS) $(if $(value DATABASES),--databases $(DATABASES)) $(call flag,--result,RESULT)
+
 # What was run is kept under .bench/training, so that the table can be printed again.
 .PHONY: bench-training
 bench-training: $(READY_DEV)  ## the search against the field in real training: [SMOKE=1 DATASETS= EPOCHS= BUDGET= SEED= DRAW= ...]

@@ -11,6 +11,9 @@ A trial is of a phase. Those of the search are created as workers ask for them, 
 of another phase are enqueued all at once, with what they train with, and each is taken up. Whoever claims does so in
 one phase; everything else is the same for all.
 
+What a claim decides is on the disk before its caller is told. Its beats ride, see `storage.database`: after a power cut
+whoever beat is gone as well.
+
 A claim is a lease: an owner, a count that grows with each claim of the trial, an id, and a beat that the owner keeps
 raising. How it is kept, and how it runs out, is `storage.leases`.
 """
@@ -23,6 +26,7 @@ import socket
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
@@ -230,9 +234,9 @@ class Claims:
         result: T = self._ledger.repeated(attempt)
         return result
 
-    def _writing(self, write: Callable[[Rows], T]) -> T:
+    def _writing(self, write: Callable[[Rows], T], *, rides: bool = False) -> T:
         def attempt() -> T:
-            with self._ledger.rows(self._study_id, write=True) as rows:
+            with self._ledger.rows(self._study_id, write=True, rides=rides) as rows:
                 return write(rows)
 
         result: T = self._ledger.repeated(attempt)
@@ -315,7 +319,7 @@ class Claims:
         Raises:
             ClaimLost: the trial is no longer the owner's.
         """
-        self._writing(lambda rows: self._beat(rows, claim))
+        self._writing(lambda rows: self._beat(rows, claim), rides=True)
 
     def progressed(self, claim: Claim, epochs: int) -> None:
         """Record that a claim has moved its trial's checkpoint forward, to so many epochs.
@@ -323,7 +327,18 @@ class Claims:
         Raises:
             ClaimLost: the trial is no longer the owner's.
         """
-        self._writing(lambda rows: self._beat(rows, claim, epochs=epochs))
+        self._writing(lambda rows: self._beat(rows, claim, epochs=epochs), rides=True)
+
+    def together(self, claim: Claim) -> AbstractContextManager[None]:
+        """Let what this thread writes of a claimed trial inside the block be one transaction, at its end.
+
+        Nobody sees it before, this process neither; the state in which the trial ends takes it along.
+
+        Raises:
+            ClaimLost: at the end: the trial is no longer the owner's.
+            StorageUnavailable: likewise: the database cannot be reached.
+        """
+        return self._ledger.together(claim.trial_id)
 
     def _beat(self, rows: Rows, claim: Claim, **more: int) -> None:
         held = _held(rows, claim)

@@ -2,8 +2,12 @@
 
 Optuna opens SQLite with a rollback journal and deferred transactions, so two processes can read the same state and
 both act on it (optuna#4002), and a reader that becomes a writer fails at once with "database is locked" (optuna#820).
-Here SQLite runs in WAL mode, every writing call is one `BEGIN IMMEDIATE` transaction, and readers never wait. On other
-databases the same calls are ordinary transactions with row locks.
+Here SQLite runs in WAL mode, every writing call is one `BEGIN IMMEDIATE` transaction, and readers never wait. On
+PostgreSQL the same calls are ordinary transactions with row locks.
+
+What a power cut must not undo is on the disk before its caller is told: that a trial was taken up, put back, is over.
+What a trial writes meanwhile rides: it is there for everybody at once, and on the disk with the next such transaction,
+before it. A trial that is COMPLETE has all that it reported.
 
 A trial that this process has claimed is fenced: each write to it first checks, in the same transaction, that the claim
 is still this process's. A process that was paused past its lease therefore writes nothing when it wakes up.
@@ -27,17 +31,18 @@ from typing import Any, TypeVar, cast
 
 import optuna
 import sqlalchemy
+from optuna.distributions import BaseDistribution
 from optuna.storages import RDBStorage
 from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import event, orm, select
+from sqlalchemy import event, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from storage import attributes
 from storage.connections import engine_options, passes, place_of, shown_url, sqlite_file, words_of
 from storage.errors import ClaimLost, StorageUnavailable
-from storage.rows.sql_rows import SqlRows, SqlTrials
-from storage.rows.trial_rows import local_time, read_trials
+from storage.rows.sql_rows import SqlRows
+from storage.rows.sql_trials import SqlTrials
+from storage.rows.trial_rows import read_trial, read_trials, require_study
 from storage.rows.waiting_trials import WaitingTrials, waiting_contents
 
 logger = logging.getLogger(__name__)
@@ -70,17 +75,17 @@ def _write(method: Method) -> Method:
     return cast(Method, call)
 
 
-def _trial_write(method: Method) -> Method:
-    @wraps(method)
-    def call(self: Database, trial_id: int, *args: Any, **kwargs: Any) -> Any:
-        def attempt() -> Any:
-            with self.writing():
-                self.require_claim(trial_id)
-                return method(self, trial_id, *args, **kwargs)
+TrialWrite = Callable[[SqlTrials], None]
 
-        return self.repeated(attempt)
 
-    return cast(Method, call)
+class _Thread(threading.local):
+    """What a thread is doing: how deep it is in writing, whether that rides, and what it collects for which trial."""
+
+    def __init__(self) -> None:
+        self.writing = 0
+        self.rides = False
+        self.trial_id: int | None = None
+        self.collected: list[TrialWrite] = []
 
 
 @dataclass(frozen=True)
@@ -96,6 +101,12 @@ class Result:
         return None if self.value is None else [self.value]
 
 
+def _require_unfinished(trial_id: int, state: TrialState) -> None:
+    # Optuna's own check reads the trial once more, to say its number.
+    if state.is_finished():
+        raise optuna.exceptions.UpdateFinishedTrialError(f"the trial with the id {trial_id} is over: it is not changed")
+
+
 class Database(RDBStorage):
     """Optuna's relational storage, made safe for many processes. Open it with `open_database` or `open_to_read`.
 
@@ -108,7 +119,7 @@ class Database(RDBStorage):
     outage_s = OUTAGE_S
 
     def __init__(self, url: str, *, read_only: bool = False) -> None:
-        self._writing = threading.local()
+        self._thread = _Thread()
         self._fences: dict[int, str] = {}
         self._announced: dict[int, Result] = {}
         self._away_since: float | None = None
@@ -121,8 +132,8 @@ class Database(RDBStorage):
             skip_table_creation=read_only,
         )
         self.read_only = read_only
-        if self.engine.dialect.name == "sqlite":
-            event.listen(self.engine, "begin", self._begin_sqlite)
+        begin = self._begin_sqlite if self.engine.dialect.name == "sqlite" else self._begin_postgresql
+        event.listen(self.engine, "begin", begin)
 
     def __reduce__(self) -> tuple[Callable[[], Database], tuple[()]]:
         # Opened again by its URL: pickled part by part, SQLAlchemy would drop its event hooks.
@@ -139,40 +150,54 @@ class Database(RDBStorage):
         return place_of(self.engine.url)
 
     def _begin_sqlite(self, connection: sqlalchemy.Connection) -> None:
-        immediate = getattr(self._writing, "depth", 0) > 0
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+        if self._thread.writing == 0:
+            connection.exec_driver_sql("BEGIN")
+            return
+        synchronous = "NORMAL" if self._thread.rides else "FULL"
+        if connection.info.get("synchronous", "FULL") != synchronous:
+            connection.exec_driver_sql(f"PRAGMA synchronous = {synchronous}")
+            connection.info["synchronous"] = synchronous
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    def _begin_postgresql(self, connection: sqlalchemy.Connection) -> None:
+        if self._thread.rides:
+            connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
 
     @contextmanager
-    def writing(self) -> Iterator[None]:
-        """Make the transactions that this thread begins inside the block immediate ones."""
-        self._writing.depth = getattr(self._writing, "depth", 0) + 1
+    def writing(self, *, rides: bool = False) -> Iterator[None]:
+        """Make the transactions that this thread begins inside the block immediate ones.
+
+        Args:
+            rides: whether a power cut may undo them, with all that rides after them.
+        """
+        thread, before = self._thread, self._thread.rides
+        thread.writing, thread.rides = thread.writing + 1, rides
         try:
             yield
         finally:
-            self._writing.depth -= 1
+            thread.writing, thread.rides = thread.writing - 1, before
 
     @contextmanager
-    def transaction(self) -> Iterator[orm.Session]:
-        """Yield a session whose work is one write transaction: committed at the end, undone by any exception."""
-        with self.writing(), self.reading() as session:
-            yield session
-            session.commit()
+    def transaction(self, *, rides: bool = False) -> Iterator[sqlalchemy.Connection]:
+        """Yield a connection whose work is one write transaction: committed at the end, undone by any exception.
+
+        Args:
+            rides: see `writing`.
+        """
+        with self.writing(rides=rides), self.engine.connect() as connection, connection.begin():
+            yield connection
 
     @contextmanager
-    def reading(self) -> Iterator[orm.Session]:
-        """Yield a session that sees one state of the database and waits for no writer; what it changes is undone."""
-        session = self.scoped_session()
-        try:
-            yield session
-        finally:
-            session.rollback()
-            session.close()
+    def reading(self) -> Iterator[sqlalchemy.Connection]:
+        """Yield a connection that sees one state of the database and waits for no writer; what it changes is undone."""
+        with self.engine.connect() as connection:
+            yield connection
 
     @contextmanager
-    def rows(self, study_id: int, *, write: bool) -> Iterator[SqlRows]:
+    def rows(self, study_id: int, *, write: bool, rides: bool = False) -> Iterator[SqlRows]:
         """Yield a study's rows inside one transaction; see `storage.rows.ledger.Ledger`."""
-        with self.transaction() if write else self.reading() as session:
-            yield SqlRows(session, study_id)
+        with self.transaction(rides=rides) if write else self.reading() as connection:
+            yield SqlRows(connection, study_id)
 
     def repeated(self, call: Callable[[], Any]) -> Any:
         """Return `call()`, repeated with growing, jittered pauses while the database is busy or away.
@@ -232,14 +257,6 @@ class Database(RDBStorage):
         """Show a trial as it is recorded again. Who read it meanwhile may remember the result: Optuna's cache does."""
         self._announced.pop(trial_id, None)
 
-    def _build_frozen_trial_from_trial_model(self, trial: models.TrialModel) -> FrozenTrial:
-        # Whatever of Optuna's reads or makes one trial comes through here.
-        found = super()._build_frozen_trial_from_trial_model(trial)
-        # Optuna's own do not tell the two hours apart that are one on the clock, in the night when it is set back.
-        found.datetime_start = local_time(cast("datetime | None", trial._datetime_start_utc))
-        found.datetime_complete = local_time(cast("datetime | None", trial._datetime_complete_utc))
-        return self._as_announced(found)
-
     def _as_announced(self, trial: FrozenTrial) -> FrozenTrial:
         result = self._announced.get(trial._trial_id)
         if result is not None and not trial.state.is_finished():
@@ -260,12 +277,12 @@ class Database(RDBStorage):
         Raises:
             KeyError: there is no such study.
         """
-        with self.reading() as session:
-            models.StudyModel.find_or_raise_by_id(study_id, session)
+        with self.reading() as connection:
+            require_study(connection, study_id)
             if states is not None:
                 wanted = [state for state in TrialState if state in states]
-                return self._fetched(session, study_id, trial_id_greater_than, included_trial_ids, wanted)
-            contents = waiting_contents(session, study_id)
+                return self._fetched(connection, study_id, trial_id_greater_than, included_trial_ids, wanted)
+            contents = waiting_contents(connection, study_id)
             for trial_id in list(self._announced):  # shown otherwise than it is recorded
                 contents.pop(trial_id, None)
             known = self._waiting.unchanged(study_id, contents)
@@ -274,54 +291,133 @@ class Database(RDBStorage):
                 later = select(models.TrialModel.trial_id).where(
                     models.TrialModel.study_id == study_id, models.TrialModel.trial_id > after
                 )
-                asked = {trial_id for trial_id in asked if trial_id <= after}.union(session.scalars(later))
+                asked = {trial_id for trial_id in asked if trial_id <= after}.union(connection.scalars(later))
                 known = {trial_id: trial for trial_id, trial in known.items() if trial_id in asked}
                 asked, after = asked - known.keys(), _NO_TRIAL_AFTER
-            read = self._fetched(session, study_id, after, asked)
+            read = self._fetched(connection, study_id, after, asked)
         self._waiting.keep(study_id, contents, read)
         found = {trial._trial_id: trial for trial in read} | known
         return [found[trial_id] for trial_id in sorted(found)]
 
     def _fetched(
         self,
-        session: orm.Session,
+        connection: sqlalchemy.Connection,
         study_id: int,
         after: int,
         also: Collection[int],
         states: Collection[TrialState] | None = None,
     ) -> list[FrozenTrial]:
-        read = read_trials(session.connection(), study_id, after=after, also=also, states=states)
+        read = read_trials(connection, study_id, after=after, also=also, states=states)
         return [self._as_announced(trial) for trial in read]
 
-    def require_claim(self, trial_id: int) -> None:
-        """Check a fenced trial's claim in this thread's transaction, which the following write then joins.
+    def _read_trial(self, trial_id: int) -> FrozenTrial:
+        """Return a trial; see `RDBStorage.get_trial`.
 
         Raises:
-            ClaimLost: the trial belongs to another claim, or is gone.
+            KeyError: there is none.
         """
-        claim_id = self._fences.get(trial_id)
-        if claim_id is None:
-            return
-        with self._joined() as session:
-            # The row of the trial is locked, so that the claim cannot pass on between this check and the write.
-            rows = SqlTrials(session)
-            if rows.lock_state(trial_id) is None:
-                raise ClaimLost("the trial is gone: its study was deleted or renamed")
-            held = rows.system_attr(trial_id, attributes.CLAIM)
-            if held is None or held["id"] != claim_id:
-                # What people call it, its number, is not known here; the worker's log has it above.
-                raise ClaimLost("the trial is no longer this worker's: it was given to another one")
+        with self.reading() as connection:
+            found = read_trial(connection, trial_id)
+        if found is None:
+            raise KeyError(models.NOT_FOUND_MSG)
+        return self._as_announced(found)
 
     @contextmanager
-    def _joined(self) -> Iterator[orm.Session]:
-        """Yield this thread's session; the call of Optuna's that follows joins its transaction, and ends it."""
-        session = self.scoped_session()
+    def together(self, trial_id: int) -> Iterator[None]:
+        """Let what this thread writes of a trial inside the block be one transaction, at its end.
+
+        Nobody sees it before, this process neither. `set_trial_state_values` ends what was collected until then: it is
+        written with the state. An exception drops nothing: what was written before it was written.
+
+        Raises:
+            ClaimLost: at the end: the trial belongs to another claim.
+            StorageUnavailable: likewise.
+        """
+        assert self._thread.trial_id is None, "there is one transaction at a time"
+        self._thread.trial_id = trial_id
         try:
-            yield session
-        except BaseException:
-            session.rollback()
-            session.close()
-            raise
+            yield
+        finally:
+            self._thread.trial_id = None
+            self._write_all(trial_id, self._collected())
+
+    def _collected(self) -> list[TrialWrite]:
+        writes, self._thread.collected = self._thread.collected, []
+        return writes
+
+    def _write_trial(self, trial_id: int, write: TrialWrite) -> None:
+        """Write something of a trial, now or at the end of the block around it."""
+        if self._thread.trial_id == trial_id:
+            self._thread.collected.append(write)
+        else:
+            self._write_all(trial_id, [write])
+
+    def _write_all(self, trial_id: int, writes: Sequence[TrialWrite]) -> None:
+        def attempt() -> None:
+            with self._held(trial_id, rides=True) as (trials, state):
+                _require_unfinished(trial_id, state)
+                for write in writes:
+                    write(trials)
+
+        if writes:
+            self.repeated(attempt)
+
+    @contextmanager
+    def _held(self, trial_id: int, *, rides: bool = False) -> Iterator[tuple[SqlTrials, TrialState]]:
+        """Yield the rows of a trial that nobody else changes meanwhile, in one write transaction, and its state.
+
+        Raises:
+            ClaimLost: this process claimed it, and it belongs to another claim, or is gone.
+            KeyError: there is no such trial.
+        """
+        claim_id = self._fences.get(trial_id)
+        with self.transaction(rides=rides) as connection:
+            trials = SqlTrials(connection)
+            if claim_id is None:
+                state = trials.lock_state(trial_id)
+                if state is None:
+                    raise KeyError(models.NOT_FOUND_MSG)
+            else:
+                # The rows are locked, so that the claim cannot pass on between this check and the write.
+                found = trials.lock_claimed(trial_id)
+                if found is None:
+                    raise ClaimLost("the trial is gone: its study was deleted or renamed")
+                state, held = found
+                if held["id"] != claim_id:
+                    # What people call it, its number, is not known here; the worker's log has it above.
+                    raise ClaimLost("the trial is no longer this worker's: it was given to another one")
+            yield trials, state
+
+    def _set_trial_param(
+        self,
+        trial_id: int,
+        param_name: str,
+        param_value_internal: float,
+        distribution: BaseDistribution,
+        previous_distribution: BaseDistribution | None,
+    ) -> None:
+        self._write_trial(
+            trial_id,
+            lambda trials: trials.set_param(
+                trial_id, param_name, param_value_internal, distribution, previous_distribution
+            ),
+        )
+
+    def set_trial_intermediate_value(self, trial_id: int, step: int, intermediate_value: float) -> None:
+        """Report; see `RDBStorage.set_trial_intermediate_value`."""
+        self._write_trial(trial_id, lambda trials: trials.report(trial_id, step, intermediate_value))
+
+    def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
+        """Set an attribute of a trial; see `RDBStorage.set_trial_user_attr`."""
+        self._write_trial(trial_id, lambda trials: trials.set_user_attr(trial_id, key, value))
+
+    def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
+        """Set an attribute of a trial; see `RDBStorage.set_trial_system_attr`."""
+        self._write_trial(trial_id, lambda trials: trials.set_system_attr(trial_id, key, value))
+
+    def record_heartbeat(self, trial_id: int) -> None:
+        """Show stock Optuna that a trial is alive; see `RDBStorage.record_heartbeat`."""
+        self._write_trial(trial_id, lambda trials: trials.beat(trial_id))
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
         """Set a trial's state and values; see `RDBStorage.set_trial_state_values`.
@@ -329,26 +425,43 @@ class Database(RDBStorage):
         Repeated after a lost answer, it finds its own result and is content with it.
         """
         lost_answer = False
+        before = self._collected() if self._thread.trial_id == trial_id else []
 
         def attempt() -> bool:
             nonlocal lost_answer
-            with self.writing():
-                self.require_claim(trial_id)
-                if state == TrialState.FAIL and trial_id in self._fences:
-                    with self._joined() as session:
-                        SqlTrials(session).mark_failed(trial_id)
-                try:
-                    return RDBStorage.set_trial_state_values(self, trial_id, state, values)
-                except optuna.exceptions.UpdateFinishedTrialError:
-                    found = RDBStorage.get_trial(self, trial_id)
-                    if lost_answer and found.state == state and found.values == (list(values) if values else None):
-                        return True
-                    raise
-                except (optuna.exceptions.StorageInternalError, SQLAlchemyError):
-                    lost_answer = True
-                    raise
+            try:
+                with self._held(trial_id) as (trials, was):
+                    _require_unfinished(trial_id, was)
+                    for each in before:
+                        each(trials)
+                    return self._changed(trials, trial_id, was, state, values)
+            except optuna.exceptions.UpdateFinishedTrialError:
+                found = self._read_trial(trial_id)
+                if lost_answer and found.state == state and found.values == (list(values) if values else None):
+                    return True
+                raise
+            except SQLAlchemyError:
+                lost_answer = True
+                raise
 
         return bool(self.repeated(attempt))
+
+    def _changed(
+        self, trials: SqlTrials, trial_id: int, was: TrialState, state: TrialState, values: Sequence[float] | None
+    ) -> bool:
+        """Change a trial's state; return False where it was to be taken up and somebody was first."""
+        trials.set_values(trial_id, values or ())
+        if state == TrialState.RUNNING:
+            if was == TrialState.WAITING:
+                trials.begin_anew(trial_id)
+            return was == TrialState.WAITING
+        if state == TrialState.FAIL and trial_id in self._fences:
+            trials.mark_failed(trial_id)
+        if state.is_finished():
+            trials.finish(trial_id, state)
+        else:
+            trials.wait(trial_id)
+        return True
 
     def delete_study(self, study_id: int) -> None:
         """Delete a study; see `RDBStorage.delete_study`.
@@ -365,28 +478,24 @@ class Database(RDBStorage):
             nonlocal attempts
             attempts += 1
             with self.writing():
+                session = self.scoped_session()
                 try:
-                    with self._joined() as session:
-                        SqlRows(session, study_id).lock()
+                    SqlRows(session.connection(), study_id).lock()
+                    RDBStorage.delete_study(self, study_id)  # in the same transaction, which it ends
                 except KeyError:
-                    if attempts > 1:
-                        return
-                    raise
-                RDBStorage.delete_study(self, study_id)  # in the same transaction, which it ends
+                    if attempts == 1:
+                        raise
+                finally:
+                    session.close()
 
         self.repeated(attempt)
 
-    # Each call is repeated while the database is busy or away; writing ones are immediate transactions; those that
-    # change a trial check its fence. The underscored ones are what Optuna's cache calls in place of the public ones.
+    # Each call is repeated while the database is busy or away; writing ones are immediate transactions. The underscored
+    # ones are what Optuna's cache calls in place of the public ones.
     create_new_study = _write(RDBStorage.create_new_study)
     set_study_user_attr = _write(RDBStorage.set_study_user_attr)
     set_study_system_attr = _write(RDBStorage.set_study_system_attr)
     _create_new_trial = _write(RDBStorage._create_new_trial)
-    _set_trial_param = _trial_write(RDBStorage._set_trial_param)
-    set_trial_intermediate_value = _trial_write(RDBStorage.set_trial_intermediate_value)
-    set_trial_user_attr = _trial_write(RDBStorage.set_trial_user_attr)
-    set_trial_system_attr = _trial_write(RDBStorage.set_trial_system_attr)
-    record_heartbeat = _trial_write(RDBStorage.record_heartbeat)
     get_study_id_from_name = _read(RDBStorage.get_study_id_from_name)
     get_study_name_from_id = _read(RDBStorage.get_study_name_from_id)
     get_study_directions = _read(RDBStorage.get_study_directions)
@@ -397,6 +506,6 @@ class Database(RDBStorage):
     get_all_studies = _read(RDBStorage.get_all_studies)
     get_trial_id_from_study_id_trial_number = _read(RDBStorage.get_trial_id_from_study_id_trial_number)
     get_trial_param = _read(RDBStorage.get_trial_param)
-    get_trial = _read(RDBStorage.get_trial)
+    get_trial = _read(_read_trial)
     _get_trials = _read(_read_trials)
     _get_best_trial_id = _read(RDBStorage._get_best_trial_id)

@@ -201,8 +201,8 @@ def _read(home: Home, databases: Iterable[Database]) -> _Known:
 
 def _studies(database: Database) -> list[tuple[int, str, Mapping[str, Any]]]:
     def attempt() -> list[tuple[int, str]]:
-        with database.reading() as session:
-            return [(row[0], row[1]) for row in session.execute(select(STUDIES.c.study_id, STUDIES.c.study_name))]
+        with database.reading() as connection:
+            return [(row[0], row[1]) for row in connection.execute(select(STUDIES.c.study_id, STUDIES.c.study_name))]
 
     known: list[tuple[int, str, Mapping[str, Any]]] = []
     for study_id, name in database.repeated(attempt):
@@ -224,8 +224,8 @@ def _unfinished_trials(database: Database, study_id: int) -> set[str]:
 
 def _all_named(database: Database) -> set[str]:
     def attempt() -> set[str]:
-        with database.reading() as session:
-            return named_artifacts(session.connection())
+        with database.reading() as connection:
+            return named_artifacts(connection)
 
     found: set[str] = database.repeated(attempt)
     return found

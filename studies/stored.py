@@ -269,8 +269,8 @@ def find_study(database: Database, name: str | None) -> optuna.Study:
     """
 
     def attempt() -> dict[str, tuple[float, int]]:
-        with database.reading() as session:
-            return last_begun(session)
+        with database.reading() as connection:
+            return last_begun(connection)
 
     begun: dict[str, tuple[float, int]] = database.repeated(attempt)
     if not begun:
@@ -391,9 +391,9 @@ def require_own_uid(database: Database, study: optuna.Study) -> None:
     study_id, uid = study._study_id, StudyRecord.of(study).uid
 
     def attempt() -> None:
-        with database.transaction() as session:
-            if uid and is_copy(session.connection(), study_id, uid):
-                SqlRows(session, study_id).set_study_user_attr(attributes.UID, uuid.uuid4().hex)
+        with database.transaction() as connection:
+            if uid and is_copy(connection, study_id, uid):
+                SqlRows(connection, study_id).set_study_user_attr(attributes.UID, uuid.uuid4().hex)
 
     database.repeated(attempt)
 

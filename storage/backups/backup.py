@@ -60,8 +60,8 @@ def back_up(database: Database, study: str, folder: Path, home: Home) -> Backup:
         study_id = _require_study(database, study)
         uid = attributes.of_study(database.get_study_user_attrs(study_id), attributes.UID, str)
         files: dict[str, File] = {}
-        with database.reading() as session:
-            copied = uid is not None and is_copy(session.connection(), study_id, uid)
+        with database.reading() as connection:
+            copied = uid is not None and is_copy(connection, study_id, uid)
         if uid is not None and not copied:
             files |= _copy_checkpoints(home.checkpoints(study, uid), folder / CHECKPOINTS)
         created = datetime.now(UTC).isoformat(timespec="seconds")
@@ -118,12 +118,11 @@ def _copy_rows(database: Database, study: str, file: Path) -> None:
     with (
         plain_optuna(lambda: sqlite3.connect(file)) as copy,
         copy.engine.begin() as target,
-        database.reading() as session,
+        database.reading() as connection,
     ):
         # SQLite in WAL mode gives every transaction one state of the database, others only when asked.
         asked = database.engine.dialect.name != "sqlite"
-        options = {"isolation_level": "REPEATABLE READ"} if asked else {}
-        source = session.connection(execution_options=options)
+        source = connection.execution_options(isolation_level="REPEATABLE READ") if asked else connection
         study_id = study_id_of(source, study)
         if study_id is None:
             raise TuningError(f"study {study!r} was deleted while it was backed up")

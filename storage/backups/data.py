@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, orm
+from sqlalchemy import Connection
 
 from storage.backups.manifest import DATA, MANIFEST, Backup, File, copy_file, is_name
 from storage.errors import BadInput
@@ -105,8 +105,7 @@ def place_data(backup: Backup, home: Home) -> Path | None:
 def attributes_of(rows: Connection, study: str) -> Mapping[str, Any]:
     """Return the user attributes of the study in the database of a backup."""
     study_id = study_id_of(rows, study)
-    with orm.Session(rows) as session:
-        return SqlRows(session, study_id).study_user_attrs() if study_id is not None else {}
+    return SqlRows(rows, study_id).study_user_attrs() if study_id is not None else {}
 
 
 def _folder_of(backup: Backup) -> Path | None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from optuna.trial import TrialState
-from sqlalchemy import Connection, orm
+from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
 from storage import attributes
@@ -142,12 +142,11 @@ class _Made:
 
 
 def _insert(rows: Connection, study: str, database: Database, made: _Made) -> None:
-    with database.transaction() as session:
-        target = session.connection()
+    with database.transaction() as target:
         url = database.engine.url.render_as_string()
         found = study_id_of(target, made.name)
         if found is not None:
-            if SqlRows(session, found).study_system_attrs().get(attributes.RESTORED) == made.uid:
+            if SqlRows(target, found).study_system_attrs().get(attributes.RESTORED) == made.uid:
                 return  # committed before: only the answer was lost
             raise _exists(url, made.name)
         original = study_id_of(rows, study)
@@ -156,26 +155,26 @@ def _insert(rows: Connection, study: str, database: Database, made: _Made) -> No
             study_id = copy_study(rows, original, target, made.name)
         except IntegrityError as error:  # another process made it since
             raise _exists(url, made.name) from error
-        _give_identity(session, study_id, made)
-        _put_back_running(session, study_id)
+        _give_identity(target, study_id, made)
+        _put_back_running(target, study_id)
         # After which report each failure came is said by ids, and the copy's reports have others.
-        copied = SqlRows(session, study_id)
+        copied = SqlRows(target, study_id)
         copied.set_study_system_attr(attributes.FORGIVEN, copied.next_number())
         gone = next((file for file in made.files if not file.is_file()), None)
         if gone is not None:
             raise TuningError(f"{gone} was removed while it was restored. Give the same command again.")
 
 
-def _give_identity(session: orm.Session, study_id: int, made: _Made) -> None:
-    rows = SqlRows(session, study_id)
+def _give_identity(target: Connection, study_id: int, made: _Made) -> None:
+    rows = SqlRows(target, study_id)
     rows.set_study_system_attr(attributes.RESTORED, made.uid)
     if attributes.of_study(rows.study_user_attrs(), attributes.UID, str) is not None:
         rows.set_study_user_attr(attributes.UID, made.uid)
 
 
-def _put_back_running(session: orm.Session, study_id: int) -> None:
+def _put_back_running(target: Connection, study_id: int) -> None:
     """Let the trials that ran wait, as `Claims.put_back` does: no worker of the original is one of the copy's."""
-    rows = SqlRows(session, study_id)
+    rows = SqlRows(target, study_id)
     for trial in rows.active():
         if trial.state == TrialState.RUNNING:
             give_up(rows, trial.trial_id, REASON, "interrupted")

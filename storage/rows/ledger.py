@@ -144,14 +144,23 @@ class Rows(Protocol):
 class Ledger(Protocol):
     """Where claims are kept: `storage.database.Database`, or `storage.rows.memory_rows.Memory`."""
 
-    def rows(self, study_id: int, *, write: bool) -> AbstractContextManager[Rows]:
-        """Yield a study's rows inside one transaction, undone by any exception where the ledger can undo."""
+    def rows(self, study_id: int, *, write: bool, rides: bool = False) -> AbstractContextManager[Rows]:
+        """Yield a study's rows inside one transaction, undone by any exception where the ledger can undo.
+
+        Args:
+            study_id: the study's id.
+            write: whether they are changed.
+            rides: whether a power cut may undo that, too: it is on the disk with the next change that does not ride.
+        """
 
     def repeated(self, call: Callable[[], Any]) -> Any:
         """Return `call()`, repeated while the ledger is busy or away."""
 
     def fence(self, trial_id: int, claim_id: str) -> None:
         """From now on, let this process write to a trial only while it holds the claim."""
+
+    def together(self, trial_id: int) -> AbstractContextManager[None]:
+        """Let what this thread writes of a trial inside the block be one transaction, at its end."""
 
 
 def is_frozen(trial: FrozenTrial) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import copy
 from typing import Any
 
@@ -44,7 +44,7 @@ class Memory(InMemoryStorage):
         return max((self._last_report.get(trial._trial_id, 0) for trial in trials), default=0)
 
     @contextmanager
-    def rows(self, study_id: int, *, write: bool) -> Iterator[MemoryRows]:
+    def rows(self, study_id: int, *, write: bool, rides: bool = False) -> Iterator[MemoryRows]:
         """Yield a study's rows; see `storage.rows.ledger.Ledger`."""
         yield MemoryRows(self, study_id)
 
@@ -57,6 +57,10 @@ class Memory(InMemoryStorage):
 
     def unfence(self, trial_id: int) -> None:
         """Do nothing, likewise."""
+
+    def together(self, trial_id: int) -> AbstractContextManager[None]:
+        """Do nothing, likewise."""
+        return nullcontext()
 
 
 class MemoryRows:

@@ -3,220 +3,219 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from datetime import datetime
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from optuna.storages._rdb import models
 from optuna.trial import TrialState
-from sqlalchemy import ColumnElement, Select, case, delete, func, not_, orm, select
+from sqlalchemy import Connection, Select, Table, bindparam, case, func, insert, literal_column, not_, select, union_all
 
 from storage import attributes
 from storage.attributes import Phase, phase_in
 from storage.rows.ledger import UNFINISHED, Counts, Failed, TrialRow, counted, in_a_row
+from storage.rows.sql_trials import CLAIM, SYSTEM, TRIALS, SqlTrials
 
-_CLAIM, _FROZEN, _AFTER, _PHASE, _TRAINING = (orm.aliased(models.TrialSystemAttributeModel) for _ in range(5))
-_IS_FROZEN = case((_FROZEN.value_json.is_not(None), _FROZEN.value_json != "null"), else_=False)
+_STUDIES: Table = models.StudyModel.__table__
+_STUDY_SYSTEM: Table = models.StudySystemAttributeModel.__table__
+_STUDY_USER: Table = models.StudyUserAttributeModel.__table__
 
+_FROZEN, _AFTER, _PHASE, _TRAINING = (SYSTEM.alias(name) for name in ("frozen", "after", "phase", "training"))
+_IS_FROZEN = case((_FROZEN.c.value_json.is_not(None), _FROZEN.c.value_json != "null"), else_=False)
+# A literal: a database takes an index of these rows alone only where it sees that no others are asked for.
+_IS_PHASE = _PHASE.c.key == literal_column(f"'{attributes.PHASE}'")
 
-class SqlTrials:
-    """What `Rows` does to one trial, in Optuna's relational schema.
-
-    Args:
-        session: whose transaction is seen and changed.
-    """
-
-    def __init__(self, session: orm.Session) -> None:
-        self._session = session
-
-    def lock_state(self, trial_id: int) -> TrialState | None:
-        trial = models.TrialModel
-        query = select(trial.state).where(trial.trial_id == trial_id).with_for_update()
-        return self._session.execute(query).scalar_one_or_none()
-
-    def begin(self, trial_id: int) -> None:
-        trial = self._trial(trial_id)
-        trial.state = TrialState.RUNNING
-        if trial.datetime_start is None:
-            trial.datetime_start = datetime.now()
-
-    def wait(self, trial_id: int) -> None:
-        self._trial(trial_id).state = TrialState.WAITING
-
-    def fail(self, trial_id: int) -> None:
-        self.mark_failed(trial_id)
-        trial = self._trial(trial_id)
-        trial.state, trial.datetime_complete = TrialState.FAIL, datetime.now()
-
-    def mark_failed(self, trial_id: int) -> None:
-        """Record after which of the study's reports a trial fails."""
-        # The study's own: where rows of another are removed, SQLite gives the highest ids out again.
-        trial = models.TrialModel
-        study_id = select(trial.study_id).where(trial.trial_id == trial_id).scalar_subquery()
-        self.set_system_attr(trial_id, attributes.FAILED_AFTER, self._last_report(trial.study_id == study_id))
-
-    def forget_parameters(self, trial_id: int) -> None:
-        self._session.execute(delete(models.TrialParamModel).where(models.TrialParamModel.trial_id == trial_id))
-
-    def system_attr(self, trial_id: int, key: str) -> Any:
-        return self._attrs(models.TrialSystemAttributeModel, trial_id, key).get(key)
-
-    def set_system_attr(self, trial_id: int, key: str, value: Any) -> None:
-        self._set_attr(models.TrialSystemAttributeModel, trial_id, key, value)
-
-    def user_attr(self, trial_id: int, key: str) -> Any:
-        found = self._attrs(models.TrialUserAttributeModel, trial_id, key, attributes.former(key))
-        return attributes.read(found, key, object)
-
-    def set_user_attr(self, trial_id: int, key: str, value: Any) -> None:
-        self._set_attr(models.TrialUserAttributeModel, trial_id, key, value)
-
-    def _last_report(self, *of: ColumnElement[bool]) -> int:
-        trial, report = models.TrialModel, models.TrialIntermediateValueModel
-        joined = trial.trial_id == report.trial_id
-        last = select(func.max(report.trial_intermediate_value_id)).join_from(report, trial, joined).where(*of)
-        return self._session.execute(last).scalar_one() or 0
-
-    def _trial(self, trial_id: int) -> Any:
-        return models.TrialModel.find_or_raise_by_id(trial_id, self._session)
-
-    def _attrs(self, model: Any, trial_id: int, *keys: str) -> dict[str, Any]:
-        query = select(model.key, model.value_json).where(model.trial_id == trial_id, model.key.in_(keys))
-        return {key: json.loads(stored) for key, stored in self._session.execute(query)}
-
-    def _set_attr(self, model: Any, trial_id: int, key: str, value: Any) -> None:
-        _set_attr(self._session, model, {"trial_id": trial_id, "key": key}, value)
+INDEXES = {
+    "tuning_trials_by_state": f"{TRIALS.name} (study_id, state, number)",
+    "tuning_trials_by_phase": f"{SYSTEM.name} (trial_id) WHERE {SYSTEM.c.key.name} = '{attributes.PHASE}'",
+}
+"""What this service adds to Optuna's tables, by its name: what a claim asks is answered without reading every trial."""
 
 
 class SqlRows(SqlTrials):
     """`Rows` of Optuna's relational schema.
 
     Args:
-        session: whose transaction is seen and changed.
+        connection: whose transaction is seen and changed.
         study_id: the study's id.
     """
 
-    def __init__(self, session: orm.Session, study_id: int) -> None:
-        super().__init__(session)
+    def __init__(self, connection: Connection, study_id: int) -> None:
+        super().__init__(connection)
         self._study_id = study_id
+        # Counted once: whoever gives numbers has locked the study.
+        self._next_number: int | None = None
 
     def lock(self) -> None:
-        models.StudyModel.find_or_raise_by_id(self._study_id, self._session, for_update=True)
+        if self._asked(_LOCK_STUDY).scalar_one_or_none() is None:
+            raise KeyError(models.NOT_FOUND_MSG)
 
     def counts(self, phase: Phase) -> Counts:
-        state, is_claimed = models.TrialModel.state, _CLAIM.value_json.is_not(None)
         # One statement: PostgreSQL shows each statement the rows as of its own moment, and a trial that finishes
         # between two of them would be counted by neither.
-        rows = self._session.execute(
-            self._claimed(state, is_claimed, _IS_FROZEN, func.count())
-            .where(_is_of(phase))
-            .group_by(state, is_claimed, _IS_FROZEN)
-        )
-        return counted((state, bool(claimed), bool(at), number) for state, claimed, at, number in rows)
+        rows = self._asked(_COUNTS[phase])
+        return counted(part for row in rows for part in _parts(*row))
 
     def trainings(self, phase: Phase) -> list[Any]:
-        trial = models.TrialModel
-        rows = self._session.execute(
-            self._claimed(_TRAINING.value_json)
-            .join(
-                _TRAINING,
-                (_TRAINING.trial_id == trial.trial_id) & (_TRAINING.key == attributes.TRAINING),
-                isouter=True,
-            )
-            .where(trial.state != TrialState.FAIL, _is_of(phase))
-            .order_by(trial.number)
-        )
-        return [_loaded(stored) for stored in rows.scalars()]
+        return [_loaded(stored) for stored in self._asked(_TRAININGS[phase]).scalars()]
 
     def active(self) -> list[TrialRow]:
-        state = models.TrialModel.state
-        return self._rows((state == TrialState.RUNNING) | ((state == TrialState.WAITING) & not_(_IS_FROZEN)))
+        return _rows(self._asked(_ACTIVE))
 
     def frozen(self, number: int) -> TrialRow | None:
-        trial = models.TrialModel
-        found = self._rows((trial.number == number) & (trial.state == TrialState.WAITING) & _IS_FROZEN)
+        found = _rows(self._asked(_FROZEN_ONE, number=number))
         return found[0] if found else None
 
     def unfinished(self) -> set[int]:
-        trial = models.TrialModel
-        return set(self._session.execute(self._trials(trial.number).where(trial.state.in_(UNFINISHED))).scalars())
+        return set(self._asked(_UNFINISHED).scalars())
 
     def next_number(self) -> int:
-        return int(self._session.execute(self._trials(func.count())).scalar_one())
+        if self._next_number is None:
+            self._next_number = int(self._asked(_NUMBER_OF_TRIALS).scalar_one())
+        return self._next_number
 
     def failed_in_a_row(self, since: int) -> list[Failed]:
-        trial, at = models.TrialModel, models.TrialModel._datetime_complete_utc
-        others = trial.study_id == self._study_id, trial.state != TrialState.FAIL
-        rows = self._session.execute(
-            self._trials(trial.trial_id, trial.number, _AFTER.value_json, at)
-            .join(_AFTER, (_AFTER.trial_id == trial.trial_id) & (_AFTER.key == attributes.FAILED_AFTER), isouter=True)
-            .where(trial.state == TrialState.FAIL, trial.number >= since)
-        )
+        rows = self._asked(_FAILED, since=since)
         failed = [Failed(trial_id, number, _loaded(after), when) for trial_id, number, after, when in rows]
-        finished = self._session.execute(select(func.max(at)).where(*others)).scalar_one()
-        return in_a_row(failed, self._last_report(*others), finished)
+        finished = self._asked(_LAST_FINISHED).scalar_one()
+        others = TRIALS.c.study_id == self._study_id, TRIALS.c.state != TrialState.FAIL
+        return in_a_row(failed, self.last_report(*others), finished)
 
     def create(self) -> TrialRow:
-        trial = models.TrialModel(study_id=self._study_id, number=None, state=TrialState.RUNNING)
-        self._session.add(trial)
-        self._session.flush()
-        trial.number = trial.count_past_trials(self._session)
-        return TrialRow(int(trial.trial_id), int(trial.number), TrialState.RUNNING, None, None)
+        number = self.next_number()
+        row = {"study_id": self._study_id, "number": number, "state": TrialState.RUNNING}
+        trial_id = self.connection.execute(_CREATE, row).scalar_one()
+        self._next_number = number + 1
+        return TrialRow(int(trial_id), number, TrialState.RUNNING, None, None)
 
     def study_user_attrs(self) -> Mapping[str, Any]:
-        return self._study_attrs(models.StudyUserAttributeModel)
+        return self._study_attrs(_STUDY_USER)
 
     def study_system_attrs(self) -> Mapping[str, Any]:
-        return self._study_attrs(models.StudySystemAttributeModel)
+        return self._study_attrs(_STUDY_SYSTEM)
 
     def set_study_user_attr(self, key: str, value: Any) -> None:
-        _set_attr(self._session, models.StudyUserAttributeModel, {"study_id": self._study_id, "key": key}, value)
+        self.write_attr(_STUDY_USER, {"study_id": self._study_id}, key, value)
 
     def set_study_system_attr(self, key: str, value: Any) -> None:
-        _set_attr(self._session, models.StudySystemAttributeModel, {"study_id": self._study_id, "key": key}, value)
+        self.write_attr(_STUDY_SYSTEM, {"study_id": self._study_id}, key, value)
 
-    def _study_attrs(self, model: Any) -> Mapping[str, Any]:
-        rows = self._session.execute(select(model.key, model.value_json).where(model.study_id == self._study_id))
-        return {key: json.loads(stored) for key, stored in rows}
+    def _study_attrs(self, table: Table) -> Mapping[str, Any]:
+        return {key: json.loads(stored) for key, stored in self._asked(_STUDY_ATTRS[table])}
 
-    def _trials(self, *columns: Any) -> Select[Any]:
-        return select(*columns).select_from(models.TrialModel).where(models.TrialModel.study_id == self._study_id)
-
-    def _claimed(self, *columns: Any) -> Select[Any]:
-        """With what is known of their claims, of their being frozen, and of what they are for."""
-        trial_id = models.TrialModel.trial_id
-        return (
-            self._trials(*columns)
-            .join(_CLAIM, (_CLAIM.trial_id == trial_id) & (_CLAIM.key == attributes.CLAIM), isouter=True)
-            .join(_FROZEN, (_FROZEN.trial_id == trial_id) & (_FROZEN.key == attributes.FROZEN), isouter=True)
-            .join(_PHASE, (_PHASE.trial_id == trial_id) & (_PHASE.key == attributes.PHASE), isouter=True)
-        )
-
-    def _rows(self, wanted: ColumnElement[bool]) -> list[TrialRow]:
-        trial = models.TrialModel
-        columns = trial.trial_id, trial.number, trial.state, _CLAIM.value_json, _FROZEN.value_json, _PHASE.value_json
-        rows = self._session.execute(self._claimed(*columns).where(wanted).order_by(trial.number))
-        return [
-            TrialRow(trial_id, number, state, _loaded(held), _loaded(at), phase_in({attributes.PHASE: _loaded(phase)}))
-            for trial_id, number, state, held, at, phase in rows
-        ]
+    def _asked(self, statement: Any, **more: Any) -> Any:
+        return self.connection.execute(statement, {"study": self._study_id, **more})
 
 
-def _is_of(phase: Phase) -> ColumnElement[bool]:
-    """Of the trials that `_claimed` joins: what is of no other phase is of the search."""
-    recorded = _PHASE.value_json
+# --- The statements of a study ---
+
+
+def _of_study(*columns: Any, few: bool = False) -> Select[Any]:
+    """Of a study's trials; of few, which something else finds quicker than the study's index."""
+    study_id = TRIALS.c.study_id + 0 if few else TRIALS.c.study_id
+    return select(*columns).select_from(TRIALS).where(study_id == bindparam("study"))
+
+
+def _claimed(*columns: Any) -> Select[Any]:
+    """With what is known of their claims, of their being frozen, and of what they are for."""
+    trial_id = TRIALS.c.trial_id
+    # What is frozen first: where that decides whether a trial is wanted, the rest is not looked up.
+    return (
+        _of_study(*columns)
+        .join(_FROZEN, (_FROZEN.c.trial_id == trial_id) & (_FROZEN.c.key == attributes.FROZEN), isouter=True)
+        .join(CLAIM, (CLAIM.c.trial_id == trial_id) & (CLAIM.c.key == attributes.CLAIM), isouter=True)
+        .join(_PHASE, (_PHASE.c.trial_id == trial_id) & (_PHASE.c.key == attributes.PHASE), isouter=True)
+    )
+
+
+def _has(attribute: Any, key: str, *more: Any) -> Any:
+    """Whether the trial of the statement around it has a system attribute."""
+    found = select(attribute.c.trial_id).where(attribute.c.trial_id == TRIALS.c.trial_id, attribute.c.key == key)
+    return found.where(*more).exists()
+
+
+def _counts(sign: int, *of: Any) -> list[Select[Any]]:
+    """Of each state how many trials, then how many a claim holds, and how many are frozen; `sign` says what for.
+
+    Those that are over are many: they are counted by the index alone.
+    """
+    state = TRIALS.c.state
+    nothing: Any = literal_column("0")
+    number: Any = func.count()
+    weight: Any = literal_column(str(sign))
+    claimed = state == TrialState.RUNNING, _has(CLAIM, attributes.CLAIM)
+    frozen = state == TrialState.WAITING, _has(_FROZEN, attributes.FROZEN, _FROZEN.c.value_json != "null")
+    return [
+        _of_study(weight, state, number, nothing, nothing, few=bool(of)).where(*of).group_by(state),
+        _of_study(weight, state, nothing, number, nothing, few=bool(of)).where(*claimed, *of).group_by(state),
+        _of_study(weight, state, nothing, nothing, number, few=bool(of)).where(*frozen, *of).group_by(state),
+    ]
+
+
+def _is_of(*phases: Phase) -> Any:
+    """Whether a trial is recorded as one of these phases: of those few, which an index has."""
+    words: list[Any] = [literal_column(f"'{json.dumps(phase)}'") for phase in phases]
+    return TRIALS.c.trial_id.in_(select(_PHASE.c.trial_id).where(_IS_PHASE, _PHASE.c.value_json.in_(words)))
+
+
+def _counts_of(phase: Phase) -> Any:
     if phase != attributes.SEARCH:
-        return recorded == json.dumps(phase)
-    others = [json.dumps(other) for other in attributes.PHASES if other != phase]
-    return recorded.is_(None) | recorded.not_in(others)
+        return union_all(*_counts(1, _is_of(phase)))
+    # What is of no other phase is of the search: all, without those.
+    others = [other for other in attributes.PHASES if other != phase]
+    return union_all(*_counts(1), *_counts(-1, _is_of(*others)))
 
 
-def _set_attr(session: orm.Session, model: Any, name: Mapping[str, Any], value: Any) -> None:
-    row = session.execute(select(model).filter_by(**name)).scalar_one_or_none()
-    if row is None:
-        session.add(model(**name, value_json=json.dumps(value)))
-    else:
-        row.value_json = json.dumps(value)
+def _trainings(phase: Phase) -> Select[Any]:
+    trial_id = TRIALS.c.trial_id
+    return (
+        _of_study(_TRAINING.c.value_json)
+        .join(_TRAINING, (_TRAINING.c.trial_id == trial_id) & (_TRAINING.c.key == attributes.TRAINING), isouter=True)
+        .where(TRIALS.c.state != TrialState.FAIL, _is_of(phase))
+        .order_by(TRIALS.c.number)
+    )
+
+
+_STUDY_ATTRS = {
+    table: select(table.c.key, table.c.value_json).where(table.c.study_id == bindparam("study"))
+    for table in (_STUDY_SYSTEM, _STUDY_USER)
+}
+_ROW = TRIALS.c.trial_id, TRIALS.c.number, TRIALS.c.state, CLAIM.c.value_json, _FROZEN.c.value_json, _PHASE.c.value_json
+_LOCK_STUDY = select(_STUDIES.c.study_id).where(_STUDIES.c.study_id == bindparam("study")).with_for_update()
+_COUNTS = {phase: _counts_of(phase) for phase in attributes.PHASES}
+_TRAININGS = {phase: _trainings(phase) for phase in attributes.PHASES}
+_ACTIVE = (
+    _claimed(*_ROW)
+    .where(TRIALS.c.state.in_(UNFINISHED), (TRIALS.c.state == TrialState.RUNNING) | not_(_IS_FROZEN))
+    .order_by(TRIALS.c.number)
+)
+_FROZEN_ONE = _claimed(*_ROW).where(
+    TRIALS.c.state == TrialState.WAITING, TRIALS.c.number == bindparam("number"), _IS_FROZEN
+)
+_UNFINISHED = _of_study(TRIALS.c.number).where(TRIALS.c.state.in_(UNFINISHED))
+_NUMBER_OF_TRIALS = _of_study(func.count())
+_FAILED = (
+    _of_study(TRIALS.c.trial_id, TRIALS.c.number, _AFTER.c.value_json, TRIALS.c.datetime_complete)
+    .join(_AFTER, (_AFTER.c.trial_id == TRIALS.c.trial_id) & (_AFTER.c.key == attributes.FAILED_AFTER), isouter=True)
+    .where(TRIALS.c.state == TrialState.FAIL, TRIALS.c.number >= bindparam("since"))
+)
+_LAST_FINISHED = _of_study(func.max(TRIALS.c.datetime_complete)).where(TRIALS.c.state != TrialState.FAIL)
+_CREATE = insert(TRIALS).returning(TRIALS.c.trial_id)
+
+
+def _parts(
+    sign: int, state: TrialState, number: int, claimed: int, frozen: int
+) -> Iterable[tuple[TrialState, bool, bool, int]]:
+    """A row of `_counts` as `counted` takes it. No trial is both: one runs, the other waits."""
+    yield state, True, False, sign * int(claimed)
+    yield state, False, True, sign * int(frozen)
+    yield state, False, False, sign * (number - int(claimed) - int(frozen))
+
+
+def _rows(found: Iterable[Any]) -> list[TrialRow]:
+    return [
+        TrialRow(trial_id, number, state, _loaded(held), _loaded(at), phase_in({attributes.PHASE: _loaded(phase)}))
+        for trial_id, number, state, held, at, phase in found
+    ]
 
 
 def _loaded(stored: str | None) -> Any:

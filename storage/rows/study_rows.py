@@ -15,7 +15,7 @@ from typing import Any
 
 import sqlalchemy
 from optuna.storages._rdb import models
-from sqlalchemy import Connection, Table, insert, orm, select
+from sqlalchemy import Connection, Table, insert, select
 
 from storage import attributes
 from storage.artifacts import Artifact
@@ -141,7 +141,7 @@ def _system_attributes(connection: Connection, study_id: int | None, prefix: str
                 yield str(json.loads(value))
 
 
-def last_begun(session: orm.Session) -> dict[str, tuple[float, int]]:
+def last_begun(connection: Connection) -> dict[str, tuple[float, int]]:
     """Return when a trial of each study was last taken up, seconds since 1970, and the study's id, by its name.
 
     This orders studies without reading their trials. A study without a trial that began has minus infinity.
@@ -155,7 +155,7 @@ def last_begun(session: orm.Session) -> dict[str, tuple[float, int]]:
     )
     return {
         name: (max(_seconds(started), json.loads(begun) if begun is not None else -math.inf), number)
-        for name, number, started, begun in session.execute(query)
+        for name, number, started, begun in connection.execute(query)
     }
 
 

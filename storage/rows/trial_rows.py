@@ -20,6 +20,7 @@ from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Column, ColumnElement, Connection, String, Table, select, type_coerce
 
+_STUDIES: Table = models.StudyModel.__table__
 _TRIALS: Table = models.TrialModel.__table__
 _PARAMS: Table = models.TrialParamModel.__table__
 _VALUES: Table = models.TrialValueModel.__table__
@@ -122,6 +123,21 @@ def read_rows(
         if states is not None:
             which &= _TRIALS.c.state.in_(states)
         yield from _read(connection, which)
+
+
+def read_trial(connection: Connection, trial_id: int) -> FrozenTrial | None:
+    """Return a trial, as `read_trials` does; None where there is none."""
+    return next(map(_built, _read(connection, _TRIALS.c.trial_id == trial_id)), None)
+
+
+def require_study(connection: Connection, study_id: int) -> None:
+    """Look for a study.
+
+    Raises:
+        KeyError: there is none of that id.
+    """
+    if connection.scalar(select(_STUDIES.c.study_id).where(_STUDIES.c.study_id == study_id)) is None:
+        raise KeyError(models.NOT_FOUND_MSG)
 
 
 def _read(connection: Connection, which: ColumnElement[bool]) -> Iterator[TrialRows]:

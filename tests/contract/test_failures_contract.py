@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, tzinfo
 
 import pytest
 from optuna.trial import TrialState
@@ -152,9 +152,9 @@ def fail_as_before(ledger: Kept, claim: Claim) -> None:
     if isinstance(ledger, Memory):
         del ledger._get_trial(claim.trial_id).system_attrs[attributes.FAILED_AFTER]
         return
-    with ledger.transaction() as session:
+    with ledger.transaction() as connection:
         table = "trial_system_attributes"
-        session.connection().exec_driver_sql(
+        connection.exec_driver_sql(
             f"DELETE FROM {table} WHERE trial_id = {claim.trial_id} AND key = '{attributes.FAILED_AFTER}'"
         )
 
@@ -175,8 +175,8 @@ class Ahead(datetime):
     """The clock of a host that is wrong by decades."""
 
     @classmethod
-    def now(cls, tz: object = None) -> datetime:  # type: ignore[override]
-        return datetime(2100, 1, 1)
+    def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+        return datetime(2100, 1, 1).astimezone(tz) if tz is not None else datetime(2100, 1, 1)
 
 
 def test_a_host_whose_clock_is_ahead_hides_no_failures(ledger: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,8 +184,8 @@ def test_a_host_whose_clock_is_ahead_hides_no_failures(ledger: Kept, monkeypatch
     claim = claimed(claims)
     report(ledger, claim)
     with monkeypatch.context() as there:
-        for module in ("_rdb.storage", "_in_memory"):
-            there.setattr(f"optuna.storages.{module}.datetime", Ahead)
+        for module in ("storage.rows.sql_trials", "optuna.storages._in_memory"):
+            there.setattr(f"{module}.datetime", Ahead)
         finish(ledger, claim)
     assert trials(ledger)[0].datetime_complete == datetime(2100, 1, 1)
     fail_times(ledger, claims, FAILURES)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,12 @@ from optuna.testing.pytest_storages import StorageTestCase
 from optuna.trial import TrialState
 
 from storage.artifacts import Artifacts
-from storage.claims import Claim, Claims, End, StudyDeleted
+from storage.claims import Claim, Claims, End, StudyDeleted, Thaw
 from storage.database import Database
 from storage.errors import ClaimLost, StorageUnavailable
 from storage.leases import BEAT_S, LEASE_S, LeaseWatch
 from storage.opening import open_to_read
+from storage.rows.sql_rows import INDEXES
 from studies.forecast import rate_per_hour
 from studies.stored import find_study
 from tests.databases import claimed, finish, new_study, second_connection, url_of
@@ -173,6 +175,60 @@ def test_trials_that_are_frozen_and_ended_at_once_do_not_raise_the_rate(database
     found = database.get_all_trials(claims._study_id)
     assert [trial.datetime_start for trial in found] == began
     assert rate_per_hour(found) == pytest.approx(60, rel=0.05)
+
+
+def test_what_a_power_cut_must_not_undo_waits_for_the_disk_and_the_rest_rides(database: Database) -> None:
+    said: list[str] = []
+    sqlalchemy.event.listen(database.engine, "before_cursor_execute", lambda *call: said.append(call[2]))
+    claims = new_study(database)
+    claim = claimed(claims)
+
+    def rides(write: Callable[[], object]) -> bool:
+        said.clear()
+        write()
+        return "SET LOCAL synchronous_commit = off" in said or _synchronous(database) == "1"
+
+    storage, trial_id = database, claim.trial_id
+    assert rides(lambda: storage.set_trial_intermediate_value(trial_id, 1, 0.5))
+    assert rides(lambda: storage.set_trial_param(trial_id, "x", 0.5, optuna.distributions.FloatDistribution(0, 1)))
+    assert rides(lambda: storage.set_trial_user_attr(trial_id, "a", 1))
+    assert rides(lambda: claims.beat(claim))
+    assert not rides(lambda: claims.put_back(claim, "frozen", "frozen"))
+    assert not rides(lambda: claims.next(Thaw(0)))
+    assert rides(lambda: storage.set_trial_user_attr(trial_id, "a", 2))
+    assert not rides(lambda: storage.set_trial_state_values(trial_id, TrialState.COMPLETE, [0.5]))
+    assert not rides(lambda: storage.create_new_study([optuna.study.StudyDirection.MAXIMIZE], "another"))
+    assert not rides(lambda: claims.set_budget(9))
+
+
+def _synchronous(database: Database) -> str:
+    if database.engine.dialect.name != "sqlite":
+        return ""
+    with database.engine.connect() as connection:
+        return str(connection.exec_driver_sql("PRAGMA synchronous").scalar())
+
+
+def test_the_indexes_are_added_where_they_are_missing_and_claims_are_the_same_without(database: Database) -> None:
+    assert INDEXES.keys() <= _indexes(database)
+    with database.transaction() as connection:
+        for name in INDEXES:
+            connection.exec_driver_sql(f"DROP INDEX {name}")
+    claims = new_study(database, budget=2)
+    finish(database, claimed(claims))
+    expected = claims.standing()
+    with second_connection(database) as again:
+        assert INDEXES.keys() <= _indexes(again)
+        assert Claims(again, claims._study_id, "me").standing() == expected
+    stock = optuna.storages.RDBStorage(url_of(database))
+    optuna.load_study(study_name="mnist", storage=stock).optimize(objective, n_trials=1)
+    stock.engine.dispose()
+    assert claims.standing().complete == 2
+
+
+def _indexes(database: Database) -> set[str | None]:
+    tables = {on.partition(" ")[0] for on in INDEXES.values()}
+    inspected = sqlalchemy.inspect(database.engine)
+    return {index["name"] for table in tables for index in inspected.get_indexes(table)}
 
 
 def test_a_study_that_is_continued_was_tuned_last_though_none_of_its_trials_is_new(database: Database) -> None:

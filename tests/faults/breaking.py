@@ -17,6 +17,11 @@ from typing import Any, Literal
 import psutil
 import pytest
 
+from storage.database import Database
+
+# What SQLite calls it.
+FULL = 2
+
 CHILD = Path(__file__).resolve().parent / "child"
 
 
@@ -127,6 +132,46 @@ def small_disk(folder: Path, size: str) -> Iterator[SmallDisk]:
     finally:
         # Lazily: a process that a failed test left must not keep it.
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+class PowerCut:
+    """What a power cut leaves of a SQLite database: its log up to the last synced commit, and any part of the rest.
+
+    A commit syncs the log where the connection says `synchronous = FULL`; SQLite promises no more for `NORMAL`.
+
+    Args:
+        database: new, and so small that its log is not written back meanwhile.
+        file: its file.
+    """
+
+    def __init__(self, database: Database, file: Path) -> None:
+        self._file = file
+        self._log = Path(f"{file}-wal")
+        self._whole = file.read_bytes()
+        self.synced = self.written
+        commit = database.engine.dialect.do_commit
+
+        def do_commit(connection: Any) -> None:
+            ((synchronous,),) = connection.execute("PRAGMA synchronous").fetchall()
+            commit(connection)
+            if synchronous >= FULL:
+                self.synced = self.written
+
+        database.engine.dialect.do_commit = do_commit  # type: ignore[method-assign,assignment]
+
+    @property
+    def written(self) -> int:
+        """How many bytes the log has, on the disk or not."""
+        return self._log.stat().st_size if self._log.exists() else 0
+
+    def left(self, folder: Path, log_bytes: int) -> Path:
+        """Return a copy of the database as it is after a cut that left so much of its log."""
+        assert self.synced <= log_bytes <= self.written
+        assert self._file.read_bytes() == self._whole
+        folder.mkdir()
+        (folder / "studies.db").write_bytes(self._whole)
+        (folder / "studies.db-wal").write_bytes(self._log.read_bytes()[:log_bytes])
+        return folder / "studies.db"
 
 
 @contextmanager

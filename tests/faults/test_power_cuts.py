@@ -8,22 +8,27 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
+import optuna
 import pytest
 from optuna.artifacts import get_all_artifact_meta
+from optuna.trial import FrozenTrial, TrialState
 
+from storage import attributes
 from storage.artifacts import Artifacts
 from storage.checkpoints import KEPT, Checkpoint, TrialCheckpoints
-from storage.claims import Claim
+from storage.claims import Choice, Claim, Start, Thaw
 from storage.database import Database
 from storage.errors import StorageUnavailable
 from storage.files import replacing
+from storage.rows.ledger import is_frozen
 from storage.settings import Home
 from studies.datasets.preparing import prepare
 from tests.databases import fresh_database, new_study
-from tests.faults.breaking import Fault, Faults
+from tests.faults.breaking import Fault, Faults, PowerCut
 
 pytestmark = pytest.mark.faults
 
@@ -153,6 +158,73 @@ def test_prepared_data_are_on_the_disk_with_all_that_lies_with_them_before_they_
     dataset = prepare(str(tmp_path / "own.npz"), Home(tmp_path / "home"), report=lambda _: None)
     assert len(list(dataset.folder.iterdir())) > 4
     assert lost == []
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_what_was_claimed_frozen_or_complete_is_so_after_a_power_cut_with_all_that_it_said(
+    tmp_path: Path, database: Database, seed: int
+) -> None:
+    random = Random(seed)
+    claims = new_study(database, budget=99)
+    cut = PowerCut(database, tmp_path / "studies.db")
+    held: list[Claim] = []
+    promised: dict[int, Any] = {}  # by the number of a trial: what a power cut must leave of it
+    rode = lost = 0
+    for step in range(60):
+        what = random.choice(["claim", "report", "report", "report", "beat", "freeze", "end"])
+        if what == "claim" or not held:
+            frozen: list[Choice] = [Thaw(number) for number, kept in promised.items() if kept[0] == "frozen"]
+            claim = claims.next(random.choice([Start(), *frozen]))
+            assert claim is not None
+            held.append(claim)
+        else:
+            claim = random.choice(held)
+            if what == "report":
+                with database.together(claim.trial_id):
+                    database.set_trial_intermediate_value(claim.trial_id, step, 0.5)
+                    database.set_trial_user_attr(claim.trial_id, f"step {step}", step)
+            elif what == "beat":
+                claims.beat(claim)
+            elif what == "freeze":
+                assert claims.put_back(claim, "frozen", "frozen")
+            else:
+                database.set_trial_state_values(claim.trial_id, TrialState.COMPLETE, [float(step)])
+        if what in ("report", "beat") and claim in held and step:
+            rode += cut.written > cut.synced
+        if what in ("freeze", "end"):
+            held = [one for one in held if one != claim]
+        if cut.written == cut.synced:
+            promised = {trial.number: said(trial) for trial in database.get_all_trials(claims._study_id)}
+        left = cut.left(tmp_path / f"after {step}", random.randint(cut.synced, cut.written))
+        found = {trial.number: said(trial) for trial in trials_in(left)}
+        lost += found != {trial.number: said(trial) for trial in database.get_all_trials(claims._study_id)}
+        assert found.keys() == promised.keys()
+        for number, (state, reports) in promised.items():
+            assert found[number][0] == state
+            assert set(reports) <= set(found[number][1])
+            assert state not in ("COMPLETE", "frozen") or reports == found[number][1]
+    assert rode > lost > 0, "what rides is lost at times, and only then"
+
+
+def said(trial: FrozenTrial) -> tuple[str, list[int]]:
+    """How a trial stands, with who holds it, and the steps after which it reported, each with its attribute."""
+    held = trial.system_attrs[attributes.CLAIM]["id"]
+    state = (
+        "frozen" if is_frozen(trial) else f"claimed {held}" if trial.state == TrialState.RUNNING else trial.state.name
+    )
+    assert {key for key in trial.user_attrs if key.startswith("step ")} == {
+        f"step {s}" for s in trial.intermediate_values
+    }
+    return state, list(trial.intermediate_values)
+
+
+def trials_in(file: Path) -> list[FrozenTrial]:
+    """The trials of the one study of a database, as stock Optuna reads them."""
+    stock = optuna.storages.RDBStorage(f"sqlite:///{file}")
+    (study,) = stock.get_all_studies()
+    trials = stock.get_all_trials(study._study_id)
+    stock.engine.dispose()
+    return trials
 
 
 # A process of its own writes three checkpoints, or says where it was ended.

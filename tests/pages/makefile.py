@@ -24,6 +24,7 @@ BENCHMARKS: Final[Mapping[str, str]] = {
     "bench-data": "tests.benchmarks.data.__main__",
     "bench-fidelity": "tests.benchmarks.fidelity.__main__",
     "bench-best": "tests.benchmarks.best.__main__",
+    "bench-storage": "tests.benchmarks.storage.__main__",
 }
 
 

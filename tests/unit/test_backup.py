@@ -603,8 +603,7 @@ def test_the_commands_copy_and_bring_back(
 @pytest.mark.slow
 def test_trials_pass_in_parts(database: Database, mine: Home, tmp_path: Path, elsewhere: Home) -> None:
     claims = new_study(database, name="large")
-    with database.transaction() as session:
-        connection = session.connection()
+    with database.transaction() as connection:
         trials = [(claims._study_id, number) for number in range(2500)]
         connection.exec_driver_sql("INSERT INTO trials (study_id, number, state) VALUES (?, ?, 'COMPLETE')", trials)
         connection.exec_driver_sql(

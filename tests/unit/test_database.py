@@ -22,7 +22,7 @@ from storage.claims import Claims
 from storage.database import Database
 from storage.errors import ClaimLost, StorageUnavailable
 from storage.opening import open_database
-from tests.databases import fresh_database, new_study
+from tests.databases import fresh_database, new_study, second_connection
 from tests.processes import write_lock
 
 
@@ -92,14 +92,72 @@ def test_a_transaction_that_fails_leaves_nothing(database: Database, file: Path)
     before = rows(file)
 
     def write_half() -> None:
-        with database.transaction() as session:
-            session.execute(sqlalchemy.text("DELETE FROM study_user_attributes"))
+        with database.transaction() as connection:
+            connection.execute(sqlalchemy.text("DELETE FROM study_user_attributes"))
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
         write_half()
     assert rows(file) == before
     assert claims.next() is not None  # and no lock is left
+
+
+def test_what_is_written_together_is_one_transaction_and_seen_as_a_whole(database: Database, file: Path) -> None:
+    claims = new_study(database)
+    claim = claims.next()
+    assert claim is not None
+    commits: list[object] = []
+    sqlalchemy.event.listen(database.engine, "commit", commits.append)
+    before = rows(file)
+    with claims.together(claim):
+        for number in range(5):
+            database.set_trial_user_attr(claim.trial_id, f"attribute {number}", number)
+        database.set_trial_intermediate_value(claim.trial_id, 1, 0.5)
+        assert rows(file) == before
+    assert len(commits) == 1
+    found = database.get_trial(claim.trial_id)
+    assert {key: found.user_attrs[key] for key in found.user_attrs if key.startswith("attribute")} == {
+        f"attribute {number}": number for number in range(5)
+    }
+    with claims.together(claim):
+        database.set_trial_user_attr(claim.trial_id, "last", 1)
+        database.set_trial_state_values(claim.trial_id, TrialState.COMPLETE, [0.5])
+    assert len(commits) == 2
+    found = database.get_trial(claim.trial_id)
+    assert (found.user_attrs["last"], found.intermediate_values, found.value) == (1, {1: 0.5}, 0.5)
+
+
+def test_what_is_written_together_is_refused_as_a_whole(database: Database, file: Path) -> None:
+    claims = new_study(database)
+    claim = claims.next()
+    assert claim is not None
+    with second_connection(database) as other:
+        Claims(other, claims._study_id, "another").put_back(claim, "silent")
+    before = rows(file)
+
+    def write() -> None:
+        with claims.together(claim):
+            database.set_trial_user_attr(claim.trial_id, "epochs", 1)
+            database.set_trial_intermediate_value(claim.trial_id, 1, 0.5)
+
+    with pytest.raises(ClaimLost):
+        write()
+    assert rows(file) == before
+
+
+def test_what_was_written_before_an_error_is_kept_and_the_error_passes(database: Database) -> None:
+    claims = new_study(database)
+    claim = claims.next()
+    assert claim is not None
+
+    def write() -> None:
+        with claims.together(claim):
+            database.set_trial_param(claim.trial_id, "x", 0.5, FloatDistribution(0, 1))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        write()
+    assert database.get_trial(claim.trial_id).params == {"x": 0.5}
 
 
 def test_a_pickled_database_is_opened_again_with_its_hooks(database: Database) -> None:

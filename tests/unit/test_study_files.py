@@ -115,9 +115,9 @@ def test_a_study_that_optuna_copied_gets_a_uid_of_its_own_and_the_first_keeps_it
         database.set_study_user_attr(first._study_id, attributes.UID, MINE)
         optuna.copy_study(from_study_name="mnist", from_storage=database, to_storage=database, to_study_name="copied")
         study, copied = (optuna.load_study(study_name=name, storage=database) for name in ("mnist", "copied"))
-        with database.reading() as session:
-            assert is_copy(session.connection(), copied._study_id, MINE)
-            assert not is_copy(session.connection(), study._study_id, MINE)
+        with database.reading() as connection:
+            assert is_copy(connection, copied._study_id, MINE)
+            assert not is_copy(connection, study._study_id, MINE)
         for one in (study, copied):
             require_own_uid(database, one)
         assert StudyRecord.of(study).uid == MINE

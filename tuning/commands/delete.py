@@ -48,15 +48,15 @@ def delete_study(url: str, name: str, home: Home, *, confirm: Callable[[str], bo
     database = open_database(url)
     study = find_study(database, name)
     trials = study.get_trials(deepcopy=False)
-    with database.reading() as session:
-        mine = named_artifacts(session.connection(), study._study_id)
+    with database.reading() as connection:
+        mine = named_artifacts(connection, study._study_id)
         uid = StudyRecord.of(study).uid
-        own = bool(uid) and not is_copy(session.connection(), study._study_id, uid)
+        own = bool(uid) and not is_copy(connection, study._study_id, uid)
     # Rows first: a file that nothing names is only space, a row that names a missing file is a broken promise.
     database.delete_study(study._study_id)
-    with database.reading() as session:
+    with database.reading() as connection:
         # A study that was restored from a backup under another name shares its files with the first.
-        shared = named_artifacts(session.connection())
+        shared = named_artifacts(connection)
     freed = Artifacts(home.artifacts).remove(mine - shared)
     if own:
         for folder in (home.checkpoints(name, uid), home.logs(name, uid)):

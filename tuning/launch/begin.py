@@ -52,8 +52,8 @@ class Begun:
         try:
             self.claims.standing()
         except StudyDeleted as deleted:
-            with self.database.reading() as session:
-                others = studies_of(session.connection(), self.record.uid) if self.record.uid else []
+            with self.database.reading() as connection:
+                others = studies_of(connection, self.record.uid) if self.record.uid else []
             if not others:
                 return deleted
             name, former = shlex.quote(others[-1][1]), self.record.name

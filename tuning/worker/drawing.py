@@ -70,7 +70,8 @@ def draw(
     hypermodel = classifiers.new(training)
     for attempt in range(1, MAX_DRAWS + 1):
         hp = TrialHyperParameters(trial, spec.parameters)
-        model = hypermodel.build(hp)
+        with claims.together(claim):  # what it samples
+            model = hypermodel.build(hp)
         too_large = ran_out_with(trial.study.get_trials(deepcopy=False), device, hp.values, model.weight_count)
         built = attributes.read(trial.user_attrs, attributes.WEIGHTS, int) is not None
         # Those of a later phase are what is trained, not drawn.

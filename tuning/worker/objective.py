@@ -178,8 +178,9 @@ class Objective:
             if failure == ERROR or (failure == attributes.OUT_OF_MEMORY and self._supervisor.crowded.is_set()):
                 raise TrialError(reason) from error
             # What the parameters themselves bring about would come again: no second attempt.
-            trial.set_user_attr(attributes.FAILURE, failure)
-            trial.set_user_attr(attributes.REASON, reason)
+            with self._claims.together(claim):
+                trial.set_user_attr(attributes.FAILURE, failure)
+                trial.set_user_attr(attributes.REASON, reason)
             return Outcome(Result(TrialState.FAIL, None), failure)
 
     def _train(self, trial: optuna.trial.Trial, claim: Claim) -> Outcome:
@@ -198,7 +199,7 @@ class Objective:
         self._tell_uncompiled(claim, model)
         checkpoints = self._files.checkpoints_of(claim)
         resume = state_of(checkpoints)
-        self._record_place(trial, model.weight_count, resumed=resume is not None)
+        self._record_place(trial, claim, model.weight_count, resumed=resume is not None)
         keeper = self._keeper(claim, checkpoints, training.epochs)
         report = ReportToTrial(
             lambda epoch, value, last: self._scheduler.epoch_ended(claim, epoch, value, last=last),
@@ -227,16 +228,16 @@ class Objective:
                 keeper=keeper,
             )
         except (Frozen, Interrupted, NonFiniteLoss):
-            self._record_effort(trial, report, started, model.steps.traces - traces)
+            self._record_effort(trial, claim, report, started, model.steps.traces - traces)
             raise
         except optuna.TrialPruned:
-            self._record_effort(trial, report, started, model.steps.traces - traces)
+            self._record_effort(trial, claim, report, started, model.steps.traces - traces)
             pruned = Result(TrialState.PRUNED, report.history["val_accuracy"][-1])
             return Outcome(pruned, keep=lambda: self._files.keep_curve(claim, report.history, best_epoch=None))
         finally:
             self._supervisor.steps.rests()
             keeper.settle()
-        self._record_effort(trial, report, started, model.steps.traces - traces)
+        self._record_effort(trial, claim, report, started, model.steps.traces - traces)
         return self._completed(trial, claim, drawn.hypermodel.classifier(model), result, report.history)
 
     def _tell_uncompiled(self, claim: Claim, model: keras.Model) -> None:
@@ -273,16 +274,17 @@ class Objective:
 
         def keep() -> None:
             keep_model()
-            trial.set_user_attr(attributes.BEST_EPOCH, result.best_epoch + 1)
-            trial.set_user_attr(attributes.VALIDATION_LOSS, result.history["val_loss"][result.best_epoch])
-            balanced = result.history["val_balanced_accuracy"][result.best_epoch]
-            if math.isfinite(balanced):  # an earlier version may have trained that epoch
-                trial.set_user_attr(attributes.VALIDATION_BALANCED_ACCURACY, balanced)
+            with self._claims.together(claim):
+                trial.set_user_attr(attributes.BEST_EPOCH, result.best_epoch + 1)
+                trial.set_user_attr(attributes.VALIDATION_LOSS, result.history["val_loss"][result.best_epoch])
+                balanced = result.history["val_balanced_accuracy"][result.best_epoch]
+                if math.isfinite(balanced):  # an earlier version may have trained that epoch
+                    trial.set_user_attr(attributes.VALIDATION_BALANCED_ACCURACY, balanced)
             self._files.keep_curve(claim, history, best_epoch=result.best_epoch)
 
         return Outcome(Result(TrialState.COMPLETE, result.value), keep=keep)
 
-    def _record_place(self, trial: optuna.trial.Trial, weight_count: int, *, resumed: bool) -> None:
+    def _record_place(self, trial: optuna.trial.Trial, claim: Claim, weight_count: int, *, resumed: bool) -> None:
         recorded = {
             attributes.DEVICE: self._place.device,
             attributes.BACKEND: self._place.backend,
@@ -295,12 +297,16 @@ class Objective:
             logger.warning(
                 "trial %d was begun with %s threads, goes on with %d", trial.number, before, self._place.threads
             )
-        for key, value in recorded.items():
-            trial.set_user_attr(key, value)
+        with self._claims.together(claim):
+            for key, value in recorded.items():
+                trial.set_user_attr(key, value)
 
-    def _record_effort(self, trial: optuna.trial.Trial, report: ReportToTrial, started: float, traces: int) -> None:
+    def _record_effort(
+        self, trial: optuna.trial.Trial, claim: Claim, report: ReportToTrial, started: float, traces: int
+    ) -> None:
         before = attributes.read(trial.user_attrs, attributes.SECONDS, float) or 0.0
         traced = attributes.read(trial.user_attrs, attributes.TRACES, int) or 0
-        trial.set_user_attr(attributes.TRACES, traced + traces)
-        trial.set_user_attr(attributes.EPOCHS, len(report.history.get("val_accuracy", [])))
-        trial.set_user_attr(attributes.SECONDS, round(before + self._clock() - started, 3))
+        with self._claims.together(claim):
+            trial.set_user_attr(attributes.TRACES, traced + traces)
+            trial.set_user_attr(attributes.EPOCHS, len(report.history.get("val_accuracy", [])))
+            trial.set_user_attr(attributes.SECONDS, round(before + self._clock() - started, 3))

@@ -50,13 +50,13 @@ def make_study(database: Database, name: str, trials: int, *, frozen: bool, seed
     study_id = database.create_new_study([StudyDirection.MAXIMIZE], name)
     rng = random.Random(seed)
     rows: dict[Table, list[dict[str, Any]]] = {table: [] for table in _TABLES}
-    with database.transaction() as session:
-        first = (session.scalar(select(func.max(_TRIALS.c.trial_id))) or 0) + 1
+    with database.transaction() as connection:
+        first = (connection.scalar(select(func.max(_TRIALS.c.trial_id))) or 0) + 1
         for number in range(trials):
             for table, row in _trial(rng, study_id, first + number, number, _state(number, frozen=frozen)):
                 rows[table].append(row)
         for table, found in rows.items():
-            session.connection().execute(insert(table), found)
+            connection.execute(insert(table), found)
     return study_id
 
 

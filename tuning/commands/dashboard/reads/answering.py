@@ -112,8 +112,8 @@ class Reads:
 
     def _read(self, reading: Callable[[Connection], Any]) -> Any:
         def attempt() -> Any:
-            with self._database.reading() as session:
-                return reading(session.connection())
+            with self._database.reading() as connection:
+                return reading(connection)
 
         return self._database.repeated(attempt)
 
