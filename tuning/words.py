@@ -1,13 +1,20 @@
-"""Numbers, times and parameters as people read and write them."""
+"""Numbers, times and parameters as people read and write them, and any text as Markdown shows it."""
 
 from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from storage.errors import shown
+
+# What means something inside a line of Markdown, with the tables, struck-out words and formulas of GitHub's. What means
+# something at its beginning only is never there: a line begins with a word of the report's own.
+_INLINE = re.compile(r"([\\`*_\[\]<>&|~$#])")
+# What GitHub makes a link of by itself is parted by a space of no width.
+_LINK = re.compile(r"(?<=:)(?=//)|(?<=www)(?=\.)|(?=@)", re.IGNORECASE)
 
 
 def duration(seconds: float) -> str:
@@ -58,3 +65,8 @@ def value_in_words(value: Any) -> str:
 def parameters_in_words(params: Mapping[str, Any]) -> str:
     """Return parameters in one line."""
     return "  ".join(f"{name} {value_in_words(value)}" for name, value in params.items())
+
+
+def markdown_text(text: str) -> str:
+    """Return text that Markdown shows letter for letter, in one line."""
+    return _LINK.sub("\u200b", _INLINE.sub(r"\\\1", " ".join(text.split())))

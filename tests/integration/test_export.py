@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import optuna
 import pytest
+import yaml
 from PIL import Image
 
 from storage import attributes
@@ -142,6 +143,10 @@ def test_a_bundle_holds_what_is_promised(exported: Path, trained: Trained) -> No
         entries(exported)
     )
     metrics = json.loads((exported / "metrics.json").read_text())
+    _, front, words = (exported / "card.md").read_text().split("---\n", 2)
+    (result,) = yaml.safe_load(front)["model-index"][0]["results"]
+    assert result["metrics"][0]["value"] == metrics["test"]["accuracy"]
+    assert words.startswith("\n# mnist\n")
     looked = json.loads((exported / "validation.json").read_text())
     right = sum(row[place] for place, row in enumerate(looked["confusion"]))
     assert right / 500 == pytest.approx(metrics["validation"]["accuracy"])

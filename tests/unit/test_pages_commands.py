@@ -56,7 +56,9 @@ def test_every_export_format_and_picture_format_is_named() -> None:
         WEIGHTS,
         CODE,
         bundle.CARD,
+        bundle.MODEL_CARD,
         bundle.METRICS,
+        bundle.VALIDATION,
         bundle.CONFUSION_MATRIX,
         bundle.LEARNING_CURVE,
     }

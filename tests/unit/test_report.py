@@ -26,7 +26,8 @@ from studies.trials import of_phase
 from tests.reported import SPEC, UID, add_later_phases, make_study, put_bundle, whole_study
 from tuning.views.report.document import Report, Section, Table
 from tuning.views.report.report import report_of, write_report
-from tuning.views.report.writing import MOST_BYTES, html_of, markdown_of, markdown_text, script_json
+from tuning.views.report.writing import MOST_BYTES, html_of, markdown_of, script_json
+from tuning.words import markdown_text
 
 HOSTILE = "<script>alert(1)</script> | `x` *b* _i_ [l](javascript:1) ![p](http://e) \\ $a$ $$ &lt; </title> \"'#"
 COLOUR = "</text><script>alert(2)</script>"

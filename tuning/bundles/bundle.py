@@ -25,6 +25,7 @@ from tuning.user_classes import UserFile
 
 MODEL = "model.keras"
 CARD = "card.json"
+MODEL_CARD = "card.md"
 METRICS = "metrics.json"
 VALIDATION = "validation.json"
 CONFUSION_MATRIX = "confusion_matrix.png"
@@ -41,7 +42,7 @@ FORMATS = {
 """What each of Keras's export formats is called in a bundle."""
 
 # OpenVINO puts the weights beside the model.
-_FIGURES = {CARD, METRICS, VALIDATION, CONFUSION_MATRIX, LEARNING_CURVE}
+_FIGURES = {CARD, MODEL_CARD, METRICS, VALIDATION, CONFUSION_MATRIX, LEARNING_CURVE}
 _FILES = {*FORMATS.values(), "model.bin", WEIGHTS, CODE, *_FIGURES, MARK}
 
 _AT_FDCWD = -100

@@ -11,7 +11,7 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 import optuna
@@ -26,11 +26,21 @@ from studies.datasets.preparing import open_prepared
 from studies.stored import StudyRecord
 from studies.study_data import inputs_of, recorded_split
 from tuning.building import CODE, WEIGHTS
-from tuning.bundles.bundle import CARD, CONFUSION_MATRIX, FORMATS, LEARNING_CURVE, METRICS, VALIDATION, replacing_bundle
+from tuning.bundles.bundle import (
+    CARD,
+    CONFUSION_MATRIX,
+    FORMATS,
+    LEARNING_CURVE,
+    METRICS,
+    MODEL_CARD,
+    VALIDATION,
+    replacing_bundle,
+)
 from tuning.bundles.card import card_of
 from tuning.bundles.checking import Checked, data_of, precision_of, put_checked, require_file, source_of
 from tuning.bundles.choice import chosen, own_folder
 from tuning.bundles.converting import convert
+from tuning.bundles.model_card import model_card
 from tuning.pictures import draw_confusion_matrix, draw_learning_curve
 from tuning.tasks import Figures, TestFigures
 from tuning.user_classes import UserFile
@@ -96,7 +106,7 @@ def export(
         parts = {} if checked.building is None else {"weights": WEIGHTS, "code": CODE}
         written = parts | {name: FORMATS[name] for name in wanted if name not in skipped}
         card = card_of(study, record, trial, dataset, checked)
-        _write_json(folder / CARD, card | {"formats": written, "skipped": skipped})
+        _put_card(folder, card | {"formats": written, "skipped": skipped}, dataset.info.title)
         if out is None and record.uid:
             mark(folder, record.uid, database)
     if where is not None:
@@ -112,6 +122,11 @@ def _put_figures(folder: Path, checked: Checked, class_names: Sequence[str]) -> 
     (folder / VALIDATION).write_text(json.dumps(judged["looked"]) + "\n", encoding="utf-8")
     draw_confusion_matrix(np.array(judged["confusion"]), class_names, folder / CONFUSION_MATRIX)
     return metrics
+
+
+def _put_card(folder: Path, card: Mapping[str, Any], title: str) -> None:
+    _write_json(folder / CARD, card)
+    (folder / MODEL_CARD).write_text(model_card(card, title), encoding="utf-8")
 
 
 def _wanted(formats: Sequence[str] | None) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from optuna.distributions import CategoricalDistribution
@@ -22,6 +22,8 @@ from studies.trials import values_of
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+T = TypeVar("T")
 
 KEPT, PRUNED, BEST, FAINT = "#2f6fb0", "#c9a27a", "#222222", "#8a8a8a"
 WIDTH_IN = 7.6
@@ -62,16 +64,19 @@ def draw_history(trials: Sequence[FrozenTrial]) -> Figure:
     """
     figure, axes = _axes(3.4)
     valued = [(trial, searched_value(trial)) for trial in trials if searched_value(trial) > -np.inf]
+    points = _evenly(valued, MOST_POINTS)
     for label, colour, marker, group in (
-        ("trained to its end", KEPT, "o", [one for one in valued if one[0].state == TrialState.COMPLETE]),
-        ("pruned or frozen", PRUNED, "x", [one for one in valued if one[0].state != TrialState.COMPLETE]),
+        ("trained to its end", KEPT, "o", [one for one in points if one[0].state == TrialState.COMPLETE]),
+        ("pruned or frozen", PRUNED, "x", [one for one in points if one[0].state != TrialState.COMPLETE]),
     ):
         if group:
             numbers, values = [trial.number for trial, _ in group], [value for _, value in group]
             axes.plot(numbers, values, marker, color=colour, markersize=4, label=label, alpha=0.85)
     if valued:
-        so_far = np.maximum.accumulate([value for _, value in valued])
-        numbers = [trial.number for trial, _ in valued]
+        best = np.maximum.accumulate([value for _, value in valued])
+        # Where it rises, and its end.
+        places = [0, *(np.flatnonzero(np.diff(best) > 0) + 1), len(best) - 1]
+        numbers, so_far = [valued[place][0].number for place in places], best[places]
         axes.step(numbers, so_far, where="post", color=BEST, linewidth=1, label="best so far")
     axes.set(xlabel="trial", ylabel="best validation accuracy")
     _whole_numbers(axes)
@@ -105,13 +110,16 @@ def draw_curves(trials: Sequence[FrozenTrial]) -> Figure:
     return figure
 
 
+def _evenly(found: Sequence[T], most: int) -> list[T]:
+    return [found[int(place)] for place in np.linspace(0, len(found) - 1, min(len(found), most))]
+
+
 def _shown_curves(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
     told = [trial for trial in trials if values_of(trial) and trial.state != TrialState.FAIL]
     if len(told) <= MOST_CURVES:
         return told
     best = sorted(told, key=lambda trial: (-searched_value(trial), trial.number))[: MOST_CURVES // 2]
-    evenly = [told[int(place)] for place in np.linspace(0, len(told) - 1, MOST_CURVES // 2)]
-    chosen = {trial.number: trial for trial in (*best, *evenly)}
+    chosen = {trial.number: trial for trial in (*best, *_evenly(told, MOST_CURVES // 2))}
     return [chosen[number] for number in sorted(chosen)]
 
 
@@ -145,8 +153,7 @@ def draw_slices(trials: Sequence[FrozenTrial], names: Sequence[str]) -> Figure:
     rows = -(-len(names) // columns)
     figure = _figure(WIDTH_IN, 2.5 * rows)
     valued = [trial for trial in trials if searched_value(trial) > -np.inf and trial.state != TrialState.FAIL]
-    places = np.linspace(0, len(valued) - 1, min(len(valued), MOST_POINTS)).astype(int)
-    valued = [valued[place] for place in places]
+    valued = _evenly(valued, MOST_POINTS)
     for place, name in enumerate(names):
         axes = figure.add_subplot(rows, columns, place + 1)
         _style(axes)

@@ -15,7 +15,7 @@ from studies.phases.confirmation import LEVEL, Confirmed, Interval, interval, wi
 from studies.phases.known import best_configurations, refitted, searched_value
 from studies.phases.training import training_of
 from tuning.views.report.document import Figures, Picture, Section, Table
-from tuning.views.report.drawing import draw_history, svg_of
+from tuning.views.report.drawing import MOST_POINTS, draw_history, svg_of
 from tuning.views.report.subject import Subject
 from tuning.words import counted, duration, value_in_words
 
@@ -41,7 +41,7 @@ def best_section(subject: Subject) -> Section:
     ]
     picture = Picture(
         "history", svg_of(draw_history(subject.searched)), ".svg",
-        "The best validation accuracy of each trial, and the best so far.",
+        _words_of_history(len(subject.searched)),
     )  # fmt: skip
     figures: Figures = {
         "trials": [
@@ -58,6 +58,11 @@ def best_section(subject: Subject) -> Section:
     numeric = frozenset({0, *range(2, len(headings))})
     table = Table([*headings, "parameters"], rows, numeric)
     return Section(name, title, words, [table], [picture], again, figures)
+
+
+def _words_of_history(trials: int) -> str:
+    some = f"; of {trials:,} trials {MOST_POINTS:,} are drawn, evenly by number" if trials > MOST_POINTS else ""
+    return f"The best validation accuracy of each trial, and the best so far{some}."
 
 
 def _row(trial: FrozenTrial, *, balanced: bool) -> list[str]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import json
-import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,17 +20,12 @@ from markupsafe import Markup
 from storage.errors import disk_error
 from storage.files import replacing
 from tuning.views.report.document import Picture, Report
+from tuning.words import markdown_text
 
 MOST_BYTES = 5_000_000
 
 _TYPES = {".svg": "image/svg+xml", ".png": "image/png"}
 _TEMPLATES = Path(__file__).with_name("templates")
-
-# What means something inside a line of Markdown, with the tables, struck-out words and formulas of GitHub's. What means
-# something at its beginning only is never there: a line begins with a word of the report's own.
-_INLINE = re.compile(r"([\\`*_\[\]<>&|~$#])")
-# What GitHub makes a link of by itself is parted by a space of no width.
-_LINK = re.compile(r"(?<=:)(?=//)|(?<=www)(?=\.)|(?=@)", re.IGNORECASE)
 
 
 def html_of(report: Report) -> str:
@@ -124,11 +118,6 @@ def script_json(document: Any) -> Markup:
 def _escaped(value: Any) -> Any:
     """Return a value as Markdown shows it, letter for letter."""
     return value if isinstance(value, Markup) else markdown_text(str(value))
-
-
-def markdown_text(text: str) -> str:
-    """Return text that Markdown shows letter for letter, in one line."""
-    return _LINK.sub("\u200b", _INLINE.sub(r"\\\1", " ".join(text.split())))
 
 
 def _code(text: str) -> Markup:
