@@ -29,6 +29,7 @@ from tuning.launch.begin import Begun, begun
 from tuning.launch.phases import following, refit
 from tuning.launch.phases.following import follow
 from tuning.launch.phases.phase import Opened, PhaseOptions
+from tuning.launch.searching import is_over
 from tuning.launch.spending import Spending
 from tuning.launch.timed import timed
 from tuning.launch.understand import Asked, TuneOptions, understood
@@ -159,6 +160,29 @@ def test_shorter_trials_have_a_shorter_training_of_their_winner(tmp_path: Path) 
     assert whole.course.refit_epochs == 40
     assert short.course.refit_epochs == 8
     assert ask(tmp_path, "mnist", search_only=True).course is None
+
+
+# --- When the search ends ---
+
+
+def test_the_search_ends_with_its_share_of_the_time_but_never_before_there_is_something_to_train(
+    tmp_path: Path, clock: Clock, measured: dict[str, Pace]
+) -> None:
+    asked = sized(tmp_path, clock, for_s=1800.0)
+    study = begun(asked)
+    spending = Spending(clock)
+    spending.on(study.study)
+    add(study.study, 0.5, TrialState.COMPLETE)
+    assert not is_over(asked, study, spending)
+    clock.now += 440
+    assert is_over(asked, study, spending), "a little earlier, since workers need time to stop"
+    study.database.engine.dispose()
+    empty = begun(sized(tmp_path, clock, for_s=1800.0, study="empty"))
+    late = Spending(clock)
+    late.on(empty.study)
+    clock.now += 440
+    assert not is_over(asked, empty, late)
+    empty.database.engine.dispose()
 
 
 # --- What follows the search ---

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tuning.launch.searching import Launcher
+from tuning.launch.spending import Spending
 from tuning.launch.understand import TuneOptions
 
 
@@ -39,10 +40,10 @@ def unread(line: str) -> None:
 def test_the_workers_are_ended_although_nobody_reads_the_output_any_more() -> None:
     workforce = Interrupting()
     workers: Any = workforce
-    asked: Any = SimpleNamespace(options=TuneOptions())
+    asked: Any = SimpleNamespace(options=TuneOptions(), course=None)
     study: Any = SimpleNamespace(study=None, claims=None)
     unused: Any = None
-    launcher = Launcher(asked, study, workers, None, unused, unread)
+    launcher = Launcher(asked, study, Spending(), workers, None, unused, unread)
     with pytest.raises(SystemExit):
         launcher.run()
     assert workforce.ended

@@ -12,6 +12,7 @@ from storage import attributes
 from storage.errors import BadInput, StorageUnavailable, TuningError
 from storage.processes.cores import usable_cores
 from studies.forecast import Launched, WorkLeft, work_left
+from studies.phases.known import best_configurations
 from studies.stored import StudyRecord
 from studies.trials import of_phase, spent_epochs
 from tuning.launch.begin import Begun
@@ -29,8 +30,15 @@ from tuning.messages import LAUNCHER_GRACE_S, Cost, WorkerOptions
 
 def is_over(asked: Asked, study: Begun, spending: Spending) -> bool:
     """Return whether the search is over, and what follows it may begin."""
+    return study.claims.standing().done or _is_late(asked, study, spending)
+
+
+def _is_late(asked: Asked, study: Begun, spending: Spending) -> bool:
+    """Return whether the search's share of the time is over; never before there is something to train."""
     ends_s = asked.course.search_s if asked.course is not None else None
-    return study.claims.standing().done or (ends_s is not None and spending.spent_s >= ends_s - LAUNCHER_GRACE_S)
+    if ends_s is None or spending.spent_s < ends_s - min(LAUNCHER_GRACE_S, ends_s / 4):
+        return False
+    return bool(best_configurations(study.study, 1))
 
 
 def search(asked: Asked, study: Begun, spending: Spending, console: Console, report: Report) -> int:
@@ -45,8 +53,7 @@ def search(asked: Asked, study: Begun, spending: Spending, console: Console, rep
     progress = Progress(study.study, asked.spec.epochs, console, live=live, balanced=balanced)
     workforce = _workforce(asked, study, report)
     packer = _packer(asked, workforce, report) if asked.packs else None
-    timeout_s = _timeout_s(asked, spending)
-    launcher = Launcher(asked, study, workforce, packer, progress, report, timeout_s, noted=spending.note)
+    launcher = Launcher(asked, study, spending, workforce, packer, progress, report)
     try:
         return launcher.run_on(study.database)
     except StorageUnavailable:
@@ -60,16 +67,6 @@ def search(asked: Asked, study: Begun, spending: Spending, console: Console, rep
             # The preflight refused it before the first trial.
             study.undo()
         raise
-
-
-def _timeout_s(asked: Asked, spending: Spending) -> float | None:
-    """Return in how many seconds the search must end."""
-    ends_s = asked.course.search_s if asked.course is not None else None
-    asked_s, elapsed_s = asked.options.timeout_s, spending.elapsed_s
-    left = [asked_s - elapsed_s] if asked_s is not None else []
-    if ends_s is not None:
-        left.append(ends_s - spending.spent_s)
-    return max(1.0, min(left)) if left else None
 
 
 def _workforce(asked: Asked, study: Begun, report: Report) -> Workforce:
@@ -102,32 +99,36 @@ class Launcher(Watching):
     Args:
         asked: what is wanted.
         study: the study.
+        spending: how much time is over.
         workforce: its workers on this machine.
         packer: finds out how many a device should have; None where that is given.
         progress: shows what happens meanwhile.
         report: takes one line for the user.
-        timeout_s: seconds in which it ends; None for as long as it takes.
         clock: monotonic seconds.
-        noted: called now and then: so long it has taken.
     """
 
     def __init__(
         self,
         asked: Asked,
         study: Begun,
+        spending: Spending,
         workforce: Workforce,
         packer: Packer | None,
         progress: Progress,
         report: Report,
-        timeout_s: float | None = None,
         clock: Callable[[], float] = time.monotonic,
-        noted: Callable[[], None] = lambda: None,
     ) -> None:
-        super().__init__(study.claims, workforce, packer, progress, report, timeout_s, clock, noted)
+        whole_s = asked.options.timeout_s
+        left_s = max(1.0, whole_s - spending.elapsed_s) if whole_s is not None else None
+        super().__init__(study.claims, workforce, packer, progress, report, left_s, clock, spending.note)
+        self._spending = spending
         self._asked = asked
         self._begun = study
         self._study = study.study
         self._exports_with_file = False
+
+    def _stopping(self) -> bool:
+        return super()._stopping() or _is_late(self._asked, self._begun, self._spending)
 
     def _begin(self) -> None:
         self._workforce.start()
