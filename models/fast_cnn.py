@@ -51,7 +51,7 @@ class FastCNN(ImageClassifier):
         x = patches(x)
         if colours == len(_COLOURS):
             patches.kernel.assign(_patterns())
-        x = layers.Activation("gelu")(x)
+        x = _activation(x)
         for filters in (width, 4 * width, 4 * width):
             x = _block(x, filters, pool=True)
             x = _block(x, filters, pool=False)
@@ -77,4 +77,9 @@ def _block(x: Any, filters: int, *, pool: bool) -> Any:
     if pool and min(x.shape[1:3]) > 1:
         x = layers.MaxPooling2D(2)(x)
     x = layers.BatchNormalization(momentum=0.9)(x)
-    return layers.Activation("gelu")(x)
+    return _activation(x)
+
+
+def _activation(x: Any) -> Any:
+    # In float32 whatever is computed in: cores have no fast error function of bfloat16, and a step would take longer.
+    return layers.Activation("gelu", dtype="float32")(x)

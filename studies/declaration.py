@@ -21,6 +21,7 @@ from studies.spec import (
     Images,
     ParameterRange,
     Plan,
+    Precision,
     Sampler,
     Scalar,
     Space,
@@ -31,6 +32,8 @@ from studies.spec import (
 CATALOG = Path(__file__).resolve().parent / "catalog"
 
 PlanName = Literal["cpu", "gpu"]
+
+AskedPrecision = Literal["auto", "float32", "mixed_bfloat16"]
 
 
 class Declaration(Frozen):
@@ -43,6 +46,9 @@ class Declaration(Frozen):
         space: which parameters are searched.
         class_weights: how classes of unlike sizes weigh while training: with `none` each picture alike, with `balanced`
             each class alike; `search` tries both.
+        precision: what the cores compute in; a GPU computes in its own. `auto` is decided when the study is made: half
+            precision (`mixed_bfloat16`) where its cores have instructions for it, the plan is `cpu` and the model one
+            of the project's own, else `float32`.
         seed: all randomness derives from it: the split, the proposals, the weights, the order of the images.
         parameters: ranges that replace the model's own, a table for each parameter; a name that the model does not
             know is refused.
@@ -59,6 +65,7 @@ class Declaration(Frozen):
     model: str = "cnn"
     space: Space = "core"
     class_weights: ClassWeights = "none"
+    precision: AskedPrecision = "float32"
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     parameters: dict[str, ParameterRange] = Field(default_factory=dict)
     defaults: dict[str, Scalar] = Field(default_factory=dict)
@@ -86,7 +93,10 @@ class Declaration(Frozen):
 
 @dataclass(frozen=True)
 class Overrides:
-    """What the command line says instead of the file; None leaves the file's value."""
+    """What the command line says instead of the file; None leaves the file's value.
+
+    `cores` nobody says: it is what the cores of this machine compute fastest in.
+    """
 
     model: str | None = None
     space: str | None = None
@@ -96,6 +106,8 @@ class Overrides:
     strategy: str | None = None
     class_weights: str | None = None
     images: Images | None = None
+    precision: str | None = None
+    cores: Precision = "float32"
 
 
 def catalog_names() -> list[str]:
@@ -209,6 +221,7 @@ def declaration_of(spec: StudySpec, trials: int) -> Declaration:
         model=spec.model,
         space=spec.space,
         class_weights=spec.class_weights,
+        precision=spec.precision,
         seed=spec.seed,
         parameters=spec.parameters,
         defaults=spec.defaults,
@@ -245,6 +258,12 @@ def make_spec(
     class_weights = overrides.class_weights or declaration.class_weights
     if class_weights not in get_args(ClassWeights):
         raise unknown_name("class weighting", class_weights, get_args(ClassWeights))
+    precision = overrides.precision or declaration.precision
+    if precision == "auto":
+        # What it is worth was measured with these networks.
+        precision = overrides.cores if plan_name == "cpu" and model in HYPERMODELS.values() else "float32"
+    if precision not in get_args(Precision):
+        raise unknown_name("precision", precision, get_args(AskedPrecision))
     for flag, value in (("epochs", overrides.epochs), ("train-images", overrides.train_images)):
         if value is not None and value < 1:
             raise BadInput(f"--{flag} {value}: must be at least 1. Leave it out for the catalog's own.")
@@ -270,4 +289,5 @@ def make_spec(
         sampler=declaration.sampler,
         strategy=declaration.strategy.model_copy(update={"name": strategy}),
         class_weights=class_weights,
+        precision=precision,
     )

@@ -27,6 +27,7 @@ from studies.form import LARGEST_SIDE, SMALLEST_SIDE, Fit
 
 Space = Literal["core", "extended"]
 ClassWeights = Literal["none", "balanced", "search"]
+Precision = Literal["float32", "mixed_bfloat16"]
 
 # The parameters that every study of an ImageClassifier searches.
 CORE_PARAMETERS = ("batch_size", "optimizer", "learning_rate", "dropout")
@@ -51,7 +52,13 @@ STRATEGIES = ("freeze_thaw", "promotion", "successive_halving", "hyperband", "me
 Scalar = bool | int | float | str
 
 # Fields that specs did not have before, with what they say where nobody chose.
-_ADDED: dict[str, Any] = {"images": None, "defaults": {}, "test_images": None, "class_weights": "none"}
+_ADDED: dict[str, Any] = {
+    "images": None,
+    "defaults": {},
+    "test_images": None,
+    "class_weights": "none",
+    "precision": "float32",
+}
 
 ImageSide = Annotated[int, Field(ge=SMALLEST_SIDE, le=LARGEST_SIDE)]
 
@@ -241,6 +248,7 @@ class StudySpec(Frozen):
         seed: all randomness of the study derives from it.
         plan_name: the catalog's plan that was taken, `cpu` or `gpu`.
         class_weights: how the classes weigh while training; `search` makes it a parameter.
+        precision: the Keras dtype policy that the cores compute in, in every worker alike; a GPU computes in its own.
     """
 
     dataset: str
@@ -259,6 +267,7 @@ class StudySpec(Frozen):
     sampler: Sampler
     strategy: StrategyChoice
     class_weights: ClassWeights = "none"
+    precision: Precision = "float32"
 
     @model_serializer(mode="wrap")
     def _document(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:

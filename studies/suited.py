@@ -99,6 +99,7 @@ def suited(info: OwnDataset, images: Images) -> Declaration:
         model=cpu_model,
         parameters={"batch_size": ParameterRange(choices=sizes, default=_middle(sizes))},
         defaults=defaults,
+        precision="auto",
         plan={
             "cpu": Plan(
                 trials=24, epochs=cpu_epochs, patience=max(3, cpu_epochs // 3), refit_epochs=_LONGER * cpu_epochs

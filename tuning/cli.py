@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from storage.database import Database
     from storage.settings import Home
     from studies.datasets.prepared import PreparedDataset
-    from studies.spec import Images
+    from studies.spec import Images, Precision
     from studies.stored import Limits
     from tuning.launch.phases.phase import PhaseOptions
     from tuning.machine.devices import PerDevice
@@ -132,6 +133,7 @@ def tune(
     model: options.Model = None,
     space: options.Space = None,
     class_weights: options.ClassWeights = None,
+    precision: options.Precision = None,
     strategy: options.Strategy = None,
     from_study: options.FromStudy = None,
     train_images: options.TrainImages = None,
@@ -151,6 +153,7 @@ def tune(
     from tuning.launch.understand import TuneOptions
 
     _quiet_optuna()
+    said = Overrides(model=model, space=space, epochs=epochs, train_images=train_images, seed=seed)
     asked = TuneOptions(
         dataset=dataset,
         spec_file=spec,
@@ -166,18 +169,22 @@ def tune(
         storage=storage,
         progress=progress,
         limits=_limits(trial_timeout, checkpoint_interval),
-        overrides=Overrides(
-            model=model,
-            space=space,
-            epochs=epochs,
-            train_images=train_images,
-            seed=seed,
+        overrides=replace(
+            said,
             strategy=strategy,
             class_weights=class_weights,
             images=_images(image_size, fit, flips),
+            precision=precision,
+            cores=_fastest_precision(),
         ),
     )
     return tune(asked, _home(), _console())
+
+
+def _fastest_precision() -> Precision:
+    from tuning.machine.precision import cores_precision
+
+    return cores_precision()
 
 
 def _limits(trial_timeout: str | None, checkpoint_interval: str) -> Limits:

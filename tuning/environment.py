@@ -53,6 +53,12 @@ ENVIRONMENT = (
         "all",
         "which GPUs are used: numbers or UUIDs, with commas; `-1` uses the cores only",
     ),
+    Variable(
+        "TUNING_PRECISION",
+        "by the cores",
+        "`float32` or `mixed_bfloat16`: what `auto` is taken for when a study is begun, whatever the cores are fast in",
+    ),
+    Variable("TF_ENABLE_ONEDNN_OPTS", "", "with `0` TensorFlow is slow in half precision: `auto` is `float32` then"),
     Variable("XLA_FLAGS", "", "kept; the service adds flags of its own (threads on a CPU, determinism on a GPU)"),
     Variable(
         "TF_XLA_FLAGS",

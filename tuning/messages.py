@@ -15,7 +15,7 @@ from storage.attributes import SEARCH, Phase
 from storage.claims import Claim
 from storage.errors import BadInput
 from storage.processes.isolation import python_module
-from tuning.machine.devices import Placement
+from tuning.machine.devices import CPU, Placement
 from tuning.user_classes import UserFile
 
 RENEWED = 75
@@ -282,6 +282,13 @@ class WorkerOptions:
         """Return the options of a worker of a study on a device."""
         device = place.device
         return cls(study, user_file, strategy_file, device.name, device.precision, place.threads, phase=phase)
+
+    def computing_in(self, precision: str) -> WorkerOptions:
+        """Return these options for a study whose cores compute in a precision; a GPU computes in its own.
+
+        Its trials are alike then, whichever cores they go on on.
+        """
+        return replace(self, precision=precision) if self.device == CPU else self
 
     def successor(self, *, claim: Claim | None = None, threads: int | None = None) -> WorkerOptions:
         """Return the options of the program that takes a worker's place.

@@ -98,6 +98,13 @@ ClassWeights = Annotated[
         " or search, which tries both. [default: the study file's]"
     ),
 ]
+Precision = Annotated[
+    str | None,
+    typer.Option(
+        help="What the cores compute in: float32, mixed_bfloat16, or auto, which is the latter where the cores that"
+        " begin the study have instructions for it. A GPU computes in its own. [default: the study file's]"
+    ),
+]
 Strategy = Annotated[
     str | None,
     typer.Option(

@@ -157,7 +157,8 @@ def test_defaults_of_a_plan_are_added_to_the_files_and_come_before_them(file: Pa
         (GOOD.replace("trials", "trails"), "plan.cpu.(trials: is missing|trails = 6: no such key)"),
         (GOOD + "epoch = 3", "plan.cpu.epoch = 3: no such key. Allowed: trials, epochs, train_images"),
         (GOOD + "patience = -1", "plan.cpu.patience = -1: input should be greater than or equal to 1"),
-        ("seeds = 1\n" + GOOD, "seeds = 1: no such key. Allowed: dataset, images, model, space, class_weights, seed"),
+        ("seeds = 1\n" + GOOD, "seeds = 1: no such key. Allowed: dataset, images, model, space, class_weights"),
+        ("precision = 16\n" + GOOD, "precision = 16: input should be 'auto', 'float32' or 'mixed_bfloat16'"),
         ("seed = -1\n" + GOOD, "seed = -1: input should be greater than or equal to 0"),
         ("seed = 4294967296\n" + GOOD, "seed = 4294967296: input should be less than"),
         ('space = "huge"\n' + GOOD, "space = \"huge\": input should be 'core' or 'extended'"),
@@ -232,6 +233,7 @@ def test_the_command_line_replaces_what_the_file_says(file: Path) -> None:
         (Overrides(seed=-1), "--seed -1: must be at least 0"),
         (Overrides(seed=2**32), "--seed 4294967296: must be .* below 2"),
         (Overrides(class_weights="balance"), "unknown class weighting 'balance'. Did you mean 'balanced'"),
+        (Overrides(precision="bfloat16"), "unknown precision 'bfloat16'. Did you mean 'mixed_bfloat16'"),
         (Overrides(space="cor"), "unknown space 'cor'. Did you mean 'core'"),
     ],
 )

@@ -54,6 +54,7 @@ CHANGES: list[dict[str, Any]] = [
     {"sampler": Sampler(startup_trials=3)},
     {"strategy": StrategyChoice(name="median")},
     {"class_weights": "balanced"},
+    {"precision": "mixed_bfloat16"},
     {"images": Images()},
     {"defaults": {"augmentation": 0.5}},
     {"test_images": 300},

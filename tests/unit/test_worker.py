@@ -76,6 +76,17 @@ def test_a_worker_becomes_one_with_the_threads_of_its_trial(
     assert [held.id for held, _ in worker._claims.running()] == [claim.id]
 
 
+def test_cores_compute_in_the_studys_precision_and_a_gpu_in_its_own(tmp_path: Path) -> None:
+    with fresh_database(tmp_path / "studies.db") as database:
+        data = StudyData(checksum="c", split="s", train=2, validation=1, mean=[0.5], std=[0.25])
+        create_or_load(database, "mnist", SPEC.model_copy(update={"precision": "mixed_bfloat16"}), lambda: data)
+        with worker_of(database, tmp_path) as (worker, _):
+            assert worker._options == replace(OPTIONS, precision="mixed_bfloat16")
+        on_gpu = replace(OPTIONS, device="NVIDIA", precision="mixed_float16")
+        with worker_of(database, tmp_path, on_gpu) as (worker, _):
+            assert worker._options == on_gpu
+
+
 def test_a_stop_that_came_before_it_is_not_lost_with_the_program(
     database: Database, tmp_path: Path, started: list[WorkerOptions]
 ) -> None:

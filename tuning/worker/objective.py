@@ -292,11 +292,11 @@ class Objective:
             attributes.THREADS: self._place.threads,
             attributes.WEIGHTS: weight_count,
         }
-        before = attributes.read(trial.user_attrs, attributes.THREADS, int)
-        if resumed and before != self._place.threads:
-            logger.warning(
-                "trial %d was begun with %s threads, goes on with %d", trial.number, before, self._place.threads
-            )
+        begun = trial.user_attrs
+        for key, value in recorded.items():
+            if resumed and (before := begun.get(key)) != value:
+                what = key.removeprefix("tuning:")
+                logger.warning("trial %d: %s was %s when it was begun, is %s now", trial.number, what, before, value)
         with self._claims.together(claim):
             for key, value in recorded.items():
                 trial.set_user_attr(key, value)

@@ -79,11 +79,11 @@ def work(options: WorkerOptions, storage_url: str, home: Home) -> int:
 
 class _Worker:
     def __init__(self, options: WorkerOptions, storage_url: str, home: Home, supervisor: Supervisor) -> None:
-        self._options = options
         self._storage_url = storage_url
         self._home = home
         self._supervisor = supervisor
         self._joined = joined = join(options, storage_url)
+        self._options = options.computing_in(joined.record.spec.precision)
         self._database, self._claims, self._scheduler = joined.database, joined.claims, joined.scheduler
         self._limits = joined.record.limits
         self._watch = LeaseWatch(self._claims)

@@ -28,7 +28,8 @@ def measured(task: MeasureTask) -> Measured:
         TuningError: it cannot be trained here.
     """
     record = StudyRecord.unmade(task["spec"], task["recorded"])
-    classifiers = prepare_training(record, WorkerOptions.from_json(task["options"]), Home(Path(task["home"])))
+    options = WorkerOptions.from_json(task["options"]).computing_in(record.spec.precision)
+    classifiers = prepare_training(record, options, Home(Path(task["home"])))
     from tuning.worker.hyperparameters import RangedHyperParameters
     from tuning.worker.preflight import timed
 

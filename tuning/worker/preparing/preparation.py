@@ -14,7 +14,9 @@ from storage.artifacts import Artifacts
 from storage.settings import Home
 from studies.scheduler import first_configurations
 from studies.strategies.samplers import require_room
-from tuning.messages import WorkerOptions
+from tuning.machine.devices import CPU
+from tuning.machine.precision import cores_precision
+from tuning.messages import Note, WorkerOptions
 from tuning.worker.joining import JoinedStudy
 from tuning.worker.preparing.framework import prepare_training
 from tuning.worker.supervisor import Supervisor
@@ -33,6 +35,11 @@ def prepare(joined: JoinedStudy, options: WorkerOptions, home: Home, supervisor:
     Raises:
         BadInput: the model, the data or the search space cannot be used.
     """
+    if options.device == CPU and options.precision not in ("float32", cores_precision()):
+        slow = (
+            f"the study computes in {options.precision}, which these cores are slow in: its epochs will take long here"
+        )
+        supervisor.tell(Note(slow))
     classifiers = prepare_training(joined.record, options, home)
     # Keras is imported from here on.
     from models.backend import backend_name
