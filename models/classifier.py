@@ -86,6 +86,7 @@ class ImageClassifier(keras_tuner.HyperModel, abc.ABC):
     """
 
     defaults: ClassVar[Recipe]
+    first_range_holds: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -292,3 +293,14 @@ class ImageClassifier(keras_tuner.HyperModel, abc.ABC):
         to the backbone's: saved as `.keras`, it loads where this project is unknown if those do.
         """
         return model.classifier()
+
+    def weight_count(self, model: TrainingModel) -> int:
+        """How many weights the network of a model has."""
+        return model.weight_count
+
+    def traces(self, model: TrainingModel) -> int:
+        """How often a training step of a model has been traced."""
+        return model.steps.traces
+
+    def runs_whole(self) -> None:
+        """Nothing: whatever the model is, its training goes on from its state."""

@@ -12,6 +12,7 @@ from keras import layers
 
 from models.classifier import HEAD, NORMALIZATION, ImageClassifier
 from models.training.model import unnumbered
+from models.tunable import Tunable
 
 SMALL_SPREAD = 0.1
 """Normalised pixels have a standard deviation of 1 over pictures: with less than this they are close to a constant."""
@@ -24,14 +25,16 @@ _PICTURES = 16
 _UNREAD = ("loss", "metrics", "objective", "optimizer", "class_weight", "callbacks")
 
 
-def remarks_on(classifier: ImageClassifier, network: keras.Model) -> list[str]:
+def remarks_on(tunable: Tunable, network: keras.Model) -> list[str]:
     """Return one line for each thing that the author of a model should know.
 
     Args:
-        classifier: makes the model.
+        tunable: makes the model.
         network: what it made, pixels to logits.
     """
-    return [*_unread(classifier), *_rescaled(network), *_ends_with_softmax(network, classifier)]
+    if not isinstance(tunable, ImageClassifier):
+        return []
+    return [*_unread(tunable), *_rescaled(network), *_ends_with_softmax(network, tunable)]
 
 
 def _unread(classifier: ImageClassifier) -> list[str]:

@@ -429,3 +429,38 @@ def test_kerastuner_still_registers_everything_through_one_private_method() -> N
     assert asked == ["rate", "units", "optimizer", "flip", "fixed"]
     model(hp)
     assert len(asked) == 5  # once for each
+
+
+# --- As KerasTuner has it, for hypermodels that know nothing of this project ---
+
+
+def lenient(trial: optuna.Trial) -> Any:
+    from tuning.worker.hyperparameters import TrialHyperParameters
+
+    return TrialHyperParameters(trial, {}, first_range_holds=True)
+
+
+def test_a_name_declared_again_has_the_first_value_where_kerastuner_gives_it_that() -> None:
+    import keras_tuner
+
+    for seed in range(5):
+        trial = new_trial(seed)
+        hp = lenient(trial)
+        first, again = hp.Int("filters", 16, 48, step=16), hp.Int("filters", 8, 16, step=4)
+        assert first == again == trial.params["filters"]
+        assert list(hp.repeated) == ["filters"]
+        assert "Int, 16 to 48, step 16; and Int, 8 to 16, step 4. As in KerasTuner" in hp.repeated["filters"]
+        theirs = keras_tuner.HyperParameters()
+        theirs.values = dict(trial.params)
+        assert (theirs.Int("filters", 16, 48, step=16), theirs.Int("filters", 8, 16, step=4)) == (first, again)
+
+
+def test_a_name_with_other_ranges_under_other_conditions_is_refused_whoever_declares_it() -> None:
+    from storage.errors import BadInput
+
+    hp = lenient(new_trial())
+    hp.Choice("kind", ["a", "b"])
+    with hp.conditional_scope("kind", ["a"]):
+        hp.Int("units", 1, 4)
+    with hp.conditional_scope("kind", ["b"]), pytest.raises(BadInput, match="'units' is declared with two ranges"):
+        hp.Int("units", 10, 40)

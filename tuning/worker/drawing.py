@@ -10,8 +10,7 @@ from typing import Any
 import optuna
 
 from models.backend import seed_generators
-from models.classifier import ImageClassifier
-from models.training.model import TrainingModel
+from models.tunable import Tunable
 from storage import attributes
 from storage.claims import Claim, Claims
 from studies.phases.training import Training
@@ -37,9 +36,9 @@ class Drawn:
     """
 
     trial: optuna.trial.Trial
-    hypermodel: ImageClassifier
+    hypermodel: Tunable
     hp: TrialHyperParameters
-    model: TrainingModel
+    model: Any
 
 
 def draw(
@@ -65,14 +64,16 @@ def draw(
         claims: through which parameters are forgotten.
         device: the product's name.
     """
-    spec = classifiers.spec
+    spec, holds = classifiers.spec, classifiers.hypermodel.first_range_holds
     seed_generators(training.seed)
     hypermodel = classifiers.new(training)
     for attempt in range(1, MAX_DRAWS + 1):
-        hp = TrialHyperParameters(trial, spec.parameters)
+        hp = TrialHyperParameters(trial, spec.parameters, first_range_holds=holds)
         with claims.together(claim):  # what it samples
             model = hypermodel.build(hp)
-        too_large = ran_out_with(trial.study.get_trials(deepcopy=False), device, hp.values, model.weight_count)
+        too_large = ran_out_with(
+            trial.study.get_trials(deepcopy=False), device, hp.values, hypermodel.weight_count(model)
+        )
         built = attributes.read(trial.user_attrs, attributes.WEIGHTS, int) is not None
         # Those of a later phase are what is trained, not drawn.
         if too_large is None or attempt == MAX_DRAWS or built or claim.phase != attributes.SEARCH:

@@ -189,12 +189,26 @@ class RangedHyperParameters(keras_tuner.HyperParameters):
     Args:
         ranges: what replaces the model's own ranges, by name.
         values: what replaces the defaults, by name.
+        first_range_holds: whether a name that is declared again with another range, where it was declared before, has
+            the first one's value, as KerasTuner has it; else that is refused.
+
+    Attributes:
+        active: what was active when it was declared, by name.
+        repeated: a line for each name that was declared again with another range.
     """
 
-    def __init__(self, ranges: Mapping[str, ParameterRange], values: Mapping[str, Value] | None = None) -> None:
+    def __init__(
+        self,
+        ranges: Mapping[str, ParameterRange],
+        values: Mapping[str, Value] | None = None,
+        *,
+        first_range_holds: bool = False,
+    ) -> None:
         super().__init__()
         self._ranges = ranges
         self._given = dict(values or {})
+        self._first_range_holds = first_range_holds
+        self.repeated: dict[str, str] = {}
         self._declared: dict[str, str] = {}
         self.active: dict[str, Any] = {}
 
@@ -245,12 +259,14 @@ class RangedHyperParameters(keras_tuner.HyperParameters):
         name = hyperparameter.name
         before = self._declared.setdefault(name, _declaration_in_words(hyperparameter))
         now = _declaration_in_words(hyperparameter)
-        if before != now:
+        if before == now:
+            return
+        two = f"parameter {name!r} is declared with two ranges: {before}; and {now}."
+        if self._first_range_holds and self._exists(name, hyperparameter.conditions):
+            self.repeated.setdefault(name, f"{two} As in KerasTuner, all of that name have the first one's value")
+        else:
             ours = f" Every model has a {name!r} of the service's own: read it with hp.get." if name in CORE else ""
-            raise UnusableParameter(
-                f"parameter {name!r} is declared with two ranges: {before}; and {now}.{ours} Give each its own name,"
-                " with hp.name_scope for example."
-            )
+            raise UnusableParameter(f"{two}{ours} Give each its own name, with hp.name_scope for example.")
 
     def _value_of(self, hyperparameter: Any) -> Value:
         value: Value = self._given.get(hyperparameter.name, hyperparameter.default)
@@ -279,10 +295,17 @@ class TrialHyperParameters(RangedHyperParameters):
     Args:
         trial: suggests each active parameter once; a trial taken up again suggests what it did before.
         ranges: what replaces the model's own ranges, by name.
+        first_range_holds: see `RangedHyperParameters`.
     """
 
-    def __init__(self, trial: optuna.trial.BaseTrial, ranges: Mapping[str, ParameterRange]) -> None:
-        super().__init__(ranges)
+    def __init__(
+        self,
+        trial: optuna.trial.BaseTrial,
+        ranges: Mapping[str, ParameterRange],
+        *,
+        first_range_holds: bool = False,
+    ) -> None:
+        super().__init__(ranges, first_range_holds=first_range_holds)
         self._trial = trial
 
     def _value_of(self, hyperparameter: Any) -> Value:

@@ -195,11 +195,12 @@ class Objective:
             device=self._place.device,
         )
         trial, hp, model, learned_from = drawn.trial, drawn.hp, drawn.model, self._classifiers.learned_from(training)
-        traces = model.steps.traces
+        hypermodel = drawn.hypermodel
+        traces = hypermodel.traces(model)
         self._tell_uncompiled(claim, model)
         checkpoints = self._files.checkpoints_of(claim)
         resume = state_of(checkpoints)
-        self._record_place(trial, claim, model.weight_count, resumed=resume is not None)
+        self._record_place(trial, claim, hypermodel.weight_count(model), resumed=resume is not None)
         keeper = self._keeper(claim, checkpoints, training.epochs)
         report = ReportToTrial(
             lambda epoch, value, last: self._scheduler.epoch_ended(claim, epoch, value, last=last),
@@ -217,7 +218,7 @@ class Objective:
         try:
             self._supervisor.steps.training_begins()
             callbacks = [throughput, report]
-            result = drawn.hypermodel.fit(
+            result = hypermodel.fit(
                 hp,
                 model,
                 learned_from,
@@ -228,17 +229,17 @@ class Objective:
                 keeper=keeper,
             )
         except (Frozen, Interrupted, NonFiniteLoss):
-            self._record_effort(trial, claim, report, started, model.steps.traces - traces)
+            self._record_effort(trial, claim, report, started, hypermodel.traces(model) - traces)
             raise
         except optuna.TrialPruned:
-            self._record_effort(trial, claim, report, started, model.steps.traces - traces)
+            self._record_effort(trial, claim, report, started, hypermodel.traces(model) - traces)
             pruned = Result(TrialState.PRUNED, report.history["val_accuracy"][-1])
             return Outcome(pruned, keep=lambda: self._files.keep_curve(claim, report.history, best_epoch=None))
         finally:
             self._supervisor.steps.rests()
             keeper.settle()
-        self._record_effort(trial, claim, report, started, model.steps.traces - traces)
-        return self._completed(trial, claim, drawn.hypermodel.classifier(model), result, report.history)
+        self._record_effort(trial, claim, report, started, hypermodel.traces(model) - traces)
+        return self._completed(trial, claim, hypermodel.classifier(model), result, report.history)
 
     def _tell_uncompiled(self, claim: Claim, model: keras.Model) -> None:
         why = why_not_compiled(model)

@@ -90,12 +90,13 @@ def _preflight(
 ) -> tuple[SearchSpace, Preflight, FirstCalls]:
     started, ranges = clock(), classifiers.spec.parameters
     require_known_parameters(classifiers)
-    default = RangedHyperParameters(ranges)
+    holds = classifiers.hypermodel.first_range_holds
+    default = RangedHyperParameters(ranges, first_range_holds=holds)
     default_weights, warnings = _build(classifiers, default)
     space = dict(default.active)
     largest, largest_weights = default, default_weights
     for values in extremes(default):
-        hp = RangedHyperParameters(ranges, values)
+        hp = RangedHyperParameters(ranges, values, first_range_holds=holds)
         weights, remarks = _build(classifiers, hp)
         warnings += remarks
         space.update(hp.active)

@@ -128,7 +128,8 @@ def _trained(record: StudyRecord, trial: FrozenTrial, epochs: int, options: Work
     parts = (classifiers.learned_from(training), classifiers.data.validation)
     seed_generators(training.seed)
     hypermodel = classifiers.new(training)
-    hp = RangedHyperParameters(record.spec.parameters, trial.params)
+    holds = classifiers.hypermodel.first_range_holds
+    hp = RangedHyperParameters(record.spec.parameters, trial.params, first_range_holds=holds)
     model = hypermodel.build(hp)
     ending = keras.callbacks.LambdaCallback(on_epoch_end=end)
     result = hypermodel.fit(hp, model, *parts, seed=training.seed, callbacks=[ending])

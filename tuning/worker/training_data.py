@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from models.classifier import ImageClassifier, Inputs
+from models.classifier import Inputs
 from models.training.compiled import CompiledModels
 from models.training.feeding import LabelledImages
+from models.tunable import Hypermodel, Tunable
 from storage.settings import Home
 from studies.phases.training import Training
 from studies.spec import StudySpec
@@ -61,7 +62,7 @@ class Classifiers:
         models: the process's compiled models, which trainings of one signature share.
     """
 
-    hypermodel: type[ImageClassifier]
+    hypermodel: Hypermodel
     spec: StudySpec
     data: TrainingData
     models: CompiledModels
@@ -70,7 +71,7 @@ class Classifiers:
         """Return the images that a trial trains on; None stands for a trial of the search."""
         return self.data.everything if training is not None and training.learned == "all" else self.data.training
 
-    def new(self, training: Training | None = None) -> ImageClassifier:
+    def new(self, training: Training | None = None) -> Tunable:
         """Return the classifier of one trial, which knows nothing of the trials before.
 
         Args:
