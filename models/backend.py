@@ -89,6 +89,12 @@ def set_precision(kind: str) -> None:
     keras.config.set_dtype_policy(kind)
 
 
+def precision_name() -> str:
+    """Return the precision that is computed in, one of `PRECISIONS`."""
+    name: str = keras.config.dtype_policy().name
+    return name
+
+
 def seed_generators(seed: int) -> None:
     """Seed Python's and NumPy's generators, from which Keras takes the seeds of initial weights.
 

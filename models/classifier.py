@@ -87,6 +87,7 @@ class ImageClassifier(keras_tuner.HyperModel, abc.ABC):
 
     defaults: ClassVar[Recipe]
     first_range_holds: ClassVar[bool] = False
+    mixed: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -301,6 +302,10 @@ class ImageClassifier(keras_tuner.HyperModel, abc.ABC):
     def traces(self, model: TrainingModel) -> int:
         """How often a training step of a model has been traced."""
         return model.steps.traces
+
+    def notes(self) -> list[str]:
+        """Nothing: what a backbone is given does not depend on it."""
+        return []
 
     def runs_whole(self) -> None:
         """Nothing: whatever the model is, its training goes on from its state."""

@@ -67,6 +67,9 @@ class Tunable(Protocol):
     def traces(self, model: Any) -> int:
         """Return how often a training step of a model has been traced."""
 
+    def notes(self) -> list[str]:
+        """Return what the author of the model should know of how it is given its data, one line each."""
+
     def runs_whole(self) -> str | None:
         """Return why a training that is interrupted begins anew, for people; None where it goes on from its state."""
 
@@ -77,9 +80,11 @@ class Hypermodel(Protocol):
     Attributes:
         first_range_holds: whether a name may be declared again with another range, of which nothing is taken, as
             KerasTuner has it; else that is refused.
+        mixed: whether what it makes may compute in half precision.
     """
 
     first_range_holds: bool
+    mixed: bool
 
     def __call__(
         self,

@@ -68,6 +68,8 @@ BACKEND = "tuning:backend"
 WEIGHTS = "tuning:weights"
 # How often its training step was traced: 0 where its worker had a compiled model for it.
 TRACES = "tuning:traces"
+# Why it has no checkpoints, or reports nothing before its end: its model's own training decides.
+WHOLE = "tuning:whole"
 # Who ran it last, and each time that it was given up: `[{"worker", "class", "reason", "moved"}, ...]`.
 WORKER = "tuning:worker"
 GIVEN_UP = "tuning:given_up"

@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError
 from storage.errors import BadInput, unknown_name
 from studies.spec import (
     HYPERMODELS,
+    KERAS_TUNER_MODELS,
     STRATEGIES,
     VALIDATION_IMAGES,
     ClassWeights,
@@ -188,16 +189,18 @@ def _full(model: str) -> str:
 
 
 def hypermodel_name(model: str) -> str:
-    """Return the full name of one of the project's hypermodels.
+    """Return the full name of one of the project's hypermodels, or of KerasTuner's.
 
     Raises:
         BadInput: there is no such model; the message names the nearest one.
     """
     if model in HYPERMODELS:
         return HYPERMODELS[model]
-    if model in HYPERMODELS.values():
+    if model in (*HYPERMODELS.values(), *KERAS_TUNER_MODELS):
         return model
-    raise unknown_name("model", model, HYPERMODELS, then="A hypermodel of your own is given as file.py:Class.")
+    raise unknown_name(
+        "model", model, (*HYPERMODELS, *KERAS_TUNER_MODELS), then="A hypermodel of your own is given as file.py:Class."
+    )
 
 
 def declaration_of(spec: StudySpec, trials: int) -> Declaration:

@@ -46,6 +46,9 @@ HYPERMODELS = {
     "resnet": "models.resnet:ResNet",
 }
 
+# KerasTuner's own, which are told the shape of the pictures and how many classes there are.
+KERAS_TUNER_MODELS = ("keras_tuner:HyperEfficientNet", "keras_tuner:HyperResNet", "keras_tuner:HyperXception")
+
 # The project's own strategies.
 STRATEGIES = ("freeze_thaw", "promotion", "successive_halving", "hyperband", "median", "none")
 
@@ -240,7 +243,8 @@ class StudySpec(Frozen):
     Attributes:
         dataset: a data set's name, or the absolute path of data of one's own.
         images: the form that pictures of one's own are given; None for data sets that are published.
-        model: the hypermodel, `"module:Class"` for the project's own, `"file.py:Class@sha256"` for a user's.
+        model: the hypermodel, `"module:Class"` for the project's own and KerasTuner's, `"file.py:name@sha256"` for a
+            user's.
         space: `core` or `extended`.
         parameters: the ranges that replace the model's own, by parameter name.
         defaults: what replaces the model's own defaults, by parameter name, whether it is searched or not.

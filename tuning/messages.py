@@ -69,6 +69,7 @@ class Preflight:
         default_cost, largest_cost: the seconds that each takes in one worker.
         seconds: what the preflight itself took.
         warnings: what cannot be meant as it is, one line each.
+        notes: what its author should know of how a model of the user's is taken, likewise.
         exports_with_file: whether only the user's file can build the model that a trial saved.
     """
 
@@ -80,6 +81,7 @@ class Preflight:
     largest_cost: Cost
     seconds: float
     warnings: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     exports_with_file: bool = False
 
 

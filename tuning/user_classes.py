@@ -8,9 +8,10 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from storage.errors import BadInput
 from studies.declaration import hypermodel_name
@@ -115,6 +116,31 @@ def load_class(kind: str, name: str, user_file: UserFile | None, parent: Callabl
     Raises:
         BadInput: it is not that of the file, or the file cannot be imported.
     """
+    found = load_from(kind, name, user_file)
+    wanted_class = parent()
+    if not isinstance(found, type) or not issubclass(found, wanted_class):
+        wanted = f"{wanted_class.__module__}.{wanted_class.__name__}"
+        raise BadInput(f"{user_file}: must be a class derived from {wanted}, found {found!r}.")
+    return found
+
+
+def load_from(
+    kind: str,
+    name: str,
+    user_file: UserFile | None,
+    importing: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> Any:
+    """Return what a user's file has under the name that a spec says; None where it has nothing of that name.
+
+    Args:
+        kind: what it is, `model` or `strategy`.
+        name: the spec's, see `UserFile.name`.
+        user_file: the file that this process was started with.
+        importing: what holds while the file is imported; entered once the file is known to be the right one.
+
+    Raises:
+        BadInput: it is not that of the file, or the file cannot be imported.
+    """
     if user_file is None:
         raise BadInput(
             f"the study's {kind} is {name!r}, of a user's file. Start the worker with that file: --{kind} file.py:Class"
@@ -132,13 +158,9 @@ def load_class(kind: str, name: str, user_file: UserFile | None, parent: Callabl
     sys.modules[module_name] = module
     make_importable(user_file.path)
     try:
-        specification.loader.exec_module(module)
+        with importing():
+            specification.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         cure = ". ".join(hidden(user_file.path)) or "Mend the file"
         raise BadInput(f"{user_file.path} cannot be imported: {type(error).__name__}: {error}. {cure}.") from error
-    found = getattr(module, user_file.class_name, None)
-    wanted_class = parent()
-    if not isinstance(found, type) or not issubclass(found, wanted_class):
-        wanted = f"{wanted_class.__module__}.{wanted_class.__name__}"
-        raise BadInput(f"{user_file}: must be a class derived from {wanted}, found {found!r}.")
-    return found
+    return getattr(module, user_file.class_name, None)

@@ -56,7 +56,9 @@ class TrainingState:
     @property
     def history(self) -> dict[str, list[float]]:
         """The curves so far, one value for each epoch done; not a number where an earlier version noted none."""
-        unknown = {name: [math.nan] * self.epochs for name in _ADDED}
+        # Of a foreign model there are those that it has.
+        added = _ADDED if "early_stopping" in self.values else ()
+        unknown = {name: [math.nan] * self.epochs for name in added}
         return unknown | {name: list(curve) for name, curve in self.values["history"].items()}
 
     def to_bytes(self) -> bytes:

@@ -228,11 +228,6 @@ def same_name(hp: Any) -> None:
 
 REFUSED: list[tuple[Callable[[Any], object], str]] = [
     (
-        lambda hp: hp.Float("rate", 1e-4, 1e-1, step=10, sampling="log"),
-        "'rate' has sampling='log' together with step=10.*Drop",
-    ),
-    (lambda hp: hp.Int("units", 1, 64, step=2, sampling="log"), "'units' has sampling='log' together with step=2"),
-    (
         lambda hp: hp.Float("momentum", 0.5, 0.99, sampling="reverse_log"),
         "'momentum' has sampling='reverse_log'.*1 - x",
     ),
@@ -464,3 +459,30 @@ def test_a_name_with_other_ranges_under_other_conditions_is_refused_whoever_decl
         hp.Int("units", 1, 4)
     with hp.conditional_scope("kind", ["b"]), pytest.raises(BadInput, match="'units' is declared with two ranges"):
         hp.Int("units", 10, 40)
+
+
+STEPS_THAT_MULTIPLY: list[tuple[Callable[[Any], Any], list[float]]] = [
+    (lambda hp: hp.Int("units", 16, 64, step=2, sampling="log"), [16, 32, 64]),
+    (lambda hp: hp.Int("units", 3, 100, step=3, sampling="log"), [3, 9, 27, 81]),
+    (lambda hp: hp.Float("units", 1e-4, 1e-1, step=10, sampling="log"), [1e-4, 1e-3, 1e-2, 1e-1]),
+    (lambda hp: hp.Float("units", 1.0, 8.0, step=2, sampling="reverse_log"), [8.0, 7.0, 5.0, 1.0]),
+]
+
+
+@pytest.mark.parametrize(("declare_units", "values"), STEPS_THAT_MULTIPLY)
+def test_with_a_step_that_multiplies_the_values_are_kerastuners(
+    declare_units: Callable[[Any], Any], values: list[float]
+) -> None:
+    drawn = [declare_units(answered(new_trial(seed))) for seed in range(40)]
+    assert {type(value) for value in drawn} == {type(values[0])}
+    assert sorted({round(value, 12) for value in drawn}) == sorted(values)
+
+
+def test_a_default_that_is_never_drawn_gives_way_to_what_is_nearest() -> None:
+    from tuning.worker.hyperparameters import search_space
+
+    hp = ranged()
+    hp.Int("units", 16, 64, step=16, default=50)
+    hp.Float("rate", 1e-4, 1e-1, step=10, sampling="log", default=0.005)
+    hp.Float("dropout", 0.0, 0.5, step=0.1, default=0.33)
+    assert search_space(hp.active).defaults == {"units": 48, "rate": 0.001, "dropout": 0.3}

@@ -37,16 +37,21 @@ def file(tmp_path: Path) -> Iterator[Path]:
 def test_every_project_model_can_be_loaded(name: str) -> None:
     from models.classifier import ImageClassifier
 
-    assert issubclass(load_hypermodel(name, None), ImageClassifier)
+    loaded = load_hypermodel(name, None)
+    assert isinstance(loaded, type) and issubclass(loaded, ImageClassifier)
 
 
 def test_a_users_model_is_loaded_from_its_file(file: Path) -> None:
-    assert load_hypermodel(*parse_model(f"{file}:Mine")).__name__ == "Mine"
+    loaded = load_hypermodel(*parse_model(f"{file}:Mine"))
+    assert isinstance(loaded, type) and loaded.__name__ == "Mine"
 
 
 @pytest.mark.parametrize("name", ["something", "Missing"])
-def test_what_is_no_image_classifier_is_refused(file: Path, name: str) -> None:
-    with pytest.raises(BadInput, match=r"must be a class derived from models.classifier.ImageClassifier, found"):
+def test_what_builds_no_model_is_refused(file: Path, name: str) -> None:
+    with pytest.raises(
+        BadInput,
+        match=r"must be a function build.hp. that returns a keras.Model, .*ImageClassifier. Received",
+    ):
         load_hypermodel(*parse_model(f"{file}:{name}"))
 
 

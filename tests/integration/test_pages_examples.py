@@ -47,6 +47,23 @@ def test_the_example_model_is_tuned_exported_and_asked(my_model: Path, tmp_path:
 
 
 @pytest.mark.slow
+def test_the_example_of_a_hypermodel_is_tuned_as_printed_and_exported(tmp_path: Path) -> None:
+    file = tmp_path / "my_hypermodel.py"
+    file.write_text(next(text for text in MODELS.blocks("python") if "class MyHyperModel" in text))
+    command = CommandLine(tmp_path / "home")
+    small = ("--train-images", "256", "--epochs", "2", "--trials", "1", "--workers", "1", "--study", "my_hypermodel")
+    done = command.run("tune", "--dataset", "mnist_sample", *small, "--model", f"{file}:MyHyperModel")
+    (printed,) = (text for text in MODELS.blocks("") if text.startswith("model: "))
+    assert printed in done.stderr
+    (trial,) = command.study("my_hypermodel").trials
+    assert {"layers", "units_0", "dropout", "learning_rate", "batch_size"} == set(trial.params)
+    assert trial.value is not None and trial.value > 0.3
+    assert "tuning:whole" not in trial.user_attrs
+    command.run("export", "--study", "my_hypermodel", "--format", "keras")
+    assert (command.home / "exports" / "my_hypermodel" / "model.keras").is_file()
+
+
+@pytest.mark.slow
 def test_the_example_for_what_is_no_picture_is_tuned_on_a_table_and_exported(tmp_path: Path) -> None:
     numbers = np.random.default_rng(0).normal(size=(900, 20))
     rows = [",".join(map(str, [*row, "high" if row[3] > 0 else "low"])) for row in numbers]

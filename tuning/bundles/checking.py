@@ -19,7 +19,6 @@ from storage import attributes
 from storage.artifacts import Artifacts
 from storage.errors import BadInput, SpecMismatch, TuningError, first_sentence
 from storage.settings import Home
-from studies.spec import HYPERMODELS
 from studies.stored import StudyData, StudyRecord
 from tuning.building import WEIGHTS, Building, building_of, copy_code
 from tuning.bundles.bundle import MODEL
@@ -162,7 +161,7 @@ def put_checked(source: Source, home: Home, folder: Path) -> Checked:
         if "confusion" in judged:
             return Checked(folder / MODEL, judged, flips=source.flips)
         answer = judged
-    if source.record.spec.model in HYPERMODELS.values():
+    if ".py:" not in source.record.spec.model:
         raise _refusal(source, answer)
     (folder / MODEL).unlink(missing_ok=True)
     reason = _reason(source, answer)

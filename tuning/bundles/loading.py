@@ -9,16 +9,13 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from storage.errors import BadInput
 from tuning.building import CODE, Building
 from tuning.bundles.bundle import open_bundle
 from tuning.keras_settings import settle_keras
-from tuning.user_classes import UserFile, load_class
-
-if TYPE_CHECKING:
-    from models.classifier import ImageClassifier
+from tuning.user_classes import UserFile, load_from
 
 
 def load(folder: Path | str, *, run_code: bool = False) -> Any:
@@ -65,10 +62,14 @@ def _network(folder: Path, building: Building) -> Any:
 
     from models.backend import set_precision
     from models.classifier import Inputs
+    from models.foreign.meaning import hypermodel_of
+    from models.foreign.scripts import searches_left_out
 
     # Nothing may lie beside the file that its checksum does not cover, this process's bytecode either.
     sys.dont_write_bytecode = True
-    hypermodel = load_class("model", building["model"], UserFile.named(building["model"], folder), _parent)
+    code = UserFile.named(building["model"], folder)
+    found = load_from("model", building["model"], code, lambda: searches_left_out([]))
+    hypermodel = hypermodel_of(found, code.class_name)
     # A card is JSON, which has no tuples.
     inputs: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in building["inputs"].items()
@@ -88,9 +89,3 @@ def _network(folder: Path, building: Building) -> Any:
         return maker.untrained_classifier(hp)
     finally:
         keras.config.set_dtype_policy(before)
-
-
-def _parent() -> type[ImageClassifier]:
-    from models.classifier import ImageClassifier
-
-    return ImageClassifier

@@ -98,6 +98,8 @@ def print_preflight(report: Report, found: Preflight, record: StudyRecord, stand
     known = first_in_words(record.spec, record.space, record.first)
     if known is not None and not standing.started:
         report(f"first: {known}")
+    for note in found.notes:
+        report(f"model: {note}")
     for warning in found.warnings:
         report(f"warning: {warning}")
     report(

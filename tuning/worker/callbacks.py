@@ -41,6 +41,7 @@ class ReportToTrial(keras.callbacks.Callback):
         began: called after the first step.
         steps: told of each call of steps.
         history: the curves of the epochs before, of a trial that is continued.
+        whole: whether the trial has no checkpoints: it is not frozen, and begins anew after a stop.
         clock: monotonic seconds.
     """
 
@@ -53,12 +54,14 @@ class ReportToTrial(keras.callbacks.Callback):
         began: Callable[[], None],
         steps: StepWatch | None = None,
         history: Mapping[str, list[float]] | None = None,
+        whole: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__()
         self._ended = ended
         self._keeper = keeper
         self._stop = stop
+        self._whole = whole
         self._clock = clock
         self._steps = steps or StepWatch()
         self._began: Callable[[], None] | None = began
@@ -113,6 +116,7 @@ class ReportToTrial(keras.callbacks.Callback):
 
         Raises:
             optuna.TrialPruned: the strategy has seen enough.
+            Interrupted: the worker was asked to stop, and nothing keeps the trial's state.
             ClaimLost: the trial was given to another worker.
         """
         assert logs is not None
@@ -122,8 +126,10 @@ class ReportToTrial(keras.callbacks.Callback):
         verdict = self._ended(epoch + 1, float(logs["val_accuracy"]), bool(self.model.stop_training))
         if verdict == "prune":
             raise optuna.TrialPruned
-        if verdict == "freeze":
+        if verdict == "freeze" and not self._whole:
             self._keeper.freeze()
+        if self._whole and self._stop.is_set():
+            raise Interrupted
 
 
 class CheckpointKeeper:

@@ -46,6 +46,8 @@ def distribution_of(hyperparameter: Any) -> BaseDistribution | None:
             return CategoricalDistribution([False, True])
         case kt.Choice():
             return CategoricalDistribution(list(hyperparameter.values))
+        case kt.Int() | kt.Float() if _has_steps_that_multiply(hyperparameter):
+            return CategoricalDistribution(_values_of(hyperparameter))
         case kt.Int():
             log = _is_log(hyperparameter)
             low, high, step = hyperparameter.min_value, hyperparameter.max_value, hyperparameter.step or 1
@@ -64,19 +66,23 @@ def distribution_of(hyperparameter: Any) -> BaseDistribution | None:
     )
 
 
+def _has_steps_that_multiply(hyperparameter: Any) -> bool:
+    return hyperparameter.sampling in ("log", "reverse_log") and hyperparameter.step not in (None, 1)
+
+
+def _values_of(hyperparameter: Any) -> list[int | float]:
+    """Return what KerasTuner draws with a step that multiplies: Optuna has no such distribution, but these are few."""
+    kind = int if isinstance(hyperparameter, kt.Int) else float
+    return list(dict.fromkeys(kind(value) for value in hyperparameter.values))
+
+
 def _is_log(hyperparameter: Any) -> bool:
     if hyperparameter.sampling == "reverse_log":
         raise UnusableParameter(
             f"parameter {hyperparameter.name!r} has sampling='reverse_log', which Optuna cannot draw."
-            " Declare 1 - x with sampling='log' instead."
+            " Declare 1 - x with sampling='log' instead, or give it a step."
         )
-    log = bool(hyperparameter.sampling == "log")
-    if log and hyperparameter.step not in (None, 1):
-        raise UnusableParameter(
-            f"parameter {hyperparameter.name!r} has sampling='log' together with step={hyperparameter.step},"
-            " which Optuna cannot draw. Drop the step, or list the values in hp.Choice."
-        )
-    return log
+    return bool(hyperparameter.sampling == "log")
 
 
 def ranged(hyperparameter: Any, given: ParameterRange) -> Any:
@@ -125,6 +131,18 @@ def _nearest(value: float, low: float, high: float, step: float | None) -> float
     # The tolerance keeps a bound that floating point puts just below a whole number of steps.
     last = math.floor((high - low) / step + 1e-9)
     return round(low + min(round((value - low) / step), last) * step, 12)
+
+
+def _nearest_in(distribution: BaseDistribution, default: Any) -> Any:
+    """Return the default, or what is nearest to it of what is drawn: KerasTuner asks nobody whether it is."""
+    match distribution:
+        case IntDistribution(low=low, high=high, step=step):
+            return int(_nearest(float(default), low, high, step))
+        case FloatDistribution(low=low, high=high, step=step):
+            return _nearest(float(default), low, high, step)
+        case CategoricalDistribution(choices=choices) if default not in choices:
+            return min(choices, key=lambda choice: abs(choice - default))  # a grid of numbers
+    return default
 
 
 def _ranged_choice(hyperparameter: Any, choices: tuple[Value, ...], default: Any) -> Any:
@@ -334,7 +352,7 @@ def search_space(active: Mapping[str, Any]) -> SearchSpace:
         {
             name: Parameter(
                 distribution,
-                known.default,
+                _nearest_in(distribution, known.default),
                 # Conditions on what is fixed are met, or the hyperparameter would not have been active.
                 tuple(
                     (c.name, tuple(c.values)) for c in known.conditions if not isinstance(active.get(c.name), kt.Fixed)

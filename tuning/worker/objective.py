@@ -14,6 +14,7 @@ from optuna.trial import TrialState
 
 from models.backend import why_not_compiled
 from models.training.loop import FitResult, NonFiniteLoss
+from models.tunable import Tunable
 from storage import attributes
 from storage.checkpoints import TrialCheckpoints
 from storage.claims import Claim, Claims
@@ -32,6 +33,11 @@ from tuning.worker.training_data import Classifiers
 from tuning.worker.trial_files import TrialFiles
 
 logger = logging.getLogger(__name__)
+
+_OF_THE_BEST_EPOCH = {
+    attributes.VALIDATION_LOSS: "val_loss",
+    attributes.VALIDATION_BALANCED_ACCURACY: "val_balanced_accuracy",
+}
 
 
 class TrialError(Exception):
@@ -201,6 +207,7 @@ class Objective:
         checkpoints = self._files.checkpoints_of(claim)
         resume = state_of(checkpoints)
         self._record_place(trial, claim, hypermodel.weight_count(model), resumed=resume is not None)
+        self._record_whole(trial, hypermodel)
         keeper = self._keeper(claim, checkpoints, training.epochs)
         report = ReportToTrial(
             lambda epoch, value, last: self._scheduler.epoch_ended(claim, epoch, value, last=last),
@@ -209,6 +216,7 @@ class Objective:
             began=lambda: logger.info("trial %d: first step", trial.number),
             steps=self._supervisor.steps,
             history=resume.history if resume is not None else None,
+            whole=hypermodel.runs_whole() is not None,
             clock=self._clock,
         )
         throughput = ReportThroughput(
@@ -216,7 +224,8 @@ class Objective:
         )
         started = self._clock()
         try:
-            self._supervisor.steps.training_begins()
+            if hypermodel.runs_whole() is None:  # else it may never call a callback
+                self._supervisor.steps.training_begins()
             callbacks = [throughput, report]
             result = hypermodel.fit(
                 hp,
@@ -239,6 +248,7 @@ class Objective:
             self._supervisor.steps.rests()
             keeper.settle()
         self._record_effort(trial, claim, report, started, hypermodel.traces(model) - traces)
+        self._record_whole(trial, hypermodel)
         return self._completed(trial, claim, hypermodel.classifier(model), result, report.history)
 
     def _tell_uncompiled(self, claim: Claim, model: keras.Model) -> None:
@@ -277,10 +287,10 @@ class Objective:
             keep_model()
             with self._claims.together(claim):
                 trial.set_user_attr(attributes.BEST_EPOCH, result.best_epoch + 1)
-                trial.set_user_attr(attributes.VALIDATION_LOSS, result.history["val_loss"][result.best_epoch])
-                balanced = result.history["val_balanced_accuracy"][result.best_epoch]
-                if math.isfinite(balanced):  # an earlier version may have trained that epoch
-                    trial.set_user_attr(attributes.VALIDATION_BALANCED_ACCURACY, balanced)
+                for key, curve in _OF_THE_BEST_EPOCH.items():
+                    value = result.history[curve][result.best_epoch]
+                    if math.isfinite(value):  # an earlier version may have trained that epoch
+                        trial.set_user_attr(key, value)
             self._files.keep_curve(claim, history, best_epoch=result.best_epoch)
 
         return Outcome(Result(TrialState.COMPLETE, result.value), keep=keep)
@@ -301,6 +311,11 @@ class Objective:
         with self._claims.together(claim):
             for key, value in recorded.items():
                 trial.set_user_attr(key, value)
+
+    def _record_whole(self, trial: optuna.trial.Trial, hypermodel: Tunable) -> None:
+        why = hypermodel.runs_whole()
+        if why is not None:
+            trial.set_user_attr(attributes.WHOLE, why)
 
     def _record_effort(
         self, trial: optuna.trial.Trial, claim: Claim, report: ReportToTrial, started: float, traces: int

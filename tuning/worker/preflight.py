@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from models.backend import on_accelerator, seed_generators
 from models.classifier import Inputs
+from models.foreign.form import UnusableModel
 from models.recipe import UnusableDefault
 from models.remarks import remarks_on
 from models.training.feeding import LabelledImages
@@ -27,7 +28,7 @@ from storage.errors import BadInput, first_sentence, unknown_name
 from storage.leases import FirstCalls
 from studies.phases.training import Training
 from studies.space import SearchSpace
-from studies.spec import HYPERMODELS, derive_seed
+from studies.spec import derive_seed
 from tuning.building import WEIGHTS, Building, building_of, copy_code
 from tuning.messages import Cost, Preflight
 from tuning.tasks import TOLERATED_PROBABILITY, CompareTask, Failed, Judge, Measured
@@ -92,14 +93,16 @@ def _preflight(
     require_known_parameters(classifiers)
     holds = classifiers.hypermodel.first_range_holds
     default = RangedHyperParameters(ranges, first_range_holds=holds)
-    default_weights, warnings = _build(classifiers, default)
-    space = dict(default.active)
+    built = _build(classifiers, default)
+    default_weights, warnings, notes = built.weights, built.remarks, built.notes
+    space, repeated = dict(default.active), dict(default.repeated)
     largest, largest_weights = default, default_weights
     for values in extremes(default):
         hp = RangedHyperParameters(ranges, values, first_range_holds=holds)
-        weights, remarks = _build(classifiers, hp)
-        warnings += remarks
+        built = _build(classifiers, hp)
+        weights, warnings, notes = built.weights, warnings + built.remarks, notes + built.notes
         space.update(hp.active)
+        repeated |= hp.repeated
         if weights > largest_weights or (weights == largest_weights and _batch(hp) > _batch(largest)):
             largest, largest_weights = hp, weights
 
@@ -114,6 +117,8 @@ def _preflight(
     largest_cost, largest_calls = (
         (default_cost, default_calls) if alike else _cost(classifiers, largest, clock, trained)
     )
+    # What a training of the model's own declares is known once it has run.
+    space |= default.active | largest.active
     found = Preflight(
         parameters={name: words for name, known in space.items() if (words := _in_words(known)) is not None},
         defaults=parameters_of(default),
@@ -122,7 +127,8 @@ def _preflight(
         default_cost=default_cost,
         largest_cost=largest_cost,
         seconds=clock() - started,
-        warnings=list(dict.fromkeys([*warnings, *not_whole])),
+        warnings=list(dict.fromkeys([*repeated.values(), *warnings, *not_whole])),
+        notes=list(dict.fromkeys(notes)),
         exports_with_file=bool(not_whole),
     )
     return search_space(space), found, default_calls.longest(largest_calls)
@@ -186,8 +192,15 @@ def _names_in(classifiers: Classifiers, hp: DeclaredHyperParameters) -> set[str]
     return hp.names
 
 
-def _build(classifiers: Classifiers, hp: RangedHyperParameters) -> tuple[int, list[str]]:
-    """Return how many weights a model has, and what its author should know of it."""
+class _Built(NamedTuple):
+    """How many weights a model has, what is wrong with it, and how it is given its data: a line each."""
+
+    weights: int
+    remarks: list[str]
+    notes: list[str]
+
+
+def _build(classifiers: Classifiers, hp: RangedHyperParameters) -> _Built:
     try:
         classifier = classifiers.new()
         network = classifier.untrained(hp)
@@ -195,12 +208,14 @@ def _build(classifiers: Classifiers, hp: RangedHyperParameters) -> tuple[int, li
         remarks = remarks_on(classifier, network) if _is_users(classifiers) else []
     except BadInput:
         raise
+    except UnusableModel as error:
+        raise BadInput(f"{str(error).rstrip('.')}. Mend the model, or name another one.") from error
     except UnusableDefault as error:
         raise BadInput(f"{error} Mend `defaults` in the study's file.") from error
     except Exception as error:
         raise BadInput(_cannot("built", hp, error)) from error
     classifiers.models.discard(weights)
-    return weights, remarks
+    return _Built(weights, remarks, classifier.notes())
 
 
 def _not_whole(
@@ -227,7 +242,7 @@ def _not_whole(
 
 def _is_users(classifiers: Classifiers) -> bool:
     # The project's own models have tests that say of them what is found out of a user's.
-    return classifiers.spec.model not in HYPERMODELS.values()
+    return ".py:" in classifiers.spec.model
 
 
 def _cannot(what: str, hp: RangedHyperParameters, error: Exception) -> str:
@@ -319,14 +334,19 @@ def timed(
         classifier.fit(hp, model, part, validation, seed=0, callbacks=[times])
     except Exception as error:
         raise BadInput(_cannot("trained", hp, error)) from error
+    fitted = clock()
+    if then is not None:
+        then(classifier.classifier(model))
+    if not times.steps or not times.tests:
+        # A training of the model's own, which calls nobody: it is taken for one epoch.
+        whole = Measured(start_s=0.0, image_s=(fitted - built) / len(part), judge_s=0.0, timed_s=clock() - started)
+        return whole, FirstCalls(0.0, 0.0, 0.0)
     step_s = _typical(times.steps)
     # With a single batch of validation there is nothing to take a difference of: a third of a step's cost per image,
     # which is what the forward pass takes of it.
     test_s = _typical(times.tests) / min(VALIDATION_BATCH_SIZE, len(validation)) or step_s / batch_size / 3
     (_, first), (_, last) = times.steps[0], times.steps[-1]
     traced = times.tests[0][1] - last
-    if then is not None:
-        then(classifier.classifier(model))
     measured = Measured(
         start_s=first - started + traced,
         image_s=step_s / batch_size,

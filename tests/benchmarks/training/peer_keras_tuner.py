@@ -92,6 +92,7 @@ def main(home: Home, spec_file: Path, project: Path, reports: Path) -> None:
     classifier = load_hypermodel(spec.model, None)(
         inputs, extended=spec.space == "extended", epochs=spec.epochs, train_images=len(split.train)
     )
+    assert isinstance(classifier, ImageClassifier)
     keras.utils.set_random_seed(derive_seed(spec.seed, "peer", _number()))
     tuner = keras_tuner.Hyperband(
         PlainTraining(classifier, reports),

@@ -40,7 +40,7 @@ def prepare_training(record: StudyRecord, options: WorkerOptions, home: Home) ->
         set_defaults()
         hypermodel = load_hypermodel(spec.model, options.user_file)
     require_accelerator(options.device)
-    set_precision(options.precision)
+    set_precision(options.precision if hypermodel.mixed else "float32")
     return Classifiers(hypermodel, spec, open_training_data(record, home), CompiledModels())
 
 

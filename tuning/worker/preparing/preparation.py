@@ -42,7 +42,7 @@ def prepare(joined: JoinedStudy, options: WorkerOptions, home: Home, supervisor:
         supervisor.tell(Note(slow))
     classifiers = prepare_training(joined.record, options, home)
     # Keras is imported from here on.
-    from models.backend import backend_name
+    from models.backend import backend_name, precision_name
     from tuning.worker.objective import Objective, Place
 
     if options.preflight:
@@ -57,7 +57,7 @@ def prepare(joined: JoinedStudy, options: WorkerOptions, home: Home, supervisor:
         claims=joined.claims,
         files=files,
         supervisor=supervisor,
-        place=Place(options.device, backend_name(), options.precision, options.threads),
+        place=Place(options.device, backend_name(), precision_name(), options.threads),
     )
 
 

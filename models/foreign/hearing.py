@@ -1,0 +1,151 @@
+"""The callback that a training of a foreign model is heard through, and which tells others of it in our words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+from models.foreign.outputs import Judge
+from models.training.loop import NonFiniteLoss
+
+Curves = dict[str, list[float]]
+
+
+@dataclass
+class Best:
+    """The best epoch so far.
+
+    Attributes:
+        epoch: from 0; None before the first.
+        value: its validation accuracy.
+        weights: `get_weights` after it.
+        waited: how many epochs came since without a better one.
+    """
+
+    epoch: int | None = None
+    value: float = -math.inf
+    weights: list[npt.NDArray[Any]] = field(default_factory=list)
+    waited: int = 0
+
+
+class Hearing(keras.callbacks.Callback):
+    """Hears a training, and lets others hear it, whose logs have `val_accuracy` whatever the model's have.
+
+    A training that calls `on_epoch_end` by itself and nothing else is heard as well. Epochs are counted as they end: a
+    training may call `fit` more than once.
+
+    Args:
+        model: what is trained.
+        accuracy: returns the name of the metric that is the accuracy; None where it must be computed.
+        judge: computes it.
+        patience: epochs without a better validation accuracy after which the training ends; None for no end.
+        epochs: how many are meant.
+        callbacks: the others; what one raises ends the training.
+        keep: called last with the epochs done and the curves so far, while the training goes on.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        accuracy: Callable[[], str | None],
+        judge: Judge,
+        *,
+        patience: int | None,
+        epochs: int,
+        callbacks: Sequence[keras.callbacks.Callback],
+        keep: Callable[[int, Curves], None],
+    ) -> None:
+        super().__init__()
+        self._accuracy = accuracy
+        self._judge = judge
+        self._patience = patience
+        self._others = keras.callbacks.CallbackList(list(callbacks), model=model, epochs=epochs, verbose=0)
+        self._keep = keep
+        self._step = 0
+        self._began = False
+        self.best = Best()
+        self.history: Curves = {}
+        self.set_model(model)
+
+    @property
+    def epochs(self) -> int:
+        """How many have ended."""
+        return len(self.history.get("val_accuracy", ()))
+
+    def begin_at(self, best: Best, history: Curves) -> None:
+        """Go on where a training was left."""
+        self.best, self.history = best, {name: list(curve) for name, curve in history.items()}
+
+    def set_params(self, params: Mapping[str, Any] | None) -> None:
+        super().set_params(params)
+        self._others.set_params({**(self._others.params or {}), **(params or {})})
+
+    def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
+        if not self._began:
+            self._began = True
+            self._others.on_train_begin(logs)
+
+    def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        self._others.on_epoch_begin(self.epochs, logs)
+
+    def on_train_batch_begin(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
+        self._others.on_train_batch_begin(batch, logs)
+
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
+        self._step = batch
+        self._require_finite(logs)
+        self._others.on_train_batch_end(batch, logs)
+
+    def on_test_batch_begin(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
+        self._others.on_test_batch_begin(batch, logs)
+
+    def on_test_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
+        self._others.on_test_batch_end(batch, logs)
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        self._require_finite(logs)
+        done, told = self.epochs, self._told(logs or {})
+        for name, value in told.items():
+            # What was not reported before has no value there.
+            self.history.setdefault(name, [math.nan] * done).append(value)
+        self._remember_best(done, told["val_accuracy"])
+        self._others.on_epoch_end(done, told)
+        if not self.model.stop_training:
+            self._keep(done + 1, self.history)
+
+    def _told(self, logs: Mapping[str, Any]) -> dict[str, float]:
+        told = {name: float(value) for name, value in logs.items() if np.ndim(value) == 0}
+        name = self._accuracy()
+        if name is not None and f"val_{name}" in told:
+            told["val_accuracy"] = told[f"val_{name}"]
+            if name in told:
+                told["accuracy"] = told[name]
+        else:
+            # What is called so may be another's: on the training part nobody computes it.
+            told.pop("accuracy", None)
+            judged = self._judge()
+            told |= {"val_accuracy": judged.accuracy, "val_balanced_accuracy": judged.balanced_accuracy}
+            told.setdefault("val_loss", judged.loss)
+        rate = getattr(getattr(self.model, "optimizer", None), "learning_rate", None)
+        if rate is not None:
+            told.setdefault("learning_rate", float(keras.ops.convert_to_numpy(rate)))
+        return told
+
+    def _remember_best(self, epoch: int, value: float) -> None:
+        best = self.best
+        best.waited += 1
+        if value > best.value:
+            self.best = Best(epoch, value, self.model.get_weights())
+        elif self._patience is not None and best.waited >= self._patience:
+            self.model.stop_training = True
+
+    def _require_finite(self, logs: Mapping[str, Any] | None) -> None:
+        loss = (logs or {}).get("loss")
+        if loss is not None and np.ndim(loss) == 0 and not math.isfinite(float(loss)):
+            raise NonFiniteLoss(self.epochs, self._step)

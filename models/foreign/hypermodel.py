@@ -1,0 +1,321 @@
+"""A hypermodel that knows nothing of this project, as one that can be tuned."""
+
+from __future__ import annotations
+
+import gc
+import math
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+from models.classifier import Inputs
+from models.foreign.feeding import Batches, examples
+from models.foreign.form import Form, UnusableModel, form_of
+from models.foreign.hearing import Curves, Hearing
+from models.foreign.named import NamedHypermodel, require_hypermodel
+from models.foreign.outputs import Judge, accuracy_name, classifier_of
+from models.foreign.state import capture, put_back
+from models.recipe import BATCH_SIZES, ClassWeights, declare_class_weights
+from models.training.balance import balanced_weights
+from models.training.compiled import CompiledModels
+from models.training.feeding import LabelledImages
+from models.training.loop import FitResult
+from models.training.state import StateKeeper, TrainingState
+
+BATCH_SIZE = 32
+"""What Keras takes where nobody says."""
+
+OWN_FIT = "its own fit decides what it trains on in which order, so what is interrupted begins anew"
+UNHEARD = "its own fit calls no callbacks, so nothing is reported before its end"
+
+
+class ForeignModels:
+    """Makes the trials' hypermodels of what a user named; a `models.tunable.Hypermodel`.
+
+    Args:
+        found: a function `build(hp)`, a hypermodel of KerasTuner's or the class of one.
+        name: its name, for people.
+        notes: what is to be said of it, one line each.
+        shuffle: whether the order of the data is another one in each epoch.
+
+    Raises:
+        UnusableModel: it is none of these.
+    """
+
+    first_range_holds = True
+    # A softmax or a training step of the user's own may not bear it.
+    mixed = False
+
+    def __init__(self, found: Any, name: str, *, notes: Sequence[str] = (), shuffle: bool = True) -> None:
+        require_hypermodel(found, name)
+        self.found = found
+        self.name = name
+        self.notes = tuple(notes)
+        self.shuffle = shuffle
+        self._given: dict[int, tuple[weakref.ref[Any], npt.NDArray[Any]]] = {}
+
+    def __call__(
+        self,
+        inputs: Inputs,
+        *,
+        extended: bool,
+        epochs: int,
+        train_images: int,
+        patience: int = 3,
+        models: CompiledModels | None = None,
+        class_weights: ClassWeights | Literal["search"] = "none",
+        defaults: Mapping[str, Any] | None = None,
+        at_least: Mapping[str, float] | None = None,
+    ) -> ForeignHypermodel:
+        """Return one trial's; of a recipe, which it has none of, and of a space nothing is taken."""
+        return ForeignHypermodel(self, inputs, epochs=epochs, patience=patience, class_weights=class_weights)
+
+    def begin_as_given(self, model: keras.Model) -> None:
+        """Give variables that trainings before have changed the values that the user's code left in them.
+
+        A layer that a module makes once, such as a base with its weights, is no model's own.
+        """
+        self._given = {number: known for number, known in self._given.items() if known[0]() is not None}
+        for variable in model.variables:
+            known = self._given.get(id(variable))
+            if known is not None:
+                variable.assign(known[1])
+            else:
+                value = np.array(keras.ops.convert_to_numpy(variable.value))
+                self._given[id(variable)] = weakref.ref(variable), value
+
+
+class ForeignHypermodel:
+    """Builds, trains and hands over one trial's model as its author wrote it; a `models.tunable.Tunable`.
+
+    The loss, the metrics and the optimizer are the model's own; one that is not compiled gets cross-entropy, the
+    accuracy and Adam. Batch size and epochs are the study's, unless the hypermodel has a `fit` of its own.
+
+    Args:
+        maker: what was named.
+        inputs: what the data look like.
+        epochs: how long a training is at most.
+        patience: epochs without a better validation accuracy after which a training at a constant rate ends.
+        class_weights: as in `ImageClassifier`.
+
+    Raises:
+        UnusableModel: what was named is no hypermodel, or classes are to weigh alike in a `fit` of its own.
+    """
+
+    def __init__(
+        self,
+        maker: ForeignModels,
+        inputs: Inputs,
+        *,
+        epochs: int,
+        patience: int,
+        class_weights: ClassWeights | Literal["search"],
+    ) -> None:
+        self._maker = maker
+        self._named = NamedHypermodel(maker.found, maker.name, inputs)
+        if self._named.fits and class_weights != "none":
+            raise UnusableModel(f"{maker.name} has a fit of its own, where CLASS_WEIGHTS={class_weights} is not heard")
+        self._inputs = inputs
+        self._epochs = epochs
+        self._patience = patience
+        self._class_weights = class_weights
+        self._form: Form | None = None
+        self._heard = True
+
+    def build(self, hp: Any) -> keras.Model:
+        """The model as its author's code returns it, built and compiled.
+
+        Raises:
+            UnusableModel: it does not fit the data, or is none.
+        """
+        # Models hold themselves in cycles, and Keras numbers names on.
+        keras.backend.clear_session()
+        gc.collect()
+        model = self.untrained(hp)
+        if not getattr(model, "compiled", True):
+            _compile(model, self._known(model))
+        self._maker.begin_as_given(model)
+        return model
+
+    def untrained(self, hp: Any) -> keras.Model:
+        """The same, compiled only if its author's code does it."""
+        model = self._named.build(hp)
+        self._form = form_of(model, self._inputs)
+        if not self._named.fits and "batch_size" not in hp.values:
+            hp.Choice("batch_size", list(BATCH_SIZES), default=BATCH_SIZE)
+        declare_class_weights(hp, self._class_weights)
+        return model
+
+    def untrained_classifier(self, hp: Any) -> keras.Model:
+        """What `classifier` returns of the model of `hp`, with weights as they are drawn: to load those of a trial."""
+        return self.classifier(self.untrained(hp))
+
+    def classifier(self, model: keras.Model) -> keras.Model:
+        """Raw data to float32 probabilities `(batch, classes)`; shares the weights of the model.
+
+        The model is trained no more: its optimizer would be taken for a part of it and kept with its weights.
+        """
+        for name, part in list(vars(model).items()):
+            if isinstance(part, keras.optimizers.Optimizer):
+                setattr(model, name, None)
+        return classifier_of(model, self._known(model), self._inputs)
+
+    def weight_count(self, model: keras.Model) -> int:
+        """How many weights a model has."""
+        return int(model.count_params())
+
+    def traces(self, model: keras.Model) -> int:
+        """Whether Keras's own training step has been traced: a model serves one training."""
+        return 0 if model.train_function is None else 1
+
+    def runs_whole(self) -> str | None:
+        """Why a training that is interrupted begins anew."""
+        if not self._named.fits:
+            return None
+        return OWN_FIT if self._heard else f"{OWN_FIT}; {UNHEARD}"
+
+    def notes(self) -> list[str]:
+        """What the author should know of how the data are given, once a model was built."""
+        form = [] if self._form is None else [self._form.in_words(self._inputs)]
+        return [*self._maker.notes, *form]
+
+    def _known(self, model: keras.Model) -> Form:
+        if self._form is None:
+            self._form = form_of(model, self._inputs)
+        return self._form
+
+    def fit(
+        self,
+        hp: Any,
+        model: keras.Model,
+        training: LabelledImages,
+        validation: LabelledImages,
+        *,
+        seed: int,
+        callbacks: Sequence[keras.callbacks.Callback] = (),
+        resume: TrainingState | None = None,
+        keeper: StateKeeper | None = None,
+    ) -> FitResult:
+        """Train what `build` built and leave the weights of the best epoch in it, see `models.tunable.Tunable`."""
+        form = self._known(model)
+        judge = Judge(model, form, self._inputs, validation)
+
+        def keep(epochs: int, history: Curves) -> None:
+            if keeper is not None and not self._named.fits and keeper.due(epochs):
+                keeper.keep(capture(model, epochs, hearing.best, history))
+
+        hearing = Hearing(
+            model,
+            lambda: accuracy_name(model, form),
+            judge,
+            patience=None if self._named.fits or _has_schedule(model) else self._patience,
+            epochs=self._epochs,
+            callbacks=callbacks,
+            keep=keep,
+        )
+        if self._named.fits:
+            self._fit_as_written(hp, model, training, validation, hearing)
+        else:
+            if resume is not None:
+                hearing.begin_at(*put_back(model, resume))
+            self._fit(hp, model, training, validation, hearing, seed)
+        return _result(model, hearing, judge)
+
+    def _fit(
+        self,
+        hp: Any,
+        model: keras.Model,
+        training: LabelledImages,
+        validation: LabelledImages,
+        hearing: Hearing,
+        seed: int,
+    ) -> None:
+        form, classes = self._known(model), self._inputs.classes
+        batch_size = int(hp.values.get("batch_size") or BATCH_SIZE)
+        batches = Batches(training, form, classes, batch_size, seed if self._maker.shuffle else None)
+
+        def begin(epoch: int, logs: Any) -> None:
+            batches.epoch = epoch
+
+        model.fit(
+            batches,
+            validation_data=Batches(validation, form, classes, batch_size, None),
+            epochs=self._epochs,
+            initial_epoch=hearing.epochs,
+            shuffle=False,
+            verbose=0,
+            callbacks=[keras.callbacks.LambdaCallback(on_epoch_begin=begin), hearing],
+            class_weight=self._weights(hp),
+        )
+
+    def _weights(self, hp: Any) -> dict[int, float] | None:
+        if declare_class_weights(hp, self._class_weights) == "none":
+            return None
+        assert self._inputs.class_counts is not None, "a study records them"
+        return {label: float(weight) for label, weight in enumerate(balanced_weights(self._inputs.class_counts))}
+
+    def _fit_as_written(
+        self, hp: Any, model: keras.Model, training: LabelledImages, validation: LabelledImages, hearing: Hearing
+    ) -> None:
+        form, classes = self._known(model), self._inputs.classes
+        x, y = examples(training, np.arange(len(training)), form, classes)
+        returned = self._named.fit(
+            hp,
+            model,
+            x,
+            y,
+            lambda: hearing.epochs > 0,
+            validation_data=examples(validation, np.arange(len(validation)), form, classes),
+            epochs=self._epochs,
+            callbacks=[hearing],
+            verbose=0,
+            **({} if self._maker.shuffle else {"shuffle": False}),
+        )
+        _require_result(returned, self._maker.name)
+        if hearing.epochs == 0:
+            self._heard = False
+            # What is reported ends with this, whatever the strategy thinks of it.
+            model.stop_training = True
+            hearing.on_epoch_end(0, {})
+
+
+def _compile(model: keras.Model, form: Form) -> None:
+    losses: dict[str, Callable[..., Any]] = {
+        "integers": keras.losses.SparseCategoricalCrossentropy,
+        "one-hot": keras.losses.CategoricalCrossentropy,
+        "one unit": keras.losses.BinaryCrossentropy,
+    }
+    model.compile("adam", losses[form.labels](from_logits=form.logits), metrics=["accuracy"])
+
+
+def _has_schedule(model: keras.Model) -> bool:
+    rate = getattr(model.optimizer, "_learning_rate", None)
+    return isinstance(rate, keras.optimizers.schedules.LearningRateSchedule)
+
+
+def _require_result(returned: Any, name: str) -> None:
+    """Refuse what KerasTuner refuses: a `fit` without a result is a mistake of its author's."""
+    parts = returned if isinstance(returned, list) and returned else [returned]
+    if not all(isinstance(part, (keras.callbacks.History, dict, int, float, np.number)) for part in parts):
+        raise UnusableModel(
+            f"the fit of {name} must return a History, a number or a dict, as KerasTuner has it. Received:"
+            f" {type(returned).__name__}"
+        )
+
+
+def _result(model: keras.Model, hearing: Hearing, judge: Judge) -> FitResult:
+    best = hearing.best
+    assert best.epoch is not None, "an epoch was heard"
+    model.set_weights(best.weights)
+    judged = judge()
+    history = {name: list(curve) for name, curve in hearing.history.items()}
+    epochs = hearing.epochs
+    for name, value in (("val_loss", judged.loss), ("val_balanced_accuracy", judged.balanced_accuracy)):
+        curve = history.setdefault(name, [math.nan] * epochs)
+        if math.isnan(curve[best.epoch]):
+            curve[best.epoch] = value
+    return FitResult(history=history, best_epoch=best.epoch, value=best.value)

@@ -1,0 +1,151 @@
+"""What a worker relies on, of an `ImageClassifier` as of a hypermodel that knows nothing of it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.keras
+
+EPOCHS = 4
+
+
+def own() -> Any:
+    """A class of this project's, with all that draws random numbers."""
+    from keras import layers
+
+    from models.classifier import ImageClassifier
+    from models.recipe import Recipe
+
+    class Own(ImageClassifier):
+        defaults = Recipe(batch_size=32, optimizer="adamw", learning_rate=1e-2, dropout=0.3, augmentation=0.3)
+
+        def backbone(self, hp: Any, x: Any) -> Any:
+            return layers.Dense(hp.Int("units", 4, 8), activation="relu")(layers.Flatten()(x))
+
+    return Own
+
+
+def foreign() -> Any:
+    """A function that knows only Keras, likewise."""
+    import keras
+    from keras import layers
+
+    from models.foreign.meaning import hypermodel_of
+
+    def build(hp: Any) -> Any:
+        model = keras.Sequential(
+            [
+                layers.RandomTranslation(0.2, 0.2),
+                layers.Rescaling(1 / 255),
+                layers.Flatten(),
+                layers.Dense(hp.Int("units", 4, 8), activation="relu"),
+                layers.BatchNormalization(),
+                layers.Dropout(0.3),
+                layers.Dense(2, activation="softmax"),
+            ]
+        )
+        model.compile(keras.optimizers.Adam(1e-2), "sparse_categorical_crossentropy", metrics=["acc"])
+        return model
+
+    return hypermodel_of(build, "build")
+
+
+def subclassed() -> Any:
+    from models.foreign.meaning import hypermodel_of
+    from tests.contract.hypermodels import Net, compiled
+
+    def build(hp: Any) -> Any:
+        return compiled(Net(hp.Int("units", 4, 8)))
+
+    return hypermodel_of(build, "build")
+
+
+class Kept(Exception):
+    """The training was broken off after its state was kept."""
+
+
+class Keeper:
+    def __init__(self, after: int) -> None:
+        self._after = after
+        self.content = b""
+
+    def due(self, epochs: int) -> bool:
+        return epochs == self._after
+
+    def keep(self, state: Any) -> None:
+        self.content = state.to_bytes()
+        raise Kept
+
+
+class Trained:
+    """One training of a hypermodel, from its state if one is given."""
+
+    def __init__(self, hypermodel: Any, classes: int, keeper: Keeper | None = None, content: bytes = b"") -> None:
+        import keras
+        import keras_tuner
+
+        from models.backend import seed_generators
+        from models.training.state import TrainingState
+        from tests.contract.test_foreign_contract import Data
+
+        class Listening(keras.callbacks.Callback):
+            def on_train_batch_end(listening, batch: int, logs: Any = None) -> None:  # noqa: N805
+                self.steps += 1
+
+            def on_epoch_end(listening, epoch: int, logs: Any = None) -> None:  # noqa: N805
+                self.heard.append((epoch, float(logs["val_accuracy"])))
+
+        self.steps, self.heard = 0, list[tuple[int, float]]()
+        data = Data((8, 8, 1), classes)
+        self.tunable = hypermodel(
+            data.inputs, extended=False, epochs=EPOCHS, train_images=len(data.training), patience=EPOCHS
+        )
+        self.hp = keras_tuner.HyperParameters()
+        seed_generators(5)
+        self.model = self.tunable.build(self.hp)
+        self.result = self.tunable.fit(
+            self.hp, self.model, data.training, data.validation, seed=2, callbacks=[Listening()], keeper=keeper,
+            resume=TrainingState.from_bytes(content) if content else None,
+        )  # fmt: skip
+        self.data = data
+
+
+HYPERMODELS = [(own, 2), (foreign, 2), (subclassed, 4)]
+
+
+@pytest.mark.parametrize(("made", "classes"), HYPERMODELS, ids=[made.__name__ for made, _ in HYPERMODELS])
+def test_a_training_is_heard_and_one_that_was_broken_off_is_continued_to_the_last_bit(made: Any, classes: int) -> None:
+    from models.evaluation import evaluate
+
+    hypermodel = made()
+    whole = Trained(hypermodel, classes)
+    result, tunable = whole.result, whole.tunable
+    assert [epoch for epoch, _ in whole.heard] == list(range(EPOCHS))
+    assert [value for _, value in whole.heard] == result.history["val_accuracy"]
+    assert result.value == max(result.history["val_accuracy"]) == result.history["val_accuracy"][result.best_epoch]
+    assert all(math.isfinite(result.history[name][result.best_epoch]) for name in ("val_loss", "val_balanced_accuracy"))
+    assert whole.steps >= EPOCHS
+    assert tunable.runs_whole() is None
+    assert tunable.weight_count(whole.model) == tunable.untrained(whole.hp).count_params()
+    assert tunable.traces(whole.model) > 0
+    weights = [np.asarray(one) for one in whole.model.get_weights()]
+
+    keeper = Keeper(2)
+    with pytest.raises(Kept):
+        Trained(made(), classes, keeper)
+    again = Trained(made(), classes, content=keeper.content)
+    assert [epoch for epoch, _ in again.heard] == [2, 3]
+    assert again.result.history["val_accuracy"] == result.history["val_accuracy"]
+    assert again.result.history["loss"] == result.history["loss"]
+    assert again.result.best_epoch == result.best_epoch
+    for one, other in zip(weights, again.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+    data = whole.data
+    images, labels = data.validation.batch(np.arange(len(data.validation)))
+    found = evaluate(tunable.classifier(whole.model), images, labels, classes=classes)
+    assert found.accuracy == pytest.approx(result.value, abs=1e-6)
