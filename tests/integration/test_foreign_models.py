@@ -89,7 +89,7 @@ def test_a_script_with_a_subclassed_model_is_tuned_once_and_exported_with_its_fi
     command = CommandLine(tmp_path / "home")
     done = command.run("tune", *SMALL, "--model", f"{file}:build_model")
     said = [line for line in done.stderr.splitlines() if line.startswith("model: ")]
-    assert said[0].startswith("model: its RandomSearch.search in line 31 was not run")
+    assert said[0].startswith("model: its RandomSearch.search in line 28 was not run")
     assert said[1] == "model: printed by it: about to search"
     assert len(said) == 3
     assert not list(tmp_path.rglob("kt_output"))
