@@ -14,7 +14,6 @@ from optuna.trial import TrialState
 
 from models.backend import why_not_compiled
 from models.training.loop import FitResult, NonFiniteLoss
-from models.tunable import Tunable
 from storage import attributes
 from storage.checkpoints import TrialCheckpoints
 from storage.claims import Claim, Claims
@@ -207,7 +206,6 @@ class Objective:
         checkpoints = self._files.checkpoints_of(claim)
         resume = state_of(checkpoints)
         self._record_place(trial, claim, hypermodel.weight_count(model), resumed=resume is not None)
-        self._record_whole(trial, hypermodel)
         keeper = self._keeper(claim, checkpoints, training.epochs)
         report = ReportToTrial(
             lambda epoch, value, last: self._scheduler.epoch_ended(claim, epoch, value, last=last),
@@ -219,21 +217,20 @@ class Objective:
             whole=hypermodel.runs_whole() is not None,
             clock=self._clock,
         )
-        throughput = ReportThroughput(
-            self._supervisor.tell, images=len(learned_from), batch_size=hp.values.get("batch_size", 32)
-        )
+        self._record_whole(trial, hypermodel.runs_whole())
+        size = hp.values.get("batch_size", 32)
+        throughput = ReportThroughput(self._supervisor.tell, images=len(learned_from), batch_size=size)
         started = self._clock()
         try:
             if hypermodel.runs_whole() is None:  # else it may never call a callback
                 self._supervisor.steps.training_begins()
-            callbacks = [throughput, report]
             result = hypermodel.fit(
                 hp,
                 model,
                 learned_from,
                 self._classifiers.data.validation,
                 seed=training.seed,
-                callbacks=callbacks,
+                callbacks=[throughput, report],
                 resume=resume,
                 keeper=keeper,
             )
@@ -248,7 +245,7 @@ class Objective:
             self._supervisor.steps.rests()
             keeper.settle()
         self._record_effort(trial, claim, report, started, hypermodel.traces(model) - traces)
-        self._record_whole(trial, hypermodel)
+        self._record_whole(trial, hypermodel.runs_whole())
         return self._completed(trial, claim, hypermodel.classifier(model), result, report.history)
 
     def _tell_uncompiled(self, claim: Claim, model: keras.Model) -> None:
@@ -312,8 +309,7 @@ class Objective:
             for key, value in recorded.items():
                 trial.set_user_attr(key, value)
 
-    def _record_whole(self, trial: optuna.trial.Trial, hypermodel: Tunable) -> None:
-        why = hypermodel.runs_whole()
+    def _record_whole(self, trial: optuna.trial.Trial, why: str | None) -> None:
         if why is not None:
             trial.set_user_attr(attributes.WHOLE, why)
 

@@ -354,12 +354,9 @@ def timed(
         timed_s=clock() - started,
     )
     step_began, test_began = times.step_began or first, times.test_began or last
-    return measured, FirstCalls(
-        # What `fit` prepares may grow with the data.
-        before_s=(step_began - built) * len(learned_from) / len(part),
-        train_s=first - step_began,
-        test_s=times.tests[0][1] - test_began,
-    )
+    # What `fit` prepares may grow with the data.
+    before_s = (step_began - built) * len(learned_from) / len(part)
+    return measured, FirstCalls(before_s, first - step_began, times.tests[0][1] - test_began)
 
 
 def _typical(times: Sequence[tuple[int, float]]) -> float:

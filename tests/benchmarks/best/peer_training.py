@@ -69,7 +69,7 @@ class Material:
 
     def classifier(self, epochs: int, train_images: int, models: CompiledModels | None = None) -> ImageClassifier:
         """Return the hypermodel in its core space, for trainings of so many epochs and images."""
-        return self._hypermodel(
+        made = self._hypermodel(
             self._inputs,
             extended=False,
             epochs=epochs,
@@ -77,6 +77,8 @@ class Material:
             models=models,
             defaults=self._defaults,
         )
+        assert isinstance(made, ImageClassifier)
+        return made
 
     def arrays(self, rows: Any) -> tuple[Any, Any]:
         """Return images `(n, height, width, channels)` uint8 and labels `(n,)` int32 of rows, in memory."""

@@ -35,7 +35,8 @@ def measured(task: MeasureTask) -> Measured:
 
     training = training_in(record.spec, task["training"]) if task["training"] is not None else None
     began = time.monotonic()
-    hp = RangedHyperParameters(record.spec.parameters, task["parameters"] or {})
+    holds = classifiers.hypermodel.first_range_holds
+    hp = RangedHyperParameters(record.spec.parameters, task["parameters"] or {}, first_range_holds=holds)
     first, _ = timed(classifiers, hp, time.monotonic, training=training)
     step_s = max(first["image_s"] * int(hp.values.get("batch_size", 32)), 1e-6)
     steps = max(LEAST_STEPS, min(MOST_STEPS, round(TIMED_S / step_s)))
