@@ -60,6 +60,10 @@ class Inputs:
         return self.dtype == "uint8" and len(self.shape) == 3 and self.shape[2] in (1, 3)
 
 
+class UnusableModel(ValueError):
+    """A model that cannot be trained on these data, or is none."""
+
+
 class ImageClassifier(keras_tuner.HyperModel, abc.ABC):
     """A hypermodel for pictures; a subclass adds the backbone and the defaults that train it well.
 

@@ -9,13 +9,9 @@ from typing import Any, Literal
 import keras
 import numpy as np
 
-from models.classifier import Inputs
+from models.classifier import Inputs, UnusableModel
 
 Labels = Literal["integers", "one-hot", "one unit"]
-
-
-class UnusableModel(ValueError):
-    """A model that cannot be trained on these data, or is none."""
 
 
 @dataclass(frozen=True)

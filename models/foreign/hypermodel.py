@@ -12,9 +12,9 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from models.classifier import Inputs
+from models.classifier import Inputs, UnusableModel
 from models.foreign.feeding import Batches, examples
-from models.foreign.form import Form, UnusableModel, form_of
+from models.foreign.form import Form, form_of
 from models.foreign.hearing import Curves, Hearing
 from models.foreign.named import NamedHypermodel, require_hypermodel
 from models.foreign.outputs import Judge, accuracy_name, classifier_of

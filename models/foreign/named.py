@@ -10,8 +10,7 @@ from typing import Any
 import keras
 import keras_tuner
 
-from models.classifier import Inputs
-from models.foreign.form import UnusableModel
+from models.classifier import Inputs, UnusableModel
 
 _SHAPES = ("input_shape", "shape", "img_shape", "image_shape")
 _CLASSES = ("classes", "num_classes", "n_classes", "nb_classes")

@@ -129,7 +129,7 @@ def load_hypermodel(name: str, user_file: UserFile | None) -> Hypermodel:
         return searches_left_out(notes)
 
     found = load_from("model", name, user_file, importing)
-    from models.foreign.form import UnusableModel
+    from models.classifier import UnusableModel
     from models.foreign.meaning import hypermodel_of
 
     assert user_file is not None, "seen to by load_from"

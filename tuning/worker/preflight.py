@@ -18,8 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.backend import on_accelerator, seed_generators
-from models.classifier import Inputs
-from models.foreign.form import UnusableModel
+from models.classifier import Inputs, UnusableModel
 from models.recipe import UnusableDefault
 from models.remarks import remarks_on
 from models.training.feeding import LabelledImages
