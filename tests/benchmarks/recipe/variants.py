@@ -71,4 +71,6 @@ VARIANTS: Final[Mapping[str, Variant]] = {
     "cnn-smoothed": _cnn("label smoothing 0.1", label_smoothing=0.1),
     "cnn-augmentation-0.2": _cnn("augmentation 0.2", augmentation=0.2),
     "cnn-both": _cnn("label smoothing 0.1 and augmentation 0.2", label_smoothing=0.1, augmentation=0.2),
+    "cnn-augmentation-0.4": _cnn("augmentation 0.4", augmentation=0.4),
+    "cnn-both-0.4": _cnn("label smoothing 0.1 and augmentation 0.4", label_smoothing=0.1, augmentation=0.4),
 }
