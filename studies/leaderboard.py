@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import optuna
@@ -64,17 +64,22 @@ class RowOfSeveral(Row):
     values: list[float]
 
 
-def best_trial(study: optuna.Study) -> FrozenTrial | None:
+def best_trial(study: optuna.Study, trials: Sequence[FrozenTrial] | None = None) -> FrozenTrial | None:
     """Return the search's COMPLETE trial with the best value, by the study's direction, the earliest of equals.
 
     None if there is none: before the first one, and where there are several objectives.
+
+    Args:
+        study: the study.
+        trials: all of its trials, where they have just been read.
     """
-    return next(iter(complete_trials(study)), None)
+    return next(iter(complete_trials(study, trials)), None)
 
 
-def complete_trials(study: optuna.Study) -> list[FrozenTrial]:
+def complete_trials(study: optuna.Study, trials: Sequence[FrozenTrial] | None = None) -> list[FrozenTrial]:
     """Return the search's COMPLETE trials that have one value, best first by its direction, the earliest of equals."""
-    complete = of_phase(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
+    read = study.get_trials(deepcopy=False) if trials is None else trials
+    complete = of_phase(trial for trial in read if trial.state == TrialState.COMPLETE)
     return sorted((trial for trial in complete if _value(trial) is not None), key=_rank_in(study))
 
 

@@ -47,7 +47,7 @@ def status(study: optuna.Study, storage_url: str, home: Home, clock: Callable[[]
     alive = any(is_alive(trial, now) for trial in every)
     state = "done" if 0 < budget <= done else "running" if alive else "stopped"
     rate = rate_per_hour(trials)
-    best = best_trial(study)
+    best = best_trial(study, trials)
     return {
         "study": study.study_name,
         "storage": shown_url(storage_url),

@@ -12,17 +12,20 @@ from typing import Any
 
 from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import Connection, select
+from sqlalchemy import ColumnElement, Connection, Table, bindparam, func, select
 
 from storage import attributes
 
-# All that can change while a trial waits, as the database has it; its parameters and values cannot.
-Content = list[tuple[Any, ...]]
+Content = tuple[Any, ...]
+"""All that can change while a trial waits, as the database has it; its parameters and values cannot.
 
-_TRIALS = models.TrialModel.__table__.c
-_SYSTEM = models.TrialSystemAttributeModel.__table__.c
-_USER = models.TrialUserAttributeModel.__table__.c
-_VALUES = models.TrialIntermediateValueModel.__table__.c
+Of what it reported the number: who reports a step again has claimed it first, and a claim is among the attributes.
+"""
+
+_TRIALS: Table = models.TrialModel.__table__
+_SYSTEM: Table = models.TrialSystemAttributeModel.__table__
+_USER: Table = models.TrialUserAttributeModel.__table__
+_REPORTS: Table = models.TrialIntermediateValueModel.__table__
 
 
 class WaitingTrials:
@@ -60,25 +63,19 @@ class WaitingTrials:
 
 def waiting_contents(connection: Connection, study_id: int) -> dict[int, Content]:
     """Return the content of a study's WAITING trials, by their id."""
-    waiting = (_TRIALS.study_id == study_id) & (_TRIALS.state == TrialState.WAITING)
-    trials = connection.execute(select(_TRIALS.trial_id, _TRIALS.number, _TRIALS.datetime_start).where(waiting))
-    contents: dict[int, Content] = {row[0]: [tuple(row)] for row in trials.all()}
-    for owner, order, *columns in (
-        (_SYSTEM.trial_id, _SYSTEM.trial_system_attribute_id, _SYSTEM.key, _SYSTEM.value_json),
-        (_USER.trial_id, _USER.trial_user_attribute_id, _USER.key, _USER.value_json),
-        (
-            _VALUES.trial_id,
-            _VALUES.trial_intermediate_value_id,
-            _VALUES.step,
-            _VALUES.intermediate_value,
-            _VALUES.intermediate_value_type,
-        ),
-    ):
-        rows = connection.execute(
-            select(owner, *columns).join_from(owner.table, _TRIALS.trial_id.table).where(waiting).order_by(order)
-        )
-        for row in rows.all():
-            # What is not there began to wait between two statements, where a database allows that.
-            if (content := contents.get(row[0])) is not None:
-                content.append(tuple(row))
-    return contents
+    return {row[0]: tuple(row) for row in connection.execute(_CONTENTS, {"study": study_id}).all()}
+
+
+def _of_trial(table: Table, fact: ColumnElement[Any]) -> Any:
+    """What a table has of the trial of the statement around it, in one value."""
+    return select(fact).where(table.c.trial_id == _TRIALS.c.trial_id).scalar_subquery()
+
+
+# The database puts it together: rows that nobody needs are not made for a comparison.
+_CONTENTS = select(
+    _TRIALS.c.trial_id,
+    _TRIALS.c.number,
+    _TRIALS.c.datetime_start,
+    _of_trial(_REPORTS, func.count()),
+    *(_of_trial(table, func.aggregate_strings(table.c.key + table.c.value_json, "\n")) for table in (_SYSTEM, _USER)),
+).where(_TRIALS.c.study_id == bindparam("study"), _TRIALS.c.state == TrialState.WAITING)

@@ -121,7 +121,7 @@ class Progress:
     def update(self) -> None:
         """Look at the study and show what is new."""
         trials = self._trials()
-        best = best_trial(self.study) if self.phase == SEARCH else None
+        best = best_trial(self.study, trials) if self.phase == SEARCH else None
         for trial in sorted(trials, key=lambda t: (t.datetime_complete is None, t.datetime_complete, t.number)):
             if trial.state.is_finished() and trial.number not in self._told:
                 self._told.add(trial.number)
