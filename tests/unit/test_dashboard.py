@@ -29,6 +29,8 @@ def place(home: Path) -> Home:
     place.make(place.artifacts)
     database = open_database(place.database_url, create=True)
     optuna.create_study(study_name="mnist", storage=database, direction="maximize")
+    # In one process, SQLite lets nobody write beside one who reads a file that is open already.
+    database.engine.dispose()
     return place
 
 

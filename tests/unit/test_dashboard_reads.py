@@ -20,6 +20,7 @@ from optuna.trial import TrialState, create_trial
 from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 
+from storage import attributes
 from storage.database import Database
 from storage.opening import open_to_read
 from storage.rows import trial_rows
@@ -146,7 +147,7 @@ def test_those_who_ask_at_once_wait_for_one_reading(
         return b"".join(found.body)
 
     monkeypatch.setattr(kept_study.KeptStudy, "update", slow)
-    reads = answering.Reads(database, clock)
+    reads = answering.Reads(database, clock=clock)
     with ThreadPoolExecutor(9) as threads:
         first = threads.submit(ask)
         for _ in range(2):  # it has come, and begins to read
@@ -200,6 +201,76 @@ def test_a_frozen_trial_has_its_curve_and_says_since_when(database: Database) ->
     assert {"key": "tuning:frozen", "value": "after epoch 3"} in shown[1]["user_attrs"]
     assert database.get_trial(second.trial_id).state == TrialState.WAITING  # nothing is written
     assert "tuning:frozen" not in database.get_trial(second.trial_id).user_attrs
+
+
+def test_a_study_and_its_trials_have_notes_of_what_is_recorded_until_somebody_writes_one(database: Database) -> None:
+    claims = new_study(database, budget=2)
+    recorded: dict[str, Any] = {
+        attributes.SPEC: {
+            "dataset": "mnist",
+            "model": "cnn",
+            "space": "core",
+            "epochs": 4,
+            "seed": 1,
+            "strategy": {"name": "freeze_thaw"},
+        },
+        attributes.DATA: {
+            "checksum": "c",
+            "split": "s",
+            "train": 1_200,
+            "validation": 100,
+            "mean": [0.0],
+            "std": [1.0],
+        },
+    }
+    for key, value in recorded.items():
+        database.set_study_user_attr(1, key, value)
+    pruned, failed = taken(claims), taken(claims)
+    place: dict[str, Any] = {
+        attributes.DEVICE: "CPU",
+        attributes.THREADS: 2,
+        attributes.BACKEND: "jax",
+        attributes.EPOCHS: 2,
+        attributes.SECONDS: 4.0,
+    }
+    for key, value in place.items():
+        database.set_trial_user_attr(pruned.trial_id, key, value)
+    for epoch in (1, 2):
+        database.set_trial_intermediate_value(pruned.trial_id, epoch, 0.5)
+    database.set_trial_state_values(pruned.trial_id, TrialState.PRUNED)
+    database.set_trial_user_attr(failed.trial_id, attributes.FAILURE, "diverged")
+    database.set_trial_user_attr(failed.trial_id, attributes.REASON, "the loss is *nan*")
+    database.set_trial_state_values(failed.trial_id, TrialState.FAIL)
+    reads = answering.Reads(database, storage="sqlite:///its own.db")
+
+    def shown() -> Any:
+        found = reads.answer({"PATH_INFO": "/api/studies/1"})
+        assert found is not None
+        return json.loads(b"".join(found.body))
+
+    document = shown()
+    assert document["note"] == {
+        "version": 0,
+        "body": "- **data**: mnist: 1,200 training and 100 validation images\n"
+        "- **model**: cnn, core space\n"
+        "- **plan**: 2 trials of at most 4 epochs by freeze\\_thaw with seed 1\n"
+        "- **trials**: 1 of 2 done: 1 pruned, 1 failed\n"
+        "- **epochs**: 2 trained\n\n"
+        "```sh\nmake tune STUDY=mnist STORAGE='sqlite:///its own.db'    # goes on with it\n```",
+    }
+    assert [one["note"]["body"] for one in document["trials"]] == [
+        (
+            "**Pruned** after epoch 2 of at most 4, at 0.5000 by freeze\\_thaw: others were more promising.\n\n"
+            "CPU, 2 threads, jax: 2 epochs in 4.0 s, 2.00 s an epoch, 600 images/s"
+        ),
+        r"**Failed** (diverged): the loss is \*nan\*",
+    ]
+    assert database.get_study_system_attrs(1).keys() & {"dashboard:note_ver", "dashboard:note_str:0"} == set()
+    for key in ("dashboard:", f"dashboard:{failed.trial_id}:"):
+        database.set_study_system_attr(1, f"{key}note_ver", 1)
+        database.set_study_system_attr(1, f"{key}note_str:0", "mine")
+    document = shown()
+    assert document["note"] == document["trials"][1]["note"] == {"version": 1, "body": "mine"}
 
 
 def test_what_others_wrote_is_no_markdown() -> None:

@@ -10,7 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from wsgiref.types import WSGIApplication, WSGIEnvironment
 
+from sqlalchemy.engine import make_url
+
 from storage.artifacts import Artifacts
+from storage.connections import place_of
 from storage.database import Database
 from storage.errors import BadInput
 from storage.opening import may_write, open_database, open_to_read
@@ -114,7 +117,7 @@ def _guarded(database: Database, home: Home, server: DashboardServer, *, edit: b
         refusal = NOT_ASKED_FOR
     elif database.read_only:
         refusal = ONLY_SHOWN
-    answering = answered_from(Reads(database), asking(_application(database, home)))
+    answering = answered_from(Reads(database, _named(database, home)), asking(_application(database, home)))
     dashboard = known_addresses(changing_only(in_our_words(answering, _say), refusal))
     return application(sealed(own_hosts(logged_in(dashboard, server.login), server.names)))
 
@@ -127,6 +130,12 @@ def _application(database: Database, home: Home) -> WSGIApplication:
         artifacts = Artifacts(home.artifacts if database.read_only else home.make(home.artifacts))
         app: WSGIApplication = optuna_dashboard.wsgi(database, artifact_store=artifacts.store)
     return app
+
+
+def _named(database: Database, home: Home) -> str | None:
+    """How a command names a database; None for the home's own."""
+    own = place_of(make_url(home.database_url))
+    return None if database.place == own else database.shown_url
 
 
 def _not_yet(_: WSGIEnvironment) -> Answer:

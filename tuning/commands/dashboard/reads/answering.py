@@ -41,11 +41,15 @@ class Reads:
 
     Args:
         database: where the studies are.
+        storage: how a command names it, without a password; None for the one that commands mean by themselves.
         clock: seconds, which never go back.
     """
 
-    def __init__(self, database: Database, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, database: Database, storage: str | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._database = database
+        self._storage = storage
         self._clock = clock
         self._lock = threading.Lock()
         self._studies: OrderedDict[int, KeptStudy] = OrderedDict()
@@ -104,7 +108,7 @@ class Reads:
 
     def _kept(self, study_id: int) -> KeptStudy:
         with self._lock:
-            study = self._studies.setdefault(study_id, KeptStudy(study_id))
+            study = self._studies.setdefault(study_id, KeptStudy(study_id, self._storage))
             self._studies.move_to_end(study_id)
             while len(self._studies) > MOST_KEPT:
                 self._studies.popitem(last=False)

@@ -23,6 +23,7 @@ from tuning.commands.dashboard.reads.notes import Notes
 from tuning.commands.dashboard.reads.packed import Piece
 from tuning.commands.dashboard.reads.shown_study import best, compact, head
 from tuning.commands.dashboard.reads.shown_trial import shown_trial
+from tuning.commands.dashboard.reads.study_note import study_note
 
 # What the dashboard keeps of a trial in the system attributes of its study.
 _OF_TRIAL: Final = re.compile(r"dashboard:(?:artifacts:)?(\d+):.*", re.DOTALL)
@@ -37,6 +38,7 @@ class KeptStudy:
 
     Args:
         study_id: its id.
+        storage: how a command names the database that it is in; None for the one that commands mean by themselves.
 
     Attributes:
         lock: held by whoever uses it.
@@ -45,7 +47,8 @@ class KeptStudy:
         trials: its trials.
     """
 
-    def __init__(self, study_id: int) -> None:
+    def __init__(self, study_id: int, storage: str | None = None) -> None:
+        self._storage = storage
         self.lock = threading.Lock()
         self.read_since = -math.inf
         self._study_id = study_id
@@ -79,14 +82,16 @@ class KeptStudy:
         if not rows:
             self._reset()
             raise NoSuchStudy(self._study_id)
-        notes = Notes.of(StudyRecord.from_attributes(rows[0].name, rows[0].directions, rows[0].user))
+        record = StudyRecord.from_attributes(rows[0].name, rows[0].directions, rows[0].user)
+        notes = Notes.of(record)
         if notes != self._notes or not self._is_the_same(connection):
             self._reset()
         self._notes = notes
         self._read(connection, rows[0], notes)
         if self._changed or rows[0] != self._row:
             self._row = rows[0]
-            content = compact(head(self.row, self.trials.contents, "")).encode()
+            note = study_note(record, self.trials.trials, self._storage)
+            content = compact(head(self.row, self.trials.contents, note)).encode()
             if self._changed or content != self._head:
                 self._head, self._changed = content, False
                 self.tag = secrets.token_hex(8)

@@ -54,6 +54,8 @@ class ShownTrial(NamedTuple):
         number: its number.
         state: Optuna's.
         curve: whether it waits with values that it reported.
+        frozen: whether it waits until it is thawed.
+        epochs: how many values it reported.
         phase: what it is for.
         values: one for each objective; of a trial that waits, the last that it reported.
         feasible: whether it keeps to its constraints.
@@ -65,6 +67,8 @@ class ShownTrial(NamedTuple):
     number: int
     state: TrialState
     curve: bool
+    frozen: bool
+    epochs: int
     phase: Phase
     values: tuple[float, ...]
     feasible: bool
@@ -133,6 +137,8 @@ def shown_trial(rows: TrialRows, study_id: int, kept: Mapping[str, Any], noted: 
         number=rows.number,
         state=rows.state,
         curve=curve,
+        frozen=rows.state == TrialState.WAITING and system.get(attributes.FROZEN, "null") != "null",
+        epochs=len(rows.reports),
         phase=phase_in({key: json.loads(system[key]) for key in (attributes.PHASE,) if key in system}),
         values=tuple(values),
         feasible=all(one <= 0 for one in constraints),
