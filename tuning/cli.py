@@ -146,6 +146,7 @@ def tune(
     trial_timeout: options.TrialTimeout = None,
     checkpoint_interval: options.CheckpointInterval = "60s",
     progress: options.Progress = True,
+    dashboard: options.BesideDashboard = True,
 ) -> int:
     """Run or continue a study."""
     from studies.declaration import Overrides
@@ -154,6 +155,7 @@ def tune(
 
     _quiet_optuna()
     said = Overrides(model=model, space=space, epochs=epochs, train_images=train_images, seed=seed)
+    said = replace(said, strategy=strategy, class_weights=class_weights, images=_images(image_size, fit, flips))
     asked = TuneOptions(
         dataset=dataset,
         spec_file=spec,
@@ -168,15 +170,9 @@ def tune(
         workers_per_device=_per_device(workers_per_device),
         storage=storage,
         progress=progress,
+        dashboard=dashboard,
         limits=_limits(trial_timeout, checkpoint_interval),
-        overrides=replace(
-            said,
-            strategy=strategy,
-            class_weights=class_weights,
-            images=_images(image_size, fit, flips),
-            precision=precision,
-            cores=_fastest_precision(),
-        ),
+        overrides=replace(said, precision=precision, cores=_fastest_precision()),
     )
     return tune(asked, _home(), _console())
 
@@ -457,6 +453,7 @@ def dashboard(
         ),
     ] = None,
     edit: Annotated[bool, typer.Option("--edit", help="Let studies be changed and deleted in it.")] = False,
+    beside: Annotated[bool, typer.Option("--beside", hidden=True)] = False,
 ) -> None:
     """The web view: optuna-dashboard, until Ctrl-C."""
     from tuning.commands.dashboard.serving import ServeOptions, serve
@@ -464,7 +461,9 @@ def dashboard(
     _quiet_optuna()
     home = _home()
     allowed = [name.strip() for names in allow_host or [] for name in names.split(",")]
-    serve(storage or home.database_url, home, ServeOptions(host, port, allowed, edit=edit))
+    if beside:  # who has started it says which, since others can read a command line
+        storage = sys.stdin.readline().strip()
+    serve(storage or home.database_url, home, ServeOptions(host, port, allowed, edit=edit, beside=beside))
 
 
 @app.command()

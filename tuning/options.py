@@ -160,3 +160,10 @@ Progress = Annotated[
         help="The live view, where standard error is a terminal; otherwise one line for each trial that stops.",
     ),
 ]
+BesideDashboard = Annotated[
+    bool,
+    typer.Option(
+        "--dashboard/--no-dashboard",
+        help="Serve the dashboard meanwhile, and print the link that opens it, where standard error is a terminal.",
+    ),
+]

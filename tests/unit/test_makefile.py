@@ -264,6 +264,7 @@ def test_without_python_given_the_first_that_really_runs_is_taken(checkout: Chec
         ),
         ("tune DATASET=d NO_PROGRESS=0", "tune --dataset=d"),
         ("tune DATASET=d PRECISION=auto", "tune --dataset=d --precision=auto"),
+        ("tune DATASET=d DASHBOARD=0", "tune --dataset=d --no-dashboard"),
         ("worker STUDY=s STORAGE=u MODEL=m", "worker --study=s --storage=u --model=m"),
         ("worker STUDY=s STORAGE=u STRATEGY=f.py:S", "worker --study=s --storage=u --strategy=f.py:S"),
         ("status", "status"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
 from rich.console import Console
@@ -10,11 +11,12 @@ from storage.settings import Home
 from studies.phases.known import refitted
 from studies.stored import StudyRecord
 from tuning.launch.begin import Begun, begun
+from tuning.launch.dashboard import dashboard_of
 from tuning.launch.phases.following import follow
 from tuning.launch.phases.phase import Opened, PhaseOptions
 from tuning.launch.searching import is_over, search
 from tuning.launch.spending import Spending
-from tuning.launch.summary import print_plan
+from tuning.launch.summary import Report, print_plan
 from tuning.launch.timed import timed
 from tuning.launch.understand import Asked, TuneOptions, understood
 
@@ -34,6 +36,11 @@ def tune(options: TuneOptions, home: Home, console: Console) -> int:
     study = begun(asked)
     spending.on(study.study)
     print_plan(report, asked, study)
+    with _dashboard(asked, console, report):
+        return _tuned(asked, study, spending, console, report)
+
+
+def _tuned(asked: Asked, study: Begun, spending: Spending, console: Console, report: Report) -> int:
     status = search(asked, study, spending, console, report)
     if status or asked.course is None or not is_over(asked, study, spending):
         return status
@@ -48,6 +55,12 @@ def tune(options: TuneOptions, home: Home, console: Console) -> int:
             report("nothing to do: all of it is done. More trials, or more time, are more")
         report(f"next: make export {found.arguments}")
     return status
+
+
+def _dashboard(asked: Asked, console: Console, report: Report) -> AbstractContextManager[None]:
+    """The dashboard meanwhile, where somebody looks."""
+    looked_at = asked.options.dashboard and console.is_terminal
+    return dashboard_of(asked.url, asked.home, report) if looked_at else nullcontext()
 
 
 def _opened(asked: Asked, study: Begun, spending: Spending, console: Console) -> Opened:

@@ -60,6 +60,7 @@ class TuneOptions:
     workers_per_device: PerDevice = None
     storage: str | None = None
     progress: bool = True
+    dashboard: bool = True
     overrides: Overrides = field(default_factory=Overrides)
     limits: Limits = field(default_factory=DEFAULT_LIMITS.copy)
 

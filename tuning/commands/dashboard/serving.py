@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import ipaddress
 import sys
+import threading
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from tuning.commands.dashboard.tokens import Tokens
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8080
+MOST_PORTS = 50
 
 
 @dataclass(frozen=True)
@@ -41,12 +43,15 @@ class ServeOptions:
         port: the port to listen on; 0 takes one that is free.
         allowed: names besides this machine's own by which it may be asked.
         edit: whether studies may be changed in it.
+        beside: whether it is served beside another process, which holds its standard input: it ends when that does, and
+            takes another port where its own is in use.
     """
 
     host: str = DEFAULT_HOST
     port: int = DEFAULT_PORT
     allowed: Sequence[str] = ()
     edit: bool = False
+    beside: bool = False
 
 
 def serve(url: str, home: Home, options: ServeOptions) -> None:
@@ -82,10 +87,19 @@ def serve(url: str, home: Home, options: ServeOptions) -> None:
         sys.stdout.write(server.login.link(server.url) + "\n")
         sys.stdout.flush()
         _say("Open it in a browser: the link lets in whoever has it. Ctrl-C ends it; studies go on.")
+        if options.beside:
+            threading.Thread(target=_end_with_input, args=(server,), daemon=True).start()
         try:
             server.serve_forever()
         except KeyboardInterrupt:
             _say("")  # the terminal has shown ^C
+
+
+def _end_with_input(server: DashboardServer) -> None:
+    """Let a server end when nobody holds standard input any more."""
+    while sys.stdin.read(1 << 10):
+        pass
+    server.shutdown()
 
 
 def make_server(database: Database, home: Home, options: ServeOptions) -> DashboardServer:
@@ -97,10 +111,7 @@ def make_server(database: Database, home: Home, options: ServeOptions) -> Dashbo
     host, port = options.host, options.port
     if not 0 <= port <= 65535:
         raise BadInput(f"port {port} is none. Give PORT= a number from 0 to 65535; 0 takes one that is free.")
-    try:
-        server = DashboardServer(host, port, application(_not_yet))
-    except OSError as error:
-        raise _listen_error(error, host, port) from error
+    server = _listening(host, range(port, min(port + MOST_PORTS, 65536)) if options.beside else [port])
     try:
         server.names = Names(str(server.address), host, options.allowed)
         server.login = Login(Tokens(home.dashboard_tokens), home.root)
@@ -109,6 +120,21 @@ def make_server(database: Database, home: Home, options: ServeOptions) -> Dashbo
         server.close()
         raise
     return server
+
+
+def _listening(host: str, ports: Sequence[int]) -> DashboardServer:
+    """Return a server on the first of some ports that is not in use.
+
+    Raises:
+        BadInput: none can be listened on.
+    """
+    for port in ports:
+        try:
+            return DashboardServer(host, port, application(_not_yet))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or port == ports[-1]:
+                raise _listen_error(error, host, port) from error
+    raise AssertionError("there is no port")
 
 
 def _guarded(database: Database, home: Home, server: DashboardServer, *, edit: bool) -> WSGIApplication:
