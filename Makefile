@@ -311,6 +311,11 @@ bench-storage: $(READY_DEV)  ## reading and writing studies of 10,000 trials, be
 	@OMP_NUM_THREADS=1 exec .venv/bin/python -m tests.benchmarks.storage $(call switch,--smoke,SMOKE) \
 	  $(call flag,--rounds,ROUNDS) $(if $(value DATABASES),--databases $(DATABASES)) $(call flag,--result,RESULT)
 
+.PHONY: bench-dashboard
+bench-dashboard: $(READY_DEV)  ## the dashboard at 10,000 trials, beside Optuna's own: [SMOKE=1 REPEATS= RESULT=]
+	@exec .venv/bin/python -m tests.benchmarks.dashboard $(call switch,--smoke,SMOKE) $(call flag,--repeats,REPEATS) \
+	  $(call flag,--result,RESULT)
+
 # What was run is kept under .bench/training, so that the table can be printed again.
 .PHONY: bench-training
 bench-training: $(READY_DEV)  ## the search against the field in real training: [SMOKE=1 DATASETS= EPOCHS= BUDGET= SEED= DRAW= ...]

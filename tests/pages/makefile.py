@@ -22,6 +22,7 @@ BENCHMARKS: Final[Mapping[str, str]] = {
     "bench-memory": "tests.benchmarks.throughput.memory",
     "bench-gpu": "tests.benchmarks.throughput.gpu",
     "bench-data": "tests.benchmarks.data.__main__",
+    "bench-dashboard": "tests.benchmarks.dashboard.__main__",
     "bench-fidelity": "tests.benchmarks.fidelity.__main__",
     "bench-best": "tests.benchmarks.best.__main__",
     "bench-storage": "tests.benchmarks.storage.__main__",

@@ -1,0 +1,1 @@
+"""What the dashboard costs, beside Optuna's own on the same databases."""
