@@ -6,13 +6,14 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 
 from models.training.state import TrainingState
 from storage.checkpoints import TrialCheckpoints
 from storage.errors import ClaimLost
-from tuning.worker.callbacks import CheckpointKeeper, Frozen, Interrupted, state_of
+from tuning.worker.callbacks import CheckpointKeeper, Frozen, Interrupted, ReportToTrial, state_of
 
 pytestmark = pytest.mark.keras
 
@@ -118,3 +119,20 @@ def test_a_claim_lost_beside_the_training_is_left_to_its_next_report(tmp_path: P
     kept.checkpoints.let.set()
     kept.keeper.keep(state(1))
     kept.keeper.settle()
+
+
+# --- Trials without checkpoints ---
+
+
+def test_a_trial_that_runs_whole_is_not_frozen_and_begins_anew_after_a_stop(tmp_path: Path) -> None:
+    kept = Kept(tmp_path)
+    stop = threading.Event()
+    report = ReportToTrial(lambda *ended: "freeze", kept.keeper, stop=stop, began=lambda: None, whole=True)
+    report.set_model(keras.Sequential())
+    report.model.stop_training = False
+    report.on_epoch_end(0, {"val_accuracy": 0.5})
+    assert not kept.keeper.due(1)
+    stop.set()
+    with pytest.raises(Interrupted):
+        report.on_epoch_end(1, {"val_accuracy": 0.6})
+    assert report.history["val_accuracy"] == [0.5, 0.6]

@@ -18,7 +18,7 @@ from studies.declaration import (
     make_spec,
     read_declaration,
 )
-from studies.spec import HYPERMODELS, ParameterRange
+from studies.spec import HYPERMODELS, KERAS_TUNER_MODELS, ParameterRange
 
 GOOD = """
 dataset = "mnist"
@@ -207,10 +207,14 @@ def test_a_model_has_a_short_and_a_full_name() -> None:
 
 @pytest.mark.parametrize("model", ["resnett", "os:system", "models.cnn:keras", ""])
 def test_an_unknown_model_is_refused_with_the_names_that_exist(model: str) -> None:
-    with pytest.raises(
-        BadInput, match=r"Known: cnn, deep_cnn, fast_cnn, resnet. A hypermodel of your own is given as file.py:Class"
-    ):
+    known = ", ".join(sorted([*HYPERMODELS, *KERAS_TUNER_MODELS]))
+    with pytest.raises(BadInput, match=f"Known: {known}. A hypermodel of your own is given as file.py:Class"):
         hypermodel_name(model)
+
+
+@pytest.mark.parametrize("model", KERAS_TUNER_MODELS)
+def test_kerastuners_own_models_are_named_in_full(model: str) -> None:
+    assert hypermodel_name(model) == model
 
 
 def test_the_command_line_replaces_what_the_file_says(file: Path) -> None:
