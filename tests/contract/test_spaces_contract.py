@@ -14,14 +14,16 @@ pytestmark = pytest.mark.keras
 
 Program = list[tuple[Any, ...]]
 
-INTS = st.one_of(
+Numbers = st.SearchStrategy[tuple[Any, Any, dict[str, Any]]]
+
+INTS: Numbers = st.one_of(
     st.tuples(st.integers(-5, 9), st.integers(0, 9), st.just({})),
     st.tuples(st.integers(-5, 9), st.integers(0, 20), st.fixed_dictionaries({"step": st.integers(1, 6)})),
     st.tuples(st.integers(1, 9), st.integers(0, 60), st.just({"sampling": "log"})),
     st.tuples(st.integers(1, 9), st.integers(0, 60), st.just({"sampling": "LOG", "step": 2})),
     st.tuples(st.integers(1, 9), st.integers(0, 60), st.just({"sampling": "reverse_log", "step": 3})),
 )
-FLOATS = st.one_of(
+FLOATS: Numbers = st.one_of(
     st.tuples(st.sampled_from([-1.0, 0.0, 0.25]), st.sampled_from([0.0, 0.5, 3.0]), st.just({})),
     # In steps that floating point has: of 0 to 0.3 in steps of 0.1 KerasTuner loses the 0.3 that it documents.
     st.tuples(st.sampled_from([0.0, 0.5]), st.sampled_from([0.3, 0.75, 1.0]), st.just({"step": 0.125})),
@@ -130,7 +132,8 @@ def test_what_is_active_is_sampled_once_from_what_kerastuner_declares_and_nothin
     assert set(trial.params) == {name for name, one in active.items() if not isinstance(one, Fixed)}
     assert [one.get_config() for one in ours.space] == [one.get_config() for one in theirs.space]
     for name, value in trial.params.items():
-        declared, drawn = active[name], trial.distributions[name]
+        declared: Any = active[name]
+        drawn: Any = trial.distributions[name]
         assert may_be(declared, value)
         assert drawn == distribution_of(declared)
         if isinstance(drawn, optuna.distributions.CategoricalDistribution):
