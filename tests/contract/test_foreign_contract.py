@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,10 @@ import pytest
 
 pytestmark = pytest.mark.keras
 
-CASES = Path(__file__).resolve().parents[2].parent / "shared" / "cases" / "models"
+# Scripts as people publish them, where they lie beside the checkout.
+CASES = next(
+    (up / "shared" / "cases" / "models" for up in Path(__file__).parents if (up / "shared" / "cases").is_dir()), None
+)
 IMAGES = 96
 NAMES = [
     "of_a_graph",
@@ -217,3 +221,52 @@ def test_it_trains_as_kerastuner_trains_it_and_is_built_again_from_its_parameter
         # What is called so but is not the accuracy, that of this house takes the place of.
         if name not in ("accuracy_by_another_name", "one_logit") or not curve.endswith("accuracy"):
             np.testing.assert_allclose(result.history[curve], values, rtol=1e-5, atol=1e-5, err_msg=curve)
+
+
+# --- Scripts as people publish them ---
+
+PUBLISHED = {
+    "k01_build_model_mlp.py:build_model": (28, 28, 1),
+    "k02_build_model_blocks.py:build_model": (32, 32, 3),
+    "k03_hypermodel_args.py:CNN": (28, 28, 1),
+    "k04_hypermodel_fit_batch.py:MyHyperModel": (28, 28, 1),
+    "k06_conditional_loop.py:build_model": (28, 28, 1),
+    "k07_parent_values.py:build_model": (28, 28, 1),
+    "k08_same_name.py:model_definition": (28, 28, 1),
+    "k12_transfer.py:build_model": (32, 32, 3),
+    "k13_own_layers.py:build_model": (32, 32, 3),
+    "k15_subclassed.py:build_model": (28, 28, 1),
+    "k18_nested.py:Pick": (28, 28, 1),
+    "k19_objective_f1.py:Weighted": (28, 28, 1),
+    "k20_script_at_import.py:build_model": (28, 28, 1),
+    "k21_uncompiled.py:build_model": (28, 28, 1),
+    "p01_plain_keras.py:make_model": (28, 28, 1),
+}
+# KerasTuner compiles nothing that it is not told; the orders of k04 are its own.
+NOT_COMPARED = ("k04_hypermodel_fit_batch.py:MyHyperModel", "k21_uncompiled.py:build_model")
+
+
+def published(text: str) -> Any:
+    from tuning.user_classes import parse_model
+    from tuning.worker.joining import load_hypermodel
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return load_hypermodel(*parse_model(f"{CASES}/{text}"))
+
+
+@pytest.mark.skipif(CASES is None, reason="the scripts do not lie beside this checkout")
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("text", PUBLISHED)
+def test_what_people_publish_is_trained_as_kerastuner_trains_it(text: str, tmp_path: Path) -> None:
+    ours = Ours(published(text).found, Data(PUBLISHED[text], 10))
+    result = ours.fit(callbacks=[first_epoch()])
+    weights = WEIGHTS[0]
+    require_rebuilt(ours, result, tmp_path)
+    if text in NOT_COMPARED:
+        return
+    hp, _ = kerastuners(ours.maker.found, ours, tmp_path)
+    require_the_same_space(ours, hp)
+    if text != "k12_transfer.py:build_model":  # whose base goes on from what was trained before in this process
+        for mine, other in zip(weights, WEIGHTS[0], strict=True):
+            np.testing.assert_allclose(mine, other, rtol=1e-5, atol=1e-5)
