@@ -9,7 +9,7 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState
 
 from storage import attributes
-from tests.faults.slow_studies import MODELS
+from tests.faults.slow_studies import MODELS, STUDY, trials
 from tests.integration.command_line import CommandLine, interrupt, wait_until
 
 pytestmark = pytest.mark.keras
@@ -21,6 +21,7 @@ dataset = "mnist_sample"
 trials = 3
 epochs = 1
 train_images = 256
+validation_images = 200
 confirm = [2, 2]
 refit_epochs = 6
 """
@@ -31,8 +32,8 @@ def command(tmp_path: Path) -> CommandLine:
     return CommandLine(tmp_path / "home", {"SLOW_EPOCH_S": "0.3"})
 
 
-def of_phase(command: CommandLine, study: str, phase: str) -> list[FrozenTrial]:
-    return [t for t in command.study(study).trials if t.system_attrs.get(attributes.PHASE, "search") == phase]
+def of_phase(command: CommandLine, phase: str) -> list[FrozenTrial]:
+    return [trial for trial in trials(command) if attributes.phase_in(trial.system_attrs) == phase]
 
 
 def test_a_plan_searches_confirms_and_refits_in_one_command_that_goes_on_where_it_was_interrupted(
@@ -40,29 +41,29 @@ def test_a_plan_searches_confirms_and_refits_in_one_command_that_goes_on_where_i
 ) -> None:
     spec = tmp_path / "plan.toml"
     spec.write_text(PLAN)
-    tune = ("tune", "--spec", str(spec), "--study", "planned", "--model", f"{MODELS}:Slow")
+    tune = ("tune", "--spec", str(spec), "--study", STUDY, "--model", f"{MODELS}:Slow")
     process = command.start(*tune)
-    wait_until(lambda: any(trial.intermediate_values for trial in of_phase(command, "planned", "refit")))
+    wait_until(lambda: any(trial.intermediate_values for trial in of_phase(command, "refit")), timeout_s=240.0)
     assert "the same command goes on" in interrupt(process).stderr
     finished = command.run(*tune)
     assert "refit: the winner's training goes on" in finished.stderr
     assert "next: make export" in finished.stderr
-    counts = {phase: len(of_phase(command, "planned", phase)) for phase in ("search", "confirm", "refit")}
+    counts = {phase: len(of_phase(command, phase)) for phase in ("search", "confirm", "refit")}
     assert counts == {"search": 3, "confirm": 4, "refit": 1}
-    (winner,) = of_phase(command, "planned", "refit")
+    (winner,) = of_phase(command, "refit")
     assert winner.state == TrialState.COMPLETE
     assert len(winner.intermediate_values) == 6
     assert "nothing to do" in command.run(*tune).stderr
-    command.run("export", "--study", "planned")
-    card = json.loads((command.home / "exports/planned/card.json").read_text())
+    command.run("export", "--study", STUDY)
+    card = json.loads((command.home / "exports" / STUDY / "card.json").read_text())
     assert card["trial"] == winner.number
 
 
 @pytest.mark.long
 def test_a_study_of_a_given_time_ends_in_it_or_says_that_the_machine_has_slowed_down(command: CommandLine) -> None:
-    finished = command.run("tune", "--dataset", "mnist_sample", "--for", "100s")
-    (winner,) = of_phase(command, "mnist_sample", "refit")
+    finished = command.run("tune", "--dataset", "mnist_sample", "--study", STUDY, "--for", "100s")
+    (winner,) = of_phase(command, "refit")
     assert winner.state == TrialState.COMPLETE
-    spent_s = command.study("mnist_sample").user_attrs[attributes.SPENT]
+    spent_s = command.study(STUDY).user_attrs[attributes.SPENT]
     assert spent_s <= 110 or "slowed down" in finished.stderr
-    assert "time is up" in command.run("tune", "--dataset", "mnist_sample", "--for", f"{spent_s:g}s").stderr
+    assert "time is up" in command.run("tune", "--study", STUDY, "--for", f"{spent_s:g}s").stderr
