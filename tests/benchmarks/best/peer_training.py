@@ -16,7 +16,7 @@ import keras
 import keras_tuner
 import numpy as np
 
-from models.backend import seed_generators
+from models.backend import seed_generators, set_defaults, set_precision
 from models.classifier import ImageClassifier, Inputs
 from models.evaluation import evaluate
 from models.training.compiled import CompiledModels
@@ -28,6 +28,7 @@ from studies.declaration import Overrides, from_catalog, hypermodel_name, make_s
 from studies.study_data import describe, inputs_of, split_of, test_part
 from tests.benchmarks.best.sizing import Pace, epochs_that_fit
 from tests.benchmarks.best.task import Answer, Task
+from tuning.machine.precision import cores_precision
 from tuning.worker.joining import load_hypermodel
 
 # Steps of the throwaway start, in each of its two epochs: the first one builds and traces.
@@ -48,6 +49,9 @@ class Material:
     """
 
     def __init__(self, task: Task) -> None:
+        set_defaults()
+        # As the service computes on these cores.
+        set_precision(cores_precision())
         declared = from_catalog(task.dataset)
         spec = make_spec(
             declared,
