@@ -130,15 +130,17 @@ def convolutions_of_fast_cnn(channels: int) -> list[Any]:
     return [layer for layer in network.layers if isinstance(layer, layers.Conv2D)]
 
 
-def test_fast_cnn_begins_with_the_patterns_of_photographs_each_as_strong_as_the_others(tmp_path: Path) -> None:
+def test_fast_cnn_begins_with_the_patterns_of_photographs_each_about_as_strong_as_the_others(tmp_path: Path) -> None:
     images = np.asarray(prepare("cifar10_sample", Home(tmp_path)).train_images[:500]).astype("float64")
     images = (images - images.mean((0, 1, 2))) / images.std((0, 1, 2))
     filters = np.array(convolutions_of_fast_cnn(3)[0].kernel)
     np.testing.assert_array_equal(filters[..., :12], -filters[..., 12:])
     patches = np.lib.stride_tricks.sliding_window_view(images, (2, 2), axis=(1, 2))  # (n, 31, 31, 3, 2, 2)
     spread = np.einsum("nhwcyx,yxcf->nhwf", patches, filters[..., :12]).std((0, 1, 2))
-    assert spread.min() > 0.7
+    # Those that vary least in photographs are not made as strong as the others.
+    assert 0.7 < np.median(spread) < 1.4
     assert spread.max() < 1.4
+    assert spread.min() > 0.1
 
 
 def test_the_stages_of_fast_cnn_begin_by_handing_on_what_they_are_given() -> None:

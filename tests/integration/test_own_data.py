@@ -26,7 +26,7 @@ from tests.pages.page import ROOT, Page
 
 DATA = Page.read("studies/datasets/README.md")
 DIGITS = ROOT.parent / "shared" / "data" / "image_folder" / "hwd1000_digits"
-SHORT = ("--trials", "1", "--epochs", "1", "--workers", "1")
+SHORT = ("--trials", "1", "--epochs", "1", "--workers", "1", "--search-only")
 
 
 @pytest.fixture(scope="module")

@@ -72,7 +72,19 @@ def test_the_example_for_what_is_no_picture_is_tuned_on_a_table_and_exported(tmp
     file = tmp_path / "rows.py"
     file.write_text(next(text for text in MODELS.blocks("python") if "class Rows" in text))
     command = CommandLine(tmp_path / "home")
-    few = ("--dataset", str(table), "--study", "rows", "--trials", "1", "--epochs", "6", "--workers", "1")
+    few = (
+        "--dataset",
+        str(table),
+        "--study",
+        "rows",
+        "--trials",
+        "1",
+        "--epochs",
+        "6",
+        "--workers",
+        "1",
+        "--search-only",
+    )
 
     refused = command.run("tune", *few, "--model", "cnn", status=2)
     assert refused.stderr.splitlines()[-1].startswith("error: cnn takes pictures, and ")
