@@ -111,7 +111,7 @@ UNALIKE = (
     + HEAD
     + """
     def backbone(self, hp, x):
-        by = 1.0 + os.urandom(1)[0]
+        by = 1.0 + 3.0 * int.from_bytes(os.urandom(4), "big") / 2**32  # never the same, and nothing saturates
         return layers.Dense(hp.Int("units", 8, 16, step=8))(layers.Flatten()(layers.Lambda(lambda t: t * by)(x)))
 """
 )
