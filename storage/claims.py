@@ -321,6 +321,14 @@ class Claims:
         """
         self._writing(lambda rows: self._beat(rows, claim), rides=True)
 
+    def secure(self, claim: Claim) -> None:
+        """Have on the disk what a claimed trial has written so far: what is said of it elsewhere must not outlive that.
+
+        Raises:
+            ClaimLost: the trial is no longer the owner's.
+        """
+        self._writing(lambda rows: self._beat(rows, claim))
+
     def progressed(self, claim: Claim, epochs: int) -> None:
         """Record that a claim has moved its trial's checkpoint forward, to so many epochs.
 

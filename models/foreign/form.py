@@ -13,6 +13,9 @@ from models.classifier import Inputs, UnusableModel
 
 Labels = Literal["integers", "one-hot", "one unit"]
 
+# Whether what a function gives are logits.
+_ACTIVATIONS = {"softmax": False, "sigmoid": False, "linear": True, "log_softmax": True}
+
 
 @dataclass(frozen=True)
 class Form:
@@ -97,21 +100,28 @@ def _fitting(taken: tuple[int | None, ...], inputs: Inputs) -> tuple[int, ...]:
 
 
 def _labels(model: keras.Model, outputs: int, classes: int) -> Labels:
-    loss = _name_of(getattr(model, "loss", None))
+    given = _only(getattr(model, "loss", None))
+    loss = _name_of(given)
     if outputs == 1:
         if classes != 2:
             raise UnusableModel(f"the model gives one number for each example, and the data have {classes} classes")
         return "one unit"
     if outputs != classes:
         raise UnusableModel(f"the model gives {outputs} numbers for each example, and the data have {classes} classes")
-    if "sparse" in loss or not loss:
+    if "sparse" in loss or loss in ("", "categoricalgeneralizedcrossentropy"):
         return "integers"
     # A function of the user's own says by its metrics what it is given, or is given what `keras.datasets` has.
-    if _is_kerass(getattr(model, "loss", None)):
+    if _is_kerass(given):
         return "one-hot"
     names = [_name_of(metric) for metric in _metrics_given(model)]
     wants = any(name.startswith(("categorical", "f1", "fbeta", "auc", "precision", "recall")) for name in names)
     return "one-hot" if wants or "categorical" in loss or "onehot" in loss else "integers"
+
+
+def _only(loss: Any) -> Any:
+    """What is given of a loss for each output, where there is one: a model may have it in a list, or by a name."""
+    parts = list(loss.values()) if isinstance(loss, dict) else loss
+    return parts[0] if isinstance(parts, (list, tuple)) and len(parts) == 1 else loss
 
 
 def _metrics_given(model: keras.Model) -> list[Any]:
@@ -137,13 +147,13 @@ def _name_of(part: Any) -> str:
 
 
 def _gives_logits(model: keras.Model, labels: Labels, shape: tuple[int, ...], dtype: str) -> bool:
-    loss = getattr(model, "loss", None)
+    loss = _only(getattr(model, "loss", None))
     if getattr(loss, "from_logits", getattr(loss, "_fn_kwargs", {}).get("from_logits", False)):
         return True
-    activation = _last_activation(model)
-    if activation is not None:
-        return activation not in ("softmax", "sigmoid")
-    # A class of its own says nothing of its last layer: what it gives is looked at.
+    known = _ACTIVATIONS.get(_last_activation(model) or "")
+    if known is not None:
+        return known
+    # A class of its own says nothing of its last layer, a function of another name neither: what it gives is looked at.
     noise = np.random.default_rng(0).integers(0, 256, (8, *shape)).astype(dtype)
     given = np.asarray(keras.ops.convert_to_numpy(model(noise, training=False)), np.float64)
     if labels == "one unit":

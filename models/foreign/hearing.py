@@ -111,9 +111,9 @@ class Hearing(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         self._require_finite(logs)
         done, told = self.epochs, self._told(logs or {})
-        for name, value in told.items():
-            # What was not reported before has no value there.
-            self.history.setdefault(name, [math.nan] * done).append(value)
+        for name in {*self.history, *told}:
+            # What was not told after an epoch, before or now, has no value there.
+            self.history.setdefault(name, [math.nan] * done).append(told.get(name, math.nan))
         self._remember_best(done, told["val_accuracy"])
         self._others.on_epoch_end(done, told)
         if not self.model.stop_training:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import math
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import keras
@@ -21,7 +21,6 @@ from models.foreign.outputs import Judge, accuracy_name, classifier_of
 from models.foreign.state import capture, put_back
 from models.recipe import BATCH_SIZES, ClassWeights, declare_class_weights
 from models.training.balance import balanced_weights
-from models.training.compiled import CompiledModels
 from models.training.feeding import LabelledImages
 from models.training.loop import FitResult
 from models.training.state import StateKeeper, TrainingState
@@ -62,14 +61,10 @@ class ForeignModels:
         self,
         inputs: Inputs,
         *,
-        extended: bool,
         epochs: int,
-        train_images: int,
         patience: int = 3,
-        models: CompiledModels | None = None,
         class_weights: ClassWeights | Literal["search"] = "none",
-        defaults: Mapping[str, Any] | None = None,
-        at_least: Mapping[str, float] | None = None,
+        **_of_a_recipe: Any,
     ) -> ForeignHypermodel:
         """Return one trial's; of a recipe, which it has none of, and of a space nothing is taken."""
         return ForeignHypermodel(self, inputs, epochs=epochs, patience=patience, class_weights=class_weights)

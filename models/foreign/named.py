@@ -99,7 +99,8 @@ def require_hypermodel(found: Any, name: str) -> None:
 def _instance(found: type, name: str, inputs: Inputs) -> Any:
     told: Mapping[str, Any] = dict.fromkeys(_SHAPES, inputs.shape) | dict.fromkeys(_CLASSES, inputs.classes)
     parameters = inspect.signature(found).parameters
-    wanted = [one.name for one in parameters.values() if one.default is one.empty and one.kind not in (2, 4)]
+    more = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    wanted = [one.name for one in parameters.values() if one.default is one.empty and one.kind not in more]
     missing = [one for one in wanted if one not in told]
     if missing:
         raise UnusableModel(

@@ -29,7 +29,8 @@ _USER: Table = models.TrialUserAttributeModel.__table__
 _SYSTEM: Table = models.TrialSystemAttributeModel.__table__
 
 _STATES = {state.name: state for state in TrialState}
-_NUMBERS = {"INF_POS": math.inf, "INF_NEG": -math.inf, "NAN": math.nan}
+# SQLite keeps what is not a number as NULL, whatever it is said to be.
+_NUMBERS = {"FINITE": math.nan, "INF_POS": math.inf, "INF_NEG": -math.inf, "NAN": math.nan}
 _SHARED: dict[str, BaseDistribution] = {}
 
 MOST_IDS = 1_000
@@ -74,7 +75,7 @@ def local_time(utc: datetime | None) -> datetime | None:
 
 def number_of(value: float | None, kind: str) -> float:
     """Return the number that a column has with another, which says whether it is one that SQL has."""
-    return value if kind == "FINITE" else _NUMBERS[kind]  # type: ignore[return-value]
+    return _NUMBERS[kind] if value is None else value
 
 
 def distribution_of(text: str) -> BaseDistribution:

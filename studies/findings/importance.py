@@ -14,6 +14,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import optuna
@@ -21,7 +22,9 @@ from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from studies.phases.confirmation import LEVEL
-from studies.trials import values_of
+from studies.trials import is_frozen, values_of
+
+T = TypeVar("T")
 
 LEAST_TRIALS = 20
 """With fewer, the best quarter has fewer than five, and Optuna asks for as many."""
@@ -29,6 +32,7 @@ MOST_TRIALS = 300
 """More trials tell hardly more and take longer: of more than these, as many are taken, evenly by number."""
 RESAMPLES = 40
 
+_OVER = (TrialState.COMPLETE, TrialState.PRUNED)
 _LEAST_ABOVE = 5
 _LEAST_SHARE = 0.1
 
@@ -73,15 +77,16 @@ def importances(trials: Sequence[FrozenTrial], *, seed: int = 0) -> Importances:
         trials: of the search; those that are COMPLETE or PRUNED, or frozen, count.
         seed: decides which trials are drawn again.
     """
-    told = [(trial, values_of(trial)) for trial in trials if trial.state != TrialState.FAIL and trial.params]
+    stopped = [trial for trial in trials if trial.state in _OVER or is_frozen(trial)]
+    told = [(trial, values_of(trial)) for trial in stopped if trial.params]
     curves = [(trial, curve) for trial, curve in told if curve]
     epoch = min((len(curve) for _, curve in curves), default=0)
     if len(curves) < LEAST_TRIALS:
         why = f"{len(curves)} trials have a value, and with fewer than {LEAST_TRIALS} it is chance"
         return Importances(epoch, len(curves), left_out=why)
-    chosen = [curves[place] for place in _evenly(len(curves), MOST_TRIALS)]
+    chosen = evenly(curves, MOST_TRIALS)
     if len({curve[epoch - 1] for _, curve in chosen}) == 1:
-        return Importances(epoch, len(curves), left_out=f"all trials are equally good after epoch {epoch}")
+        return Importances(epoch, len(chosen), left_out=f"all trials are equally good after epoch {epoch}")
     compared = [_as_complete(trial, curve[epoch - 1]) for trial, curve in chosen]
     shares = _shares(compared)
     rng = np.random.default_rng(seed)
@@ -92,11 +97,12 @@ def importances(trials: Sequence[FrozenTrial], *, seed: int = 0) -> Importances:
     for name, share in shares.items():
         low, high = np.percentile([one.get(name, 0.0) for one in drawn], [tail, 100 - tail])
         found.append(Importance(name, share, float(low), float(high)))
-    return Importances(epoch, len(curves), tuple(sorted(found, key=lambda one: (-one.share, one.name))))
+    return Importances(epoch, len(chosen), tuple(sorted(found, key=lambda one: (-one.share, one.name))))
 
 
-def _evenly(count: int, most: int) -> list[int]:
-    return sorted({int(place) for place in np.linspace(0, count - 1, min(count, most))})
+def evenly(found: Sequence[T], most: int) -> list[T]:
+    """Return at most so many of what was found, in its order, and as far apart as can be."""
+    return [found[int(place)] for place in np.linspace(0, len(found) - 1, min(len(found), most))]
 
 
 def _as_complete(trial: FrozenTrial, value: float) -> FrozenTrial:

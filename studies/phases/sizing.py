@@ -1,8 +1,8 @@
 """A study that fits the time: how much of it is searched, with which images and epochs, and what is left for the rest.
 
 The winner's own training is what is handed over, so most of the time is its. A search ranks configurations; for that
-fewer images and epochs do, and how few was measured (`make bench-fidelity`). Where the time is too short to rank
-anything, all of it goes into training the defaults.
+fewer images and epochs do, and `make bench-fidelity` measures how few. Where the time is too short to rank anything,
+all of it goes into training the defaults.
 """
 
 from __future__ import annotations
@@ -100,8 +100,8 @@ def sized(
     """Return the study that fits a time.
 
     Args:
-        time_s: all that there is, set-up included.
-        spent_s: how much of it is over.
+        time_s: all the seconds that there are, set-up included.
+        spent_s: how many of them are over.
         pace: of the default configuration.
         images: how many there are to train on.
         devices: how many are trained on at once; the cores are one.

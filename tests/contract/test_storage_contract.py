@@ -189,13 +189,17 @@ def test_what_a_power_cut_must_not_undo_waits_for_the_disk_and_the_rest_rides(da
         return "SET LOCAL synchronous_commit = off" in said or _synchronous(database) == "1"
 
     storage, trial_id = database, claim.trial_id
-    assert rides(lambda: storage.set_trial_intermediate_value(trial_id, 1, 0.5))
-    assert rides(lambda: storage.set_trial_param(trial_id, "x", 0.5, optuna.distributions.FloatDistribution(0, 1)))
-    assert rides(lambda: storage.set_trial_user_attr(trial_id, "a", 1))
+    # A server may fall while its workers stand: they would end a trial whose reports it has lost.
+    alone = database.engine.dialect.name == "sqlite"
+    assert rides(lambda: storage.set_trial_intermediate_value(trial_id, 1, 0.5)) is alone
+    x = optuna.distributions.FloatDistribution(0, 1)
+    assert rides(lambda: storage.set_trial_param(trial_id, "x", 0.5, x)) is alone
+    assert rides(lambda: storage.set_trial_user_attr(trial_id, "a", 1)) is alone
+    assert not rides(lambda: claims.secure(claim))
     assert rides(lambda: claims.beat(claim))
     assert not rides(lambda: claims.put_back(claim, "frozen", "frozen"))
     assert not rides(lambda: claims.next(Thaw(0)))
-    assert rides(lambda: storage.set_trial_user_attr(trial_id, "a", 2))
+    assert rides(lambda: storage.set_trial_user_attr(trial_id, "a", 2)) is alone
     assert not rides(lambda: storage.set_trial_state_values(trial_id, TrialState.COMPLETE, [0.5]))
     assert not rides(lambda: storage.create_new_study([optuna.study.StudyDirection.MAXIMIZE], "another"))
     assert not rides(lambda: claims.set_budget(9))

@@ -171,7 +171,7 @@ def test_what_was_claimed_frozen_or_complete_is_so_after_a_power_cut_with_all_th
     promised: dict[int, Any] = {}  # by the number of a trial: what a power cut must leave of it
     rode = lost = 0
     for step in range(60):
-        what = random.choice(["claim", "report", "report", "report", "beat", "freeze", "end"])
+        what = random.choice(["claim", "report", "report", "report", "beat", "checkpoint", "freeze", "end"])
         if what == "claim" or not held:
             frozen: list[Choice] = [Thaw(number) for number, kept in promised.items() if kept[0] == "frozen"]
             claim = claims.next(random.choice([Start(), *frozen]))
@@ -185,6 +185,9 @@ def test_what_was_claimed_frozen_or_complete_is_so_after_a_power_cut_with_all_th
                     database.set_trial_user_attr(claim.trial_id, f"step {step}", step)
             elif what == "beat":
                 claims.beat(claim)
+            elif what == "checkpoint":
+                claims.secure(claim)
+                assert cut.written == cut.synced, "it would go on after reports that are lost"
             elif what == "freeze":
                 assert claims.put_back(claim, "frozen", "frozen")
             else:

@@ -24,8 +24,11 @@ class Slow(TrialCheckpoints):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder, fingerprint="f", trial=0)
         self.let = threading.Event()
+        self.secured = 0
 
     def save(self, **what: Any) -> Path:
+        assert self.secured > 0, "what it goes on after is on the disk before it is"
+        self.secured -= 1
         assert self.let.wait(10)
         return super().save(**what)
 
@@ -48,9 +51,12 @@ class Kept:
         self.checkpoints, self.now, self.stop = Slow(folder), Now(), threading.Event()
         self.moved: list[int] = []
         self.keeper = CheckpointKeeper(
-            self.checkpoints, claim=1, epochs=9, interval_s=60.0, stop=self.stop, moved=moved or self.moved.append,
-            clock=self.now,
+            self.checkpoints, claim=1, epochs=9, interval_s=60.0, stop=self.stop, secure=self.secure,
+            moved=moved or self.moved.append, clock=self.now,
         )  # fmt: skip
+
+    def secure(self) -> None:
+        self.checkpoints.secured += 1
 
 
 def test_training_goes_on_while_a_checkpoint_is_written(tmp_path: Path) -> None:

@@ -22,8 +22,9 @@ from storage.errors import BadInput, TuningError
 from storage.opening import open_database
 from storage.settings import CHECKOUT, Home
 from studies.datasets.preparing import prepare
-from studies.spec import Sampler, StrategyChoice, StudySpec
+from studies.spec import StudySpec
 from studies.study_data import describe, split_of
+from tests.reported import SPEC
 from tuning.building import WEIGHTS
 from tuning.bundles.export import export
 from tuning.bundles.loading import load
@@ -50,20 +51,7 @@ class Own(ImageClassifier):
 
 
 def spec_of(dataset: str, model: str = "models.cnn:CNN") -> StudySpec:
-    return StudySpec(
-        dataset=dataset,
-        model=model,
-        space="core",
-        parameters={},
-        seed=7,
-        plan_name="cpu",
-        epochs=1,
-        train_images=None,
-        validation_images=400,
-        patience=1,
-        sampler=Sampler(),
-        strategy=StrategyChoice(),
-    )
+    return SPEC.model_copy(update={"dataset": dataset, "model": model, "epochs": 1})
 
 
 class Made:

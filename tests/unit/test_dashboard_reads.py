@@ -5,10 +5,12 @@ from __future__ import annotations
 import gzip
 import itertools
 import json
+import shlex
 import threading
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +27,13 @@ from storage.database import Database
 from storage.opening import open_to_read
 from storage.rows import trial_rows
 from storage.settings import Home
+from studies.stored import StudyRecord
 from tests.dashboard import answer, running
 from tests.databases import claimed as taken
 from tests.databases import fresh_database, new_study, url_of
 from tuning.commands.dashboard.reads import answering, kept_study
-from tuning.commands.dashboard.reads.notes import escaped
 from tuning.commands.dashboard.reads.packed import Piece, gzipped
+from tuning.commands.dashboard.reads.study_note import study_note
 from tuning.commands.dashboard.server import DashboardServer
 from tuning.commands.dashboard.serving import ServeOptions, make_server
 
@@ -273,5 +276,12 @@ def test_a_study_and_its_trials_have_notes_of_what_is_recorded_until_somebody_wr
     assert document["note"] == document["trials"][1]["note"] == {"version": 1, "body": "mine"}
 
 
-def test_what_others_wrote_is_no_markdown() -> None:
-    assert escaped("a_b\n# <b>[x](http://y)") == r"a\_b \# \<b\>\[x\](http\://y)"
+@pytest.mark.parametrize("name", ["x`; rm -rf ~; `y", "it's", "```", "a b"])
+def test_a_command_in_a_note_means_the_study_to_a_shell_whatever_that_is_called(database: Database, name: str) -> None:
+    new_study(database)
+    database.set_study_user_attr(1, attributes.SPEC, {"dataset": "mnist"})
+    record = replace(StudyRecord.read(database, 1, "mnist"), name=name)
+    fence, command, end = study_note(record, [], None).splitlines()[-3:]
+    assert fence == f"{end}sh"
+    assert end not in command
+    assert shlex.split(command, comments=True) == ["make", "tune", f"STUDY={name}"]

@@ -105,12 +105,34 @@ def test_the_same_command_goes_on_with_the_study_as_it_was_sized_and_more_time_i
     assert without.course == study.record.course
 
 
+def test_a_study_of_a_plan_that_is_given_a_time_trains_its_winner_for_what_is_left_of_it(
+    tmp_path: Path, clock: Clock, measured: dict[str, Pace]
+) -> None:
+    planned = ask(tmp_path, "mnist")
+    assert planned.course is not None
+    before = StudyRecord.unmade({}, {"checksum": "", "split": "", "train": 1, "validation": 1, "mean": [], "std": []})
+    begun_so = replace(planned, options=replace(planned.options, for_s=900.0), before=replace(
+        before, budget=24, course=planned.course
+    ))  # fmt: skip
+    asked = timed(begun_so, Spending(clock), print)
+    assert asked.course == Course(refit_epochs=0, time_s=900, search_s=225)
+
+
+@pytest.mark.parametrize("given", [{"trials": 99}, {"budget_epochs": 999}])
+def test_another_budget_for_a_study_that_has_a_time_is_refused(
+    tmp_path: Path, clock: Clock, measured: dict[str, Pace], given: dict[str, Any]
+) -> None:
+    begun(sized(tmp_path, clock, for_s=1800.0)).database.engine.dispose()
+    with pytest.raises(BadInput, match="has 30 min, and how much is tried follows"):
+        ask(tmp_path, **given)
+
+
 def test_a_study_that_had_no_time_is_given_one_for_what_follows_its_search(
     tmp_path: Path, clock: Clock, measured: dict[str, Pace]
 ) -> None:
     begun(ask(tmp_path)).database.engine.dispose()
     asked = sized(tmp_path, clock, for_s=1800.0)
-    assert asked.course == Course(refit_epochs=0, time_s=1800)
+    assert asked.course == Course(refit_epochs=0, time_s=1800, search_s=450)
 
 
 def test_the_larger_network_is_taken_where_it_can_be_trained_for_ten_epochs(

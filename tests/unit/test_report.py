@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
 from pathlib import Path
@@ -14,18 +15,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from optuna.distributions import BaseDistribution, FloatDistribution
-from optuna.trial import create_trial
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from storage import attributes
 from storage.database import Database
 from storage.errors import BadInput, shown
 from storage.settings import Home, owner_of
-from studies.findings.importance import LEAST_TRIALS, importances
+from studies.findings.importance import LEAST_TRIALS, MOST_TRIALS, importances
 from studies.findings.savings import saving, spending
 from studies.trials import of_phase
 from tests.reported import SPEC, UID, add_later_phases, make_study, put_bundle, whole_study
+from tuning.views.report.asked import dataset_word
 from tuning.views.report.document import Report, Section, Table
 from tuning.views.report.report import report_of, write_report
+from tuning.views.report.subject import Subject
 from tuning.views.report.writing import MOST_BYTES, html_of, markdown_of, script_json
 from tuning.words import markdown_text
 
@@ -178,6 +181,20 @@ def test_importance_is_of_the_epoch_that_every_trial_reached_and_has_an_interval
     assert all(0 <= one.low <= one.high <= 1 for one in found.of)
 
 
+def test_importance_says_how_many_trials_it_compared_and_waits_for_none_that_runs() -> None:
+    space: dict[str, BaseDistribution] = {"x": FloatDistribution(0, 1)}
+
+    def trial(place: int, state: TrialState = TrialState.PRUNED) -> FrozenTrial:
+        curve = {1: place / 400, **({2: place / 300} if state == TrialState.PRUNED else {})}
+        return create_trial(
+            state=state, params={"x": place / 400}, distributions=space, intermediate_values=curve,
+            value=place / 300 if state == TrialState.PRUNED else None,
+        )  # fmt: skip
+
+    found = importances([*map(trial, range(400)), trial(1, TrialState.RUNNING)])
+    assert (found.epoch, found.trials) == (2, MOST_TRIALS)
+
+
 def test_importance_of_few_trials_is_left_out(database: Database) -> None:
     trials = make_study(database, trials=LEAST_TRIALS - 1).get_trials()
     assert "19 trials have a value, and with fewer than 20" in importances(trials).left_out
@@ -213,3 +230,19 @@ def test_time_is_told_by_phase_and_device(database: Database) -> None:
     rows = [(one.phase, one.device, one.trials, one.epochs) for one in spending(study.get_trials())]
     assert rows == [("search", "CPU", 3, 12), ("confirm", "CPU", 4, 4), ("refit", "CPU", 1, 40)]
     assert attributes.PHASES == ("search", "confirm", "refit")
+
+
+@pytest.mark.parametrize("output", ["report.md", ".", "report", "notes.txt"])
+def test_a_page_that_is_called_as_none_is_refused(database: Database, tmp_path: Path, output: str) -> None:
+    study = make_study(database)
+    with pytest.raises(BadInput, match=r"ends in \.html"):
+        write_report(study, Home(tmp_path), tmp_path / output)
+
+
+def test_a_command_of_a_report_names_its_database_and_its_data_as_one_word(database: Database, tmp_path: Path) -> None:
+    study = make_study(database, name="x DATASET=$(reboot) #")
+    subject = Subject.of(study, Home(tmp_path))
+    assert shlex.split(subject.command("refit"))[2:] == [
+        "STUDY=x DATASET=$(reboot) #", f"STORAGE={database.shown_url}"
+    ]  # fmt: skip
+    assert dataset_word(subject) == SPEC.dataset

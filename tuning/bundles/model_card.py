@@ -37,7 +37,8 @@ def model_card(card: Document, title: str) -> str:
 
 
 def _front_matter(card: Document, title: str) -> dict[str, Any]:
-    published = _DATASETS.get(str(card["dataset"]).removesuffix("_sample"))
+    dataset = str(card["dataset"])
+    published = _DATASETS.get(dataset.removesuffix("_sample"))
     front: dict[str, Any] = {"library_name": "keras"}
     pictures = card["input"]["range"] is not None
     if pictures:
@@ -49,11 +50,12 @@ def _front_matter(card: Document, title: str) -> dict[str, Any]:
     test = card["test"]
     metrics = [
         {"type": "accuracy", "value": float(test["accuracy"]), "name": "test accuracy"},
-        {"type": "accuracy", "value": float(test["balanced_accuracy"]), "name": "test accuracy, classes alike"},
+        {"type": "accuracy", "value": float(test["balanced_accuracy"]), "name": "test balanced accuracy"},
         {"type": "loss", "value": float(test["loss"]), "name": "test cross-entropy in nats"},
     ]
     task = {"type": "image-classification" if pictures else "tabular-classification"}
-    data = {"name": shown(title), "type": published or "other", "split": "test"}
+    # A sample is of it, but its test images are not the ones that others measure with.
+    data = {"name": shown(title), "type": _DATASETS.get(dataset, "other"), "split": "test"}
     front["model-index"] = [
         {"name": shown(card["study"]), "results": [{"task": task, "dataset": data, "metrics": metrics}]}
     ]
@@ -82,7 +84,7 @@ def _words(card: Document, title: str) -> str:
         " so that its accuracy on them looks better than it is."
     )
     more = "`card.json` beside this file has all there is to know: data, seed, spec, versions, how it was chosen."
-    tests = ["| images | accuracy | classes alike | loss |", "|---|---:|---:|---:|", *rows]
+    tests = ["| images | accuracy | balanced accuracy | loss |", "|---|---:|---:|---:|", *rows]
     values = ["| hyperparameter | value |", "|---|---|", *parameters]
     parts = [f"# {markdown_text(shown(card['study']))}", what, "\n".join(tests), caution, "\n".join(values), more]
     return "\n\n".join(parts) + "\n"

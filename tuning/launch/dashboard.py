@@ -17,6 +17,7 @@ from storage.settings import Home
 
 END_S: Final = 5.0
 """How long it may take to end once it was told to."""
+_WITHOUT: Final = "dashboard not served: make dashboard says why"
 
 
 @contextmanager
@@ -41,26 +42,31 @@ def dashboard_of(url: str, home: Home, report: Callable[[str], None]) -> Iterato
             start_new_session=True,  # the terminal's Ctrl-C is the launcher's alone
         )
     except OSError:
+        report(_WITHOUT)
         yield  # a study is tuned without it just as well
         return
     assert process.stdin is not None and process.stdout is not None
     with suppress(OSError):
         process.stdin.write(url + "\n")
         process.stdin.flush()
-    telling = threading.Thread(target=_tell, args=(process.stdout, report), daemon=True)
+    ended = threading.Event()
+    telling = threading.Thread(target=_tell, args=(process.stdout, report, ended), daemon=True)
     telling.start()
     try:
         yield
     finally:
+        ended.set()
+        if telling.is_alive():  # nobody has its link yet
+            process.terminate()
         _end(process)
         telling.join()
 
 
-def _tell(output: IO[str], report: Callable[[str], None]) -> None:
+def _tell(output: IO[str], report: Callable[[str], None], ended: threading.Event) -> None:
     with output:
         link = output.readline().strip()
-        if link:
-            report(f"dashboard {link}")
+        if not ended.is_set():
+            report(f"dashboard {link}" if link else _WITHOUT)
 
 
 def _end(process: subprocess.Popen[str]) -> None:

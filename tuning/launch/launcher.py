@@ -52,7 +52,8 @@ def _tuned(asked: Asked, study: Begun, spending: Spending, console: Console, rep
         spending.note()
     if not status and found.claims("refit").standing().done:
         if asked.course.refit_epochs is not None and 0 < len(refitted(study.study)) == before:
-            report("nothing to do: all of it is done. More trials, or more time, are more")
+            more = "more trials" if asked.course.time_s is None else "more time"
+            report(f"nothing to do: all of it is done. Give it {more}")
         report(f"next: make export {found.arguments}")
     return status
 

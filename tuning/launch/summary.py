@@ -56,6 +56,7 @@ def print_plan(report: Report, asked: Asked, study: Begun) -> None:
         + (f", {sampler.startup_trials} startup trials" if sampler.name == "tpe" else "")
         + (", the defaults first" if sampler.default_first else ""),
         "seed": str(spec.seed),
+        **({"precision": f"{spec.precision} on the cores"} if spec.precision != "float32" else {}),
         "workers": f"{len(asked.placements)} on {devices}, {asked.placements[0].threads} thread(s) each"
         + (", to begin with" if asked.packs else ""),
     }

@@ -8,7 +8,7 @@ from storage.errors import BadInput
 from studies.course import Course
 from studies.datasets.preparing import prepare
 from studies.declaration import make_spec
-from studies.phases.sizing import LEAST_REFIT_EPOCHS, Fidelity, Pace, Sized, epochs_in, sized
+from studies.phases.sizing import LEAST_REFIT_EPOCHS, SEARCH_SHARE, Fidelity, Pace, Sized, epochs_in, sized
 from studies.spec import BUDGET_SHARE
 from studies.strategies.chosen import make_strategy
 from studies.study_data import describe
@@ -41,7 +41,8 @@ class _Candidate:
 def timed(asked: Asked, spending: Spending, report: Report) -> Asked:
     """Return a study that fits the time that was given.
 
-    A study that is there keeps its search; what is left of the time is the winner's.
+    A study that is there keeps its search, and when that ends; one that had no time ends it after its share of this
+    one. What is left is the winner's.
 
     Args:
         asked: what was asked for.
@@ -80,7 +81,8 @@ def timed(asked: Asked, spending: Spending, report: Report) -> Asked:
 
 def _longer(course: Course | None, time_s: float) -> Course:
     before = course or Course()
-    return replace(before, refit_epochs=before.refit_epochs or 0, time_s=time_s)
+    search_s = before.search_s if before.time_s is not None else SEARCH_SHARE * time_s
+    return replace(before, refit_epochs=0, time_s=time_s, search_s=search_s)
 
 
 def _measured(asked: Asked) -> _Candidate:

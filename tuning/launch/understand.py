@@ -32,6 +32,7 @@ from studies.strategies.strategy import Strategy
 from tuning.launch.declared import Declared, declared, wanted
 from tuning.machine.devices import Device, PerDevice, Placement, find_gpus, place_workers
 from tuning.user_classes import UserFile, load_strategy, parse_model, parse_strategy
+from tuning.words import duration
 
 # How many of another study's best configurations are tried first.
 WARM_START_TRIALS = 4
@@ -161,6 +162,7 @@ def understood(options: TuneOptions, home: Home) -> Asked:
     _require_enough_epochs(options.budget_epochs, options.trials or (plan.trials if stored is None else 1), spec.epochs)
     if stored is not None:
         _require_unfinished(asked.trials(stored.record.budget), stored.standing.finished, name)
+        _require_no_time(options, stored.record)
     require_images(
         dataset.images("train"),
         validation_images=spec.validation_images,
@@ -260,6 +262,20 @@ def _require_enough_epochs(budget_epochs: int | None, trials: int, epochs: int) 
             f"--budget-epochs {budget_epochs}: {least} are trained at least, one by each of {trials} trials, and all"
             f" {epochs} by the best of them. Give {least} or more."
         )
+
+
+def _require_no_time(options: TuneOptions, before: StudyRecord) -> None:
+    """Refuse another budget for a study whose time decides how much is tried: it would change nothing."""
+    time_s = before.course.time_s if before.course is not None else None
+    for flag, value, own in (
+        ("trials", options.trials, before.budget),
+        ("budget-epochs", options.budget_epochs, before.budget_epochs),
+    ):
+        if time_s is not None and value not in (None, own):
+            raise BadInput(
+                f"--{flag} {value}: study {before.name!r} has {duration(time_s)}, and how much is tried follows from"
+                " that. Give more time with --for (make: FOR=), or take STUDY=another for a new study."
+            )
 
 
 def _require_unfinished(trials: int, finished: int, name: str) -> None:

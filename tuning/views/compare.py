@@ -128,7 +128,9 @@ def _reached(study: optuna.Study, value: float) -> Document | None:
 def _rows(found: Document) -> list[tuple[str, str, str]]:
     lines = [_lines(one) for one in found["studies"]]
     rows = [(name, lines[0][name], lines[1][name]) for name in lines[0]]
-    rows += [(one["path"], *(_value(value) for value in one["values"])) for one in found["spec_differences"]]
+    for one in found["spec_differences"]:
+        mine, theirs = map(_value, one["values"])
+        rows.append((shown(one["path"]), mine, theirs))
     if found["same_value"] is not None:
         first, second = (_taken(one) for one in found["reached"])
         rows.append((f"until {found['same_value']:.2%}", first, second))

@@ -12,6 +12,7 @@ from rich.console import Console
 from storage.attributes import PHASES, SEARCH, Phase
 from storage.claims import Claims, Standing
 from storage.database import Database
+from storage.errors import shown
 from studies.stored import StudyRecord
 from studies.trials import is_alive, phase_of
 from tuning.launch.progress import Progress
@@ -79,7 +80,7 @@ def _shown(
                 return standing
             progress.update()
             if (rests := not _is_worked_on(study)) and not resting:
-                _say(console, f"nobody works on {study.study_name} at the moment; the same tune goes on with it")
+                _say(console, f"nobody works on {shown(study.study_name)} at the moment; the same tune goes on with it")
             resting = rests
             nap(TICK_S)
     except KeyboardInterrupt:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -93,7 +94,7 @@ class ReportToTrial(keras.callbacks.Callback):
         self._heed_stop(None)
 
     def _heed_stop(self, batch: int | None) -> None:
-        if not self._stop.is_set():
+        if not self._stop.is_set() or self.model.stop_training:  # it ends by itself
             return
         now = self._clock()
         if self._asked is None:
@@ -121,8 +122,10 @@ class ReportToTrial(keras.callbacks.Callback):
         """
         assert logs is not None
         self._epoch_s = self._clock() - self._epoch_began
-        for name, value in logs.items():
-            self.history.setdefault(name, []).append(float(value))
+        for name in {*self.history, *logs}:
+            # What was not told after an epoch has no value there.
+            curve = self.history.setdefault(name, [math.nan] * epoch)
+            curve.append(float(logs.get(name, math.nan)))
         verdict = self._ended(epoch + 1, float(logs["val_accuracy"]), bool(self.model.stop_training))
         if verdict == "prune":
             raise optuna.TrialPruned
@@ -141,6 +144,8 @@ class CheckpointKeeper:
         epochs: the most epochs that are trained; after the last there is nothing to continue.
         interval_s: seconds between two checkpoints; the state is kept at the first epoch's end after it.
         stop: set when the worker was asked to stop.
+        secure: called before each: has what was reported of the epochs before it on the disk. A trial that goes on
+            after them never reports them again.
         moved: called with the epochs done after each checkpoint.
         failed: called with why one could not be written.
         clock: monotonic seconds.
@@ -154,10 +159,12 @@ class CheckpointKeeper:
         epochs: int,
         interval_s: float,
         stop: threading.Event,
+        secure: Callable[[], None],
         moved: Callable[[int], None],
         failed: Callable[[str], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._secure = secure
         self._failed = failed
         self._checkpoints = checkpoints
         self._claim = claim
@@ -213,6 +220,7 @@ class CheckpointKeeper:
             logger.warning("after epoch %d: %s", state.epochs, error)
 
     def _write(self, state: TrainingState) -> bool:
+        self._secure()
         try:
             self._checkpoints.save(claim=self._claim, epochs=state.epochs, content=state.to_bytes())
         except OSError as error:

@@ -265,6 +265,7 @@ class Objective:
             epochs=epochs,
             interval_s=self._record.limits["checkpoint_interval_s"],
             stop=self._supervisor.stop,
+            secure=lambda: self._claims.secure(claim),
             moved=lambda epochs: self._claims.progressed(claim, epochs),
             failed=failed,
             clock=self._clock,

@@ -59,25 +59,23 @@ def run_ours(cell: Cell, folder: Path) -> Found:
     tune += ["--study", STUDY, "--seed", str(cell.seed), "--no-progress"]
     with programs(folder) as running:
         began = time.perf_counter()
-        running.start("tune", tune, environment, stdout=(folder / "tune.out").open("w"))
+        _start(running, "tune", tune, environment)
         running.wait(within_s=_limit_s(cell))
         tuned = time.perf_counter()
-        running.start(
-            "export", [TUNING, "export", "--study", STUDY], environment, stdout=(folder / "export.out").open("w")
-        )
+        _start(running, "export", [TUNING, "export", "--study", STUDY], environment)
         running.wait(within_s=_limit_s(cell))
         ended = time.perf_counter()
         # Off the clock: what the same model is with mirror images, where they keep their class.
         mirrored: list[str | Path] = [TUNING, "export", "--study", STUDY, "--flips", "--out", folder / "mirrored"]
         if meant_to_be_mirrored(cell.dataset):
-            running.start("mirrored", mirrored, environment, stdout=(folder / "mirrored.out").open("w"))
+            _start(running, "mirrored", mirrored, environment)
             running.wait(within_s=_limit_s(cell))
         listing: list[str | Path] = [TUNING, "trials", "--study", STUDY, "--format", "json"]
-        running.start("trials", listing, environment, stdout=(folder / "trials.json").open("w"))
+        _start(running, "trials", listing, environment)
         running.wait(within_s=_limit_s(cell))
     bundle = home.export(STUDY)
     metrics, card = (json.loads((bundle / name).read_text(encoding="utf-8")) for name in ("metrics.json", "card.json"))
-    trials = json.loads((folder / "trials.json").read_text(encoding="utf-8"))
+    trials = json.loads((folder / "trials.out").read_text(encoding="utf-8"))
     told = f"{told_of_phases(trials)}; export {ended - tuned:.0f} s"
     if meant_to_be_mirrored(cell.dataset):
         both = json.loads((folder / "mirrored" / "metrics.json").read_text(encoding="utf-8"))

@@ -1,7 +1,8 @@
 """How the peers train what they found: for the time that is left, with the epochs that fit into it.
 
-They have the project's own hypermodel, so that its space, its network, its augmentation and its label smoothing are the
-same for all. Training is Keras's own ``fit`` on arrays (`plain_fit`), or the project's loop (`own_fit`).
+They have the project's own hypermodel, so that its space and its network, with its own augmentation and label
+smoothing, are the same for all. Training is Keras's own ``fit`` on arrays (`plain_fit`), or the project's loop
+(`own_fit`).
 """
 
 from __future__ import annotations

@@ -22,8 +22,9 @@ from storage.database import Database
 from storage.opening import open_database
 from tests.benchmarks.command import exit_status, require_positive
 from tests.benchmarks.dashboard.asked import KINDS, Asked, asked
-from tests.benchmarks.dashboard.studies import REPORTS, make_study
 from tests.benchmarks.report import Report, Table, add_result_option, keep
+from tests.benchmarks.storage import studies
+from tests.benchmarks.storage.studies import REPORTS, make_study
 from tests.benchmarks.throughput.data import scratch
 from tests.benchmarks.throughput.measures import shown
 
@@ -79,9 +80,11 @@ def _compare(given: argparse.Namespace) -> int:
 def _measured(folder: Path, trials: int, *, frozen: bool, repeats: int, wait_s: float) -> dict[str, Figures]:
     found: dict[str, Figures] = {kind: defaultdict(list) for kind in KINDS}
     file = folder / "studies.db"
-    database = open_database(f"sqlite:///{file}", create=True)
+    # One more than there are: the one that trains meanwhile.
+    make_study(f"sqlite:///{file}", trials, "frozen" if frozen else "over", budget=trials + 1)
+    database = open_database(f"sqlite:///{file}")
     try:
-        study_id = make_study(database, "mnist", trials, frozen=frozen)
+        study_id = database.get_study_id_from_name(studies.STUDY)
         changing = _begin(database, study_id, trials)
         for _ in range(repeats):
             for kind in KINDS:

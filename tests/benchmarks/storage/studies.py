@@ -15,7 +15,7 @@ from sqlalchemy import Table, insert
 from storage import attributes
 from storage.claims import Claims
 from storage.opening import open_database
-from studies.declaration import Overrides, make_spec, read_declaration
+from studies.declaration import Overrides, hypermodel_name, make_spec, read_declaration
 from studies.spec import StudySpec
 from studies.stored import create_or_load
 from tests.benchmarks.throughput.data import ROOT
@@ -88,9 +88,7 @@ def settle(url: str) -> None:
 def spec() -> StudySpec:
     """Return what the studies say of themselves."""
     declaration = read_declaration(ROOT / "studies" / "catalog" / "cifar10.toml")
-    return make_spec(
-        declaration, Overrides(), plan_name="cpu", model="models.classifiers.cnn:Cnn", strategy="freeze_thaw"
-    )
+    return make_spec(declaration, Overrides(), plan_name="cpu", model=hypermodel_name("cnn"), strategy="freeze_thaw")
 
 
 _DATA: Any = {

@@ -32,11 +32,6 @@ Found = dict[str, Any]
 OTHERS_REPORT_S: Final = 0.25
 
 
-def nothing(_contestant: Contestant, _url: str, _number: int) -> Found:
-    """Only be ready to."""
-    return {}
-
-
 def look(_contestant: Contestant, url: str, _number: int) -> Found:
     """What `tuning status` says, as far as stock Optuna can tell it."""
     study = _stock(url)
@@ -69,17 +64,15 @@ def write(contestant: Contestant, url: str, number: int) -> Found:
         taken.setdefault(step, []).append((time.process_time() - began) / values * 1e3)
         return answer
 
-    whole, walls = list[float](), list[float]()
+    whole = list[float]()
     for _ in range(number + 1):
-        began, wall = time.process_time(), time.perf_counter()
+        began = time.process_time()
         writes.trial(do)
         whole.append((time.process_time() - began) * 1e3)
-        walls.append((time.perf_counter() - wall) * 1e3)
     medians: Found = {step: statistics.median(each[len(each) // (number + 1) :]) for step, each in taken.items()}
     return {
         **medians,
         "trial": statistics.median(whole[1:]),
-        "trial, seconds on the wall": statistics.median(walls[1:]),
     }
 
 
@@ -118,10 +111,8 @@ def _share(update: Callable[[], Any], url: str, seconds: int) -> float:
 def report(_contestant: Contestant, url: str, number: int) -> Found:
     """Train a trial, as far as others see it, for so many seconds and some more."""
     study, database = _ours(url)
-    for epoch in _epochs(database, study, number):
+    for _ in _epochs(database, study, number):
         time.sleep(OTHERS_REPORT_S)
-        if epoch == REPORTS:
-            break
     return {}
 
 
@@ -166,7 +157,7 @@ def _progress(study: optuna.Study, *, live: bool, console: Console | None = None
 
 
 TASKS: Final[dict[str, Callable[[Contestant, str, int], Found]]] = {
-    task.__name__: task for task in (nothing, look, resume, write, watch, poll, report, epoch)
+    task.__name__: task for task in (look, resume, write, watch, poll, report, epoch)
 }
 
 

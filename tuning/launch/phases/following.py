@@ -42,9 +42,6 @@ def follow(found: Opened, course: Course, spending: Spending) -> int:
 
 
 def _confirm(found: Opened, course: Course) -> int:
-    waiting = found.claims("confirm").standing()
-    if waiting.waiting or waiting.running:
-        return run_phase(found, "confirm", [])
     if course.confirm is None:
         return 0
     top, seeds = course.confirm

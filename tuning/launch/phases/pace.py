@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from storage.errors import BadInput, TuningError
+from storage.errors import BadInput
 from storage.processes.cores import usable_cores
 from storage.settings import Home
 from studies.phases.sizing import Pace
@@ -17,7 +17,7 @@ from studies.spec import StudySpec
 from studies.stored import StudyData
 from tuning.machine.devices import find_gpus, place_workers
 from tuning.messages import WorkerOptions
-from tuning.tasks import Measured, MeasureTask, Meter
+from tuning.tasks import Failed, MeasureTask, Meter
 from tuning.user_classes import UserFile
 
 
@@ -54,8 +54,7 @@ def pace_of(
         clock: monotonic seconds.
 
     Raises:
-        BadInput: it cannot be trained here.
-        TuningError: the process died.
+        BadInput: it cannot be trained here; the message says why.
     """
     place = place_workers(find_gpus(), usable_cores(), workers=1, per_device=None, environ=os.environ)[0]
     options = WorkerOptions.at(place, "", study.user_file, None)
@@ -69,15 +68,13 @@ def pace_of(
     )
     began = clock()
     with Meter(place.environment) as meter:
-        answer: Any = next(meter.ask(task), None)
-    if answer is None:
-        raise TuningError("how fast a training goes could not be measured: its process said nothing. Try it again.")
+        answer = next(meter.ask(task), Failed(error="no answer"))
     if "error" in answer:
-        raise BadInput(str(answer["error"]))
-    measured: Measured = answer
+        raise BadInput(f"how fast a training goes cannot be measured: {str(answer['error']).rstrip('.')}.")
+    assert "timed_s" in answer
     return Pace(
-        begin_s=clock() - began - measured["timed_s"],
-        start_s=measured["start_s"],
-        image_s=measured["image_s"],
-        judge_s=measured["judge_s"],
+        begin_s=clock() - began - answer["timed_s"],
+        start_s=answer["start_s"],
+        image_s=answer["image_s"],
+        judge_s=answer["judge_s"],
     )

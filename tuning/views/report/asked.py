@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 import numpy as np
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
@@ -61,6 +63,7 @@ def tune_command(subject: Subject) -> str:
         STRATEGY=spec.strategy.name.partition("@")[0],
         SEED=spec.seed,
         TRAIN_IMAGES=spec.train_images,
+        PRECISION=spec.precision,
         CLASS_WEIGHTS=spec.class_weights if spec.class_weights != "none" else None,
         IMAGE_SIZE="x".join(map(str, size)) if size else None,
         FIT=form.get("fit"),
@@ -120,4 +123,4 @@ def data_section(subject: Subject) -> Section:
 
 def dataset_word(subject: Subject) -> str:
     """Return the data set as a word of a shell."""
-    return subject.command("", DATASET=subject.spec.dataset).partition(" DATASET=")[2]
+    return shlex.quote(shown(subject.spec.dataset))

@@ -15,7 +15,7 @@ from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from storage.errors import shown
-from studies.findings.importance import Importances
+from studies.findings.importance import Importances, evenly
 from studies.phases.known import searched_value
 from studies.trials import values_of
 
@@ -64,7 +64,7 @@ def draw_history(trials: Sequence[FrozenTrial]) -> Figure:
     """
     figure, axes = _axes(3.4)
     valued = [(trial, searched_value(trial)) for trial in trials if searched_value(trial) > -np.inf]
-    points = _evenly(valued, MOST_POINTS)
+    points = evenly(valued, MOST_POINTS)
     for label, colour, marker, group in (
         ("trained to its end", KEPT, "o", [one for one in points if one[0].state == TrialState.COMPLETE]),
         ("pruned or frozen", PRUNED, "x", [one for one in points if one[0].state != TrialState.COMPLETE]),
@@ -110,16 +110,12 @@ def draw_curves(trials: Sequence[FrozenTrial]) -> Figure:
     return figure
 
 
-def _evenly(found: Sequence[T], most: int) -> list[T]:
-    return [found[int(place)] for place in np.linspace(0, len(found) - 1, min(len(found), most))]
-
-
 def _shown_curves(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
     told = [trial for trial in trials if values_of(trial) and trial.state != TrialState.FAIL]
     if len(told) <= MOST_CURVES:
         return told
     best = sorted(told, key=lambda trial: (-searched_value(trial), trial.number))[: MOST_CURVES // 2]
-    chosen = {trial.number: trial for trial in (*best, *_evenly(told, MOST_CURVES // 2))}
+    chosen = {trial.number: trial for trial in (*best, *evenly(told, MOST_CURVES // 2))}
     return [chosen[number] for number in sorted(chosen)]
 
 
@@ -153,7 +149,7 @@ def draw_slices(trials: Sequence[FrozenTrial], names: Sequence[str]) -> Figure:
     rows = -(-len(names) // columns)
     figure = _figure(WIDTH_IN, 2.5 * rows)
     valued = [trial for trial in trials if searched_value(trial) > -np.inf and trial.state != TrialState.FAIL]
-    valued = _evenly(valued, MOST_POINTS)
+    valued = evenly(valued, MOST_POINTS)
     for place, name in enumerate(names):
         axes = figure.add_subplot(rows, columns, place + 1)
         _style(axes)
@@ -168,7 +164,7 @@ def _draw_slice(axes: Axes, name: str, trials: Sequence[FrozenTrial]) -> None:
     distribution = trials[0].distributions[name] if trials else None
     if isinstance(distribution, CategoricalDistribution):
         words = [str(choice) for choice in distribution.choices]
-        places: list[Any] = [words.index(str(value)) for value in values]
+        places: list[Any] = [distribution.to_internal_repr(value) for value in values]
         axes.set_xticks(range(len(words)), [_short(word) for word in words], parse_math=False,
                         rotation=30 if sum(map(len, words)) > 18 else 0)  # fmt: skip
         axes.set_xlim(-0.5, len(words) - 0.5)

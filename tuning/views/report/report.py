@@ -10,6 +10,7 @@ from storage.settings import Home, mark
 from studies.leaderboard import best_trial
 from studies.phases.known import refitted
 from studies.status import counts_of
+from studies.stored import StudyRecord
 from tuning.views.report.asked import asked_section, data_section
 from tuning.views.report.document import Report
 from tuning.views.report.mistakes import mistakes_section
@@ -60,7 +61,7 @@ def write_report(study: optuna.Study, home: Home, output: Path | None = None) ->
     report = report_of(study, home)
     if output is not None:
         return write(report, output.expanduser())
-    uid = Subject.of(study, home).record.uid
+    uid = StudyRecord.of(study).uid
     folder = home.make(home.report(study.study_name, uid))
     written = write(report, folder / "report.html")
     if uid:

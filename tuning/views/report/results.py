@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from storage import attributes
 from storage.errors import shown
@@ -14,6 +14,7 @@ from studies.leaderboard import balanced_accuracy, plain_parameters
 from studies.phases.confirmation import LEVEL, Confirmed, Interval, interval, winner
 from studies.phases.known import best_configurations, refitted, searched_value
 from studies.phases.training import training_of
+from studies.trials import is_frozen
 from tuning.views.report.document import Figures, Picture, Section, Table
 from tuning.views.report.drawing import MOST_POINTS, draw_history, svg_of
 from tuning.views.report.subject import Subject
@@ -83,8 +84,7 @@ def _parameters(params: Mapping[str, Any]) -> str:
 
 
 def _state(trial: FrozenTrial) -> str:
-    frozen = trial.state == TrialState.WAITING and trial.system_attrs.get(attributes.FROZEN) is not None
-    return "frozen" if frozen else trial.state.name.lower()
+    return "frozen" if is_frozen(trial) else trial.state.name.lower()
 
 
 def confirmed_section(subject: Subject) -> Section:

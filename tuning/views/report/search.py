@@ -7,6 +7,7 @@ from optuna.trial import TrialState
 from storage.errors import shown
 from studies.findings.importance import Importances, importances
 from studies.findings.savings import saving, spending
+from studies.phases.confirmation import LEVEL
 from studies.spec import derive_seed
 from studies.trials import values_of
 from tuning.views.report.document import Figures, Picture, Section, Table
@@ -48,10 +49,8 @@ def _importance(subject: Subject, found: Importances) -> Section:
         (
             f"PED-ANOVA over {counted(found.trials, 'trial')}, compared after epoch {found.epoch}, which each of them"
             " reached: those that were pruned count as well, so that what ruins a trial is seen. What matters later"
-            " only is"
-            " not seen in it. The lines are where 90 of 100 of the shares lie when trials are drawn again with"
-            " replacement:"
-            " where they overlap, the order of two hyperparameters is not known."
+            f" only is not seen in it. The lines are where {LEVEL:.0%} of the shares lie when trials are drawn"
+            " again with replacement: where they overlap, the order of two hyperparameters is not known."
         )
     ]
     rows = [(shown(one.name), f"{one.share:.0%}", f"{one.low:.0%} to {one.high:.0%}") for one in found.of]

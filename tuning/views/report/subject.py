@@ -9,6 +9,8 @@ from functools import cached_property
 import optuna
 from optuna.trial import FrozenTrial
 
+from storage.connections import shown_url
+from storage.database import Database
 from storage.errors import BadInput, shown
 from storage.settings import Home
 from studies.datasets.prepared import PreparedDataset
@@ -79,8 +81,15 @@ class Subject:
             return None
         return found if checksum in (None, found.info.checksum) else None
 
+    @property
+    def _elsewhere(self) -> str | None:
+        """The database, without a password; None where it is the one that is meant anyway."""
+        storage = self.study._storage
+        url = storage.shown_url if isinstance(storage, Database) else None
+        return None if url == shown_url(self.home.database_url) else url
+
     def command(self, target: str, **variables: object) -> str:
         """Return a call of make about this study."""
-        given = {"STUDY": self.record.name, **variables}
+        given = {"STUDY": self.record.name, **variables, "STORAGE": self._elsewhere}
         said = (f"{name}={shlex.quote(shown(str(value)))}" for name, value in given.items() if value is not None)
         return " ".join(["make", target, *said])

@@ -17,7 +17,7 @@ from urllib.parse import quote
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from storage.errors import disk_error
+from storage.errors import BadInput, disk_error
 from storage.files import replacing
 from tuning.views.report.document import Picture, Report
 from tuning.words import markdown_text
@@ -54,8 +54,12 @@ def write(report: Report, file: Path) -> list[Path]:
         The page and the Markdown file.
 
     Raises:
-        BadInput: the folder cannot be written.
+        BadInput: the folder cannot be written, or the file is called as no page is.
     """
+    if file.suffix.lower() not in (".html", ".htm"):
+        raise BadInput(
+            f"--output {file}: is no page's name. Give one that ends in .html; the Markdown is put beside it."
+        )
     beside = file.with_suffix(".md")
     pictures = file.with_name(f"{file.stem}-pictures")
     try:

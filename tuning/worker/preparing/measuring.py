@@ -18,7 +18,7 @@ from tuning.worker.preparing.framework import prepare_training
 
 # So long is measured, and so many steps at least and at most.
 TIMED_S = 4.0
-LEAST_STEPS, MOST_STEPS = 8, 200
+LEAST_STEPS, MOST_STEPS = 8, 400
 
 
 def measured(task: MeasureTask) -> Measured:

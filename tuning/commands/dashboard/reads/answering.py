@@ -102,7 +102,12 @@ class Reads:
         with study.lock:
             if study.read_since < asked:  # nobody has begun to read it since this was asked
                 began = self._clock()
-                self._read(study.update)
+                try:
+                    self._read(study.update)
+                except NoSuchStudy:
+                    with self._lock:
+                        self._studies.pop(study_id, None)
+                    raise
                 study.read_since = began
             yield study
 

@@ -82,5 +82,7 @@ def _computed(study: _Complete, objective: int, searched: Sequence[str]) -> list
         evaluator = PedAnovaImportanceEvaluator()
         target = _get_importance_target(study, objective)
         found = get_param_importances(study, target=target, evaluator=evaluator)
-    equal = found or {name: 1 / len(searched) for name in searched}
+    # Those that no COMPLETE trial has are in no study that Optuna is shown here.
+    named = [name for name in searched if any(name in trial.distributions for trial in study.complete)]
+    equal = found or {name: 1 / len(named) for name in named}
     return [dict(one) for one in convert_to_importance_type(equal, study.complete)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -15,7 +14,7 @@ from storage import attributes
 from storage.attributes import Phase, phase_in
 from storage.rows.trial_rows import TrialRows, number_of
 from studies.stored import StudyRecord
-from tuning.words import counted
+from tuning.words import counted, markdown_text
 
 T = TypeVar("T")
 
@@ -77,10 +76,10 @@ class Notes:
             after = f" after epoch {step}{of}, at {number_of(value, kind):.4f}"
         if rows.state == TrialState.FAIL:
             failure, reason = (_recorded(user, key, str) for key in (attributes.FAILURE, attributes.REASON))
-            kind = f" ({escaped(failure)})" if failure else ""
-            return f"**Failed**{kind}{': ' + escaped(reason) if reason else '.'}"
+            kind = f" ({markdown_text(failure)})" if failure else ""
+            return f"**Failed**{kind}{': ' + markdown_text(reason) if reason else '.'}"
         if rows.state == TrialState.PRUNED:
-            by = f" by {escaped(self.strategy)}" if self.strategy else ""
+            by = f" by {markdown_text(self.strategy)}" if self.strategy else ""
             return f"**Pruned**{after}{by}: others were more promising."
         if rows.state != TrialState.WAITING:
             return ""
@@ -109,14 +108,14 @@ def _place(*texts: str | None) -> str:
     device, threads, backend, precision = (None if text is None else json.loads(text) for text in texts)
     number = attributes.typed(threads, int)
     said = [device, counted(number, "thread") if number else None, backend, precision]
-    return escaped(", ".join(filter(None, (attributes.typed(one, str) for one in said))))
+    return markdown_text(", ".join(filter(None, (attributes.typed(one, str) for one in said))))
 
 
 def _put_back(user: Mapping[str, str]) -> str:
     given_up = _recorded(user, attributes.GIVEN_UP, list)
     last = attributes.typed(given_up[-1], dict) if given_up else None
     reason = attributes.typed(last.get("reason"), str) if last else None
-    return f": {escaped(reason)}" if reason else ""
+    return f": {markdown_text(reason)}" if reason else ""
 
 
 def _recorded(user: Mapping[str, str], key: str, kind: type[T]) -> T | None:
@@ -127,8 +126,3 @@ def _recorded(user: Mapping[str, str], key: str, kind: type[T]) -> T | None:
 
 def _text(user: Mapping[str, str], key: str) -> str | None:
     return user.get(key) or user.get(attributes.former(key))
-
-
-def escaped(text: str) -> str:
-    """Return text of which nothing is Markdown, in one line."""
-    return re.sub(r"([\\`*_\[\]<>#|~$&!:])", r"\\\1", " ".join(text.split()))

@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Any, Final, NamedTuple, NoReturn
 
 from optuna.distributions import CategoricalDistribution, IntDistribution
@@ -186,7 +186,7 @@ def _curve(reports: Sequence[Row]) -> str:
     )
 
 
-@cache
+@lru_cache(maxsize=4096)
 def _param(name: str, text: str) -> Callable[[float], str]:
     """What writes a parameter's value, with all that is the same in every trial."""
     distribution = distribution_of(text)

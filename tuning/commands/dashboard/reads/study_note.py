@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -11,9 +12,8 @@ from optuna.trial import TrialState
 
 from storage import attributes
 from studies.stored import StudyRecord
-from tuning.commands.dashboard.reads.notes import escaped
 from tuning.commands.dashboard.reads.shown_trial import ShownTrial
-from tuning.words import counted, dataset_in_words
+from tuning.words import counted, dataset_in_words, markdown_text
 
 _WORDS: Final = {
     TrialState.COMPLETE: "complete",
@@ -40,8 +40,10 @@ def study_note(record: StudyRecord, trials: Sequence[ShownTrial], storage: str |
     commands = [f"make tune STUDY={name}{where}    # goes on with it"]
     if any(trial.state == TrialState.COMPLETE for trial in trials):
         commands.append(f"make export STUDY={name}{where}    # the best model, to use")
-    # Not what ends a block of code: nobody would copy that.
-    block = "\n".join(["```sh", *(" ".join(command.splitlines()).replace("`", "'") for command in commands), "```"])
+    lines = [" ".join(command.splitlines()) for command in commands]
+    # Longer than any row of backticks in it: nothing else would end it. What is quoted for a shell stays as it is.
+    fence = "`" * max(3, *(len(row) + 1 for line in lines for row in re.findall("`+", line)), 3)
+    block = "\n".join([f"{fence}sh", *lines, fence])
     return "\n".join([*said, "", block])
 
 
@@ -49,17 +51,17 @@ def _lines(record: StudyRecord, trials: Sequence[ShownTrial]) -> Iterator[tuple[
     if record.dataset is not None:
         data = record.data
         parts = f": {data['train']:,} training and {data['validation']:,} validation images" if data else ""
-        yield "data", escaped(dataset_in_words(record.dataset)) + parts
+        yield "data", markdown_text(dataset_in_words(record.dataset)) + parts
     spec: dict[str, Any] = record.spec_document or {}
     model, space = (attributes.typed(spec.get(key), str) for key in ("model", "space"))
     if model is not None:
-        yield "model", escaped(model.partition("@")[0] + (f", {space} space" if space else ""))
+        yield "model", markdown_text(model.partition("@")[0] + (f", {space} space" if space else ""))
     strategy = attributes.typed((attributes.typed(spec.get("strategy"), dict) or {}).get("name"), str)
     epochs, seed = attributes.typed(spec.get("epochs"), int), attributes.typed(spec.get("seed"), int)
     plan = [
         counted(record.budget, "trial"),
         f"of at most {counted(epochs, 'epoch')}" if epochs else "",
-        f"by {escaped(strategy)}" if strategy else "",
+        f"by {markdown_text(strategy)}" if strategy else "",
         f"with seed {seed}" if seed is not None else "",
     ]
     yield "plan", " ".join(filter(None, plan))
