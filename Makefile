@@ -4,6 +4,11 @@
 .SUFFIXES:
 SHELL := /bin/sh
 
+# What the command line sets is text, also where make would call something: it expands what it exports. From here on its
+# origin is "override".
+$(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),\
+  $(eval override $(name) := $$(value $(name)))$(eval export $(name))))
+
 # --- Set-up: .venv in the checkout, made once --------------------------------------------------------------------------
 #
 # .venv/.place holds the checkout's path while .venv is whole. It is removed before anything in .venv is changed and
@@ -73,20 +78,20 @@ FORCE:
 # TUNING_HOME and DATA_DIR reach every command through the environment; make exports what its command line sets.
 # conda and some shells export HOST, hosting services PORT: only make's own command line may say where the dashboard
 # listens, who may ask it, and whether studies are changed in it.
-ifneq ($(origin HOST),command line)
+ifneq ($(origin HOST),override)
 HOST :=
 endif
-ifneq ($(origin PORT),command line)
+ifneq ($(origin PORT),override)
 PORT :=
 endif
-ifneq ($(origin ALLOW_HOST),command line)
+ifneq ($(origin ALLOW_HOST),override)
 ALLOW_HOST :=
 endif
-ifneq ($(origin EDIT),command line)
+ifneq ($(origin EDIT),override)
 EDIT :=
 endif
 # Likewise whether the code in a bundle is run.
-ifneq ($(origin RUN_CODE),command line)
+ifneq ($(origin RUN_CODE),override)
 RUN_CODE :=
 endif
 unexport HOST PORT ALLOW_HOST EDIT

@@ -313,6 +313,13 @@ def test_home_and_data_reach_the_command_as_environment(checkout: Checkout) -> N
     assert checkout.environment() == {}
 
 
+def test_what_is_given_is_never_run(checkout: Checkout) -> None:
+    given = "$(shell touch ran)"  # make runs it where its file is
+    assert checkout.command("tune", f"STUDY={given}") == ["tune", f"--study={given}"]
+    assert checkout.environment(f"TUNING_HOME={given}") == {"TUNING_HOME": given}
+    assert not list(checkout.root.glob("ran*"))
+
+
 def test_python_searches_a_users_folders_last(checkout: Checkout) -> None:
     assert checkout.environment(PYTHONPATH="/my $(x) models:/b c") == {"TUNING_PYTHONPATH": "/my $(x) models:/b c"}
 

@@ -241,7 +241,7 @@ def test_a_page_that_is_called_as_none_is_refused(database: Database, tmp_path: 
 
 def test_a_command_of_a_report_names_its_database_and_its_data_as_one_word(database: Database, tmp_path: Path) -> None:
     study = make_study(database, name="x DATASET=$(reboot) #")
-    subject = Subject.of(study, Home(tmp_path))
+    subject = Subject.of(study, Home(tmp_path / "elsewhere"))
     assert shlex.split(subject.command("refit"))[2:] == [
         "STUDY=x DATASET=$(reboot) #", f"STORAGE={database.shown_url}"
     ]  # fmt: skip

@@ -84,7 +84,8 @@ class Subject:
     @property
     def _elsewhere(self) -> str | None:
         """The database, without a password; None where it is the one that is meant anyway."""
-        storage = self.study._storage
+        # Optuna puts a cache before it.
+        storage = getattr(self.study._storage, "_backend", self.study._storage)
         url = storage.shown_url if isinstance(storage, Database) else None
         return None if url == shown_url(self.home.database_url) else url
 
