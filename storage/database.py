@@ -91,15 +91,22 @@ class _Thread(threading.local):
 
 @dataclass(frozen=True)
 class Result:
-    """How a trial's training ended: its last state, and the value that it has then, if any."""
+    """How a trial's training ended: its last state, and the value that it has then, if any.
+
+    Attributes:
+        state: the last one.
+        value: of its objective; None where it has none.
+        others: of further objectives.
+    """
 
     state: TrialState
     value: float | None
+    others: tuple[float, ...] = ()
 
     @property
     def values(self) -> list[float] | None:
         """The value as Optuna takes it."""
-        return None if self.value is None else [self.value]
+        return None if self.value is None else [self.value, *self.others]
 
 
 def _require_unfinished(trial_id: int, state: TrialState) -> None:

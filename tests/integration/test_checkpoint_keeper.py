@@ -13,7 +13,8 @@ import pytest
 from models.training.state import TrainingState
 from storage.checkpoints import TrialCheckpoints
 from storage.errors import ClaimLost
-from tuning.worker.callbacks import CheckpointKeeper, Frozen, Interrupted, ReportToTrial, state_of
+from tuning.worker.callbacks import CheckpointKeeper, ReportToTrial, state_of
+from tuning.worker.failures import Frozen, Interrupted
 
 pytestmark = pytest.mark.keras
 

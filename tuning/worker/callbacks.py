@@ -17,16 +17,9 @@ from storage.errors import ClaimLost, StorageUnavailable
 from storage.leases import StepWatch
 from studies.strategies.strategy import Verdict
 from tuning.messages import EPOCH_GRACE_S
+from tuning.worker.failures import Frozen, Interrupted
 
 logger = logging.getLogger(__name__)
-
-
-class Interrupted(Exception):
-    """The worker was asked to stop: the trial goes back into the queue."""
-
-
-class Frozen(Exception):
-    """The strategy paused the trial: it waits, with its checkpoint, until it is thawed."""
 
 
 class ReportToTrial(keras.callbacks.Callback):

@@ -1,4 +1,4 @@
-"""How a trial fails: the classes, and how an exception is told to be of one. No Keras."""
+"""How a trial ends without a result, and how an exception is told to be of a class of failures. No Keras."""
 
 from __future__ import annotations
 
@@ -36,6 +36,26 @@ _SOMETHING_ELSE = (
     "no buffer space available",
     "received message larger than max",
 )
+
+
+class Interrupted(Exception):
+    """The worker was asked to stop: the trial goes back into the queue."""
+
+
+class Frozen(Exception):
+    """The strategy paused the trial: it waits, with its checkpoint, until it is thawed."""
+
+
+class TrialError(Exception):
+    """A trial raised something that another attempt may not meet.
+
+    Attributes:
+        reason: what it was, in one line.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 def failure_of(error: Exception) -> tuple[str, str]:

@@ -23,9 +23,10 @@ from studies.phases.training import training_of
 from studies.scheduler import Scheduler, UnusableStrategy
 from studies.stored import StudyRecord
 from tuning.messages import Note
-from tuning.worker.callbacks import CheckpointKeeper, Frozen, Interrupted, ReportToTrial, state_of
+from tuning.worker.callbacks import CheckpointKeeper, ReportToTrial, state_of
 from tuning.worker.drawing import draw
-from tuning.worker.failures import ERROR, failure_of
+from tuning.worker.failures import ERROR, Frozen, Interrupted, TrialError, failure_of
+from tuning.worker.result_writer import Outcome
 from tuning.worker.supervisor import Supervisor
 from tuning.worker.throughput import ReportThroughput
 from tuning.worker.training_data import Classifiers
@@ -37,18 +38,6 @@ _OF_THE_BEST_EPOCH = {
     attributes.VALIDATION_LOSS: "val_loss",
     attributes.VALIDATION_BALANCED_ACCURACY: "val_balanced_accuracy",
 }
-
-
-class TrialError(Exception):
-    """A trial raised something that another attempt may not meet.
-
-    Attributes:
-        reason: what it was, in one line.
-    """
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
 
 
 @dataclass(frozen=True)
@@ -66,21 +55,6 @@ class Place:
     backend: str
     precision: str
     threads: int
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a trial ended, which is to be recorded still.
-
-    Attributes:
-        result: its last state and value.
-        failure: the class of its failure, or None if it did not fail.
-        keep: puts its files in place and adds what is said of them. It needs neither the model nor this thread.
-    """
-
-    result: Result
-    failure: str | None = None
-    keep: Callable[[], None] = lambda: None
 
 
 class Objective:

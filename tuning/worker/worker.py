@@ -34,7 +34,7 @@ from tuning.messages import (
     Started,
     WorkerOptions,
 )
-from tuning.worker.failures import ERROR, failure_of
+from tuning.worker.failures import ERROR, Interrupted, TrialError, failure_of
 from tuning.worker.joining import join
 from tuning.worker.preparing.preparation import prepare
 from tuning.worker.result_writer import ResultWriter
@@ -204,9 +204,6 @@ class _Worker:
 
         How it ended is recorded while the next one is chosen, a failure at once.
         """
-        from tuning.worker.callbacks import Interrupted
-        from tuning.worker.objective import TrialError
-
         logger.info("trial %d: claim %d", claim.number, claim.count)
         with contextlib.ExitStack() as held:
             held.callback(self._database.unfence, claim.trial_id)
