@@ -14,7 +14,7 @@ from models.training.state import TrainingState
 from storage.checkpoints import TrialCheckpoints
 from storage.errors import ClaimLost
 from tuning.worker.callbacks import CheckpointKeeper, ReportToTrial, state_of
-from tuning.worker.failures import Frozen, Interrupted
+from tuning.worker.endings import Frozen, Interrupted
 
 pytestmark = pytest.mark.keras
 

@@ -17,8 +17,9 @@ from storage.claims import Claims
 from storage.database import Result
 from studies.stored import StudyRecord
 from tests.databases import claimed, fresh_database, new_study, second_connection
+from tuning.worker.endings import Outcome
 from tuning.worker.objective import Objective
-from tuning.worker.result_writer import Outcome, ResultWriter
+from tuning.worker.result_writer import ResultWriter
 from tuning.worker.supervisor import Supervisor
 from tuning.worker.training_data import Classifiers
 from tuning.worker.trial_files import TrialFiles

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from storage import attributes
-from tuning.worker.failures import ERROR, failure_of
+from tuning.worker.endings import ERROR, failure_of
 
 
 class ResourceExhaustedError(Exception):

@@ -22,7 +22,7 @@ from tests.databases import claimed, fresh_database, trials, url_of
 from tests.faults.breaking import moved_away
 from tuning.machine.devices import CPU
 from tuning.messages import RENEWED, WorkerOptions
-from tuning.worker.failures import ERROR
+from tuning.worker.endings import ERROR
 from tuning.worker.joining import open_when_back
 from tuning.worker.supervisor import Supervisor
 from tuning.worker.worker import _Worker

@@ -17,7 +17,7 @@ from storage.errors import ClaimLost, StorageUnavailable
 from storage.leases import StepWatch
 from studies.strategies.strategy import Verdict
 from tuning.messages import EPOCH_GRACE_S
-from tuning.worker.failures import Frozen, Interrupted
+from tuning.worker.endings import Frozen, Interrupted
 
 logger = logging.getLogger(__name__)
 

@@ -25,8 +25,7 @@ from studies.stored import StudyRecord
 from tuning.messages import Note
 from tuning.worker.callbacks import CheckpointKeeper, ReportToTrial, state_of
 from tuning.worker.drawing import draw
-from tuning.worker.failures import ERROR, Frozen, Interrupted, TrialError, failure_of
-from tuning.worker.result_writer import Outcome
+from tuning.worker.endings import ERROR, Frozen, Interrupted, Outcome, TrialError, failure_of
 from tuning.worker.supervisor import Supervisor
 from tuning.worker.throughput import ReportThroughput
 from tuning.worker.training_data import Classifiers

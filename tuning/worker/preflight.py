@@ -32,7 +32,7 @@ from tuning.building import WEIGHTS, Building, building_of, copy_code
 from tuning.messages import Cost, Preflight
 from tuning.tasks import TOLERATED_PROBABILITY, CompareTask, Failed, Judge, Measured
 from tuning.user_classes import UserFile
-from tuning.worker.failures import failure_of
+from tuning.worker.endings import failure_of
 from tuning.worker.hyperparameters import (
     DeclaredHyperParameters,
     RangedHyperParameters,

@@ -8,28 +8,12 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 
 from storage.claims import Claim, Claims
 from storage.database import Database, Result
 from storage.errors import ClaimLost, StorageUnavailable
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a trial ended, which is to be recorded still.
-
-    Attributes:
-        result: its last state and value.
-        failure: the class of its failure, or None if it did not fail.
-        keep: puts its files in place and adds what is said of them. It needs neither the model nor this thread.
-    """
-
-    result: Result
-    failure: str | None = None
-    keep: Callable[[], None] = lambda: None
 
 
 class ResultWriter:

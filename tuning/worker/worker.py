@@ -34,7 +34,7 @@ from tuning.messages import (
     Started,
     WorkerOptions,
 )
-from tuning.worker.failures import ERROR, Interrupted, TrialError, failure_of
+from tuning.worker.endings import ERROR, Interrupted, TrialError, failure_of
 from tuning.worker.joining import join
 from tuning.worker.preparing.preparation import prepare
 from tuning.worker.result_writer import ResultWriter

@@ -1,8 +1,12 @@
-"""How a trial ends without a result, and how an exception is told to be of a class of failures. No Keras."""
+"""How a trial ends, with a result or without, and how an exception is told to be of a class of failures. No Keras."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 from storage.attributes import OUT_OF_MEMORY
+from storage.database import Result
 from storage.errors import in_one_line
 
 # Anything that is raised and not one of the classes that parameters bring about.
@@ -56,6 +60,21 @@ class TrialError(Exception):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a trial ended, which is to be recorded still.
+
+    Attributes:
+        result: its last state and value.
+        failure: the class of its failure, or None if it did not fail.
+        keep: puts its files in place and adds what is said of them. It needs neither the model nor this thread.
+    """
+
+    result: Result
+    failure: str | None = None
+    keep: Callable[[], None] = lambda: None
 
 
 def failure_of(error: Exception) -> tuple[str, str]:
