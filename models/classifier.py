@@ -74,7 +74,7 @@ class ImageClassifier(keras_tuner.HyperModel, abc.ABC):
         inputs: what the data look like.
         extended: whether all hyperparameters are tuned or only the core four: `batch_size`, `optimizer`,
             `learning_rate` and `dropout`. Those not tuned have their defaults.
-        epochs: how long a training is at most; the cosine schedule ends there.
+        epochs: how long a training is at most; a schedule ends there.
         train_images: how many pictures an epoch shows, which gives the schedule its steps.
         patience: epochs without a better validation accuracy after which a training at a constant learning rate ends; a
             schedule goes to its end.

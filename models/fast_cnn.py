@@ -43,6 +43,7 @@ class FastCNN(ImageClassifier):
         weight_decay=0.05,
         label_smoothing=0.1,
         augmentation=0.2,
+        schedule="triangular",
     )
 
     def backbone(self, hp: Any, x: Any) -> Any:

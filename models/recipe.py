@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, cast, get_args
 
 Optimizer = Literal["sgd", "adam", "adamw"]
-Schedule = Literal["constant", "cosine"]
+Schedule = Literal["constant", "cosine", "triangular"]
 ClassWeights = Literal["none", "balanced"]
 
 BATCH_SIZES = (32, 64, 128, 256)
@@ -126,5 +126,10 @@ def _declare_extended(hp: Any, core: Recipe, defaults: Recipe, augmented: bool) 
         weight_decay=defaults.weight_decay if weight_decay is None else weight_decay,
         label_smoothing=hp.Float("label_smoothing", 0.0, 0.2, default=defaults.label_smoothing),
         augmentation=hp.Float("augmentation", 0.0, 1.0, default=defaults.augmentation) if augmented else 0.0,
-        schedule=cast(Schedule, hp.Choice("schedule", ["constant", "cosine"], default=defaults.schedule)),
+        schedule=cast(Schedule, hp.Choice("schedule", _schedules(defaults), default=defaults.schedule)),
     )
+
+
+def _schedules(defaults: Recipe) -> list[str]:
+    """What is searched: a triangle only where it is a model's own, so that studies of all others stay as they are."""
+    return ["constant", "cosine", *(["triangular"] if defaults.schedule == "triangular" else [])]

@@ -16,8 +16,8 @@ from keras import ops
 
 from models.recipe import Recipe
 
-WARM_UP = 0.15
-"""Share of all steps over which the learning rate of the cosine schedule rises to its peak."""
+WARM_UP = {"cosine": 0.15, "triangular": 0.23}
+"""Share of all steps over which the learning rate of a schedule rises to its peak."""
 START = 0.1
 """Share of the peak that the warm-up begins with."""
 
@@ -52,16 +52,18 @@ class _Tuned:
         self.decay_steps.assign(decay)
 
     def _get_current_learning_rate(self) -> Any:
-        """The peak times the schedule's factor: a linear warm-up, then cosine decay to zero, or 1 without lengths.
+        """The peak times the schedule's factor: a linear warm-up, then a decay to zero, or 1 without lengths.
 
-        SGDR, arXiv:1608.03983, equation 5, without restarts.
+        The decay is a cosine (SGDR, arXiv:1608.03983, equation 5, without restarts), or where its length is negative, a
+        line (arXiv:2404.00498, section 3.1). The sign is the whole difference: a variable more would not be in the
+        optimizers that were kept before.
         """
         step = ops.cast(self._iterations, "float32")
         warm_up, decay = ops.convert_to_tensor(self.warm_up_steps), ops.convert_to_tensor(self.decay_steps)
         rising = START + (1.0 - START) * step / ops.maximum(warm_up, 1.0)
-        passed = ops.clip((step - warm_up) / ops.maximum(decay, 1.0), 0.0, 1.0)
-        falling = 0.5 * (1.0 + ops.cos(math.pi * passed))
-        factor = ops.where(decay > 0.0, ops.where(step < warm_up, rising, falling), ops.ones_like(step))
+        passed = ops.clip((step - warm_up) / ops.maximum(ops.abs(decay), 1.0), 0.0, 1.0)
+        falling = ops.where(decay > 0.0, 0.5 * (1.0 + ops.cos(math.pi * passed)), 1.0 - passed)
+        factor = ops.where(decay != 0.0, ops.where(step < warm_up, rising, falling), ops.ones_like(step))
         return ops.convert_to_tensor(self._learning_rate) * factor
 
     def _apply_weight_decay(self, variables: Any) -> None:
@@ -125,8 +127,9 @@ def make_optimizer(recipe: Recipe) -> Any:
 
 
 def _schedule_lengths(recipe: Recipe, steps: int) -> tuple[int, int]:
-    """Return the steps of warm-up and of decay; 0 and 0 for a constant learning rate."""
+    """Return the steps of warm-up and of decay, these negative for a line; 0 and 0 for a constant learning rate."""
     if recipe.schedule == "constant":
         return 0, 0
-    warm_up = max(1, round(WARM_UP * steps))
-    return warm_up, max(1, steps - warm_up)
+    warm_up = max(1, round(WARM_UP[recipe.schedule] * steps))
+    decay = max(1, steps - warm_up)
+    return warm_up, -decay if recipe.schedule == "triangular" else decay

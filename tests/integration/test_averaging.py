@@ -172,7 +172,7 @@ def test_what_is_raised_while_averages_are_judged_leaves_the_trainings_own_weigh
         ("learning_rate", 0, "above 0"),
         ("weight_decay", -1e-3, "at least 0"),
         ("optimizer", "adamm", "one of sgd, adam, adamw"),
-        ("schedule", "triangular", "one of constant, cosine"),
+        ("schedule", "step", "one of constant, cosine, triangular"),
         ("batch_size", 0, "at least 1"),
     ],
 )

@@ -88,6 +88,7 @@ TRAININGS = {
     for optimizer in ("sgd", "adam", "adamw")
     for schedule in ("constant", "cosine")
 }
+TRAININGS["adamw-triangular"] = {**TRAININGS["adamw-cosine"], "schedule": "triangular"}
 TRAININGS |= {f"{name}-averaged": {**TRAININGS[name], "averaging": 0.9} for name in ("sgd-constant", "adamw-cosine")}
 
 

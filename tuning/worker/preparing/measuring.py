@@ -17,7 +17,7 @@ from tuning.tasks import Failed, Measured, MeasureTask, answering, asked
 from tuning.worker.preparing.framework import prepare_training
 
 # So long is measured, and so many steps at least and at most.
-TIMED_S = 4.0
+TIMED_S = 6.0
 LEAST_STEPS, MOST_STEPS = 8, 400
 
 
