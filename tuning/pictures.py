@@ -1,4 +1,4 @@
-"""Pictures of a trial: its learning curve and its confusion matrix. No Keras.
+"""Pictures of a trial: its learning curve, its confusion matrix and its worst mistakes. No Keras.
 
 Drawn through matplotlib's objects, without `pyplot`: no global figure, no window, safe in any thread. matplotlib itself
 is imported when the first picture is drawn.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 DPI = 120
 MOST_COUNTED_CLASSES = 20
 """With more classes the counts would be too small to read, and colours alone tell."""
+MOST_DRAWN_CLASSES = 200
+"""With more classes not even the colours can be told apart."""
+_LONGEST_LABEL = 16
 
 _TRAINING, _VALIDATION, _BALANCED, _BEST, _FAINT = "#4c78a8", "#e45756", "#f2a65a", "#333333", "#9a9a9a"
 
@@ -100,27 +104,33 @@ def _draw_learning_rate(axes: Axes, rates: Sequence[float]) -> None:
     axes.patch.set_visible(False)
 
 
-def draw_confusion_matrix(confusion: npt.NDArray[np.integer[Any]], class_names: Sequence[str], file: Path) -> None:
+def draw_confusion_matrix(
+    confusion: npt.NDArray[np.integer[Any]], class_names: Sequence[str], file: Path, images: str = "images"
+) -> None:
     """Draw which classes are taken for which as a PNG.
 
     Args:
         confusion: see `confusion_figure`.
         class_names: likewise.
         file: is written.
+        images: see `confusion_figure`.
 
     Raises:
         ValueError: `confusion` does not have one row and one column for each name.
         OSError: the file cannot be written.
     """
-    _save(confusion_figure(confusion, class_names), file)
+    _save(confusion_figure(confusion, class_names, images), file)
 
 
-def confusion_figure(confusion: npt.NDArray[np.integer[Any]], class_names: Sequence[str]) -> Figure:
+def confusion_figure(
+    confusion: npt.NDArray[np.integer[Any]], class_names: Sequence[str], images: str = "images"
+) -> Figure:
     """Return which classes are taken for which: colours are shares of the true class, numbers are images.
 
     Args:
         confusion: `(classes, classes)` counts, a row for each true class, a column for each predicted one.
         class_names: in the order of the rows.
+        images: what was classified, in words.
 
     Raises:
         ValueError: `confusion` does not have one row and one column for each name.
@@ -144,7 +154,7 @@ def confusion_figure(confusion: npt.NDArray[np.integer[Any]], class_names: Seque
     axes.set_yticks(range(classes), class_names, fontsize=size, parse_math=False)
     axes.set(xlabel="predicted class", ylabel="true class")
     accuracy = confusion.trace() / max(confusion.sum(), 1)
-    axes.set_title(f"{accuracy:.2%} of {confusion.sum():,} images", fontsize=10)
+    axes.set_title(f"{accuracy:.2%} of {confusion.sum():,} {images}", fontsize=10)
     figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8, pad=0.02)
     if counted:
         _write_counts(axes, confusion, shares)
@@ -155,6 +165,73 @@ def _write_counts(axes: Axes, confusion: npt.NDArray[np.integer[Any]], shares: n
     for row, column in zip(*np.nonzero(confusion), strict=True):
         colour = "white" if shares[row, column] > 0.35 else "black"
         axes.text(column, row, f"{confusion[row, column]}", ha="center", va="center", fontsize=7, color=colour)
+
+
+@dataclass(frozen=True)
+class Mistakes:
+    """What a classifier takes for what on the validation images.
+
+    Attributes:
+        confusion: `(classes, classes)` counts, a row for each true class, a column for each predicted one.
+        class_names: in the order of the rows.
+        images: `(n, height, width, channels)` uint8, the worst mistakes, the surest first; none where the
+            data are no pictures.
+        labels: `(n,)`, the class of each, and what it was taken for.
+        probabilities: `(n,)`, how sure that was, 0..1.
+    """
+
+    confusion: npt.NDArray[np.int64]
+    class_names: Sequence[str]
+    images: npt.NDArray[np.uint8]
+    labels: Sequence[tuple[int, int]]
+    probabilities: Sequence[float]
+
+
+def draw_mistakes(mistakes: Mistakes, file: Path) -> None:
+    """Draw the worst mistakes as a PNG.
+
+    Args:
+        mistakes: with pictures.
+        file: is written.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    names = mistakes.class_names
+    labels = [(names[true], names[said]) for true, said in mistakes.labels]
+    _save(mistakes_figure(mistakes.images, labels, mistakes.probabilities), file)
+
+
+def mistakes_figure(images: npt.NDArray[np.uint8], labels: Sequence[tuple[str, str]], sure: Sequence[float]) -> Figure:
+    """Return pictures side by side, and below each its class, what it was taken for and how surely.
+
+    Args:
+        images: `(n, height, width, channels)`, one at least.
+        labels: `(n,)`, both names of each.
+        sure: `(n,)` probabilities.
+    """
+    columns = min(6, len(labels))
+    rows = -(-len(labels) // columns)
+    # One system of axes for all of them: each would cost as much as everything in it.
+    width, height = 1.2, 1.0 + 0.42
+    figure = _figure(1.22 * columns, 1.22 * rows * height / width, layout=None)
+    axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
+    axes.set_axis_off()
+    for place, (image, (true, said), probability) in enumerate(zip(images, labels, sure, strict=True)):
+        row, column = divmod(place, columns)
+        middle, bottom = (column + 0.5) * width, row * height + 1.04
+        tall, wide = np.array(image.shape[:2]) / max(image.shape[:2])
+        pixels = image[..., 0] if image.shape[-1] == 1 else image
+        extent = (middle - wide / 2, middle + wide / 2, bottom, bottom - tall)
+        axes.imshow(pixels, cmap="gray", vmin=0, vmax=255, interpolation="nearest", extent=extent)
+        words = f"{_short(true)}\nas {_short(said)} {probability:.0%}"
+        axes.text(middle, bottom + 0.03, words, ha="center", va="top", fontsize=7, parse_math=False)
+    axes.set(xlim=(0.0, columns * width), ylim=(rows * height, 0.0), aspect="auto")
+    return figure
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _LONGEST_LABEL else f"{name[: _LONGEST_LABEL - 1]}…"
 
 
 def _square_root() -> PowerNorm:

@@ -51,7 +51,7 @@ def classifiers(kind: type[ImageClassifier], space: Literal["core", "extended"],
     )  # fmt: skip
     images = LabelledImages(np.zeros((8, 8, 8, 1), np.uint8), np.zeros(8, np.int64), np.arange(8))
     inputs = Inputs((8, 8, 1), 2, mean=(110.0,), std=(60.0,), flips=False)
-    return Classifiers(kind, spec, TrainingData(images, images, images, inputs), CompiledModels())
+    return Classifiers(kind, spec, TrainingData(images, images, images, inputs, ("a", "b")), CompiledModels())
 
 
 @pytest.mark.parametrize("name", ["dropout", "momentum", "weight_decay", "width", "schedule"])

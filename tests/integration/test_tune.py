@@ -92,7 +92,8 @@ def test_both_workers_took_part_and_every_finished_trial_has_a_learning_curve(tu
         shown = optuna.artifacts.get_all_artifact_meta(trial, storage=storage)
         names = {meta.filename for meta in shown}
         assert {"learning_curve.png", "history.json"} <= names
-        assert ("model.keras" in names) == (trial.state == TrialState.COMPLETE)
+        whole = {"model.keras", "confusion_matrix.png", "mistakes.png"}
+        assert names & whole == (whole if trial.state == TrialState.COMPLETE else set())
         for meta in shown:
             assert (tuned.home / "artifacts" / meta.artifact_id).stat().st_size > 0
 

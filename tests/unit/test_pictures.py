@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from studies.datasets.registry import DATASETS
-from tuning.pictures import draw_confusion_matrix, draw_learning_curve
+from tuning.pictures import Mistakes, draw_confusion_matrix, draw_learning_curve, draw_mistakes
 
 HISTORY = {
     "accuracy": [0.5, 0.7, 0.9],
@@ -86,3 +86,16 @@ def test_importing_what_needs_no_keras_brings_neither_keras_nor_matplotlib() -> 
     code = f"import sys, {modules}; print([m for m in ({heavy}) if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path.cwd())
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(("count", "channels"), [(1, 3), (18, 1)])
+def test_the_worst_mistakes_are_drawn_in_their_colours(tmp_path: Path, count: int, channels: int) -> None:
+    red = np.zeros((count, 8, 12, channels), np.uint8)
+    red[..., 0] = 255
+    names = ["a $class_{ of a long name", "数字"]
+    drawn = Mistakes(np.eye(2, dtype=np.int64), names, red, [(0, 1)] * count, [0.999] * count)
+    draw_mistakes(drawn, tmp_path / "mistakes.png")
+    with Image.open(tmp_path / "mistakes.png") as picture:
+        found = {colour: times for times, colour in picture.convert("RGB").getcolors(1 << 20) or []}
+    pixels = found[(255, 0, 0) if channels == 3 else (255, 255, 255)]
+    assert pixels > count * 1_000

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
+import numpy as np
 import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState
@@ -17,6 +18,7 @@ from storage.claims import Claim, Claims
 from storage.database import Database
 from storage.errors import StorageUnavailable
 from tests.databases import claimed, fresh_database, new_study, trials
+from tuning.pictures import Mistakes
 from tuning.worker.trial_files import TrialFiles
 
 
@@ -88,6 +90,22 @@ def test_a_curve_is_kept_as_data_and_as_a_picture_with_the_best_epoch_counted_fr
     document = json.loads(kept.artifacts.verified(kept.trial, "history").read_text())
     assert document == {"val_accuracy": [0.5, 0.75, 0.7], "best_epoch": 2}
     assert kept.artifacts.verified(kept.trial, "learning_curve").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("classes", "wrong", "kept_roles"),
+    [(2, 1, {"confusion_matrix", "mistakes"}), (2, 0, {"confusion_matrix"}), (300, 1, {"mistakes"})],
+)
+def test_mistakes_are_kept_as_pictures_where_there_are_any_and_the_classes_can_be_told_apart(
+    kept: Kept, classes: int, wrong: int, kept_roles: set[str]
+) -> None:
+    images, names = np.zeros((wrong, 4, 4, 1), np.uint8), [f"class {number}" for number in range(classes)]
+    mistakes = Mistakes(np.eye(classes, dtype=np.int64), names, images, [(0, 1)] * wrong, [0.5] * wrong)
+    kept.files.keep_mistakes(kept.claim, mistakes)
+    roles = {role for role in ("confusion_matrix", "mistakes") if kept.artifacts.find(kept.trial, role) is not None}
+    assert roles == kept_roles
+    for role in roles:
+        assert kept.artifacts.verified(kept.trial, role).read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_disk_without_room_is_told_with_the_file_and_the_folder(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -253,6 +253,7 @@ class Objective:
         history: Mapping[str, list[float]],
     ) -> Outcome:
         keep_model = self._files.write_model(claim, classifier.save, classifier.save_weights)
+        mistakes = self._classifiers.mistakes(classifier)
 
         def keep() -> None:
             keep_model()
@@ -263,6 +264,8 @@ class Objective:
                     if math.isfinite(value):  # an earlier version may have trained that epoch
                         trial.set_user_attr(key, value)
             self._files.keep_curve(claim, history, best_epoch=result.best_epoch)
+            if mistakes is not None:
+                self._files.keep_mistakes(claim, mistakes)
 
         return Outcome(Result(TrialState.COMPLETE, result.value), keep=keep)
 

@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
 
 from models.classifier import Inputs
+from models.evaluation import evaluate
 from models.training.compiled import CompiledModels
 from models.training.feeding import LabelledImages
 from models.tunable import Hypermodel, Tunable
+from storage.errors import shown
 from storage.settings import Home
 from studies.phases.training import Training
 from studies.spec import StudySpec
 from studies.stored import StudyRecord
 from studies.study_data import data_of, inputs_of, recorded_split, split_of
+from tuning.pictures import Mistakes
+
+if TYPE_CHECKING:
+    import keras
+
+logger = logging.getLogger(__name__)
+
+MOST_BYTES: Final = 100_000_000
+"""Of larger validation data, mistakes are looked for in as many as fit in here, evenly: the pictures tell the same."""
 
 
 @dataclass(frozen=True)
@@ -23,12 +38,14 @@ class TrainingData:
         training, validation: the two parts of the training split, memory-mapped.
         everything: what validation and test leave of it: more than `training`, where a study trains on less.
         inputs: what a classifier must know of them.
+        class_names: in the order of the labels, as they can be printed.
     """
 
     training: LabelledImages
     validation: LabelledImages
     everything: LabelledImages
     inputs: Inputs
+    class_names: tuple[str, ...]
 
 
 def open_training_data(study: StudyRecord, home: Home) -> TrainingData:
@@ -48,6 +65,7 @@ def open_training_data(study: StudyRecord, home: Home) -> TrainingData:
         validation=LabelledImages(images, labels, split.validation),
         everything=LabelledImages(images, labels, whole.train),
         inputs=Inputs(**inputs_of(dataset, recorded, split)),
+        class_names=tuple(map(shown, dataset.info.class_names)),
     )
 
 
@@ -87,4 +105,29 @@ class Classifiers:
             class_weights=self.spec.class_weights,
             defaults=self.spec.defaults,
             at_least=None if training is None else training.at_least,
+        )
+
+    def mistakes(self, classifier: keras.Model) -> Mistakes | None:
+        """Return what a trained classifier takes for what on the validation images; None where it cannot be asked.
+
+        Args:
+            classifier: raw data to probabilities.
+        """
+        data, names = self.data.validation, self.data.class_names
+        most = max(1, MOST_BYTES // max(1, data.images[:1].nbytes))
+        places = np.linspace(0, len(data) - 1, min(len(data), most)).astype(np.int64)
+        images, labels = data.batch(places)
+        classifier.jit_compile = False  # one pass is not worth what XLA takes to compile it
+        try:
+            found = evaluate(classifier, images, labels, classes=len(names))
+        except Exception as error:  # whatever a user's layers raise, the trial has its result
+            logger.info("what the model takes for what cannot be said: %s: %s", type(error).__name__, error)
+            return None
+        worst = found.mistakes if self.data.inputs.are_pictures else ()
+        return Mistakes(
+            confusion=found.confusion,
+            class_names=names,
+            images=images[[one.place for one in worst]],
+            labels=[(one.label_index, one.predicted) for one in worst],
+            probabilities=[one.probability for one in worst],
         )

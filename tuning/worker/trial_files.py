@@ -17,7 +17,13 @@ from storage.checkpoints import TrialCheckpoints, remove_checkpoints_of
 from storage.claims import Claim, Claims
 from storage.errors import StorageUnavailable, disk_error
 from tuning.building import WEIGHTS
-from tuning.pictures import draw_learning_curve
+from tuning.pictures import (
+    MOST_DRAWN_CLASSES,
+    Mistakes,
+    draw_confusion_matrix,
+    draw_learning_curve,
+    draw_mistakes,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -112,6 +118,26 @@ class TrialFiles:
             "learning_curve.png",
             lambda file: draw_learning_curve(history, shown, title, file=file, balanced=self._balanced),
         )
+
+    def keep_mistakes(self, claim: Claim, mistakes: Mistakes) -> None:
+        """Keep what a trial's classifier takes for what, and its worst mistakes, as pictures.
+
+        Args:
+            claim: the right to the trial.
+            mistakes: of the weights that are kept.
+
+        Raises:
+            StorageUnavailable: the disk does not take it.
+        """
+        if len(mistakes.class_names) <= MOST_DRAWN_CLASSES:
+            self._keep(
+                claim,
+                "confusion_matrix",
+                "confusion_matrix.png",
+                lambda file: draw_confusion_matrix(mistakes.confusion, mistakes.class_names, file, "validation images"),
+            )
+        if mistakes.labels:
+            self._keep(claim, "mistakes", "mistakes.png", lambda file: draw_mistakes(mistakes, file))
 
     def _keep(self, claim: Claim, role: str, filename: str, write: Callable[[Path], None]) -> None:
         with self._on_disk(claim, filename):

@@ -178,26 +178,6 @@ def _draw_slice(axes: Axes, name: str, trials: Sequence[FrozenTrial]) -> None:
     axes.tick_params(labelsize=7)
 
 
-def draw_mistakes(images: Any, words: Sequence[str]) -> Figure:
-    """Draw pictures side by side, with a line below each.
-
-    Args:
-        images: `(n, height, width, channels)`, uint8.
-        words: `(n,)`.
-    """
-    columns = min(6, max(1, len(words)))
-    rows = -(-len(words) // columns)
-    figure = _figure(WIDTH_IN, 1.62 * rows)
-    for place, (image, line) in enumerate(zip(images, words, strict=True)):
-        axes = figure.add_subplot(rows, columns, place + 1)
-        pixels = image[..., 0] if image.shape[-1] == 1 else image
-        axes.imshow(pixels, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-        axes.set_xticks([])
-        axes.set_yticks([])
-        axes.set_xlabel(line, fontsize=7, parse_math=False)
-    return figure
-
-
 def parameter_names(trials: Sequence[FrozenTrial], found: Importances | None = None) -> list[str]:
     """Return what trials searched, by importance where it is known, else in their order."""
     names = list(dict.fromkeys(name for trial in trials for name in trial.params))

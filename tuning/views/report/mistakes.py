@@ -12,15 +12,14 @@ import numpy.typing as npt
 from storage.errors import shown
 from studies.datasets.prepared import PreparedDataset
 from tuning.bundles.bundle import CARD, METRICS, VALIDATION
-from tuning.pictures import MOST_COUNTED_CLASSES, confusion_figure
+from tuning.pictures import MOST_COUNTED_CLASSES, MOST_DRAWN_CLASSES, confusion_figure, mistakes_figure
 from tuning.tasks import Looked, Mistake
 from tuning.views.report.document import Figures, Picture, Section, Table
-from tuning.views.report.drawing import draw_mistakes, png_of, svg_of
+from tuning.views.report.drawing import png_of, svg_of
 from tuning.views.report.subject import Subject
 
 _TITLE = "What is taken for what"
 MOST_CONFUSED = 8
-MOST_DRAWN_CLASSES = 200
 
 
 def mistakes_section(subject: Subject) -> Section:
@@ -107,7 +106,7 @@ def _pictures(
 ) -> list[Picture]:
     names, pictures = [shown(one) for one in classes], []
     if len(classes) <= MOST_DRAWN_CLASSES:
-        figure = confusion_figure(confusion, names)
+        figure = confusion_figure(confusion, names, "validation images")
         small = len(classes) <= MOST_COUNTED_CLASSES
         content, suffix = (svg_of(figure), ".svg") if small else (png_of(figure), ".png")
         words = "Which class is taken for which, on the validation images."
@@ -117,12 +116,8 @@ def _pictures(
     known = [one for one in mistakes if 0 <= one["image"] < len(dataset.train_images)]
     if known:
         images = np.stack([dataset.train_images[one["image"]] for one in known])
-        labels = [(_short(names[one["label"]]), _short(names[one["predicted"]])) for one in known]
-        lines = [f"{true}\nas {said} {one['probability']:.0%}" for (true, said), one in zip(labels, known, strict=True)]
+        labels = [(names[one["label"]], names[one["predicted"]]) for one in known]
+        figure = mistakes_figure(images, labels, [one["probability"] for one in known])
         words = "The worst mistakes, the surest first: the class, then what it was taken for, and how surely."
-        pictures.append(Picture("mistakes", png_of(draw_mistakes(images, lines)), ".png", words))
+        pictures.append(Picture("mistakes", png_of(figure), ".png", words))
     return pictures
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= 16 else f"{name[:15]}…"
