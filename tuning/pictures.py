@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -52,7 +52,7 @@ def draw_learning_curve(
         OSError: the file cannot be written.
     """
     # Margins that are known beforehand: a layout that measures its texts draws twice, and every trial has this picture.
-    figure = _figure(7.0, 6.0, layout=None)
+    figure = _figure(7.0, 6.0, margins_known=True)
     figure.subplots_adjust(left=0.11, right=0.89, top=0.93, bottom=0.08, hspace=0.15)
     above, below = figure.subplots(2, 1, sharex=True)
     figure.suptitle(title, fontsize=11, parse_math=False)
@@ -214,7 +214,7 @@ def mistakes_figure(images: npt.NDArray[np.uint8], labels: Sequence[tuple[str, s
     rows = -(-len(labels) // columns)
     # One system of axes for all of them: each would cost as much as everything in it.
     width, height = 1.2, 1.0 + 0.42
-    figure = _figure(1.22 * columns, 1.22 * rows * height / width, layout=None)
+    figure = _figure(1.22 * columns, 1.22 * rows * height / width, margins_known=True)
     axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
     axes.set_axis_off()
     for place, (image, (true, said), probability) in enumerate(zip(images, labels, sure, strict=True)):
@@ -240,10 +240,12 @@ def _square_root() -> PowerNorm:
     return PowerNorm(0.5, vmin=0.0, vmax=1.0)
 
 
-def _figure(width_in: float, height_in: float, layout: Literal["constrained"] | None = "constrained") -> Figure:
+def _figure(width_in: float, height_in: float, *, margins_known: bool = False) -> Figure:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+    layout = None if margins_known else ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08)
     figure = Figure(figsize=(width_in, height_in), layout=layout, dpi=DPI)
     FigureCanvasAgg(figure)
     return figure

@@ -183,9 +183,7 @@ def classifiers(hypermodel: Any) -> Classifiers:
         dataset="mnist_sample", model="mine.py:build@0", space="core", parameters={}, seed=0, plan_name="cpu", epochs=1,
         train_images=None, validation_images=500, patience=1, sampler=Sampler(), strategy=StrategyChoice(),
     )  # fmt: skip
-    parts = TrainingData(
-        data.training, data.validation, everything=data.training, inputs=data.inputs, class_names=data.class_names
-    )
+    parts = TrainingData(data.training, data.validation, data.training, data.inputs, ("a", "b", "c", "d"))
     return Classifiers(hypermodel, spec, parts, CompiledModels())
 
 
