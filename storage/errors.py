@@ -34,6 +34,10 @@ class TuningError(Exception):
 
     exit_status = 1
 
+    def _render_traceback_(self) -> list[str]:
+        """Return what a notebook shows of it: the line that a command would."""
+        return [f"error: {' '.join(str(self).split())}"]
+
 
 class BadInput(TuningError):
     """What the user gave cannot be used; nothing was created or changed."""

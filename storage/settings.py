@@ -80,6 +80,10 @@ class Home:
         """The files that say so of every source."""
         return [file for file in _entries(self.root / "datasets" / "own") if file.suffix == ".json"]
 
+    def given(self, name: str, digest: str) -> Path:
+        """The file of arrays that were handed over as a data set: its name says what is in it, so it never changes."""
+        return self.root / "given" / f"{_folder_name(_shortened(name))}-{digest[:8]}.npz"
+
     @property
     def downloads(self) -> Path:
         """The folder of files as they were downloaded."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,10 +19,6 @@ if TYPE_CHECKING:
     from storage.database import Database
     from storage.settings import Home
     from studies.datasets.prepared import PreparedDataset
-    from studies.spec import Images, Precision
-    from studies.stored import Limits
-    from tuning.launch.phases.phase import PhaseOptions
-    from tuning.machine.devices import PerDevice
 
 app = typer.Typer(
     name="tuning",
@@ -105,10 +100,10 @@ def _console() -> Console:
 
 def _database(storage: str | None) -> Database:
     """Open a database to look at it: a command that only reads changes nothing of it."""
-    from storage.opening import open_to_read
+    from tuning.commands.meant import opened
 
     _quiet_optuna()
-    return open_to_read(storage or _home().database_url)
+    return opened(storage, _home())
 
 
 def _quiet_optuna() -> None:
@@ -149,94 +144,18 @@ def tune(
     dashboard: options.BesideDashboard = True,
 ) -> int:
     """Run or continue a study."""
-    from studies.declaration import Overrides
+    from tuning.given import tune_options
     from tuning.launch.launcher import tune
-    from tuning.launch.understand import TuneOptions
 
     _quiet_optuna()
-    said = Overrides(model=model, space=space, epochs=epochs, train_images=train_images, seed=seed)
-    said = replace(said, strategy=strategy, class_weights=class_weights, images=_images(image_size, fit, flips))
-    asked = TuneOptions(
-        dataset=dataset,
-        spec_file=spec,
-        study=study,
-        trials=trials,
-        budget_epochs=budget_epochs,
-        from_study=from_study,
-        timeout_s=_duration("timeout", timeout),
-        for_s=_duration("for", time_given),
-        search_only=search_only,
-        workers=_whole("workers", workers),
-        workers_per_device=_per_device(workers_per_device),
-        storage=storage,
-        progress=progress,
-        dashboard=dashboard,
-        limits=_limits(trial_timeout, checkpoint_interval),
-        overrides=replace(said, precision=precision, cores=_fastest_precision()),
-    )
-    return tune(asked, _home(), _console())
-
-
-def _fastest_precision() -> Precision:
-    from tuning.machine.precision import cores_precision
-
-    return cores_precision()
-
-
-def _limits(trial_timeout: str | None, checkpoint_interval: str) -> Limits:
-    from studies.stored import DEFAULT_LIMITS
-
-    return {
-        **DEFAULT_LIMITS,
-        "trial_timeout_s": _duration("trial-timeout", trial_timeout),
-        "checkpoint_interval_s": _duration("checkpoint-interval", checkpoint_interval) or 0.0,
-    }
-
-
-def _duration(flag: str, text: str | None) -> float | None:
-    from tuning.words import parse_duration
-
-    if text is None:
-        return None
-    try:
-        return parse_duration(text)
-    except ValueError:
-        raise BadInput(f"--{flag} {text}: must be a positive duration such as 90s, 30m or 2h.") from None
-
-
-def _images(image_size: str | None, fit: str | None, flips: bool | None) -> Images | None:
-    """What was said of the form of pictures; None if nothing was."""
-    from storage.errors import unknown_name
-    from studies.form import FITS, LARGEST_SIDE, SMALLEST_SIDE
-    from studies.spec import Images
-
-    sides = image_size.lower().split("x") if image_size is not None else []
-    if len(sides) > 2 or not all(side.isdecimal() and SMALLEST_SIDE <= int(side) <= LARGEST_SIDE for side in sides):
-        raise BadInput(
-            f"--image-size {image_size}: must be the side of a square in pixels, such as 64, or height x width, such as"
-            f" 48x64, from {SMALLEST_SIDE} to {LARGEST_SIDE} each."
-        )
-    if fit is not None and fit not in FITS:
-        raise unknown_name("fit", fit, FITS)
-    said = {"size": (int(sides[0]), int(sides[-1])) if sides else None, "fit": fit, "flips": flips}
-    given = {name: value for name, value in said.items() if value is not None}
-    return Images.model_validate(given) if given else None
-
-
-def _whole(flag: str, text: str) -> int | None:
-    if text == "auto":
-        return None
-    try:
-        return int(text)
-    except ValueError:
-        raise BadInput(f"--{flag} {text}: must be auto or a whole number, at least 1.") from None
-
-
-def _per_device(text: str | None) -> PerDevice:
-    if text is None:
-        return None
-    number = _whole("workers-per-device", text)
-    return "auto" if number is None else number
+    given = tune_options(
+        dataset=dataset, study=study, trials=trials, epochs=epochs, budget_epochs=budget_epochs, for_=time_given,
+        search_only=search_only, timeout=timeout, workers=workers, workers_per_device=workers_per_device, model=model,
+        space=space, class_weights=class_weights, precision=precision, strategy=strategy, from_study=from_study,
+        train_images=train_images, image_size=image_size, fit=fit, flips=flips, seed=seed, storage=storage, spec=spec,
+        trial_timeout=trial_timeout, checkpoint_interval=checkpoint_interval, progress=progress, dashboard=dashboard,
+    )  # fmt: skip
+    return tune(given, _home(), _console())
 
 
 @app.command()
@@ -251,9 +170,13 @@ def confirm(
     progress: options.Progress = True,
 ) -> int:
     """Train the best configurations again with other seeds: which is best, how sure that is, and what was luck."""
+    from tuning.given import phase_options
     from tuning.launch.phases.confirm import confirm
 
-    given = _phase_options(study, storage, model, workers, timeout, progress=progress)
+    _quiet_optuna()
+    given = phase_options(
+        study=study, storage=storage, model=model, workers=workers, timeout=timeout, progress=progress
+    )
     return confirm(given, _home(), _console(), top=top, seeds=seeds)
 
 
@@ -269,26 +192,12 @@ def refit(
     progress: options.Progress = True,
 ) -> int:
     """Train the winner for long: the confirmed one, or without a confirmation the search's best."""
+    from tuning.given import phase_options
     from tuning.launch.phases.refit import refit
 
-    given = _phase_options(study, storage, model, "auto", timeout, progress=progress)
-    return refit(given, _home(), _console(), epochs=epochs)
-
-
-def _phase_options(
-    study: str | None, storage: str | None, model: str | None, workers: str, timeout: str | None, *, progress: bool
-) -> PhaseOptions:
-    from tuning.launch.phases.phase import PhaseOptions
-
     _quiet_optuna()
-    return PhaseOptions(
-        study=study,
-        storage=storage,
-        model=model,
-        workers=_whole("workers", workers),
-        timeout_s=_duration("timeout", timeout),
-        progress=progress,
-    )
+    given = phase_options(study=study, storage=storage, model=model, timeout=timeout, progress=progress)
+    return refit(given, _home(), _console(), epochs=epochs)
 
 
 @app.command()
@@ -505,10 +414,11 @@ def export(
     """The best model as a bundle that anyone can load, measured once on the test split."""
     from studies.stored import find_study
     from tuning.bundles.export import export
+    from tuning.commands.meant import label_of
     from tuning.user_classes import parse_model
 
     if study is None and dataset is not None:
-        study = _label(dataset)
+        study = label_of(dataset)
     database = _database(storage)
     user_file = parse_model(model)[1] if model is not None else None
     found = find_study(database, study)
@@ -533,36 +443,14 @@ def predict(
 ) -> None:
     """Classify images that are in no data set."""
     from tuning.bundles.predict import bundle_folder, predict, show_predictions
+    from tuning.commands.meant import exported_study
 
     uid = ""
     if model is None:
-        study, uid = _exported_study(study, storage)
+        _quiet_optuna()
+        study, uid = exported_study(study, storage, _home())
     folder = bundle_folder(_home(), study, model, uid)
     show_predictions(predict(folder, images or [], run_code=run_code), as_json=json)
-
-
-def _label(dataset: str) -> str:
-    """What a study of a data set is called where nobody says otherwise."""
-    from studies.datasets.own.reference import Source, place_that_is_gone
-    from studies.datasets.preparing import meant
-
-    found = place_that_is_gone(dataset) or meant(dataset)
-    return found.label if isinstance(found, Source) else found.name
-
-
-def _exported_study(study: str | None, storage: str | None) -> tuple[str, str]:
-    """Return the name and the uid of the study whose bundle is meant; a bundle outlives its study and its database."""
-    from studies.stored import StudyRecord, find_study
-
-    try:
-        record = StudyRecord.of(find_study(_database(storage), study))
-    except BadInput:
-        if study is None or storage is not None:
-            raise
-        return study, ""
-    if study is None:
-        record.require_ours()
-    return record.name, record.uid
 
 
 @app.command()
@@ -680,5 +568,6 @@ def explore(
 
 def _prepared(dataset: str, image_size: str | None, fit: str | None, flips: bool | None) -> PreparedDataset:
     from studies.datasets.preparing import prepare
+    from tuning.given import images
 
-    return prepare(dataset, _home(), images=_images(image_size, fit, flips), report=_say)
+    return prepare(dataset, _home(), images=images(image_size, fit, flips), report=_say)

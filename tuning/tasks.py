@@ -104,6 +104,23 @@ class CompareTask(TypedDict):
 
 
 @final
+class PredictTask(TypedDict):
+    """Say what pictures show.
+
+    Attributes:
+        do: which task it is.
+        model: the Keras model's file, or its weights.
+        building: see `JudgeTask`.
+        images: an `.npy` of raw pixels, `(n, height, width, channels)`.
+    """
+
+    do: Literal["predict"]
+    model: str
+    building: Building | None
+    images: str
+
+
+@final
 class MeasureTask(TypedDict):
     """Say how fast a configuration of a study trains here, whether the study is there yet or not.
 
@@ -231,6 +248,13 @@ class Difference(TypedDict):
 
 
 @final
+class Predicted(TypedDict):
+    """What pictures show: a row of probabilities each, in the order of the classes."""
+
+    predicted: list[list[float]]
+
+
+@final
 class Conversion(TypedDict):
     """A format was written, or why it was not."""
 
@@ -245,8 +269,8 @@ class Failed(TypedDict):
     error: str
 
 
-Task = JudgeTask | MirrorTask | ConvertTask | CompareTask | MeasureTask
-Answer = Judgement | Mirrored | Differs | Difference | Conversion | Measured | Failed
+Task = JudgeTask | MirrorTask | ConvertTask | CompareTask | PredictTask | MeasureTask
+Answer = Judgement | Mirrored | Differs | Difference | Predicted | Conversion | Measured | Failed
 
 
 @contextmanager
@@ -322,7 +346,7 @@ class FreshProcess:
 
 
 class Judge(FreshProcess):
-    """Loads saved models: judges, converts and compares them."""
+    """Loads saved models: judges, converts, compares and asks them."""
 
     def __init__(self, environ: Mapping[str, str] | None = None) -> None:
         super().__init__("tuning.bundles.judge", environ)

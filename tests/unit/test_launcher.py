@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -47,3 +48,23 @@ def test_the_workers_are_ended_although_nobody_reads_the_output_any_more() -> No
     with pytest.raises(SystemExit):
         launcher.run()
     assert workforce.ended
+
+
+def test_in_a_thread_a_study_runs_without_signals_which_python_gives_to_the_main_one_alone() -> None:
+    unused: Any = None
+    asked: Any = SimpleNamespace(options=TuneOptions(), course=None)
+    study: Any = SimpleNamespace(study=None, claims=None)
+    launcher = Launcher(asked, study, Spending(), unused, None, unused, unread)
+    handler, inside = signal.getsignal(signal.SIGINT), []
+
+    def heed() -> None:
+        with launcher._signals():
+            inside.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=heed)
+    thread.start()
+    thread.join()
+    assert inside == [handler]
+    heed()
+    assert inside[1] is not handler
+    assert signal.getsignal(signal.SIGINT) is handler

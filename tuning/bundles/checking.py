@@ -222,7 +222,7 @@ def _judged(source: Source, home: Home, model: Path, building: Building | None) 
     first = next(ask(MirrorTask(**{**task, "do": "mirror", "building": alone})), Failed(error="no answer"))
     if "mirrored" not in first:
         assert "confusion" not in first and "difference" not in first
-        assert "format" not in first and "timed_s" not in first
+        assert "format" not in first and "timed_s" not in first and "predicted" not in first
         return first
     answer = _asked({**task, "value": first["mirrored"]})
     if "differs" not in answer:
@@ -234,7 +234,7 @@ def _judged(source: Source, home: Home, model: Path, building: Building | None) 
 def _asked(task: JudgeTask) -> Judgement | Differs | Failed:
     answer = next(ask(task), Failed(error="no answer"))
     assert "mirrored" not in answer and "difference" not in answer
-    assert "format" not in answer and "timed_s" not in answer
+    assert "format" not in answer and "timed_s" not in answer and "predicted" not in answer
     return answer
 
 

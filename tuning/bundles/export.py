@@ -64,8 +64,9 @@ def export(
     *,
     flips: bool = False,
     database: str = "",
+    console: Console | None = None,
 ) -> Path:
-    """Write the bundle of a study's best trial and return its folder. A short summary goes to stderr.
+    """Write the bundle of a study's best trial and return its folder.
 
     Args:
         study: whose trial it is.
@@ -76,6 +77,7 @@ def export(
         user_file: the file with the study's model, if it is a user's: needed where Keras cannot load the model itself.
         flips: whether the model handed over says the mean of what it says of a picture and of its mirror image.
         database: where the study is, as `Database.place` says it.
+        console: takes a short summary; stderr by default.
 
     Raises:
         BadInput: another program made the study, the trial, a format, the folder or `flips` cannot be used, or the data
@@ -88,16 +90,15 @@ def export(
     record.require_ours()
     require_file(record, user_file)
     artifacts = Artifacts(home.artifacts)
-    console = Console(stderr=True, markup=False, highlight=False, emoji=False)
+    console = console or Console(stderr=True, markup=False, highlight=False, emoji=False)
     trial, passed_over = chosen(study, record, artifacts, trial_number)
     spec, recorded = record.spec, data_of(record)
     dataset = open_prepared(spec.dataset, home, images=spec.images, checksum=recorded["checksum"])
     inputs = inputs_of(dataset, recorded, recorded_split(dataset, spec, recorded))
     source = source_of(trial, record, inputs, artifacts, user_file, flips=flips)
     target, where = (out.expanduser(), None) if out is not None else own_folder(study, record, home, database)
-    if passed_over is not None:
-        console.print(f"{record.name}: {passed_over}", soft_wrap=True)
-    console.print(f"{record.name}: trial {trial.number}, checking its model in a fresh process")
+    for said in filter(None, (passed_over, f"trial {trial.number}, checking its model in a fresh process")):
+        console.print(f"{record.name}: {said}", soft_wrap=True)
     with replacing_bundle(target) as folder:
         checked = put_checked(source, home, folder)
         metrics = _put_figures(folder, checked, dataset.info.class_names)

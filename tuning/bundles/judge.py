@@ -1,4 +1,4 @@
-"""The process with Keras in which a saved model is loaded, judged and converted: `python -m tuning.bundles.judge`.
+"""The process with Keras in which a saved model is judged, converted or asked: `python -m tuning.bundles.judge`.
 
 One task comes on standard input; its answers go to standard output, one a line. A converter that dies takes this
 process with it and no more.
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from storage.errors import in_one_line
+from storage.errors import BadInput, first_line, in_one_line
 from storage.settings import Home
 from studies.datasets.prepared import PreparedDataset
 from studies.datasets.preparing import open_prepared
@@ -39,6 +39,8 @@ from tuning.tasks import (
     Mirrored,
     MirrorTask,
     Mistake,
+    Predicted,
+    PredictTask,
     TestFigures,
     answering,
     asked,
@@ -49,6 +51,8 @@ if TYPE_CHECKING:
 
 # On so many images the SavedModel must give the Keras model's probabilities.
 CHECKED_IMAGES = 8
+# So many pictures are asked of at once.
+_BATCH_SIZE = 256
 
 
 def _answer_stdin() -> None:
@@ -58,13 +62,15 @@ def _answer_stdin() -> None:
 
         set_defaults()
         # Last: whoever started this process early has no task for it yet.
-        task: JudgeTask | MirrorTask | ConvertTask | CompareTask = asked()
+        task: JudgeTask | MirrorTask | ConvertTask | CompareTask | PredictTask = asked()
         if task["do"] == "judge":
             say(_judged(task))
         elif task["do"] == "mirror":
             say(_mirrored(task))
         elif task["do"] == "compare":
             say(_compared(task))
+        elif task["do"] == "predict":
+            say(_predicted(task))
         else:
             for answer in _converted(task):
                 say(answer)
@@ -153,6 +159,25 @@ def _compared(task: CompareTask) -> Difference | Failed:
     except Exception as error:  # whatever it is, this model cannot be handed over
         return Failed(error=in_one_line(error).rstrip(": ."))
     return Difference(difference=_furthest(again, probabilities))
+
+
+def _predicted(task: PredictTask) -> Predicted | Failed:
+    import keras
+
+    pixels = np.load(task["images"])
+    try:
+        model = loaded(Path(task["model"]), task["building"])
+    except BadInput as error:
+        return Failed(error=str(error))
+    except Exception as error:  # whatever it is, Keras's or that of a user's code
+        reason = first_line(error).rstrip(".")
+        return Failed(
+            error=f"{task['model']} cannot be loaded by Keras {keras.__version__}: {reason}. Its card.json says which"
+            " versions made it."
+        )
+    parts = [pixels[start : start + _BATCH_SIZE] for start in range(0, len(pixels), _BATCH_SIZE)]
+    rows = np.concatenate([np.asarray(model.predict_on_batch(part), dtype=np.float64) for part in parts])
+    return Predicted(predicted=rows.tolist())
 
 
 def _furthest(some: Any, others: Any) -> float:

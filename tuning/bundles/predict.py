@@ -1,6 +1,7 @@
 """Pictures that are in no data set, classified by an exported model.
 
-It computes on the CPU: for a few pictures that is faster than starting a GPU, and takes no memory from a study.
+It is asked in a process of its own, so that whoever asks needs no Keras, and on the CPU: for a few pictures that is
+faster than starting a GPU, and takes no memory from a study.
 """
 
 from __future__ import annotations
@@ -10,8 +11,7 @@ import os
 import shlex
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -21,17 +21,14 @@ from rich.console import Console
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from storage.errors import BadInput, first_line
+from storage.errors import BadInput
 from storage.settings import Home
 from tuning.bundles.bundle import Bundle, open_bundle
 from tuning.bundles.images import load_image
-from tuning.bundles.loading import loaded
-from tuning.keras_settings import settle_keras
+from tuning.tasks import Failed, Judge, PredictTask
 
 MOST_CLASSES = 5
 """So many of the most probable classes are named."""
-
-_BATCH_SIZE = 256
 
 
 class Guess(TypedDict):
@@ -128,40 +125,14 @@ def _most_probable(row: npt.NDArray[Any], names: Sequence[str]) -> list[Guess]:
 
 
 def _probabilities(bundle: Bundle, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
-    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
-    os.environ.setdefault("JAX_PLATFORMS", "cpu")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    settle_keras(os.environ)
-    with _stderr_dropped():
-        import keras
-
-        from models.backend import set_defaults
-
-        set_defaults()
-        try:
-            model = loaded(bundle.model, bundle.building)
-        except BadInput:
-            raise
-        except Exception as error:  # whatever it is, Keras's or that of a user's code
-            reason = first_line(error).rstrip(".")
-            raise BadInput(
-                f"{bundle.model} cannot be loaded by Keras {keras.__version__}: {reason}. Its card.json says which"
-                " versions made it."
-            ) from error
-        parts = [pixels[start : start + _BATCH_SIZE] for start in range(0, len(pixels), _BATCH_SIZE)]
-        return np.concatenate([np.asarray(model.predict_on_batch(part)) for part in parts])
-
-
-@contextmanager
-def _stderr_dropped() -> Iterator[None]:
-    """Drop what libraries write to the file descriptor: TensorFlow logs before anything can tell it not to."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with tempfile.TemporaryFile() as drain:
-        os.dup2(drain.fileno(), 2)
-        try:
-            yield
-        finally:
-            sys.stderr.flush()
-            os.dup2(kept, 2)
-            os.close(kept)
+    on_cpu = {"CUDA_VISIBLE_DEVICES": "-1", "JAX_PLATFORMS": "cpu"}
+    environ = {name: os.environ.get(name, value) for name, value in on_cpu.items()}
+    with tempfile.TemporaryDirectory() as folder, Judge(environ) as judge:
+        images = Path(folder, "images.npy")
+        np.save(images, pixels)
+        task = PredictTask(do="predict", model=str(bundle.model), building=bundle.building, images=str(images))
+        answer = next(judge.ask(task), Failed(error="no answer"))
+    if "error" in answer:
+        raise BadInput(str(answer["error"]))
+    assert "predicted" in answer
+    return np.array(answer["predicted"])

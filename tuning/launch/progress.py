@@ -1,4 +1,4 @@
-"""The live terminal view, read from the storage."""
+"""The live view of a study, on a terminal or in a notebook, read from the storage."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -22,12 +23,33 @@ from studies.leaderboard import balanced_accuracy, best_trial
 from studies.phases.training import training_of
 from studies.stored import StudyRecord
 from studies.trials import is_frozen, is_running, of_phase, spent_epochs
+from tuning.cell import Cell
 from tuning.words import counted, duration, parameters_in_words
 
 SHOWN_RUNNING = 16
 # In columns of the terminal: the bar, and where parameters are left out.
 BAR_WIDTH = 24
 NARROW = 60
+
+
+class LiveView(Protocol):
+    """Shows how far a study is, each time in the place of the time before."""
+
+    def start(self) -> None:
+        """Begin."""
+
+    def update(self, renderable: RenderableType) -> None:
+        """Show it."""
+
+    def stop(self) -> None:
+        """End, and show it no more."""
+
+
+def live_view(console: Console) -> LiveView | None:
+    """Return what shows a study where somebody looks, on a terminal or in a notebook; None in a log."""
+    if isinstance(console.file, Cell):
+        return console.file
+    return Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal else None
 
 
 def finished_line(trial: FrozenTrial, best: FrozenTrial | None, *, balanced: bool = False) -> str:
@@ -77,13 +99,13 @@ def ended_line(count: int, *, spent: bool) -> str:
 
 @dataclass
 class Progress:
-    """Shows a study while it runs: a live view on a terminal, else a line when a trial is frozen, thawed or over.
+    """Shows a study while it runs: a live view, or a line when a trial is frozen, thawed or over.
 
     Args:
         study: read anew at each `update`.
         epochs: the most epochs of a trial.
         console: where it is shown.
-        live: whether to draw the live view.
+        live: whether to draw the live view, where somebody looks.
         clock: monotonic seconds.
         expected_epoch_s: how long all workers together are expected to take for an epoch, before it is seen.
         balanced: whether balanced accuracies are shown besides.
@@ -105,7 +127,7 @@ class Progress:
     _ended: int = 0
     _started: float = 0.0
     _spent_before: int = 0
-    _view: Live | None = None
+    _view: LiveView | None = None
 
     def start(self) -> None:
         """Begin: what finished before is counted, but neither told again nor part of the rate."""
@@ -114,8 +136,8 @@ class Progress:
         self._frozen = {trial.number: len(trial.intermediate_values) for trial in trials if is_frozen(trial)}
         _, self._spent_before, _ = self._spending(trials, sum(_counts(trial) for trial in trials), 0)
         self._started = self.clock()
-        if self.live:
-            self._view = Live(console=self.console, refresh_per_second=4, transient=True)
+        self._view = live_view(self.console) if self.live else None
+        if self._view is not None:
             self._view.start()
 
     def update(self) -> None:

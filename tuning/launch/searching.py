@@ -49,7 +49,7 @@ def search(asked: Asked, study: Begun, spending: Spending, console: Console, rep
             report(f"nothing to do: {standing.finished} of {standing.budget} trials are finished")
         return 0
     prepare_compile_caches(asked.home, asked.placements, os.environ, report)
-    live, balanced = asked.options.progress and console.is_terminal, bool(study.record.imbalanced)
+    live, balanced = asked.options.progress, bool(study.record.imbalanced)
     progress = Progress(study.study, asked.spec.epochs, console, live=live, balanced=balanced)
     workforce = _workforce(asked, study, report)
     packer = _packer(asked, workforce, report) if asked.packs else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -121,6 +122,10 @@ class Watching(abc.ABC):
     def _signals(self) -> Iterator[None]:
         def on_signal(_number: int, _frame: object) -> None:
             self._interrupts += 1
+
+        if threading.current_thread() is not threading.main_thread():
+            yield  # no other can take a signal
+            return
 
         before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
         try:

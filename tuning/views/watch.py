@@ -50,7 +50,7 @@ def watch(
         study,
         record.spec.epochs,
         console,
-        live=live and console.is_terminal,
+        live=live,
         expected_epoch_s=record.launched["epoch_s"] if record.launched is not None else None,
         balanced=bool(record.imbalanced),
         phase=phase,

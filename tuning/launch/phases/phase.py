@@ -150,7 +150,7 @@ def run_phase(opened: Opened, phase: Phase, planned: Sequence[Planned]) -> int:
         opened.study,
         opened.record.spec.epochs,
         opened.console,
-        live=opened.options.progress and opened.console.is_terminal,
+        live=opened.options.progress,
         balanced=bool(opened.record.imbalanced),
         phase=phase,
     )

@@ -9,6 +9,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 
 from storage.errors import shown
 from studies.class_balance import sizes_in_words
+from studies.datasets.prepared import PreparedDataset
 from studies.space import Parameter
 from studies.spec import HYPERMODELS
 from tuning.commands.explore import glance
@@ -110,15 +111,20 @@ def data_section(subject: Subject) -> Section:
     words.append(f"{len(classes):,} classes of {shown(dataset.info.title)}.")
     if counts and subject.record.imbalanced:
         words.append(f"They are of unlike sizes: {shown(sizes_in_words(counts, classes))}.")
-    pictures = [
-        Picture(f"data-{one}", svg_of(figure) if one == "classes" else png_of(figure),
-                ".svg" if one == "classes" else ".png", told)
-        for one, (figure, told) in glance(dataset).items()
-    ]  # fmt: skip
+    pictures = data_pictures(dataset)
     if counts and len(counts) == len(classes):
         rarest = int(np.argmin(counts))
         figures["rarest"] = {"class": shown(classes[rarest]), "images": counts[rarest]}
     return Section(name, title, words, pictures=pictures, again=again, figures=figures)
+
+
+def data_pictures(dataset: PreparedDataset) -> list[Picture]:
+    """Return what is seen of data at a glance: how many images of which class, and of pictures the first of each."""
+    return [
+        Picture(f"data-{one}", svg_of(figure) if one == "classes" else png_of(figure),
+                ".svg" if one == "classes" else ".png", told)
+        for one, (figure, told) in glance(dataset).items()
+    ]  # fmt: skip
 
 
 def dataset_word(subject: Subject) -> str:

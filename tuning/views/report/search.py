@@ -28,9 +28,9 @@ def search_sections(subject: Subject) -> list[Section]:
     """Return what is understood of the search: importance, slices, curves, savings, spending."""
     found = importances_of(subject)
     return [
-        _importance(subject, found),
-        _slices(subject, found),
-        _curves(subject),
+        importance_section(subject, found),
+        slices_section(subject, found),
+        curves_section(subject),
         _savings(subject),
         _spending(subject),
     ]
@@ -41,7 +41,8 @@ def importances_of(subject: Subject) -> Importances:
     return importances(subject.searched, seed=derive_seed(subject.spec.seed, "importance"))
 
 
-def _importance(subject: Subject, found: Importances) -> Section:
+def importance_section(subject: Subject, found: Importances) -> Section:
+    """Return how important each hyperparameter is, with its interval."""
     name, title, again = "importance", "Which hyperparameters decide", subject.command("report")
     if not found.of:
         return Section(name, title, again=again, left_out=found.left_out or "no hyperparameter is searched")
@@ -66,7 +67,8 @@ def _importance(subject: Subject, found: Importances) -> Section:
     return Section(name, title, words, [table], [picture], again, figures)
 
 
-def _slices(subject: Subject, found: Importances) -> Section:
+def slices_section(subject: Subject, found: Importances) -> Section:
+    """Return each trial's best value over each hyperparameter."""
     name, title, again = "slices", "Each hyperparameter by itself", subject.command("report")
     names = parameter_names(subject.searched, found)
     if not names or not any(map(values_of, subject.searched)):
@@ -81,7 +83,8 @@ def _slices(subject: Subject, found: Importances) -> Section:
     return Section(name, title, words, pictures=[picture], again=again)
 
 
-def _curves(subject: Subject) -> Section:
+def curves_section(subject: Subject) -> Section:
+    """Return the curves of trials that were kept, and of those that were not."""
     name, title, again = "curves", "Kept and pruned curves", subject.command("report")
     told = [trial for trial in subject.searched if values_of(trial) and trial.state != TrialState.FAIL]
     if not told:
