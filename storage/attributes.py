@@ -41,6 +41,8 @@ COURSE = "tuning:course"
 SPENT = "tuning:spent_s"
 # What the first calls of a training took in the preflights, the longest of each, by the device's name.
 FIRST_CALLS = "tuning:first_calls"
+# What runs its trials where it has no spec, in words: a function of the user's.
+FUNCTION = "tuning:function"
 # What is searched, and configurations that are tried first.
 SPACE = "tuning:space"
 FIRST = "tuning:first"
@@ -70,6 +72,8 @@ WEIGHTS = "tuning:weights"
 TRACES = "tuning:traces"
 # Why it has no checkpoints, or reports nothing before its end: its model's own training decides.
 WHOLE = "tuning:whole"
+# The folder of a trial that a function of the user's runs. The function reads it: its name is what that knows it by.
+CHECKPOINT = "checkpoint"
 # Who ran it last, and each time that it was given up: `[{"worker", "class", "reason", "moved"}, ...]`.
 WORKER = "tuning:worker"
 GIVEN_UP = "tuning:given_up"

@@ -27,6 +27,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from optuna.trial import TrialState
 from sqlalchemy import select
 
 from storage import attributes
@@ -100,13 +101,13 @@ class Leftovers:
 class _Known:
     """What the databases say.
 
-    That is: studies' names and uids, the unfinished trials by checkpoint folder, the artifacts, and the checksums of
-    the data that studies train on.
+    That is: studies' names and uids, the trials by checkpoint folder whose own folders in it are wanted, the artifacts,
+    and the checksums of the data that studies train on.
     """
 
     names: set[str]
     uids: set[str]
-    unfinished: Mapping[str, set[str]]
+    wanted: Mapping[str, set[str]]
     artifacts: set[str]
     data: set[str]
 
@@ -139,9 +140,9 @@ def find_leftovers(
     known = _read(home, databases)
     found = Leftovers()
     for folder in (entry for entry in folders if entry.is_dir()):
-        if folder.name in known.unfinished:
+        if folder.name in known.wanted:
             if study is None or _is_of(folder, home, study):
-                found.free += _of_trials(folder, known.unfinished[folder.name], now)
+                found.free += _of_trials(folder, known.wanted[folder.name], now)
         elif study is None:
             found.strangers.append(folder)
         elif _is_of(folder, home, study):
@@ -185,7 +186,7 @@ def free(leftovers: Iterable[Leftover], *, clock: Callable[[], float] = time.tim
 def _read(home: Home, databases: Iterable[Database]) -> _Known:
     names: set[str] = set()
     uids: set[str] = set()
-    unfinished: dict[str, set[str]] = {}
+    wanted: dict[str, set[str]] = {}
     artifacts: set[str] = set()
     data: set[str] = set()
     for database in databases:
@@ -194,9 +195,12 @@ def _read(home: Home, databases: Iterable[Database]) -> _Known:
             names.add(name)
             uids.add(uid)
             data.add(recorded_checksum(attrs) or "")
-            unfinished[home.checkpoints(name, uid).name] = _unfinished_trials(database, study_id)
+            trials = _unfinished_trials(database, study_id)
+            if attributes.of_study(attrs, attributes.FUNCTION, str) is not None:
+                trials |= _complete_trials(database, study_id)
+            wanted[home.checkpoints(name, uid).name] = trials
         artifacts |= _all_named(database)
-    return _Known(names, uids, unfinished, artifacts, data)
+    return _Known(names, uids, wanted, artifacts, data)
 
 
 def _studies(database: Database) -> list[tuple[int, str, Mapping[str, Any]]]:
@@ -222,6 +226,12 @@ def _unfinished_trials(database: Database, study_id: int) -> set[str]:
     return found
 
 
+def _complete_trials(database: Database, study_id: int) -> set[str]:
+    """What a function of the user's left in the folder of a trial that is COMPLETE is its result."""
+    complete = database.get_all_trials(study_id, deepcopy=False, states=(TrialState.COMPLETE,))
+    return {str(trial.number) for trial in complete}
+
+
 def _all_named(database: Database) -> set[str]:
     def attempt() -> set[str]:
         with database.reading() as connection:
@@ -237,9 +247,9 @@ def _is_of(folder: Path, home: Home, study: str) -> bool:
     return folder.name.startswith(prefix) and _OF_A_UID.fullmatch(folder.name.removeprefix(prefix)) is not None
 
 
-def _of_trials(folder: Path, unfinished: set[str], now: float) -> Iterator[Leftover]:
+def _of_trials(folder: Path, wanted: set[str], now: float) -> Iterator[Leftover]:
     for trial in sorted(entry for entry in _entries(folder) if entry.is_dir()):
-        if trial.name not in unfinished:
+        if trial.name not in wanted:
             yield from _old_enough(trial, "checkpoints", MIN_AGE_S, now)
             continue
         for file in sorted(_entries(trial)):

@@ -35,14 +35,16 @@ def status(study: optuna.Study, storage_url: str, home: Home, clock: Callable[[]
     All of that is said of the search, but that it runs while a trial of any phase does. `phases` counts the trials of
     each phase as `trials` does.
 
-    A study of another program is not `ours`: it has no budget, and its best trial is that of its own direction.
+    A study of another program is not `ours`: it has no budget, and its best trial is that of its own direction. Nor is
+    one whose trials a `function` of the user's runs, but it has a budget.
     """
     record = StudyRecord.of(study)
     every = study.get_trials(deepcopy=False)
     trials = of_phase(every)
     count = counts_of(trials)
     done = count["complete"] + count["pruned"]
-    budget = record.budget if record.is_ours else 0
+    counted = record.is_ours or record.function is not None
+    budget = record.budget if counted else 0
     now = clock()
     alive = any(is_alive(trial, now) for trial in every)
     state = "done" if 0 < budget <= done else "running" if alive else "stopped"
@@ -60,6 +62,7 @@ def status(study: optuna.Study, storage_url: str, home: Home, clock: Callable[[]
         "forecast_s": _forecast_s(record, trials, budget - done, rate) if budget and state == "running" else None,
         "disk_bytes": disk_use(study, home),
         "ours": record.is_ours,
+        "function": record.function,
         "directions": [direction.name.lower() for direction in record.directions],
         "imbalanced": record.imbalanced,
         "phases": {phase: counts_of(of_phase(every, phase)) for phase in attributes.PHASES},

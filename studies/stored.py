@@ -93,6 +93,7 @@ class StudyRecord:
         spent_s: the seconds that its launchers have spent on it.
         limits: what its workers keep to.
         data: what it trains on; None before its first launch.
+        function: what runs its trials where it has no spec, in words; None where nothing of this service does.
         first: configurations that are tried first, after the defaults.
         launched: when its workers were let go the last time; None before.
         first_calls: what the first calls of a training took in the preflights, by the device's name.
@@ -109,6 +110,7 @@ class StudyRecord:
     spent_s: float
     limits: Limits
     data: StudyData | None
+    function: str | None
     first: Sequence[dict[str, Any]]
     launched: Launched | None
     first_calls: dict[str, FirstCalls]
@@ -139,6 +141,7 @@ class StudyRecord:
             spent_s=recorded(attributes.SPENT, float) or 0.0,
             limits=_limits(recorded(attributes.LIMITS, dict) or {}),
             data=_data(recorded(attributes.DATA, dict)),
+            function=recorded(attributes.FUNCTION, str),
             first=[one for one in recorded(attributes.FIRST, list) or [] if isinstance(one, dict)],
             launched=_launched(recorded(attributes.LAUNCHED, dict)),
             first_calls=_first_calls(recorded(attributes.FIRST_CALLS, dict) or {}),
@@ -164,6 +167,7 @@ class StudyRecord:
             spent_s=0.0,
             limits=DEFAULT_LIMITS,
             data=data,
+            function=None,
             first=(),
             launched=None,
             first_calls={},
@@ -186,7 +190,12 @@ class StudyRecord:
             raise self.foreign("has no spec")
 
     def foreign(self, unlike_ours: str) -> ForeignStudy:
-        """Return the refusal of a study of another program, which is unlike ours in its directions or as is given."""
+        """Return the refusal of a study without a spec, which is unlike ours in its directions or as is given."""
+        if self.function is not None:
+            return ForeignStudy(
+                f"study {self.name!r} is of {self.function}, not of a model that is built and kept here. Go on with it"
+                " as it was begun; tuning status, trials, watch and dashboard show it."
+            )
         if len(self.directions) != 1:
             unlike_ours = f"has {len(self.directions)} objectives"
         elif self.directions != (StudyDirection.MAXIMIZE,):

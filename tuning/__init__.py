@@ -1,7 +1,7 @@
 """Running trials: the command line, the launcher, the workers, and what is done with their results.
 
-In Python, `from tuning import Study` has all that the commands do. It is imported when it is asked for: a worker or a
-command that does without it begins at once.
+In Python, `from tuning import Study` has all that the commands do, and `tuning.optimize` runs an Optuna objective in
+worker processes. Each is imported when it is asked for: a worker or a command that does without it begins at once.
 """
 
 from __future__ import annotations
@@ -14,12 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from storage.errors import TuningError as TuningError
+    from tuning.launch.functions.optimize import optimize as optimize
     from tuning.notebook.study import Study as Study
 
-_PLACES = {"Study": "tuning.notebook.study", "TuningError": "storage.errors"}
+_PLACES = {
+    "Study": "tuning.notebook.study",
+    "TuningError": "storage.errors",
+    "optimize": "tuning.launch.functions.optimize",
+}
 """What is offered in Python, and the module that has it."""
 
-__all__ = ["Study", "TuningError"]
+__all__ = ["Study", "TuningError", "optimize"]
 
 
 def __getattr__(name: str) -> Any:

@@ -257,6 +257,7 @@ class WorkerOptions:
         claim: a trial that this process holds already, for which it took on another number of threads.
         own_threads: the number to go back to after that trial.
         phase: whose trials it takes up.
+        function: the file with the user's objective that runs them, see `tuning.user_functions`; None for a spec.
     """
 
     study: str
@@ -271,6 +272,7 @@ class WorkerOptions:
     claim: Claim | None = None
     own_threads: int | None = None
     phase: Phase = SEARCH
+    function: str | None = None
 
     @classmethod
     def at(
@@ -280,10 +282,12 @@ class WorkerOptions:
         user_file: UserFile | None,
         strategy_file: UserFile | None,
         phase: Phase = SEARCH,
+        function: str | None = None,
     ) -> WorkerOptions:
         """Return the options of a worker of a study on a device."""
         device = place.device
-        return cls(study, user_file, strategy_file, device.name, device.precision, place.threads, phase=phase)
+        name, precision, threads = device.name, device.precision, place.threads
+        return cls(study, user_file, strategy_file, name, precision, threads, phase=phase, function=function)
 
     def computing_in(self, precision: str) -> WorkerOptions:
         """Return these options for a study whose cores compute in a precision; a GPU computes in its own.

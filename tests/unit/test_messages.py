@@ -25,6 +25,7 @@ VALUES: dict[Any, st.SearchStrategy[Any]] = {
     float: FLOATS,
     bool: st.booleans(),
     str: st.text(),
+    str | None: st.none() | st.text(),
     Phase: st.sampled_from(PHASES),
     list[str]: st.lists(st.text()),
     dict[str, str]: st.dictionaries(st.text(), st.text()),

@@ -23,7 +23,7 @@ from tests.faults.breaking import moved_away
 from tuning.machine.devices import CPU
 from tuning.messages import RENEWED, WorkerOptions
 from tuning.worker.endings import ERROR
-from tuning.worker.joining import open_when_back
+from tuning.worker.joining import ScheduledStudy, open_when_back
 from tuning.worker.supervisor import Supervisor
 from tuning.worker.worker import _Worker
 
@@ -155,7 +155,7 @@ def test_a_process_is_renewed_after_an_error_that_may_have_spoilt_its_device(
                 supervisor.leaving.set()
             return failure
 
-        monkeypatch.setattr(worker._scheduler, "next", worker._claims.next)
+        monkeypatch.setattr(ScheduledStudy, "next", lambda joined: joined.claims.next())
         monkeypatch.setattr(worker, "_run_trial", run_trial)
         status = worker._run_trials(cast(Any, None))
     assert (status == RENEWED, len(ran)) == (renewed, 1 if renewed else 3)

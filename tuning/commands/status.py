@@ -77,13 +77,15 @@ def _status_lines(standing: dict[str, Any]) -> Iterable[tuple[str, str]]:
         images = standing["images"]
         parts = f": {images['train']:,} training and {images['validation']:,} validation images" if images else ""
         yield "data", dataset_in_words(standing["dataset"]) + parts
-    if not standing["ours"]:
+    if standing["function"] is not None:
+        yield "objective", f"{standing['function']}, to {' and '.join(standing['directions'])}"
+    elif not standing["ours"]:
         yield "made by", f"another program, to {' and '.join(standing['directions'])}"
     left = standing["trials"]["running"] if standing["state"] == "stopped" else 0
     which = f"{left} trial{' is' if left == 1 else 's are'} recorded as running"
     gone = f": {which}, but no worker has shown a sign of life for {LEASE_S:g} s; the same `tune` goes on with them"
     yield "state", standing["state"] + (gone if left else "")
-    if standing["ours"]:
+    if standing["ours"] or standing["function"] is not None:
         yield "budget", f"{budget['done']} of {budget['trials']} trials done"
     yield "trials", ", ".join(f"{n} {state}" for state, n in standing["trials"].items() if n) or "none yet"
     for phase, counts in standing["phases"].items():

@@ -52,13 +52,14 @@ def live_view(console: Console) -> LiveView | None:
     return Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal else None
 
 
-def finished_line(trial: FrozenTrial, best: FrozenTrial | None, *, balanced: bool = False) -> str:
+def finished_line(trial: FrozenTrial, best: FrozenTrial | None, *, balanced: bool = False, unit: str = "epoch") -> str:
     """Return one plain line about a finished trial.
 
     Args:
         trial: which is over.
         best: the study's so far.
         balanced: whether its balanced accuracy is told besides.
+        unit: what is between two of its reports.
     """
     epochs = len(trial.intermediate_values)
     took = seconds_of(trial) or 0.0
@@ -67,15 +68,17 @@ def finished_line(trial: FrozenTrial, best: FrozenTrial | None, *, balanced: boo
         failure = attributes.of_trial(trial, attributes.FAILURE, str) or "error"
         reason = attributes.of_trial(trial, attributes.REASON, str) or "no reason was recorded"
         return f"{head} {failure}: {reason}"
-    value = _accuracy(trial, balanced=balanced) if trial.value is not None else "-"
+    value = _accuracy(trial, balanced=balanced) if trial.values else "-"
     mark = " (best so far)" if best is not None and best.number == trial.number else ""
-    effort = f"{counted(epochs, 'epoch')}  {duration(took)}"
+    effort = f"{counted(epochs, unit)}  {duration(took)}"
     return f"{head} {value}{mark}  {effort}  {parameters_in_words(trial.params)}"
 
 
 def _accuracy(trial: FrozenTrial, *, balanced: bool) -> str:
     figure = balanced_accuracy(trial) if balanced else None
-    return f"{trial.value:.4f}" + (f", balanced {figure:.4f}" if figure is not None else "")
+    return ", ".join(f"{value:.4f}" for value in trial.values) + (
+        f", balanced {figure:.4f}" if figure is not None else ""
+    )
 
 
 def frozen_line(trial: FrozenTrial) -> str:
@@ -103,7 +106,7 @@ class Progress:
 
     Args:
         study: read anew at each `update`.
-        epochs: the most epochs of a trial.
+        epochs: the most epochs of a trial; None where a function of the user's decides, and reports steps.
         console: where it is shown.
         live: whether to draw the live view, where somebody looks.
         clock: monotonic seconds.
@@ -113,7 +116,7 @@ class Progress:
     """
 
     study: optuna.Study
-    epochs: int
+    epochs: int | None
     console: Console
     live: bool
     clock: Callable[[], float] = time.monotonic
@@ -167,7 +170,8 @@ class Progress:
             self._ended += 1
             return
         self._tell_thawed(trial)
-        self._print(finished_line(trial, best, balanced=self.balanced))
+        unit = "epoch" if self.epochs is not None else "step"
+        self._print(finished_line(trial, best, balanced=self.balanced, unit=unit))
 
     def _tell_frozen(self, trial: FrozenTrial) -> None:
         epochs = len(trial.intermediate_values)
@@ -252,13 +256,13 @@ class Progress:
         epochs = record.budget_epochs
         if self.phase != SEARCH:
             wanted = [trial for trial in trials if trial.state != TrialState.FAIL]
-            return sum(self._epochs_of(trial) for trial in wanted), spent_epochs(wanted), "epochs"
+            return sum(self._epochs_of(trial) or 0 for trial in wanted), spent_epochs(wanted), "epochs"
         if epochs is None:
             return budget, done, "trials"
         return epochs, spent_epochs(trials), "epochs"
 
-    def _epochs_of(self, trial: FrozenTrial) -> int:
-        """Return the most epochs of a trial."""
+    def _epochs_of(self, trial: FrozenTrial) -> int | None:
+        """Return the most epochs of a trial; None where nobody knows."""
         if self.phase == SEARCH:
             return self.epochs
         return training_of(StudyRecord.of(self.study).spec, trial).epochs
@@ -266,17 +270,19 @@ class Progress:
     def _running(self, trials: list[FrozenTrial]) -> RenderableType:
         # Expanded, what does not fit into the terminal is cut in the last column; else another would go.
         table = Table(box=None, padding=(0, 2), header_style="dim", expand=True)
-        for title in ("running", "epoch", "val accuracy"):
+        titles = ("running", "epoch", "val accuracy") if self.epochs is not None else ("running", "step", "value")
+        for title in titles:
             table.add_column(title, no_wrap=True, min_width=len(title))
         # Of a narrow terminal's few columns nothing useful is left to them.
         shown = self.console.width >= NARROW
         table.add_column("parameters" if shown else "", overflow="ellipsis", no_wrap=True, ratio=1)
         running = [trial for trial in trials if trial.state == TrialState.RUNNING and _worker_of(trial) is not None]
         for trial in running[:SHOWN_RUNNING]:
-            step = trial.last_step or 0
-            value = f"{trial.intermediate_values[step]:.4f}" if step else "-"
+            step, most = trial.last_step, self._epochs_of(trial)
+            value = f"{trial.intermediate_values[step]:.4f}" if step is not None else "-"
             parameters = parameters_in_words(trial.params) if shown else ""
-            table.add_row(f"trial {trial.number}", f"{step}/{self._epochs_of(trial)}", value, parameters)
+            far = f"{step or 0}/{most}" if most is not None else "-" if step is None else str(step)
+            table.add_row(f"trial {trial.number}", far, value, parameters)
         if len(running) > SHOWN_RUNNING:
             table.add_row(f"and {len(running) - SHOWN_RUNNING} more", "", "", "")
         return table

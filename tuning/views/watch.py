@@ -43,12 +43,13 @@ def watch(
         StudyDeleted: it is gone.
     """
     record = StudyRecord.of(study)
-    record.require_ours()
+    if record.function is None:
+        record.require_ours()
     phase = _phase_of(study)
     claims = Claims(database, study._study_id, "", uid=record.uid or None, phase=phase)
     progress = Progress(
         study,
-        record.spec.epochs,
+        record.spec.epochs if record.function is None else None,
         console,
         live=live,
         expected_epoch_s=record.launched["epoch_s"] if record.launched is not None else None,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import optuna
 
 from storage.attributes import SEARCH
-from storage.claims import Claims, owner_name
+from storage.claims import Claim, Claims, Start, owner_name
 from storage.database import OUTAGE_S, Database
 from storage.errors import BadInput, unknown_name
 from storage.opening import open_database, open_to_read
@@ -46,18 +46,41 @@ class JoinedStudy:
         study: Optuna's own.
         record: what it records.
         claims: under this worker's name.
-        scheduler: says what comes next.
     """
 
     database: Database
     study: optuna.Study
     record: StudyRecord
     claims: Claims
+
+    def next(self) -> Claim | None:
+        """Take up what comes next; None when there is nothing to do now.
+
+        Raises:
+            TooManyFailures: the last trials all failed.
+            StudyDeleted: the study is gone.
+            StorageUnavailable: the database cannot be reached.
+        """
+        return self.claims.next(Start())
+
+
+@dataclass(frozen=True)
+class ScheduledStudy(JoinedStudy):
+    """A study with a spec.
+
+    Attributes:
+        scheduler: says what comes next.
+    """
+
     scheduler: Scheduler
+
+    def next(self) -> Claim | None:
+        """Take up what the scheduler says; see `JoinedStudy.next`."""
+        return self.scheduler.next()
 
 
 def join(options: WorkerOptions, storage_url: str) -> JoinedStudy:
-    """Return the study that a worker was started for.
+    """Return the study that a worker was started for: a scheduled one, unless a function of the user's runs it.
 
     Raises:
         BadInput: there is no such study, another program made it, or its strategy cannot be had.
@@ -69,14 +92,17 @@ def join(options: WorkerOptions, storage_url: str) -> JoinedStudy:
     database = open_when_back(storage_url, OUTAGE_S if options.supervised or options.go else 0.0)
     study = find_study(database, options.study)
     record = StudyRecord.of(study)
-    record.require_ours()
+    if options.function is None:
+        record.require_ours()
     owner = options.claim.owner if options.claim is not None else owner_name()
     claims = Claims(database, study._study_id, owner, uid=record.uid or None, phase=options.phase)
+    if options.function is not None:
+        return JoinedStudy(database, study, record, claims)
     # What comes after the search decides nothing.
     strategy = Strategy(record.spec)
     if options.phase == SEARCH:
         strategy = make_strategy(record.spec, load_strategy(record.spec.strategy.name, options.strategy_file))
-    return JoinedStudy(database, study, record, claims, Scheduler(study, record.spec, strategy, claims))
+    return ScheduledStudy(database, study, record, claims, Scheduler(study, record.spec, strategy, claims))
 
 
 def _require_joinable(study: str, url: str) -> None:

@@ -35,7 +35,8 @@ from tuning.messages import (
     WorkerOptions,
 )
 from tuning.worker.endings import ERROR, Interrupted, TrialError, failure_of
-from tuning.worker.joining import join
+from tuning.worker.functions.objective import FunctionObjective, function_objective
+from tuning.worker.joining import ScheduledStudy, join
 from tuning.worker.preparing.preparation import prepare
 from tuning.worker.result_writer import ResultWriter
 from tuning.worker.supervisor import Supervisor
@@ -83,8 +84,10 @@ class _Worker:
         self._home = home
         self._supervisor = supervisor
         self._joined = joined = join(options, storage_url)
-        self._options = options.computing_in(joined.record.spec.precision)
-        self._database, self._claims, self._scheduler = joined.database, joined.claims, joined.scheduler
+        self._options = options
+        if isinstance(joined, ScheduledStudy):
+            self._options = options.computing_in(joined.record.spec.precision)
+        self._database, self._claims = joined.database, joined.claims
         self._limits = joined.record.limits
         self._watch = LeaseWatch(self._claims)
         timeout_s, hangs = self._limits["trial_timeout_s"], supervisor.steps.hangs
@@ -110,7 +113,7 @@ class _Worker:
             self._supervisor.ready.set()  # it holds a trial already, which a stop must put back
         kept_alive = self._heartbeat.of(self._options.claim) if self._options.claim else contextlib.nullcontext()
         with kept_alive:
-            objective = prepare(self._joined, self._options, self._home, self._supervisor)
+            objective = self._prepared()
         self._supervisor.wait_for_go()
         self._supervisor.ready.set()
         self._expect_first_calls()
@@ -120,6 +123,12 @@ class _Worker:
             self._results.settle()
         return self._renew() if status == RENEWED else status
 
+    def _prepared(self) -> Objective | FunctionObjective:
+        joined = self._joined
+        if isinstance(joined, ScheduledStudy):
+            return prepare(joined, self._options, self._home, self._supervisor)
+        return function_objective(joined, self._options, self._home, self._supervisor)
+
     def _expect_first_calls(self) -> None:
         # After the preflight, which another worker may have made.
         first = StudyRecord.of(self._joined.study).first_calls.get(self._options.device)
@@ -128,7 +137,7 @@ class _Worker:
             alone = self._options.device == CPU and os.environ.get("KERAS_BACKEND") == "tensorflow"
             self._supervisor.steps.expect(first, compiling=not alone)
 
-    def _run_trials(self, objective: Objective) -> int:
+    def _run_trials(self, objective: Objective | FunctionObjective) -> int:
         if self._options.claim is not None:
             self._database.fence(self._options.claim.trial_id, self._options.claim.id)
             self._run_trial(objective, self._options.claim)
@@ -145,7 +154,7 @@ class _Worker:
             if self._results.mistaken.is_set() or self._has_grown(trials_run, grown_bytes):
                 logger.info("renewed after %d trials, grown by %.0f MB", trials_run, grown_bytes / 1e6)
                 return RENEWED
-            claim = self._scheduler.next()
+            claim = self._joined.next()
             if claim is not None:
                 if not self._may_run(claim):
                     continue
@@ -199,7 +208,7 @@ class _Worker:
             self._start_again(self._options.successor())
         return RENEWED
 
-    def _run_trial(self, objective: Objective, claim: Claim) -> str | None:
+    def _run_trial(self, objective: Objective | FunctionObjective, claim: Claim) -> str | None:
         """Run a claimed trial; return the class of its failure, if it failed.
 
         How it ended is recorded while the next one is chosen, a failure at once.

@@ -17,7 +17,7 @@ from studies.strategies.samplers import require_room
 from tuning.machine.devices import CPU
 from tuning.machine.precision import cores_precision
 from tuning.messages import Note, WorkerOptions
-from tuning.worker.joining import JoinedStudy
+from tuning.worker.joining import ScheduledStudy
 from tuning.worker.preparing.framework import prepare_training
 from tuning.worker.supervisor import Supervisor
 from tuning.worker.trial_files import TrialFiles
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def prepare(joined: JoinedStudy, options: WorkerOptions, home: Home, supervisor: Supervisor) -> Objective:
+def prepare(joined: ScheduledStudy, options: WorkerOptions, home: Home, supervisor: Supervisor) -> Objective:
     """Import the framework, open the data, make the preflight if asked to; return what runs the trials.
 
     Raises:
@@ -61,7 +61,9 @@ def prepare(joined: JoinedStudy, options: WorkerOptions, home: Home, supervisor:
     )
 
 
-def _preflight(joined: JoinedStudy, classifiers: Classifiers, options: WorkerOptions, supervisor: Supervisor) -> None:
+def _preflight(
+    joined: ScheduledStudy, classifiers: Classifiers, options: WorkerOptions, supervisor: Supervisor
+) -> None:
     from tuning.worker.preflight import preflight
     from tuning.worker.throughput import peaks
 
@@ -79,7 +81,7 @@ def _preflight(joined: JoinedStudy, classifiers: Classifiers, options: WorkerOpt
     supervisor.tell(found)
 
 
-def _files(joined: JoinedStudy, home: Home) -> TrialFiles:
+def _files(joined: ScheduledStudy, home: Home) -> TrialFiles:
     record = joined.record
     artifacts = Artifacts(home.make(home.artifacts))
     # Made at once: to `gc` it says that this home serves the study.

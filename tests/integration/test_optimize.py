@@ -1,0 +1,240 @@
+"""`tuning.optimize`, called by a script as a user has it: in worker processes that are killed, interrupted, go on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import optuna
+import psutil
+import pytest
+from optuna.trial import TrialState
+
+from storage import attributes
+from storage.settings import Home
+from tests.integration.command_line import CommandLine
+from tests.pages.page import Page
+from tuning.cli import run
+
+ROOT = Path(__file__).resolve().parents[2]
+
+GOES_ON = """
+import os
+import time
+from pathlib import Path
+
+import optuna
+
+import tuning
+
+
+def objective(trial):
+    x = trial.suggest_float("x", -1, 1)
+    saved = Path(trial.user_attrs["checkpoint"]) / "step"
+    begin = int(saved.read_text()) if saved.exists() else 0
+    for step in range(begin, 6):
+        with Path(os.environ["LOG"]).open("a") as log:
+            log.write(f"{trial.number} {step} {os.getpid()}\\n")
+        time.sleep(0.15)
+        trial.report(x * x, step)
+        beside = saved.with_suffix(".new")
+        beside.write_text(str(step + 1))
+        beside.rename(saved)
+    return x * x
+
+
+if __name__ == "__main__":
+    study = optuna.create_study(study_name="mine", storage=os.environ["STORAGE"], load_if_exists=True)
+    tuning.optimize(objective, study=study, trials=int(os.environ["TRIALS"]), workers=2)
+    print(len(study.trials), study.best_value == min(trial.value for trial in study.trials))
+"""
+
+
+@dataclass(frozen=True)
+class Script:
+    """A user's script in a folder of its own."""
+
+    folder: Path
+
+    @property
+    def home(self) -> Home:
+        return Home(self.folder / "home")
+
+    @property
+    def url(self) -> str:
+        return f"sqlite:///{self.folder / 'theirs.db'}"
+
+    @property
+    def log(self) -> list[tuple[int, int, int]]:
+        """What the objective did: trial, step and process."""
+        file = self.folder / "log"
+        lines = [line.split() for line in file.read_text().splitlines()] if file.exists() else []
+        return [(int(trial), int(step), int(process)) for trial, step, process in lines]
+
+    def start(self, text: str, **environment: str) -> subprocess.Popen[str]:
+        file = self.folder / "script.py"
+        file.write_text(text)
+        said = {"TUNING_HOME": str(self.home.root), "LOG": str(self.folder / "log"), "STORAGE": self.url}
+        return subprocess.Popen(
+            [sys.executable, str(file)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=self.folder,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "-1", **said, **environment},
+        )
+
+    def finish(self, process: subprocess.Popen[str], status: int = 0) -> tuple[str, str]:
+        stdout, stderr = process.communicate(timeout=200)
+        logs = "\n".join(file.read_text()[-2000:] for file in self.home.root.glob("logs/*/*.log"))
+        assert process.returncode == status, f"{stdout}\n{stderr}\n{logs}"
+        return stdout, stderr
+
+    def run(self, text: str, status: int = 0, **environment: str) -> tuple[str, str]:
+        return self.finish(self.start(text, **environment), status)
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Script:
+    return Script(tmp_path)
+
+
+def wait_until(true: Callable[[], bool], seconds: float = 60) -> None:
+    until = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def test_a_killed_workers_trial_goes_on_as_itself_and_so_many_trials_are_so_many(script: Script) -> None:
+    process = script.start(GOES_ON, TRIALS="4")
+    killed = set()
+    for deaths in (1, 2):
+        wait_until(lambda: any(step >= 2 and process not in killed for _, step, process in script.log))
+        victim = next(process for _, step, process in reversed(script.log) if step >= 2 and process not in killed)
+        killed.add(victim)
+        os.kill(victim, signal.SIGKILL)
+        assert len(killed) == deaths
+    stdout, stderr = script.finish(process)
+    assert stdout == "4 True\n"
+    assert "was killed" in stderr or "ended by signal" in stderr, stderr
+    trials = optuna.load_study(study_name="mine", storage=script.url).trials
+    assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 4
+    assert all(list(trial.intermediate_values) == list(range(6)) for trial in trials)
+    given_up = [trial for trial in trials if attributes.GIVEN_UP in trial.user_attrs]
+    assert given_up
+    for trial in given_up:  # each step once more at most, the one that was cut short; none from the beginning
+        steps = [step for number, step, _ in script.log if number == trial.number]
+        assert steps == sorted(steps) and len(steps) <= 6 + len(killed)
+    assert all(Path(trial.user_attrs["checkpoint"], "step").read_text() == "6" for trial in trials)
+
+
+def test_after_ctrl_c_the_same_call_goes_on_and_more_trials_extend_the_study(
+    script: Script, capsys: pytest.CaptureFixture[str]
+) -> None:
+    process = script.start(GOES_ON, TRIALS="2")
+    wait_until(lambda: any(step >= 2 for _, step, _ in script.log))
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=100)
+    assert "KeyboardInterrupt" in stderr and "back in the queue; the same call goes on" in stderr
+    assert not psutil.Process().children(recursive=True)
+    before = len(script.log)
+    assert script.run(GOES_ON, TRIALS="2")[0] == "2 True\n"
+    assert min(step for trial, step, _ in script.log[before:] if trial == script.log[0][0]) >= 2
+    assert "nothing to do: 2 of 2 trials are finished" in script.run(GOES_ON, TRIALS="2")[1]
+    assert run(["status", "--study", "mine", "--storage", script.url]) == 0
+    said = capsys.readouterr().out
+    assert "script.py:objective, to minimize" in said and "2 of 2 trials done" in said
+
+
+UNGUARDED = """
+import sys
+
+import optuna
+
+import tuning
+
+print("runs", file=sys.stderr)
+
+
+class Objective:
+    def __init__(self, shift):
+        self.shift = shift
+
+    def __call__(self, trial):
+        x = trial.suggest_float("x", 0, 1)
+        if trial.number == 2:
+            raise optuna.TrialPruned()
+        return x + self.shift, 1 - x
+
+
+study = optuna.create_study(directions=["minimize", "maximize"])
+study.enqueue_trial({"x": 0.5})
+tuning.optimize(Objective(1.0), study=study, trials=3, workers=1)
+print([trial.values for trial in study.trials][0], len(study.trials), len(study.best_trials))
+"""
+
+
+def test_a_script_without_a_guard_is_not_run_again_by_its_workers(script: Script) -> None:
+    stdout, stderr = script.run(UNGUARDED)
+    assert stdout == "[1.5, 0.5] 3 2\n" or stdout == "[1.5, 0.5] 3 1\n"
+    assert stderr.count('script.py has no `if __name__ == "__main__":` around tuning.optimize') == 1
+    assert stderr.count("runs") == 1  # the workers' output is their log's
+    (log,) = script.home.root.glob("logs/*/*.log")
+    assert log.read_text().count("runs") == 1
+    (study,) = optuna.get_all_study_summaries(f"sqlite:///{script.home.root / 'studies.db'}")
+    assert study.n_trials == 3
+
+
+@pytest.mark.keras
+@pytest.mark.slow
+def test_the_example_of_an_objective_runs_as_printed(script: Script) -> None:
+    command = CommandLine(script.home.root)
+    command.run("data", "prepare", "mnist_sample")
+    text = next(text for text in Page.read("tuning/SCRIPTS.md").blocks("python") if "my_objective.py" in text)
+    stdout, stderr = script.run(text)
+    assert stdout.startswith("trial ") and "learning_rate" in stdout
+    assert "8 of 8 trials finished" in stderr
+    (study,) = optuna.get_all_study_summaries(command.url)
+    assert study.n_trials == 8 and study.best_trial is not None
+    assert study.best_trial.value is not None and study.best_trial.value > 0.6
+
+
+STOPS = """
+import math
+
+import optuna
+
+import tuning
+
+
+def objective(trial):
+    if trial.number == 0:
+        return None
+    if trial.number == 1:
+        return math.nan
+    if trial.number == 2:
+        raise ValueError("not this one")
+    trial.study.stop()
+    return 0.5
+
+
+if __name__ == "__main__":
+    study = tuning.optimize(objective, study="by name", trials=9, workers=1, direction="maximize")
+    print(study.best_value, [trial.state.name for trial in study.trials])
+"""
+
+
+def test_what_fails_is_told_and_the_objective_may_stop_the_study(script: Script) -> None:
+    stdout, stderr = script.run(STOPS)
+    assert stdout == "0.5 ['FAIL', 'FAIL', 'FAIL', 'COMPLETE']\n"
+    assert "the objective returned None, which is not a number" in stderr
+    assert "diverged: the objective returned what is no number" in stderr
+    assert "ValueError: not this one (given up for good after 3 attempts)" in stderr
+    assert "the objective or its sampler stopped the study before its 9 trials" in stderr

@@ -1,0 +1,215 @@
+"""Trials that a function of the user's runs: claimed as all are, and themselves when they are taken up again."""
+
+from __future__ import annotations
+
+import functools
+import math
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.samplers import BaseSampler, GridSampler, RandomSampler
+from optuna.study import StudyDirection
+from optuna.trial import TrialState
+
+from storage import attributes
+from storage.claims import Claim, Claims
+from storage.database import Database
+from storage.errors import BadInput
+from storage.leftovers import find_leftovers
+from storage.settings import Home
+from studies.functions.opening import begin, claims_of, find_or_create, is_in_memory, move, url_of
+from studies.functions.trials import ClaimedTrial, FunctionTrials, values_of
+from studies.stored import StudyRecord
+from tests.databases import fresh_database
+from tuning.user_functions import Handed, hand_over, in_words, take
+
+MINIMIZE = StudyDirection.MINIMIZE
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    with fresh_database(tmp_path / "studies.db") as opened:
+        yield opened
+
+
+def begun(database: Database, folder: Path, sampler: BaseSampler | None = None) -> tuple[FunctionTrials, Claims]:
+    study = find_or_create(database, "mine", [MINIMIZE])
+    record = begin(database, study, "mine.py:objective")
+    claims = claims_of(database, study, record)
+    claims.set_budget(3)
+    chosen = sampler or RandomSampler(seed=1)
+    pruner = optuna.pruners.MedianPruner(n_startup_trials=1)
+    return FunctionTrials(study, claims, folder, lambda _: chosen, pruner), claims
+
+
+def taken(trials: FunctionTrials) -> tuple[ClaimedTrial, Claim]:
+    claim = trials.next()
+    assert claim is not None
+    return trials.trial(claim), claim
+
+
+def record(database: Database, trials: FunctionTrials, trial: ClaimedTrial, state: TrialState, *values: float) -> None:
+    result = trials.over(trial, state, values)
+    database.set_trial_state_values(trial._trial_id, result.state, result.values)
+
+
+def test_a_trial_that_is_taken_up_again_is_itself(database: Database, tmp_path: Path) -> None:
+    trials, claims = begun(database, tmp_path / "checkpoints")
+    trial, claim = taken(trials)
+    x = trial.suggest_float("x", 0, 1)
+    folder = Path(trial.user_attrs["checkpoint"])
+    (folder / "saved").write_text("something")
+    for step, value in enumerate((5.0, 4.0, 9.0)):
+        trial.report(value, step)
+    claims.put_back(claim, "killed", "lost")
+
+    again, second = taken(trials)
+    assert (again.number, second.count) == (0, 2)
+    assert again.suggest_float("x", 0, 1) == x
+    assert Path(again.user_attrs["checkpoint"], "saved").read_text() == "something"
+    again.report(3.5, 1)  # it had saved what was after step 0
+    assert again.last_value == 3.5
+    record(database, trials, again, TrialState.COMPLETE, 3.0)
+    (known,) = database.get_all_trials(database.get_study_id_from_name("mine"))
+    assert known.intermediate_values == {0: 5.0, 1: 3.5, 2: 9.0}
+    assert (known.state, known.values) == (TrialState.COMPLETE, [3.0])
+
+
+def test_what_a_former_claim_reported_further_on_saves_no_trial(database: Database, tmp_path: Path) -> None:
+    trials, claims = begun(database, tmp_path)
+    first, _ = taken(trials)
+    for step in range(3):
+        first.report(1.0, step)
+    record(database, trials, first, TrialState.COMPLETE, 1.0)
+    trial, claim = taken(trials)
+    for step, value in enumerate((5.0, 0.5)):
+        trial.report(value, step)
+    assert not trial.should_prune()
+    claims.put_back(claim, "killed", "lost")
+    again, _ = taken(trials)
+    again.report(5.0, 0)
+    assert again.should_prune()
+
+
+def test_who_gets_further_before_each_death_is_tried_for_as_long_as_it_does(database: Database, tmp_path: Path) -> None:
+    trials, claims = begun(database, tmp_path)
+    for step in range(8):
+        trial, claim = taken(trials)
+        trial.report(1.0, step)
+        claims.put_back(claim, "killed", "lost")
+    for _ in range(6):
+        trial, claim = taken(trials)
+        trial.report(1.0, 7)
+        claims.put_back(claim, "killed", "lost")
+    assert claims.standing().failed == 1
+
+
+def test_a_sampler_that_is_at_its_end_stops_the_study(database: Database, tmp_path: Path) -> None:
+    trials, claims = begun(database, tmp_path, GridSampler({"x": [1, 2]}, seed=0))
+    seen = set()
+    while (claim := trials.next()) is not None:
+        trial = trials.trial(claim)
+        seen.add(trial.suggest_int("x", 1, 2))
+        record(database, trials, trial, TrialState.COMPLETE, 1.0)
+    assert seen == {1, 2}
+    assert claims.standing().done and claims.standing().finished == 2
+
+
+def test_what_was_enqueued_is_tried_first_and_counts(database: Database, tmp_path: Path) -> None:
+    find_or_create(database, "mine", [MINIMIZE]).enqueue_trial({"x": 0.25})
+    trials, claims = begun(database, tmp_path)
+    trial, _ = taken(trials)
+    assert trial.suggest_float("x", 0, 1) == 0.25
+    assert claims.standing().started == 1
+
+
+def test_a_study_in_memory_moves_and_the_object_is_that_of_the_database(database: Database) -> None:
+    study = optuna.create_study(study_name="mine", direction="maximize")
+    study.enqueue_trial({"x": 0.5})
+    assert is_in_memory(study)
+    assert not move(study, database)
+    assert not is_in_memory(study)
+    assert url_of(study) == str(database.engine.url)
+    assert [trial.system_attrs["fixed_params"] for trial in study.trials] == [{"x": 0.5}]
+    study.add_trial(optuna.trial.create_trial(value=1.0))
+    assert len(find_or_create(database, "mine", study.directions).trials) == 2
+    with pytest.raises(BadInput, match="is there to maximize, not to minimize"):
+        find_or_create(database, "mine", [MINIMIZE])
+    assert move(optuna.create_study(study_name="mine", direction="maximize"), database)
+    other = optuna.create_study(study_name="mine", direction="maximize")
+    other.enqueue_trial({"x": 0.5})
+    with pytest.raises(BadInput, match="Give this one another name"):
+        move(other, database)
+
+
+def test_a_study_of_tune_is_refused_and_one_of_a_function_says_so(database: Database) -> None:
+    study = find_or_create(database, "ours", [MINIMIZE])
+    study.set_user_attr(attributes.SPEC, {"dataset": "mnist"})
+    with pytest.raises(BadInput, match="was begun with tuning tune"):
+        begin(database, study, "mine.py:objective")
+    mine = begin(database, find_or_create(database, "mine", [MINIMIZE]), "mine.py:objective")
+    assert mine.function == "mine.py:objective" and not mine.is_ours
+    with pytest.raises(BadInput, match=r"is of mine\.py:objective"):
+        mine.require_ours()
+
+
+def test_a_folder_is_freed_unless_its_trial_is_complete_or_goes_on(database: Database, tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    study = find_or_create(database, "mine", [MINIMIZE])
+    known: StudyRecord = begin(database, study, "mine.py:objective")
+    trials, _ = begun(database, home.checkpoints("mine", known.uid))
+    for state in (TrialState.COMPLETE, TrialState.FAIL):
+        trial, _claim = taken(trials)
+        record(database, trials, trial, state, *([1.0] if state == TrialState.COMPLETE else []))
+    taken(trials)
+    left = find_leftovers(home, [database], clock=lambda: 1e12)
+    assert [leftover.path.name for leftover in left.free if leftover.kind == "checkpoints"] == ["1"]
+
+
+@pytest.mark.parametrize(
+    ("returned", "objectives", "values"), [(1, 1, [1.0]), ((0.5, 3), 2, [0.5, 3.0]), (math.inf, 1, [math.inf])]
+)
+def test_what_an_objective_returns_is_its_values(returned: Any, objectives: int, values: list[float]) -> None:
+    assert values_of(returned, objectives) == values
+
+
+@pytest.mark.parametrize(("returned", "objectives"), [(None, 1), ("0.5", 2), ((1.0, 2.0), 1), (1.0, 2)])
+def test_what_is_no_value_is_told(returned: Any, objectives: int) -> None:
+    with pytest.raises(ValueError, match="returned"):
+        values_of(returned, objectives)
+
+
+def objective(trial: optuna.Trial, shift: float = 0.0) -> float:
+    return trial.suggest_float("x", 0, 1) + shift
+
+
+def handed(objective: Any) -> Handed:
+    return Handed(objective, RandomSampler(seed=1), optuna.pruners.NopPruner(), repeats=True)
+
+
+def test_a_worker_is_handed_a_function_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", [*sys.argv])
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    file = tmp_path / "objective"
+    hand_over(file, handed(functools.partial(objective, shift=2.0)))
+    assert file.stat().st_mode & 0o077 == 0
+    found = take(file, lambda line: pytest.fail(line))
+    assert found.objective.func is objective  # type: ignore[attr-defined]
+    fixed: Any = optuna.trial.FixedTrial({"x": 0.5})
+    assert found.objective(fixed) == 2.5
+    assert in_words(found.objective) == "test_function_trials.py:objective"
+
+
+def test_what_no_worker_could_find_is_refused_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(BadInput, match=r"objective cannot be handed to workers: .*lambda.* Define it with def") as told:
+        hand_over(tmp_path / "objective", handed(lambda trial: 0.0))
+    assert "\n" not in str(told.value)
+    monkeypatch.delattr(sys.modules["__main__"], "__file__")
+    monkeypatch.setattr(objective, "__module__", "__main__")
+    monkeypatch.setattr(sys.modules["__main__"], "objective", objective, raising=False)
+    with pytest.raises(BadInput, match="stands in a notebook or at a prompt"):
+        hand_over(tmp_path / "objective", handed(objective))
