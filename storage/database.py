@@ -43,6 +43,7 @@ from storage.connections import engine_options, passes, place_of, shown_url, sql
 from storage.errors import ClaimLost, StorageUnavailable
 from storage.rows.sql_rows import SqlRows
 from storage.rows.sql_trials import SqlTrials
+from storage.rows.tables import TRIALS
 from storage.rows.trial_rows import read_trial, read_trials, require_study
 from storage.rows.waiting_trials import WaitingTrials, waiting_contents
 
@@ -299,9 +300,7 @@ class Database(RDBStorage):
             known = self._waiting.unchanged(study_id, contents)
             asked, after = included_trial_ids, trial_id_greater_than
             if known:
-                later = select(models.TrialModel.trial_id).where(
-                    models.TrialModel.study_id == study_id, models.TrialModel.trial_id > after
-                )
+                later = select(TRIALS.c.trial_id).where(TRIALS.c.study_id == study_id, TRIALS.c.trial_id > after)
                 asked = {trial_id for trial_id in asked if trial_id <= after}.union(connection.scalars(later))
                 known = {trial_id: trial for trial_id, trial in known.items() if trial_id in asked}
                 asked, after = asked - known.keys(), _NO_TRIAL_AFTER

@@ -33,7 +33,8 @@ from sqlalchemy import select
 from storage import attributes
 from storage.database import Database
 from storage.prepared.own_data import OwnData, read_own, recorded_checksum
-from storage.rows.study_rows import STUDIES, named_artifacts
+from storage.rows.study_rows import named_artifacts
+from storage.rows.tables import STUDIES
 from storage.scratch import ABANDONED_AFTER_S
 from storage.settings import Home, owner_of
 

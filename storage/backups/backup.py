@@ -38,7 +38,8 @@ from storage.database import Database
 from storage.errors import BadInput, TuningError, disk_error, no_room
 from storage.files import sha256_of, sync_folder, sync_tree
 from storage.rows.ledger import UNFINISHED
-from storage.rows.study_rows import TRIALS, copy_study, is_copy, named_artifacts, recorded_artifacts, study_id_of
+from storage.rows.study_rows import copy_study, is_copy, named_artifacts, recorded_artifacts, study_id_of
+from storage.rows.tables import TRIALS
 from storage.settings import Home
 
 

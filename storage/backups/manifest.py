@@ -26,7 +26,8 @@ from sqlalchemy.pool import NullPool
 
 from storage.errors import BadInput
 from storage.files import replacing, sha256_of
-from storage.rows.study_rows import TRIALS, named_artifacts, study_id_of
+from storage.rows.study_rows import named_artifacts, study_id_of
+from storage.rows.tables import TRIALS
 
 FORMAT = 1
 MANIFEST = "backup.json"

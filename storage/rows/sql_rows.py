@@ -13,20 +13,17 @@ from sqlalchemy import Connection, Select, Table, bindparam, case, func, insert,
 from storage import attributes
 from storage.attributes import Phase, phase_in
 from storage.rows.ledger import UNFINISHED, Counts, Failed, TrialRow, counted, in_a_row
-from storage.rows.sql_trials import CLAIM, SYSTEM, TRIALS, SqlTrials
+from storage.rows.sql_trials import CLAIM, SqlTrials
+from storage.rows.tables import STUDIES, STUDY_SYSTEM, STUDY_USER, TRIAL_SYSTEM, TRIALS
 
-_STUDIES: Table = models.StudyModel.__table__
-_STUDY_SYSTEM: Table = models.StudySystemAttributeModel.__table__
-_STUDY_USER: Table = models.StudyUserAttributeModel.__table__
-
-_FROZEN, _AFTER, _PHASE, _TRAINING = (SYSTEM.alias(name) for name in ("frozen", "after", "phase", "training"))
+_FROZEN, _AFTER, _PHASE, _TRAINING = (TRIAL_SYSTEM.alias(name) for name in ("frozen", "after", "phase", "training"))
 _IS_FROZEN = case((_FROZEN.c.value_json.is_not(None), _FROZEN.c.value_json != "null"), else_=False)
 # A literal: a database takes an index of these rows alone only where it sees that no others are asked for.
 _IS_PHASE = _PHASE.c.key == literal_column(f"'{attributes.PHASE}'")
 
 INDEXES = {
     "tuning_trials_by_state": f"{TRIALS.name} (study_id, state, number)",
-    "tuning_trials_by_phase": f"{SYSTEM.name} (trial_id) WHERE {SYSTEM.c.key.name} = '{attributes.PHASE}'",
+    "tuning_trials_by_phase": f"{TRIAL_SYSTEM.name} (trial_id) WHERE {TRIAL_SYSTEM.c.key.name} = '{attributes.PHASE}'",
 }
 """What this service adds to Optuna's tables, by its name: what a claim asks is answered without reading every trial."""
 
@@ -88,16 +85,16 @@ class SqlRows(SqlTrials):
         return TrialRow(int(trial_id), number, TrialState.RUNNING, None, None)
 
     def study_user_attrs(self) -> Mapping[str, Any]:
-        return self._study_attrs(_STUDY_USER)
+        return self._study_attrs(STUDY_USER)
 
     def study_system_attrs(self) -> Mapping[str, Any]:
-        return self._study_attrs(_STUDY_SYSTEM)
+        return self._study_attrs(STUDY_SYSTEM)
 
     def set_study_user_attr(self, key: str, value: Any) -> None:
-        self.write_attr(_STUDY_USER, {"study_id": self._study_id}, key, value)
+        self.write_attr(STUDY_USER, {"study_id": self._study_id}, key, value)
 
     def set_study_system_attr(self, key: str, value: Any) -> None:
-        self.write_attr(_STUDY_SYSTEM, {"study_id": self._study_id}, key, value)
+        self.write_attr(STUDY_SYSTEM, {"study_id": self._study_id}, key, value)
 
     def _study_attrs(self, table: Table) -> Mapping[str, Any]:
         return {key: json.loads(stored) for key, stored in self._asked(_STUDY_ATTRS[table])}
@@ -177,10 +174,10 @@ def _trainings(phase: Phase) -> Select[Any]:
 
 _STUDY_ATTRS = {
     table: select(table.c.key, table.c.value_json).where(table.c.study_id == bindparam("study"))
-    for table in (_STUDY_SYSTEM, _STUDY_USER)
+    for table in (STUDY_SYSTEM, STUDY_USER)
 }
 _ROW = TRIALS.c.trial_id, TRIALS.c.number, TRIALS.c.state, CLAIM.c.value_json, _FROZEN.c.value_json, _PHASE.c.value_json
-_LOCK_STUDY = select(_STUDIES.c.study_id).where(_STUDIES.c.study_id == bindparam("study")).with_for_update()
+_LOCK_STUDY = select(STUDIES.c.study_id).where(STUDIES.c.study_id == bindparam("study")).with_for_update()
 _COUNTS = {phase: _counts_of(phase) for phase in attributes.PHASES}
 _TRAININGS = {phase: _trainings(phase) for phase in attributes.PHASES}
 _ACTIVE = (

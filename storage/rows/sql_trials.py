@@ -23,15 +23,9 @@ from sqlalchemy import Connection, Insert, Table, UniqueConstraint, bindparam, d
 from sqlalchemy.dialects import postgresql, sqlite
 
 from storage import attributes
+from storage.rows.tables import HEARTBEATS, PARAMS, REPORTS, TRIAL_SYSTEM, TRIAL_USER, TRIALS, VALUES
 
-TRIALS: Table = models.TrialModel.__table__
-SYSTEM: Table = models.TrialSystemAttributeModel.__table__
-CLAIM = SYSTEM.alias("claim")
-_PARAMS: Table = models.TrialParamModel.__table__
-_VALUES: Table = models.TrialValueModel.__table__
-_REPORTS: Table = models.TrialIntermediateValueModel.__table__
-_USER: Table = models.TrialUserAttributeModel.__table__
-_HEARTBEATS: Table = models.TrialHeartbeatModel.__table__
+CLAIM = TRIAL_SYSTEM.alias("claim")
 
 _INSERTS: Mapping[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
@@ -76,13 +70,13 @@ _BEGIN = _SET_STATE.values(
 )
 _BEGIN_ANEW = _SET_STATE.values(datetime_start=bindparam("at"))
 _FINISH = _SET_STATE.values(datetime_complete=bindparam("at"))
-_FORGET = delete(_PARAMS).where(_PARAMS.c.trial_id == bindparam("trial"))
+_FORGET = delete(PARAMS).where(PARAMS.c.trial_id == bindparam("trial"))
 _KNOWN_DISTRIBUTION = (
-    select(_PARAMS.c.distribution_json)
-    .join_from(_PARAMS, TRIALS, _PARAMS.c.trial_id == TRIALS.c.trial_id)
+    select(PARAMS.c.distribution_json)
+    .join_from(PARAMS, TRIALS, PARAMS.c.trial_id == TRIALS.c.trial_id)
     .where(
         TRIALS.c.study_id == select(TRIALS.c.study_id).where(TRIALS.c.trial_id == bindparam("trial")).scalar_subquery(),
-        _PARAMS.c.param_name == bindparam("name"),
+        PARAMS.c.param_name == bindparam("name"),
     )
     .limit(1)
 )
@@ -90,7 +84,7 @@ _ATTRS = {
     table: select(table.c.key, table.c.value_json).where(
         table.c.trial_id == bindparam("trial"), table.c.key.in_(bindparam("keys", expanding=True))
     )
-    for table in (SYSTEM, _USER)
+    for table in (TRIAL_SYSTEM, TRIAL_USER)
 }
 
 
@@ -164,43 +158,43 @@ class SqlTrials:
         if before is not None:
             check_distribution_compatibility(before, distribution)
         row = {"param_name": name, "param_value": value, "distribution_json": distribution_to_json(distribution)}
-        self.connection.execute(_insert_new(self._dialect, _PARAMS), {"trial_id": trial_id, **row})
+        self.connection.execute(_insert_new(self._dialect, PARAMS), {"trial_id": trial_id, **row})
 
     def set_values(self, trial_id: int, values: Sequence[float]) -> None:
         """Give a trial the values of its objectives."""
         for objective, value in enumerate(values):
             stored, kind = models.TrialValueModel.value_to_stored_repr(value)
             row = {"trial_id": trial_id, "objective": objective, "value": stored, "value_type": kind}
-            self.connection.execute(_upsert(self._dialect, _VALUES), row)
+            self.connection.execute(_upsert(self._dialect, VALUES), row)
 
     def report(self, trial_id: int, step: int, value: float) -> None:
         """Give a trial what it reports after a step."""
         stored, kind = models.TrialIntermediateValueModel.intermediate_value_to_stored_repr(value)
         row = {"trial_id": trial_id, "step": step, "intermediate_value": stored, "intermediate_value_type": kind}
-        self.connection.execute(_upsert(self._dialect, _REPORTS), row)
+        self.connection.execute(_upsert(self._dialect, REPORTS), row)
 
     def beat(self, trial_id: int) -> None:
         """Let a trial have a heartbeat of stock Optuna now."""
         row = {"trial_id": trial_id, "heartbeat": _now()}
-        self.connection.execute(_upsert(self._dialect, _HEARTBEATS), row)
+        self.connection.execute(_upsert(self._dialect, HEARTBEATS), row)
 
     def system_attr(self, trial_id: int, key: str) -> Any:
-        return self._attrs(SYSTEM, trial_id, key).get(key)
+        return self._attrs(TRIAL_SYSTEM, trial_id, key).get(key)
 
     def set_system_attr(self, trial_id: int, key: str, value: Any) -> None:
-        self.write_attr(SYSTEM, {"trial_id": trial_id}, key, value)
+        self.write_attr(TRIAL_SYSTEM, {"trial_id": trial_id}, key, value)
 
     def user_attr(self, trial_id: int, key: str) -> Any:
-        found = self._attrs(_USER, trial_id, key, attributes.former(key))
+        found = self._attrs(TRIAL_USER, trial_id, key, attributes.former(key))
         return attributes.read(found, key, object)
 
     def set_user_attr(self, trial_id: int, key: str, value: Any) -> None:
-        self.write_attr(_USER, {"trial_id": trial_id}, key, value)
+        self.write_attr(TRIAL_USER, {"trial_id": trial_id}, key, value)
 
     def last_report(self, *of: Any) -> int:
         """Return the last report of some trials; 0 for none."""
-        joined = TRIALS.c.trial_id == _REPORTS.c.trial_id
-        last = select(func.max(_REPORTS.c.trial_intermediate_value_id)).join_from(_REPORTS, TRIALS, joined).where(*of)
+        joined = TRIALS.c.trial_id == REPORTS.c.trial_id
+        last = select(func.max(REPORTS.c.trial_intermediate_value_id)).join_from(REPORTS, TRIALS, joined).where(*of)
         return self.connection.execute(last).scalar_one() or 0
 
     def _change(self, statement: Any, trial_id: int, state: TrialState, **more: Any) -> None:

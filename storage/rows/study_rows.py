@@ -14,31 +14,29 @@ from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy
-from optuna.storages._rdb import models
 from sqlalchemy import Connection, Table, insert, select
 
 from storage import attributes
 from storage.artifacts import Artifact
+from storage.rows.tables import (
+    PARAMS,
+    REPORTS,
+    STUDIES,
+    STUDY_DIRECTIONS,
+    STUDY_SYSTEM,
+    STUDY_USER,
+    TRIAL_SYSTEM,
+    TRIAL_USER,
+    TRIALS,
+    VALUES,
+)
 
 # Rows in memory at a time.
 PART = 1000
 
-STUDIES: Table = models.StudyModel.__table__
-TRIALS: Table = models.TrialModel.__table__
-
 # Heartbeats of stock Optuna are left out: a copy is not alive.
-_OF_STUDY: tuple[Table, ...] = (
-    models.StudyDirectionModel.__table__,
-    models.StudyUserAttributeModel.__table__,
-    models.StudySystemAttributeModel.__table__,
-)
-_OF_TRIAL: tuple[Table, ...] = (
-    models.TrialParamModel.__table__,
-    models.TrialValueModel.__table__,
-    models.TrialIntermediateValueModel.__table__,
-    models.TrialUserAttributeModel.__table__,
-    models.TrialSystemAttributeModel.__table__,
-)
+_OF_STUDY = STUDY_DIRECTIONS, STUDY_USER, STUDY_SYSTEM
+_OF_TRIAL = PARAMS, VALUES, REPORTS, TRIAL_USER, TRIAL_SYSTEM
 
 
 def study_id_of(connection: Connection, name: str) -> int | None:
@@ -60,12 +58,11 @@ def studies_of(connection: Connection, uid: str) -> list[tuple[int, str]]:
 
     There is one, unless Optuna copied it. Its dashboard renames a study by copying it and deleting the first.
     """
-    attribute: Table = models.StudyUserAttributeModel.__table__
     found = (
         select(STUDIES.c.study_id, STUDIES.c.study_name)
-        .join(attribute, attribute.c.study_id == STUDIES.c.study_id)
-        .where(attribute.c.key.in_((attributes.UID, attributes.former(attributes.UID))))
-        .where(attribute.c.value_json == json.dumps(uid))
+        .join(STUDY_USER, STUDY_USER.c.study_id == STUDIES.c.study_id)
+        .where(STUDY_USER.c.key.in_((attributes.UID, attributes.former(attributes.UID))))
+        .where(STUDY_USER.c.value_json == json.dumps(uid))
         .distinct()
         .order_by(STUDIES.c.study_id)
     )
@@ -125,13 +122,13 @@ def recorded_artifacts(connection: Connection, study_id: int | None = None) -> I
 
 def _system_attributes(connection: Connection, study_id: int | None, prefix: str) -> Iterator[str]:
     """Yield the values of the system attributes of trials and studies whose keys begin so."""
-    of_trial: Table = models.TrialSystemAttributeModel.__table__
-    of_study: Table = models.StudySystemAttributeModel.__table__
-    of_trials = select(of_trial.c.key, of_trial.c.value_json).join(TRIALS, TRIALS.c.trial_id == of_trial.c.trial_id)
-    of_studies = select(of_study.c.key, of_study.c.value_json)
+    of_trials = select(TRIAL_SYSTEM.c.key, TRIAL_SYSTEM.c.value_json).join(
+        TRIALS, TRIALS.c.trial_id == TRIAL_SYSTEM.c.trial_id
+    )
+    of_studies = select(STUDY_SYSTEM.c.key, STUDY_SYSTEM.c.value_json)
     for rows, table, owner in (
-        (of_trials, of_trial, TRIALS.c.study_id),
-        (of_studies, of_study, of_study.c.study_id),
+        (of_trials, TRIAL_SYSTEM, TRIALS.c.study_id),
+        (of_studies, STUDY_SYSTEM, STUDY_SYSTEM.c.study_id),
     ):
         wanted = rows.where(table.c.key.startswith(prefix, autoescape=True))
         if study_id is not None:
@@ -146,11 +143,12 @@ def last_begun(connection: Connection) -> dict[str, tuple[float, int]]:
 
     This orders studies without reading their trials. A study without a trial that began has minus infinity.
     """
-    study, trial, attribute = models.StudyModel, models.TrialModel, models.StudySystemAttributeModel
+    study, trial, attribute = STUDIES.c, TRIALS.c, STUDY_SYSTEM.c
     query = (
-        select(study.study_name, study.study_id, sqlalchemy.func.max(trial._datetime_start_utc), attribute.value_json)
-        .outerjoin(trial, trial.study_id == study.study_id)
-        .outerjoin(attribute, (attribute.study_id == study.study_id) & (attribute.key == attributes.BEGUN))
+        select(study.study_name, study.study_id, sqlalchemy.func.max(trial.datetime_start), attribute.value_json)
+        .select_from(STUDIES)
+        .outerjoin(TRIALS, trial.study_id == study.study_id)
+        .outerjoin(STUDY_SYSTEM, (attribute.study_id == study.study_id) & (attribute.key == attributes.BEGUN))
         .group_by(study.study_id, study.study_name, attribute.value_json)
     )
     return {

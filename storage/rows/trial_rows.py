@@ -20,13 +20,7 @@ from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Column, ColumnElement, Connection, String, Table, select, type_coerce
 
-_STUDIES: Table = models.StudyModel.__table__
-_TRIALS: Table = models.TrialModel.__table__
-_PARAMS: Table = models.TrialParamModel.__table__
-_VALUES: Table = models.TrialValueModel.__table__
-_REPORTS: Table = models.TrialIntermediateValueModel.__table__
-_USER: Table = models.TrialUserAttributeModel.__table__
-_SYSTEM: Table = models.TrialSystemAttributeModel.__table__
+from storage.rows.tables import PARAMS, REPORTS, STUDIES, TRIAL_SYSTEM, TRIAL_USER, TRIALS, VALUES
 
 _STATES = {state.name: state for state in TrialState}
 # SQLite keeps what is not a number as NULL, whatever it is said to be.
@@ -117,18 +111,18 @@ def read_rows(
     """
     asked = sorted(trial_id for trial_id in also if trial_id <= after)
     parts: list[ColumnElement[bool]] = [
-        _TRIALS.c.trial_id.in_(asked[start : start + MOST_IDS]) for start in range(0, len(asked), MOST_IDS)
+        TRIALS.c.trial_id.in_(asked[start : start + MOST_IDS]) for start in range(0, len(asked), MOST_IDS)
     ]
-    for part in [*parts, _TRIALS.c.trial_id > after]:
-        which = (_TRIALS.c.study_id == study_id) & part
+    for part in [*parts, TRIALS.c.trial_id > after]:
+        which = (TRIALS.c.study_id == study_id) & part
         if states is not None:
-            which &= _TRIALS.c.state.in_(states)
+            which &= TRIALS.c.state.in_(states)
         yield from _read(connection, which)
 
 
 def read_trial(connection: Connection, trial_id: int) -> FrozenTrial | None:
     """Return a trial, as `read_trials` does; None where there is none."""
-    return next(map(_built, _read(connection, _TRIALS.c.trial_id == trial_id)), None)
+    return next(map(_built, _read(connection, TRIALS.c.trial_id == trial_id)), None)
 
 
 def require_study(connection: Connection, study_id: int) -> None:
@@ -137,23 +131,23 @@ def require_study(connection: Connection, study_id: int) -> None:
     Raises:
         KeyError: there is none of that id.
     """
-    if connection.scalar(select(_STUDIES.c.study_id).where(_STUDIES.c.study_id == study_id)) is None:
+    if connection.scalar(select(STUDIES.c.study_id).where(STUDIES.c.study_id == study_id)) is None:
         raise KeyError(models.NOT_FOUND_MSG)
 
 
 def _read(connection: Connection, which: ColumnElement[bool]) -> Iterator[TrialRows]:
-    own = _TRIALS.c
+    own = TRIALS.c
     columns = (own.trial_id, own.number, _text(own.state), own.datetime_start, own.datetime_complete)
     # First of all, so that what a trial is said to have had when it ended is there.
     trials = connection.execute(select(*columns).where(which).order_by(own.trial_id)).all()
     if not trials:
         return
     parts = [
-        _Part(connection, which, _PARAMS, "param_id", "param_name", "param_value", "distribution_json"),
-        _Part(connection, which, _VALUES, "objective", "value", "value_type"),
-        _Part(connection, which, _REPORTS, "step", "step", "intermediate_value", "intermediate_value_type"),
-        _Part(connection, which, _USER, "trial_user_attribute_id", "key", "value_json"),
-        _Part(connection, which, _SYSTEM, "trial_system_attribute_id", "key", "value_json"),
+        _Part(connection, which, PARAMS, "param_id", "param_name", "param_value", "distribution_json"),
+        _Part(connection, which, VALUES, "objective", "value", "value_type"),
+        _Part(connection, which, REPORTS, "step", "step", "intermediate_value", "intermediate_value_type"),
+        _Part(connection, which, TRIAL_USER, "trial_user_attribute_id", "key", "value_json"),
+        _Part(connection, which, TRIAL_SYSTEM, "trial_system_attribute_id", "key", "value_json"),
     ]
     try:
         for trial_id, number, state, start, complete in trials:
@@ -175,10 +169,10 @@ class _Part:
     ) -> None:
         columns = [_text(table.c[name]) if name.endswith("_type") else table.c[name] for name in names]
         statement = (
-            select(_TRIALS.c.trial_id, *columns)
-            .join_from(table, _TRIALS)
+            select(TRIALS.c.trial_id, *columns)
+            .join_from(table, TRIALS)
             .where(which)
-            .order_by(_TRIALS.c.trial_id, table.c[order])
+            .order_by(TRIALS.c.trial_id, table.c[order])
         )
         self._result = connection.execute(statement)
         # The driver's own rows: no column here has one of SQLAlchemy's types that must be converted.

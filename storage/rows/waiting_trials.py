@@ -10,22 +10,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import ColumnElement, Connection, Table, bindparam, func, select
 
 from storage import attributes
+from storage.rows.tables import REPORTS, TRIAL_SYSTEM, TRIAL_USER, TRIALS
 
 Content = tuple[Any, ...]
 """All that can change while a trial waits, as the database has it; its parameters and values cannot.
 
 Of what it reported the number: who reports a step again has claimed it first, and a claim is among the attributes.
 """
-
-_TRIALS: Table = models.TrialModel.__table__
-_SYSTEM: Table = models.TrialSystemAttributeModel.__table__
-_USER: Table = models.TrialUserAttributeModel.__table__
-_REPORTS: Table = models.TrialIntermediateValueModel.__table__
 
 
 class WaitingTrials:
@@ -68,14 +63,17 @@ def waiting_contents(connection: Connection, study_id: int) -> dict[int, Content
 
 def _of_trial(table: Table, fact: ColumnElement[Any]) -> Any:
     """What a table has of the trial of the statement around it, in one value."""
-    return select(fact).where(table.c.trial_id == _TRIALS.c.trial_id).scalar_subquery()
+    return select(fact).where(table.c.trial_id == TRIALS.c.trial_id).scalar_subquery()
 
 
 # The database puts it together: rows that nobody needs are not made for a comparison.
 _CONTENTS = select(
-    _TRIALS.c.trial_id,
-    _TRIALS.c.number,
-    _TRIALS.c.datetime_start,
-    _of_trial(_REPORTS, func.count()),
-    *(_of_trial(table, func.aggregate_strings(table.c.key + table.c.value_json, "\n")) for table in (_SYSTEM, _USER)),
-).where(_TRIALS.c.study_id == bindparam("study"), _TRIALS.c.state == TrialState.WAITING)
+    TRIALS.c.trial_id,
+    TRIALS.c.number,
+    TRIALS.c.datetime_start,
+    _of_trial(REPORTS, func.count()),
+    *(
+        _of_trial(table, func.aggregate_strings(table.c.key + table.c.value_json, "\n"))
+        for table in (TRIAL_SYSTEM, TRIAL_USER)
+    ),
+).where(TRIALS.c.study_id == bindparam("study"), TRIALS.c.state == TrialState.WAITING)

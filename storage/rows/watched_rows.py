@@ -7,20 +7,21 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from optuna.storages._rdb import models
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
-from sqlalchemy import Column, Connection, Table, func, select
+from sqlalchemy import Column, Connection, func, select
 
-_STUDIES: Table = models.StudyModel.__table__
-_DIRECTIONS: Table = models.StudyDirectionModel.__table__
-_STUDY_USER: Table = models.StudyUserAttributeModel.__table__
-_STUDY_SYSTEM: Table = models.StudySystemAttributeModel.__table__
-_TRIALS: Table = models.TrialModel.__table__
-_PARAMS: Table = models.TrialParamModel.__table__
-_REPORTS: Table = models.TrialIntermediateValueModel.__table__
-_USER: Table = models.TrialUserAttributeModel.__table__
-_SYSTEM: Table = models.TrialSystemAttributeModel.__table__
+from storage.rows.tables import (
+    PARAMS,
+    REPORTS,
+    STUDIES,
+    STUDY_DIRECTIONS,
+    STUDY_SYSTEM,
+    STUDY_USER,
+    TRIAL_SYSTEM,
+    TRIAL_USER,
+    TRIALS,
+)
 
 Stamp = tuple[Any, ...]
 """All that can change in a trial that is not over, so that it is equal as long as the trial is as it was."""
@@ -58,17 +59,17 @@ def read_studies(
     def own(column: Column[Any]) -> Any:
         return True if study_id is None else column == study_id
 
-    named = select(_STUDIES.c.study_id, _STUDIES.c.study_name).where(own(_STUDIES.c.study_id))
+    named = select(STUDIES.c.study_id, STUDIES.c.study_name).where(own(STUDIES.c.study_id))
     found = {
         number: StudyRows(number, name, [], {}, {})
-        for number, name in connection.execute(named.order_by(_STUDIES.c.study_id))
+        for number, name in connection.execute(named.order_by(STUDIES.c.study_id))
     }
-    columns = _DIRECTIONS.c
+    columns = STUDY_DIRECTIONS.c
     directions = select(columns.study_id, columns.direction).where(own(columns.study_id)).order_by(columns.objective)
     for number, direction in connection.execute(directions):
         if number in found:
             found[number].directions.append(direction)
-    for table, place in ((_STUDY_USER, "user"), (_STUDY_SYSTEM, "system")):
+    for table, place in ((STUDY_USER, "user"), (STUDY_SYSTEM, "system")):
         wanted = select(table.c.study_id, table.c.key, table.c.value_json).where(own(table.c.study_id))
         if place == "system" and system is not None:
             wanted = wanted.where(table.c.key.in_(system))
@@ -83,7 +84,7 @@ def started(connection: Connection, study_id: int, trial_id: int) -> tuple[int, 
 
     A database may give the ids of what was deleted out again.
     """
-    columns = _TRIALS.c
+    columns = TRIALS.c
     asked = select(columns.number, columns.datetime_start)
     row = connection.execute(asked.where(columns.study_id == study_id, columns.trial_id == trial_id)).one_or_none()
     return (row[0], row[1]) if row is not None else None
@@ -99,7 +100,7 @@ def unfinished_stamps(connection: Connection, study_id: int, since: int) -> dict
         study_id: of which study.
         since: none with a lesser id is so.
     """
-    columns = _TRIALS.c
+    columns = TRIALS.c
     unfinished = (
         (columns.study_id == study_id)
         & (columns.trial_id >= since)
@@ -109,14 +110,14 @@ def unfinished_stamps(connection: Connection, study_id: int, since: int) -> dict
     stamps: dict[int, list[Any]] = {trial_id: [state, start] for trial_id, state, start in connection.execute(trials)}
     if not stamps:
         return {}
-    value, written = _REPORTS.c.intermediate_value, _REPORTS.c.trial_intermediate_value_id
+    value, written = REPORTS.c.intermediate_value, REPORTS.c.trial_intermediate_value_id
     for table, facts in (
-        (_PARAMS, (func.count(), func.max(_PARAMS.c.param_id), func.sum(_PARAMS.c.param_value))),
-        (_REPORTS, (func.count(), func.max(written), func.sum(value))),
-        (_USER, (func.count(), func.aggregate_strings(_USER.c.key + _USER.c.value_json, "\n"))),
-        (_SYSTEM, (func.count(), func.aggregate_strings(_SYSTEM.c.key + _SYSTEM.c.value_json, "\n"))),
+        (PARAMS, (func.count(), func.max(PARAMS.c.param_id), func.sum(PARAMS.c.param_value))),
+        (REPORTS, (func.count(), func.max(written), func.sum(value))),
+        (TRIAL_USER, (func.count(), func.aggregate_strings(TRIAL_USER.c.key + TRIAL_USER.c.value_json, "\n"))),
+        (TRIAL_SYSTEM, (func.count(), func.aggregate_strings(TRIAL_SYSTEM.c.key + TRIAL_SYSTEM.c.value_json, "\n"))),
     ):
-        rows = select(columns.trial_id, *facts).join_from(table, _TRIALS).where(unfinished)
+        rows = select(columns.trial_id, *facts).join_from(table, TRIALS).where(unfinished)
         for trial_id, *said in connection.execute(rows.group_by(columns.trial_id)):
             # What is not there was created between two statements, where a database allows that.
             if trial_id in stamps:

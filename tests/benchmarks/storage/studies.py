@@ -9,12 +9,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal
 
 from optuna.distributions import CategoricalDistribution, FloatDistribution, distribution_to_json
-from optuna.storages._rdb import models
 from sqlalchemy import Table, insert
 
 from storage import attributes
 from storage.claims import Claims
 from storage.opening import open_database
+from storage.rows import tables
 from studies.declaration import Overrides, hypermodel_name, make_spec, read_declaration
 from studies.spec import StudySpec
 from studies.stored import create_or_load
@@ -33,13 +33,12 @@ PART: Final = 2_000
 Mix = Literal["over", "frozen"]
 """`over`: a third COMPLETE, the rest PRUNED; `frozen`: a search that freezes, nineteen of twenty wait."""
 
-_TRIALS: Table = models.TrialModel.__table__
 _TABLES: dict[str, Table] = {
-    "params": models.TrialParamModel.__table__,
-    "values": models.TrialValueModel.__table__,
-    "reports": models.TrialIntermediateValueModel.__table__,
-    "user": models.TrialUserAttributeModel.__table__,
-    "system": models.TrialSystemAttributeModel.__table__,
+    "params": tables.PARAMS,
+    "values": tables.VALUES,
+    "reports": tables.REPORTS,
+    "user": tables.TRIAL_USER,
+    "system": tables.TRIAL_SYSTEM,
 }
 
 
@@ -62,7 +61,8 @@ def make_study(url: str, trials: int, mix: Mix = "over", *, budget: int | None =
         for start in range(0, trials, PART):
             rows = [_trial(rng, study._study_id, number, mix) for number in range(start, min(start + PART, trials))]
             made = connection.execute(
-                insert(_TRIALS).returning(_TRIALS.c.trial_id, sort_by_parameter_order=True), [own for own, _ in rows]
+                insert(tables.TRIALS).returning(tables.TRIALS.c.trial_id, sort_by_parameter_order=True),
+                [own for own, _ in rows],
             )
             ids = list(made.scalars())
             for kind, table in _TABLES.items():
