@@ -41,6 +41,12 @@ def _upsert(dialect: str, table: Table) -> Insert:
 
 
 @cache
+def _beat(dialect: str) -> Insert:
+    """The statement that writes a heartbeat of the database's own now, with which stock Optuna compares it."""
+    return _upsert(dialect, HEARTBEATS).values(heartbeat=func.now())
+
+
+@cache
 def _insert_new(dialect: str, table: Table) -> Insert:
     """The statement that writes a row of a table unless it is there."""
     statement: Insert = _INSERTS[dialect](table).inline().on_conflict_do_nothing(index_elements=_keys(table))
@@ -175,8 +181,7 @@ class SqlTrials:
 
     def beat(self, trial_id: int) -> None:
         """Let a trial have a heartbeat of stock Optuna now."""
-        row = {"trial_id": trial_id, "heartbeat": _now()}
-        self.connection.execute(_upsert(self._dialect, HEARTBEATS), row)
+        self.connection.execute(_beat(self._dialect), {"trial_id": trial_id})
 
     def system_attr(self, trial_id: int, key: str) -> Any:
         return self._attrs(TRIAL_SYSTEM, trial_id, key).get(key)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gc
 import time
+import warnings
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Any
 
@@ -328,3 +330,48 @@ def test_what_is_opened_to_read_is_read_and_cannot_be_written(database: Database
     finish(database, claimed(claims), value=0.75)
     assert optuna.load_study(study_name="mnist", storage=reading).best_value == 0.75
     reading.engine.dispose()
+
+
+# --- Heartbeats of stock Optuna ---
+
+
+def stale(database: Database, study_id: int) -> list[int]:
+    """Return which trials stock Optuna takes for dead."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        stock = optuna.storages.RDBStorage(url_of(database), heartbeat_interval=60)
+    try:
+        return stock._get_stale_trial_ids(study_id)
+    finally:
+        stock.engine.dispose()
+
+
+def test_stock_optuna_takes_a_trial_that_beats_for_alive_whatever_this_machines_clock_says(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Slow(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Slow:
+            return super().now(tz) - timedelta(hours=1)
+
+    monkeypatch.setattr("storage.rows.sql_trials.datetime", Slow)
+    study_id = new_study(database)._study_id
+    trial_id = database.create_new_trial(study_id)
+    for _ in range(2):
+        database.record_heartbeat(trial_id)
+        assert stale(database, study_id) == []
+
+
+@pytest.mark.postgres
+def test_stock_optuna_takes_a_trial_that_beats_for_alive_whatever_the_time_zone_of_the_server(
+    postgres: Database,
+) -> None:
+    with postgres.engine.connect() as connection:
+        connection.exec_driver_sql(f"ALTER DATABASE {postgres.engine.url.database} SET timezone TO 'Asia/Tokyo'")
+        connection.commit()
+    postgres.engine.dispose()  # what connects from now on has it
+    study_id = new_study(postgres)._study_id
+    trial_id = postgres.create_new_trial(study_id)
+    for _ in range(2):
+        postgres.record_heartbeat(trial_id)
+        assert stale(postgres, study_id) == []
