@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
-from sqlalchemy import Column, Connection, func, select
+from sqlalchemy import Column, ColumnElement, Connection, String, cast, func, select
 
 from storage.rows.tables import (
     PARAMS,
@@ -93,7 +93,7 @@ def started(connection: Connection, study_id: int, trial_id: int) -> tuple[int, 
 def unfinished_stamps(connection: Connection, study_id: int, since: int) -> dict[int, Stamp]:
     """Return the trials of a study that are RUNNING or WAITING, by their id.
 
-    Parameters and what a trial reported are known by how many there are, the last one written and their sum.
+    The database puts a stamp together, as text: a sum of numbers would hide changes, and may be no number itself.
 
     Args:
         connection: in a transaction that sees one state of the database.
@@ -110,16 +110,31 @@ def unfinished_stamps(connection: Connection, study_id: int, since: int) -> dict
     stamps: dict[int, list[Any]] = {trial_id: [state, start] for trial_id, state, start in connection.execute(trials)}
     if not stamps:
         return {}
-    value, written = REPORTS.c.intermediate_value, REPORTS.c.trial_intermediate_value_id
-    for table, facts in (
-        (PARAMS, (func.count(), func.max(PARAMS.c.param_id), func.sum(PARAMS.c.param_value))),
-        (REPORTS, (func.count(), func.max(written), func.sum(value))),
-        (TRIAL_USER, (func.count(), func.aggregate_strings(TRIAL_USER.c.key + TRIAL_USER.c.value_json, "\n"))),
-        (TRIAL_SYSTEM, (func.count(), func.aggregate_strings(TRIAL_SYSTEM.c.key + TRIAL_SYSTEM.c.value_json, "\n"))),
+    sqlite = connection.dialect.name == "sqlite"
+    kind = cast(REPORTS.c.intermediate_value_type, String)
+    for table, said_of in (
+        (PARAMS, _joined(PARAMS.c.param_name, _digits(PARAMS.c.param_value, sqlite), PARAMS.c.distribution_json)),
+        (REPORTS, _joined(cast(REPORTS.c.step, String), _digits(REPORTS.c.intermediate_value, sqlite), kind)),
+        (TRIAL_USER, _joined(TRIAL_USER.c.key, TRIAL_USER.c.value_json)),
+        (TRIAL_SYSTEM, _joined(TRIAL_SYSTEM.c.key, TRIAL_SYSTEM.c.value_json)),
     ):
-        rows = select(columns.trial_id, *facts).join_from(table, TRIALS).where(unfinished)
-        for trial_id, *said in connection.execute(rows.group_by(columns.trial_id)):
+        rows = select(columns.trial_id, func.aggregate_strings(said_of, "\n")).join_from(table, TRIALS)
+        for trial_id, said in connection.execute(rows.where(unfinished).group_by(columns.trial_id)):
             # What is not there was created between two statements, where a database allows that.
             if trial_id in stamps:
-                stamps[trial_id] += [table.name, *said]
+                stamps[trial_id] += [table.name, said]
     return {trial_id: tuple(stamp) for trial_id, stamp in stamps.items()}
+
+
+def _joined(*parts: ColumnElement[Any]) -> ColumnElement[Any]:
+    """Parts of a row, none of which is NULL, as one text."""
+    joined = parts[0]
+    for part in parts[1:]:
+        joined = joined + " " + part
+    return joined
+
+
+def _digits(column: Column[Any], sqlite: bool) -> ColumnElement[Any]:
+    """A number as a text that no other number has; of NULL any."""
+    # A cast of SQLite's leaves digits out.
+    return func.printf("%!.17g", column) if sqlite else func.coalesce(cast(column, String), "")
