@@ -337,10 +337,12 @@ class Database(RDBStorage):
         """Let what this thread writes of a trial inside the block be one transaction, at its end.
 
         Nobody sees it before, this process neither. `set_trial_state_values` ends what was collected until then: it is
-        written with the state. An exception drops nothing: what was written before it was written.
+        written with the state, or not at all where that raises. Any exception that leaves the block passes on after
+        what is collected by then is written.
 
         Raises:
-            ClaimLost: at the end: the trial belongs to another claim.
+            ClaimLost: at the end, also in place of an exception of the block's: the trial belongs to another claim, and
+                nothing is written.
             StorageUnavailable: likewise.
         """
         assert self._thread.trial_id is None, "there is one transaction at a time"

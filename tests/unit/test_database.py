@@ -22,7 +22,8 @@ from storage.claims import Claims
 from storage.database import Database
 from storage.errors import ClaimLost, StorageUnavailable
 from storage.opening import open_database
-from tests.databases import fresh_database, new_study, second_connection
+from storage.rows.sql_trials import SqlTrials
+from tests.databases import claimed, fresh_database, new_study, second_connection
 from tests.processes import write_lock
 
 
@@ -35,6 +36,10 @@ def file(tmp_path: Path) -> Path:
 def database(file: Path) -> Iterator[Database]:
     with fresh_database(file) as opened:
         yield opened
+
+
+def refusing(*_: Any) -> None:
+    raise ValueError("given to a trial twice")
 
 
 def rows(file: Path) -> list[str]:
@@ -158,6 +163,41 @@ def test_what_was_written_before_an_error_is_kept_and_the_error_passes(database:
     with pytest.raises(ZeroDivisionError):
         write()
     assert database.get_trial(claim.trial_id).params == {"x": 0.5}
+
+
+def test_what_was_collected_before_a_state_that_is_not_written_is_not_written_either(database: Database) -> None:
+    claims = new_study(database)
+    claim = claimed(claims)
+
+    def write() -> None:
+        with claims.together(claim):
+            database.set_trial_user_attr(claim.trial_id, "before", 1)
+            with pytest.raises(ValueError, match="given to a trial twice"):
+                database.set_trial_state_values(claim.trial_id, TrialState.COMPLETE, [0.5])
+            database.set_trial_user_attr(claim.trial_id, "after", 1)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(SqlTrials, "set_values", refusing)
+        write()
+    found = database.get_trial(claim.trial_id)
+    assert found.state == TrialState.RUNNING
+    assert {"before", "after"} & found.user_attrs.keys() == {"after"}
+
+
+def test_a_claim_that_was_lost_takes_the_place_of_the_error_in_the_block(database: Database) -> None:
+    claims = new_study(database)
+    claim = claimed(claims)
+
+    def write() -> None:
+        with claims.together(claim):
+            database.set_trial_user_attr(claim.trial_id, "epochs", 1)
+            with second_connection(database) as other:
+                Claims(other, claims._study_id, "another").put_back(claim, "silent")
+            raise ZeroDivisionError
+
+    with pytest.raises(ClaimLost) as lost:
+        write()
+    assert isinstance(lost.value.__context__, ZeroDivisionError)
 
 
 def test_a_pickled_database_is_opened_again_with_its_hooks(database: Database) -> None:
