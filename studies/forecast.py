@@ -92,14 +92,27 @@ def times_taken_up(standing: Standing, epochs: int, *, freezes: bool) -> float:
 
 def spans(trial: FrozenTrial) -> list[Span]:
     """Return when a trial was worked on: from each time that it was taken up until its worker was last seen alive."""
-    found: list[Span] = [(begun, until) for begun, until in trial.system_attrs.get(attributes.WORKED, [])]
-    held: Mapping[str, Any] = trial.system_attrs.get(attributes.CLAIM) or {}
-    ended = moment(trial.datetime_complete) if trial.datetime_complete is not None else None
+    started, ended = (
+        None if local is None else moment(local) for local in (trial.datetime_start, trial.datetime_complete)
+    )
+    return spans_in(trial.system_attrs, started, ended)
+
+
+def spans_in(system_attrs: Mapping[str, Any], started: float | None, ended: float | None) -> list[Span]:
+    """Return when a trial was worked on, by what is recorded of it; see `spans`.
+
+    Args:
+        system_attrs: of the trial.
+        started: when it was taken up the last time.
+        ended: when it ended.
+    """
+    found: list[Span] = [(begun, until) for begun, until in system_attrs.get(attributes.WORKED, [])]
+    held: Mapping[str, Any] = system_attrs.get(attributes.CLAIM) or {}
     if "begun" in held:
         found.append((held["begun"], held["seen"] if ended is None else ended))
-    if not found and trial.datetime_start is not None and ended is not None:
+    if not found and started is not None and ended is not None:
         # A trial that this service never claimed.
-        found.append((moment(trial.datetime_start), ended))
+        found.append((started, ended))
     return found
 
 

@@ -87,7 +87,8 @@ def as_ours(
 ) -> dict[str, Any]:
     """What we answer where Optuna's dashboard answers this.
 
-    - A note that nobody wrote is made of what is recorded.
+    - A note that nobody wrote is made of what is recorded, and so are plots beside those that somebody saved.
+    - What a trial of ours reports has the seven digits that Keras computes with.
     - `Trial.set_constraint` counts: stock knows the former way alone (optuna#6825).
     - The best trial keeps to its constraints, is of the search, and is the first of equals.
     - What waits with a curve is shown with it. To the page what is Waiting has no parameters and no curve. It asks for
@@ -109,15 +110,24 @@ def as_ours(
 
 def shown_by_us(stock: dict[str, Any], trial: FrozenTrial, first_open: int | None) -> dict[str, Any]:
     changed: dict[str, Any] = {"constraints": list(trial.constraints.values())}
+    if attributes.CLAIM in trial.system_attrs:
+        curve = [{**one, "value": in_digits(one["value"])} for one in stock["intermediate_values"]]
+        changed |= {"intermediate_values": curve}
+        changed |= {"values": [in_digits(value) for value in stock["values"]]} if "values" in stock else {}
     if trial.state == TrialState.WAITING and trial.last_step is not None:
         changed["state"] = "Running" if trial.number == first_open else "Pruned"
         last = trial.intermediate_values[trial.last_step]
         if not math.isnan(last):
-            changed["values"] = [last if math.isfinite(last) else str(last)]
+            shown = last if math.isfinite(last) else str(last)
+            changed["values"] = [in_digits(shown) if attributes.CLAIM in trial.system_attrs else shown]
         if is_frozen(trial):
             said = {"key": attributes.FROZEN, "value": f"after epoch {trial.system_attrs[attributes.FROZEN]}"}
             changed["user_attrs"] = [said, *stock["user_attrs"]]
     return stock | changed
+
+
+def in_digits(value: float | str) -> float | str:
+    return value if isinstance(value, str) else float(f"{value:.7g}")
 
 
 def best_of(study: optuna.Study) -> list[FrozenTrial]:
@@ -136,8 +146,10 @@ def best_of(study: optuna.Study) -> list[FrozenTrial]:
 
 
 def without_ours(document: dict[str, Any], stock: dict[str, Any]) -> dict[str, Any]:
-    """Our document without the notes that nobody wrote."""
+    """Our document without the notes that nobody wrote, and without plots that nobody saved."""
     document = deepcopy(document)
+    saved = [one for one in document["plotly_graph_objects"] if not one["id"].startswith("tuning-")]
+    document["plotly_graph_objects"] = saved
     pairs = zip([document, *document["trials"]], [stock, *stock["trials"]], strict=True)
     for ours, other in pairs:
         if not other["note"]["body"]:

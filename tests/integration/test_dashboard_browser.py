@@ -110,6 +110,7 @@ def served(root: Path, *options: str) -> Iterator[Served]:
     command, home = CommandLine(root), Home(root)
     with fresh_database(root / "studies.db") as database:
         claims = new_study(database, budget=9)
+        database.set_study_user_attr(1, attributes.SPEC, {"dataset": "mnist", "model": "cnn", "epochs": 4})
         running = write_trials(database, claims, Artifacts(home.make(home.artifacts)))
         with command.start("dashboard", "--port", "0", *options) as process:
             try:
@@ -235,6 +236,14 @@ def test_a_frozen_trial_is_seen_with_its_curve(page: WebDriver, shown: Served) -
     page.get(shown.of_study())
     curves = {one["name"]: one["y"] for one in drawn(page, "graph-intermediate-values")}
     assert curves["trial #2 "] == [0.5625, 0.625, 0.6875]
+
+
+def test_plots_of_ours_stand_beside_the_pages_own(page: WebDriver, shown: Served) -> None:
+    page.get(shown.of_study())
+    curves = {one["name"]: one for one in drawn(page, "user-defined-plot:tuning-curves")}
+    assert curves["frozen or waiting"]["y"] == [0.5625, 0.625, 0.6875, None]
+    times = {one["name"]: one for one in drawn(page, "user-defined-plot:tuning-times")}
+    assert times["running"]["y"] == [shown.running.number]
 
 
 def test_a_running_study_changes_on_the_screen(page: WebDriver, shown: Served) -> None:

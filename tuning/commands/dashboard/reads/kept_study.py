@@ -6,6 +6,7 @@ import math
 import re
 import secrets
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Mapping
 from datetime import datetime
@@ -21,7 +22,7 @@ from tuning.commands.dashboard.reads.importance import Importances
 from tuning.commands.dashboard.reads.kept_trials import KeptTrials
 from tuning.commands.dashboard.reads.notes import Notes
 from tuning.commands.dashboard.reads.packed import Piece
-from tuning.commands.dashboard.reads.shown_study import best, compact, head
+from tuning.commands.dashboard.reads.shown_study import best, compact, head, plots_of
 from tuning.commands.dashboard.reads.shown_trial import shown_trial
 from tuning.commands.dashboard.reads.study_note import study_note
 
@@ -91,7 +92,9 @@ class KeptStudy:
         if self._changed or rows[0] != self._row:
             self._row = rows[0]
             note = study_note(record, self.trials.trials, self._storage)
-            content = compact(head(self.row, self.trials.contents, note)).encode()
+            # Another program's trials may tell anything by what they report.
+            plots = plots_of(self.row, self.trials.trials, time.time()) if record.is_ours else {}
+            content = compact(head(self.row, self.trials.contents, note, plots)).encode()
             if self._changed or content != self._head:
                 self._head, self._changed = content, False
                 self.tag = secrets.token_hex(8)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, Final
 
@@ -12,12 +12,14 @@ from optuna.study._frozen import FrozenStudy
 from optuna.trial import TrialState
 from optuna_dashboard._custom_plot_data import get_plotly_graph_objects
 from optuna_dashboard._inmemory_cache import _CachedExtraStudyProperty
+from optuna_dashboard._named_objectives import get_objective_names
 from optuna_dashboard._pareto_front import get_pareto_front_trials
 from optuna_dashboard._serializer import serialize_frozen_study, serialize_study_detail
 
 from storage import attributes
 from storage.rows.trial_rows import distribution_of
 from storage.rows.watched_rows import StudyRows
+from tuning.commands.dashboard.reads.plots import Plot, Plots
 from tuning.commands.dashboard.reads.shown_trial import Content, ShownTrial
 
 PREFERENTIAL: Final = "preference:is_preferential"
@@ -29,13 +31,14 @@ def listed(row: StudyRows) -> dict[str, Any]:
     return dict(serialize_frozen_study(_frozen(row)))
 
 
-def head(row: StudyRows, contents: Iterable[Content], note: str) -> dict[str, Any]:
+def head(row: StudyRows, contents: Iterable[Content], note: str, plots: Mapping[str, Any]) -> dict[str, Any]:
     """Return a study's page without the trials.
 
     Args:
         row: what the database has of it.
         contents: of its trials, each once.
         note: what is said of it where nobody has written a note.
+        plots: what is drawn besides what somebody has saved, by its id: plotly's data and layout.
     """
     space, names, has_curve = _CachedExtraStudyProperty(), dict[str, bool](), False
     for content in contents:
@@ -53,7 +56,7 @@ def head(row: StudyRows, contents: Iterable[Content], note: str) -> dict[str, An
         space.union_search_space,
         list(names.items()),
         has_curve,
-        get_plotly_graph_objects(row.system),
+        {name: compact(plot) for name, plot in plots.items()} | get_plotly_graph_objects(row.system),
         [],
     )
     if not said["note"]["body"]:
@@ -82,6 +85,12 @@ def best(row: StudyRows, trials: Sequence[ShownTrial]) -> list[int]:
     sign = -1 if row.directions == [StudyDirection.MINIMIZE] else 1
     first = max(candidates, key=lambda trial: sign * trial.values[0], default=None)
     return [fit[first.number]] if first is not None else []
+
+
+def plots_of(row: StudyRows, trials: Sequence[ShownTrial], now: float) -> dict[str, Plot]:
+    """Return the plots that are ours, by their ids; see `Plots`."""
+    (name, *_) = get_objective_names(row.system) or ["value"]
+    return Plots(trials, str(name), maximize=row.directions[:1] == [StudyDirection.MAXIMIZE], now=now).all()
 
 
 def _frozen(row: StudyRows) -> FrozenStudy:

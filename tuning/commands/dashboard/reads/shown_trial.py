@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import math
+from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Final, NamedTuple, NoReturn
 
@@ -21,6 +23,7 @@ from optuna_dashboard._serializer import MAX_ATTR_LENGTH, serialize_distribution
 from storage import attributes
 from storage.attributes import Phase, phase_in
 from storage.rows.trial_rows import Row, TrialRows, distribution_of, local_time, number_of
+from studies.forecast import Span, spans_in
 
 # In the study's system attributes: what the dashboard keeps there of one trial, its note and former files of it.
 OF_TRIAL: Final = "dashboard:"
@@ -46,6 +49,36 @@ class Content:
     has_curve: bool
 
 
+class Worked(NamedTuple):
+    """When a trial was worked on, as it is recorded: read where it is drawn, since few are.
+
+    Attributes:
+        before: its former claims, as JSON.
+        last: the last one, likewise; endless where it is held.
+        start: when it was taken up, in UTC, if it was.
+        complete: when it ended, in UTC, if it did.
+    """
+
+    before: str
+    last: str
+    start: datetime | None
+    complete: datetime | None
+
+    def spans(self) -> list[Span]:
+        """Return the spans, in seconds since 1970; none where what is recorded is of another form."""
+        held = attributes.typed(json.loads(self.last), dict) or {}
+        started, ended = (
+            None if utc is None else utc.replace(tzinfo=UTC).timestamp() for utc in (self.start, self.complete)
+        )
+        if held.get(attributes.ENDS):  # taken up only to be ended
+            held, started = {}, None
+        try:
+            known = {attributes.WORKED: json.loads(self.before), attributes.CLAIM: held}
+            return [(float(begun), float(until)) for begun, until in spans_in(known, started, ended)]
+        except (KeyError, TypeError, ValueError):
+            return []
+
+
 class ShownTrial(NamedTuple):
     """One trial, ready to be sent.
 
@@ -55,7 +88,9 @@ class ShownTrial(NamedTuple):
         state: Optuna's.
         curve: whether it waits with values that it reported.
         frozen: whether it waits until it is thawed.
-        epochs: how many values it reported.
+        reported: what it reported, in the order of its epochs.
+        seconds: how long it has trained, where that is recorded.
+        worked: when it was worked on.
         phase: what it is for.
         values: one for each objective; of a trial that waits, the last that it reported.
         feasible: whether it keeps to its constraints.
@@ -68,7 +103,9 @@ class ShownTrial(NamedTuple):
     state: TrialState
     curve: bool
     frozen: bool
-    epochs: int
+    reported: Sequence[float]
+    seconds: float | None
+    worked: Worked
     phase: Phase
     values: tuple[float, ...]
     feasible: bool
@@ -117,6 +154,8 @@ def shown_trial(rows: TrialRows, study_id: int, kept: Mapping[str, Any], noted: 
         values = [value for value in [number_of(*rows.reports[-1][2:])] if not math.isnan(value)]
         user = _with_frozen(user, system)
     constraints = _constraints(system)
+    # Keras computes with seven digits, and Python writes sixteen of such a number.
+    digits = ".7g" if attributes.CLAIM in system else ""
     before = f'{{"trial_id":{rows.trial_id},"study_id":{study_id},"number":{rows.number},"state":"'
     parts = [
         f'","params":[{",".join(_param(name, text)(value) for _, name, value, text in rows.params)}]',
@@ -125,10 +164,10 @@ def shown_trial(rows: TrialRows, study_id: int, kept: Mapping[str, Any], noted: 
         f'"note":{_note(rows, kept, lambda: noted(rows, user, system))}',
         f'"artifacts":[{",".join(_files(rows.trial_id, kept, system))}]',
         f'"constraints":{_compact(constraints)}',
-        f'"intermediate_values":[{_curve(rows.reports)}]',
+        f'"intermediate_values":[{_curve(rows.reports, digits)}]',
     ]
     if values:
-        parts.append(f'"values":[{",".join(map(_number, values))}]')
+        parts.append(f'"values":[{",".join(_number(value, digits) for value in values)}]')
     for name, moment in (("datetime_start", rows.start), ("datetime_complete", rows.complete)):
         if (local := local_time(moment)) is not None:
             parts.append(f'"{name}":"{local.isoformat()}"')
@@ -138,7 +177,9 @@ def shown_trial(rows: TrialRows, study_id: int, kept: Mapping[str, Any], noted: 
         state=rows.state,
         curve=curve,
         frozen=rows.state == TrialState.WAITING and system.get(attributes.FROZEN, "null") != "null",
-        epochs=len(rows.reports),
+        reported=array("d", [number_of(value, kind) for _, _, value, kind in rows.reports]),
+        seconds=_seconds(user),
+        worked=_worked(rows, system),
         phase=phase_in({key: json.loads(system[key]) for key in (attributes.PHASE,) if key in system}),
         values=tuple(values),
         feasible=all(one <= 0 for one in constraints),
@@ -146,6 +187,20 @@ def shown_trial(rows: TrialRows, study_id: int, kept: Mapping[str, Any], noted: 
         before=before.encode(),
         after=(",".join(parts) + "}").encode(),
     )
+
+
+def _seconds(user: Mapping[str, str]) -> float | None:
+    text = user.get(attributes.SECONDS) or user.get(attributes.former(attributes.SECONDS))
+    return None if text is None else attributes.typed(json.loads(text), float)
+
+
+def _worked(rows: TrialRows, system: Mapping[str, str]) -> Worked:
+    claim = system.get(attributes.CLAIM, "{}")
+    if not rows.state.is_finished():
+        # When it was last seen changes with every beat, and nothing else does.
+        held = attributes.typed(json.loads(claim), dict) or {}
+        claim = json.dumps({"begun": held["begun"], "seen": math.inf}) if "begun" in held else "{}"
+    return Worked(system.get(attributes.WORKED, "[]"), claim, rows.start, rows.complete)
 
 
 def _content(rows: TrialRows, user: Mapping[str, str]) -> Content:
@@ -168,17 +223,21 @@ def _with_frozen(user: Mapping[str, str], system: Mapping[str, str]) -> dict[str
     return {**user} if epochs == "null" else {attributes.FROZEN: _compact(f"after epoch {epochs}"), **user}
 
 
-def _number(value: float) -> str:
-    return repr(value) if math.isfinite(value) else '"inf"' if value > 0 else '"-inf"'
+def _number(value: float, digits: str) -> str:
+    return _finite(value, digits) if math.isfinite(value) else '"inf"' if value > 0 else '"-inf"'
+
+
+def _finite(value: float, digits: str) -> str:
+    return format(value, digits) if digits else repr(value)
 
 
 _UNLIKE_NUMBERS: Final = {"NAN": '"nan"', "INF_POS": '"inf"', "INF_NEG": '"-inf"'}
 
 
-def _curve(reports: Sequence[Row]) -> str:
+def _curve(reports: Sequence[Row], digits: str) -> str:
     return ",".join(
         [
-            f'{{"step":{step},"value":{value!r}}}'
+            f'{{"step":{step},"value":{_finite(value, digits)}}}'
             if kind == "FINITE"
             else f'{{"step":{step},"value":{_UNLIKE_NUMBERS[kind]}}}'
             for _, step, value, kind in reports

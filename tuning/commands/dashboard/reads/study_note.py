@@ -69,6 +69,6 @@ def _lines(record: StudyRecord, trials: Sequence[ShownTrial]) -> Iterator[tuple[
     done = states["complete"] + states["pruned"]
     counts = ", ".join(f"{number} {state}" for state, number in states.items())
     yield "trials", f"{done} of {record.budget} done" + (f": {counts}" if counts else "")
-    trained = sum(trial.epochs for trial in trials)
+    trained = sum(len(trial.reported) for trial in trials)
     of = f" of {record.budget_epochs:,}" if record.budget_epochs is not None else ""
     yield "epochs", f"{trained:,}{of} trained"
