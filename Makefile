@@ -96,6 +96,11 @@ RUN_CODE :=
 endif
 unexport HOST PORT ALLOW_HOST EDIT
 
+# Where artifacts and checkpoints are kept, of every command: what the shell exports under so plain a name is not meant.
+ifeq ($(origin FILES),command line)
+export TUNING_FILES := $(value FILES)
+endif
+
 # Of a user's modules only those are found that hide none of Python's or the project's, see storage/processes/isolation.py.
 ifneq ($(value PYTHONPATH),)
 export TUNING_PYTHONPATH := $(value PYTHONPATH)

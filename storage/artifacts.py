@@ -14,14 +14,17 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from shutil import copyfileobj
+from typing import BinaryIO
 
 import optuna
-from optuna.artifacts import FileSystemArtifactStore
+from optuna.artifacts.exceptions import ArtifactNotFound
 from optuna.storages import BaseStorage
 
 from storage import attributes
 from storage.errors import ClaimLost, TuningError
-from storage.files import replacing, sha256_of, sweep
+from storage.files import sha256_of
+from storage.stores.file_store import FileStore
 
 
 @dataclass(frozen=True)
@@ -48,19 +51,19 @@ class ArtifactDamaged(TuningError):
 
 
 class Artifacts:
-    """All artifacts under one folder.
+    """All artifacts in one place.
 
     Args:
-        folder: where the files lie; it must exist.
+        files: where the files lie; a folder must exist.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, files: FileStore) -> None:
+        self.files = files
 
     @property
-    def store(self) -> FileSystemArtifactStore:
-        """Optuna's view of the same folder."""
-        return FileSystemArtifactStore(str(self.folder))
+    def store(self) -> OptunaStore:
+        """Optuna's view of the same place."""
+        return OptunaStore(self.files)
 
     def put(
         self, storage: BaseStorage, trial_id: int, role: str, filename: str, write: Callable[[Path], None]
@@ -79,7 +82,7 @@ class Artifacts:
             OSError: the file cannot be written; nothing is left of it.
         """
         artifact_id = _new_id()
-        with replacing(self.folder / artifact_id, suffix=Path(filename).suffix) as beside:
+        with self.files.writing(artifact_id, Path(filename).suffix) as beside:
             write(beside)
         return self._record(storage, trial_id, role, filename, artifact_id)
 
@@ -92,13 +95,13 @@ class Artifacts:
             OSError: the file cannot be written; nothing is left of it.
         """
         artifact_id = _new_id()
-        with replacing(self.folder / artifact_id, suffix=Path(filename).suffix) as beside:
+        with self.files.writing(artifact_id, Path(filename).suffix) as beside:
             yield beside
         self._record(storage, trial_id, role, filename, artifact_id)
 
     def _record(self, storage: BaseStorage, trial_id: int, role: str, filename: str, artifact_id: str) -> Artifact:
-        target = self.folder / artifact_id
-        artifact = Artifact(artifact_id, role, filename, sha256_of(target), target.stat().st_size)
+        written = self.files.local(artifact_id)
+        artifact = Artifact(artifact_id, role, filename, sha256_of(written), written.stat().st_size)
         mimetype, encoding = mimetypes.guess_type(filename)
         shown = {
             "artifact_id": artifact_id,
@@ -110,14 +113,14 @@ class Artifacts:
             storage.set_trial_system_attr(trial_id, attributes.OPTUNA_ARTIFACT + artifact_id, json.dumps(shown))
         except ClaimLost:
             # Refused for certain. After any other error the record may be there: a file too many is only space.
-            target.unlink(missing_ok=True)
+            self.files.remove(artifact_id)
             raise
         storage.set_trial_system_attr(trial_id, attributes.ARTIFACT + role, json.dumps(asdict(artifact)))
         return artifact
 
     def sweep(self) -> None:
         """Remove what killed workers left half-written."""
-        sweep(self.folder)
+        self.files.sweep()
 
     def find(self, trial: optuna.trial.FrozenTrial, role: str) -> Artifact | None:
         """Return a trial's artifact of one role, or None."""
@@ -129,33 +132,78 @@ class Artifacts:
 
         Raises:
             ArtifactDamaged: there is none, its file is missing, or its bytes are others.
+            OSError: it cannot be reached.
         """
         artifact = self.find(trial, role)
         if artifact is None:
             raise ArtifactDamaged(f"trial {trial.number} has no {role}. Take another trial with --trial.")
-        file = self.folder / artifact.id
-        if not file.is_file():
+        shown = self.files.shown(artifact.id)
+        try:
+            file = self.files.local(artifact.id, artifact.sha256)
+        except FileNotFoundError:
             raise ArtifactDamaged(
-                f"the {role} of trial {trial.number} is missing: {file}. Was TUNING_HOME moved? Set it to where the"
+                f"the {role} of trial {trial.number} is missing: {shown}. Was TUNING_HOME moved? Set it to where the"
                 " study ran, or take another trial with --trial."
-            )
+            ) from None
         found = sha256_of(file)
         if found != artifact.sha256:
             raise ArtifactDamaged(
-                f"the {role} of trial {trial.number} is damaged: {file} has SHA-256 {found}, recorded was"
+                f"the {role} of trial {trial.number} is damaged: {shown} has SHA-256 {found}, recorded was"
                 f" {artifact.sha256}. Take another trial with --trial."
             )
         return file
 
     def remove(self, ids: Iterable[str]) -> int:
         """Remove files by id; return the bytes freed. No record of any study may name them."""
-        freed = 0
-        for artifact_id in ids:
-            file = self.folder / Path(artifact_id).name
-            if file.is_file():
-                freed += file.stat().st_size
-                file.unlink()
+        there = sorted({Path(artifact_id).name for artifact_id in ids}.intersection(self.files.names()))
+        freed = self.files.size_bytes(there)
+        for name in there:
+            self.files.remove(name)
         return freed
+
+
+class OptunaStore:
+    """What Optuna, and its dashboard, read and write artifacts through: an `optuna.artifacts.ArtifactStore`.
+
+    Args:
+        files: where the files lie.
+    """
+
+    def __init__(self, files: FileStore) -> None:
+        self._files = files
+
+    def open_reader(self, artifact_id: str) -> BinaryIO:
+        """Open an artifact.
+
+        Raises:
+            ArtifactNotFound: it is not there.
+        """
+        try:
+            return self._files.open(_named(artifact_id))
+        except FileNotFoundError as error:
+            raise ArtifactNotFound(f"there is no artifact {artifact_id}") from error
+
+    def write(self, artifact_id: str, content_body: BinaryIO) -> None:
+        """Write an artifact whole."""
+        with self._files.writing(_named(artifact_id)) as beside, beside.open("wb") as file:
+            copyfileobj(content_body, file)
+
+    def remove(self, artifact_id: str) -> None:
+        """Remove an artifact.
+
+        Raises:
+            ArtifactNotFound: it is not there.
+        """
+        if _named(artifact_id) not in self._files.names():
+            raise ArtifactNotFound(f"there is no artifact {artifact_id}")
+        self._files.remove(artifact_id)
+
+
+def _named(artifact_id: str) -> str:
+    """Return an id that is the name of a file, and no path: the dashboard passes on what it was asked for."""
+    if artifact_id != Path(artifact_id).name:
+        raise ArtifactNotFound(f"{artifact_id!r} is no artifact's name")
+    return artifact_id
 
 
 def _new_id() -> str:

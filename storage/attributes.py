@@ -30,6 +30,8 @@ DATA = "tuning:data"
 LIMITS = "tuning:limits"
 # Tells studies of one name in different databases apart, where both keep files under one home.
 UID = "tuning:uid"
+# The URL of where its artifacts and checkpoints are kept, `storage.settings.files_url`; empty for its home's folders.
+FILES = "tuning:files"
 # How many trials it has in all, and how many epochs they train together; the latter is None without a bound.
 BUDGET = "tuning:budget"
 BUDGET_EPOCHS = "tuning:budget_epochs"

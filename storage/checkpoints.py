@@ -11,16 +11,13 @@ import errno
 import hashlib
 import json
 import logging
-import os
 import re
-import shutil
 from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 from storage.errors import StorageUnavailable, disk_error
-from storage.files import replacing
+from storage.stores.file_store import FileStore
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +26,7 @@ KEPT = 2
 
 # Of the file and of the state in it; what has another is set aside, and its trial begins anew.
 FORMAT = 2
-_SUFFIX = ".checkpoint"
+_SUFFIX, _DAMAGED = ".checkpoint", ".damaged"
 _NAME = re.compile(r"claim-(\d+)-epochs-(\d+)\.checkpoint")
 
 
@@ -50,17 +47,17 @@ class TrialCheckpoints:
     """The checkpoints of one trial.
 
     Args:
-        folder: of the trial alone; it is made with the first checkpoint.
+        files: the folder of the trial alone; it is made with the first checkpoint.
         fingerprint: of the study's spec; a checkpoint with another one is foreign.
         trial: the trial's number, likewise.
     """
 
-    def __init__(self, folder: Path, *, fingerprint: str, trial: int) -> None:
-        self._folder = folder
+    def __init__(self, files: FileStore, *, fingerprint: str, trial: int) -> None:
+        self._files = files
         self._identity = {"format": FORMAT, "fingerprint": fingerprint, "trial": trial}
 
-    def save(self, *, claim: int, epochs: int, content: bytes) -> Path:
-        """Write a checkpoint; when it returns the bytes are on the disk and older ones but one are gone.
+    def save(self, *, claim: int, epochs: int, content: bytes) -> str:
+        """Write a checkpoint, return its name; then the bytes are there to stay, and older ones but one are gone.
 
         Args:
             claim: the count of the claim under which it is written.
@@ -70,21 +67,21 @@ class TrialCheckpoints:
         Raises:
             OSError: it cannot be written; the ones before it are untouched.
         """
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self._files.make()
         header = json.dumps({**self._identity, "claim": claim, "epochs": epochs}).encode() + b"\n"
-        target = self._folder / f"claim-{claim}-epochs-{epochs}{_SUFFIX}"
-        with replacing(target) as beside, beside.open("wb") as file:
+        name = f"claim-{claim}-epochs-{epochs}{_SUFFIX}"
+        with self._files.writing(name) as beside, beside.open("wb") as file:
             file.write(_sha256(header, content).encode() + b"\n")
             file.write(header)
             file.write(content)
         self._remove_older(claim)
-        return target
+        return name
 
     def _remove_older(self, claim: int) -> None:
         # Those of a later claim are not this one's to remove, nor to count.
-        mine = [file for file in self._newest_first() if _order(file)[1] <= claim]
-        for file in mine[KEPT:]:
-            file.unlink(missing_ok=True)
+        mine = [name for name in self._newest_first() if _order(name)[1] <= claim]
+        for name in mine[KEPT:]:
+            self._files.remove(name)
 
     def load(self) -> Checkpoint | None:
         """Return the newest checkpoint that is whole and this trial's; what is not is set aside.
@@ -92,22 +89,23 @@ class TrialCheckpoints:
         Raises:
             StorageUnavailable: one cannot be read now, and is left as it is.
         """
-        for file in self._newest_first():
+        for name in self._newest_first():
+            shown = self._files.shown(name)
             try:
-                return self._read(file)
+                return self._read(name)
             except FileNotFoundError:
                 continue  # its owner has a newer one
             except (OSError, ValueError) as error:
                 if isinstance(error, OSError) and error.errno != errno.EIO:
-                    fact, then = f"the checkpoint {file} cannot be read", "Mend that and give the same command again."
+                    fact, then = f"the checkpoint {shown} cannot be read", "Mend that and give the same command again."
                     raise disk_error(error, fact, then, StorageUnavailable) from error
-                logger.warning("checkpoint %s is set aside: %s", file, error)
+                logger.warning("checkpoint %s is set aside: %s", shown, error)
                 with suppress(OSError):
-                    os.replace(file, file.with_suffix(".damaged"))
+                    self._files.rename(name, name.removesuffix(_SUFFIX) + _DAMAGED)
         return None
 
-    def _read(self, file: Path) -> Checkpoint:
-        stored = file.read_bytes()
+    def _read(self, name: str) -> Checkpoint:
+        stored = self._files.read(name)
         first = stored.find(b"\n")
         second = stored.find(b"\n", first + 1)
         if stored[:first] != _sha256(memoryview(stored)[first + 1 :]).encode():
@@ -118,32 +116,35 @@ class TrialCheckpoints:
                 raise ValueError(f"its {key} is {header[key]!r}, here it is {mine!r}")
         return Checkpoint(header["epochs"], stored[second + 1 :])
 
-    def _newest_first(self) -> list[Path]:
-        if not self._folder.is_dir():
-            return []
-        return sorted((file for file in self._folder.iterdir() if _NAME.fullmatch(file.name)), key=_order, reverse=True)
+    def _newest_first(self) -> list[str]:
+        try:
+            names = self._files.names()
+        except OSError as error:
+            fact, then = f"{self._files.shown()} cannot be read", "Mend that and give the same command again."
+            raise disk_error(error, fact, then, StorageUnavailable) from error
+        return sorted((name for name in names if _NAME.fullmatch(name)), key=_order, reverse=True)
 
     def remove(self) -> None:
         """Remove all checkpoints of the trial, the damaged ones too."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+        with suppress(OSError):
+            self._files.remove("")
 
 
-def remove_checkpoints_of(folder: Path, over: Collection[int]) -> None:
+def remove_checkpoints_of(files: FileStore, over: Collection[int]) -> None:
     """Remove the checkpoints of trials that are over, whose workers were killed before they could.
 
     Args:
-        folder: of the study, with a folder for each trial, named by its number.
+        files: the folder of the study, with a folder for each trial, named by its number.
         over: the numbers of the finished trials.
     """
-    if not folder.is_dir():
-        return
-    for entry in folder.iterdir():
-        if entry.name.isdecimal() and int(entry.name) in over:
-            shutil.rmtree(entry, ignore_errors=True)
+    with suppress(OSError):  # the next worker does it
+        for name in files.folders():
+            if name.isdecimal() and int(name) in over:
+                files.remove(name)
 
 
-def _order(file: Path) -> tuple[int, int]:
-    found = _NAME.fullmatch(file.name)
+def _order(name: str) -> tuple[int, int]:
+    found = _NAME.fullmatch(name)
     assert found is not None
     return int(found[2]), int(found[1])
 

@@ -19,11 +19,11 @@ from __future__ import annotations
 import fcntl
 import json
 import re
-import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -37,11 +37,16 @@ from storage.rows.study_rows import named_artifacts
 from storage.rows.tables import STUDIES
 from storage.scratch import ABANDONED_AFTER_S
 from storage.settings import Home, owner_of
+from storage.stores.chosen import all_checkpoint_files, artifact_files
+from storage.stores.file_store import FileStore
+from storage.stores.local import LocalFiles
 
 MIN_AGE_S = 3600.0
 """No younger file is ever freed: a worker writes an artifact's bytes before its row."""
 COMPILED_MIN_AGE_S = 30 * 24 * 3600.0
 """Nor a younger compiled program: it saves the next study compiling it again."""
+COPIES_MIN_AGE_S = COMPILED_MIN_AGE_S
+"""Nor a copy of an object that was used since: it saves fetching it again."""
 DATA_MIN_AGE_S = COMPILED_MIN_AGE_S
 """Nor younger prepared data: they save the next study reading and decoding the same pictures."""
 
@@ -53,6 +58,7 @@ Kind = Literal[
     "unfinished files",
     "scratch folders",
     "compiled programs",
+    "copies",
     "prepared data sets",
     "notes of prepared data",
 ]
@@ -71,16 +77,23 @@ class Leftover:
     """A file or folder that may go.
 
     Attributes:
-        path: where it is.
+        files: where it is.
+        name: what it is called there.
         kind: what it was, for the listing.
         size_bytes: of all that it holds.
         min_age_s: how old it must be, all that it holds.
     """
 
-    path: Path
+    files: FileStore
+    name: str
     kind: Kind
     size_bytes: int
     min_age_s: float
+
+    @property
+    def place(self) -> str:
+        """Its path, or its URL."""
+        return self.files.shown(self.name)
 
 
 @dataclass
@@ -95,7 +108,7 @@ class Leftovers:
 
     free: list[Leftover] = field(default_factory=list)
     doubtful: list[Leftover] = field(default_factory=list)
-    strangers: list[Path] = field(default_factory=list)
+    strangers: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -133,39 +146,42 @@ def find_leftovers(
     """
     now = clock()
     # Files first: what appears after this listing is not looked at, and a row that names a file of it is read.
-    listed = sorted(_entries(home.artifacts)) if study is None else []
+    artifacts = artifact_files(home)
+    listed = artifacts.names() if study is None else []
     prepared = list(filter(None, map(read_own, home.own_datasets()))) if study is None else []
     notes = home.all_read_before() if study is None else []
-    folders = sorted(_entries(home.checkpoints("", "").parent))
+    checkpoints = all_checkpoint_files(home)
+    folders = checkpoints.folders()
     logs = sorted(_entries(home.logs("").parent))
-    known = _read(home, databases)
+    known = _read(home, databases, folders)
     found = Leftovers()
-    for folder in (entry for entry in folders if entry.is_dir()):
-        if folder.name in known.wanted:
-            if study is None or _is_of(folder, home, study):
-                found.free += _of_trials(folder, known.wanted[folder.name], now)
+    for name in folders:
+        if name in known.wanted:
+            if study is None or _is_of(name, home, study):
+                found.free += _of_trials(checkpoints.folder(name), known.wanted[name], now)
         elif study is None:
-            found.strangers.append(folder)
-        elif _is_of(folder, home, study):
-            found.free += _old_enough(folder, "checkpoints", MIN_AGE_S, now)
+            found.strangers.append(checkpoints.shown(name))
+        elif _is_of(name, home, study):
+            found.free += _old_enough(checkpoints, name, "checkpoints", MIN_AGE_S, now)
     known_logs = {home.logs(name).name for name in known.names}
     for folder in (entry for entry in logs if entry.is_dir()):
         owner = owner_of(folder)
         if owner in known.uids if owner is not None else folder.name in known_logs:
             continue
         if study is None:
-            found.strangers.append(folder)
-        elif folder == home.logs(study) or _is_of(folder, home, study):
-            found.free += _old_enough(folder, "logs", MIN_AGE_S, now)
+            found.strangers.append(str(folder))
+        elif folder == home.logs(study) or _is_of(folder.name, home, study):
+            found.free += _old_path(folder, "logs", MIN_AGE_S, now)
     if study is None:
         unrecorded = _unrecorded(prepared, known.data, now)
-        orphans = [*_orphans(listed, known.artifacts, now), *unrecorded]
+        orphans = [*_orphans(artifacts, listed, known.artifacts, now), *unrecorded]
         (found.doubtful if found.strangers else found.free).extend(orphans)
-        going = {leftover.path for leftover in unrecorded if not found.strangers}
-        found.free += _notes(notes, {own.checksum for own in prepared if own.folder not in going}, now)
-        found.free += _unfinished_files(listed, folders, now)
+        going = {leftover.place for leftover in unrecorded if not found.strangers}
+        found.free += _notes(notes, {own.checksum for own in prepared if str(own.folder) not in going}, now)
+        found.free += _unfinished_files(artifacts, listed, [checkpoints.folder(name) for name in folders], now)
         found.free += _scratch_folders(home, now)
-        found.free += _compiled(home, now)
+        found.free += _old_files(home.compiled("").parent, "compiled programs", COMPILED_MIN_AGE_S, now)
+        found.free += _old_files(home.all_copies, "copies", COPIES_MIN_AGE_S, now)
     return found
 
 
@@ -173,18 +189,22 @@ def free(leftovers: Iterable[Leftover], *, clock: Callable[[], float] = time.tim
     """Remove what may go and is still old enough; return what was removed."""
     removed = []
     for leftover in leftovers:
-        path = leftover.path
+        files, name = leftover.files, leftover.name
         # Looked at again: a restoration makes an old artifact young before it names it, a new study its data.
-        if not _old_enough(path, leftover.kind, leftover.min_age_s, clock()) or _is_being_filled(path):
+        if not _old_enough(files, name, leftover.kind, leftover.min_age_s, clock()):
+            continue
+        if isinstance(files, LocalFiles) and _is_being_filled(files.path / name):
             continue
         with suppress(OSError):  # what cannot be removed is not counted as removed
-            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-        if not path.exists():
+            files.remove(name)
+        try:
+            files.inside(name)
+        except FileNotFoundError:
             removed.append(leftover)
     return removed
 
 
-def _read(home: Home, databases: Iterable[Database]) -> _Known:
+def _read(home: Home, databases: Iterable[Database], folders: list[str]) -> _Known:
     names: set[str] = set()
     uids: set[str] = set()
     wanted: dict[str, set[str]] = {}
@@ -199,7 +219,7 @@ def _read(home: Home, databases: Iterable[Database]) -> _Known:
             trials = _unfinished_trials(database, study_id)
             if attributes.of_study(attrs, attributes.FUNCTION, str) is not None:
                 trials |= _complete_trials(database, study_id)
-            wanted[home.checkpoints(name, uid).name] = trials
+            wanted[home.checkpoints_name(name, uid, lambda: folders)] = trials
         artifacts |= _all_named(database)
     return _Known(names, uids, wanted, artifacts, data)
 
@@ -242,32 +262,33 @@ def _all_named(database: Database) -> set[str]:
     return found
 
 
-def _is_of(folder: Path, home: Home, study: str) -> bool:
+def _is_of(folder: str, home: Home, study: str) -> bool:
     """Return whether a folder of checkpoints or logs is called as a study of that name is, whatever its uid."""
-    prefix = home.checkpoints(study, "").name
-    return folder.name.startswith(prefix) and _OF_A_UID.fullmatch(folder.name.removeprefix(prefix)) is not None
+    prefix = home.checkpoints_name(study, "", list)
+    return folder.startswith(prefix) and _OF_A_UID.fullmatch(folder.removeprefix(prefix)) is not None
 
 
-def _of_trials(folder: Path, wanted: set[str], now: float) -> Iterator[Leftover]:
-    for trial in sorted(entry for entry in _entries(folder) if entry.is_dir()):
-        if trial.name not in wanted:
-            yield from _old_enough(trial, "checkpoints", MIN_AGE_S, now)
+def _of_trials(files: FileStore, wanted: set[str], now: float) -> Iterator[Leftover]:
+    for trial in files.folders():
+        if trial not in wanted:
+            yield from _old_enough(files, trial, "checkpoints", MIN_AGE_S, now)
             continue
-        for file in sorted(_entries(trial)):
-            if file.suffix == ".damaged":
-                yield from _old_enough(file, "damaged checkpoints", MIN_AGE_S, now)
+        kept = files.folder(trial)
+        for name in kept.names():
+            if name.endswith(".damaged"):
+                yield from _old_enough(kept, name, "damaged checkpoints", MIN_AGE_S, now)
 
 
-def _orphans(files: list[Path], named: set[str], now: float) -> list[Leftover]:
+def _orphans(files: FileStore, listed: list[str], named: set[str], now: float) -> list[Leftover]:
     # What is not called as an artifact is not ours to judge.
-    unnamed = [file for file in files if _UUID.fullmatch(file.name) and file.name not in named and file.is_file()]
-    return [leftover for file in unnamed for leftover in _old_enough(file, "artifacts", MIN_AGE_S, now)]
+    unnamed = [name for name in listed if _UUID.fullmatch(name) and name not in named]
+    return [leftover for name in unnamed for leftover in _old_enough(files, name, "artifacts", MIN_AGE_S, now)]
 
 
 def _unrecorded(prepared: Iterable[OwnData], recorded: set[str], now: float) -> list[Leftover]:
     """Prepared data that no study trains on."""
     unrecorded = [own.folder for own in prepared if own.checksum not in recorded]
-    return [one for folder in unrecorded for one in _old_enough(folder, "prepared data sets", DATA_MIN_AGE_S, now)]
+    return [one for folder in unrecorded for one in _old_path(folder, "prepared data sets", DATA_MIN_AGE_S, now)]
 
 
 def _notes(notes: Iterable[Path], prepared: set[str], now: float) -> Iterator[Leftover]:
@@ -280,23 +301,25 @@ def _notes(notes: Iterable[Path], prepared: set[str], now: float) -> Iterator[Le
         except (OSError, ValueError, KeyError, TypeError):
             named = None  # damaged
         if named not in prepared:
-            yield from _old_enough(note, "notes of prepared data", MIN_AGE_S, now)
+            yield from _old_path(note, "notes of prepared data", MIN_AGE_S, now)
 
 
-def _unfinished_files(listed: list[Path], checkpoints: list[Path], now: float) -> Iterator[Leftover]:
-    in_trials = (file for folder in checkpoints for trial in _entries(folder) for file in _entries(trial))
-    for file in [*listed, *sorted(in_trials)]:
-        if _UNFINISHED.fullmatch(file.name) and file.is_file():
-            yield from _old_enough(file, "unfinished files", MIN_AGE_S, now)
+def _unfinished_files(
+    artifacts: FileStore, listed: list[str], checkpoints: list[FileStore], now: float
+) -> Iterator[Leftover]:
+    trials = (study.folder(trial) for study in checkpoints for trial in study.folders())
+    for files, names in chain([(artifacts, listed)], ((trial, trial.names()) for trial in trials)):
+        for name in filter(_UNFINISHED.fullmatch, names):
+            yield from _old_enough(files, name, "unfinished files", MIN_AGE_S, now)
 
 
 def _scratch_folders(home: Home, now: float) -> Iterator[Leftover]:
     for parent in (home.downloads.parent, home.downloads, home.export("").parent):
         for folder in sorted(_entries(parent)):
             if _SCRATCH.fullmatch(folder.name) and folder.is_dir() and not _is_being_filled(folder):
-                yield from _old_enough(folder, "scratch folders", ABANDONED_AFTER_S, now)
+                yield from _old_path(folder, "scratch folders", ABANDONED_AFTER_S, now)
             elif _LOCK.fullmatch(folder.name) and folder.is_file() and not _is_being_filled(folder):
-                yield from _old_enough(folder, "unfinished files", ABANDONED_AFTER_S, now)
+                yield from _old_path(folder, "unfinished files", ABANDONED_AFTER_S, now)
 
 
 def _is_being_filled(path: Path) -> bool:
@@ -312,23 +335,25 @@ def _is_being_filled(path: Path) -> bool:
     return False
 
 
-def _compiled(home: Home, now: float) -> Iterator[Leftover]:
-    for file in sorted(home.compiled("").parent.rglob("*")):
+def _old_files(root: Path, kind: Kind, min_age_s: float, now: float) -> Iterator[Leftover]:
+    for file in sorted(root.rglob("*")):
         if file.is_file():
-            yield from _old_enough(file, "compiled programs", COMPILED_MIN_AGE_S, now)
+            yield from _old_path(file, kind, min_age_s, now)
 
 
-def _old_enough(path: Path, kind: Kind, min_age_s: float, now: float) -> list[Leftover]:
-    """Return a leftover for a path, or nothing if it, or anything in it, is too young or gone."""
+def _old_path(path: Path, kind: Kind, min_age_s: float, now: float) -> list[Leftover]:
+    return _old_enough(LocalFiles(path.parent), path.name, kind, min_age_s, now)
+
+
+def _old_enough(files: FileStore, name: str, kind: Kind, min_age_s: float, now: float) -> list[Leftover]:
+    """Return a leftover for a file or a folder, or nothing if it, or anything in it, is too young or gone."""
     try:
-        inside = [path, *path.rglob("*")] if path.is_dir() and not path.is_symlink() else [path]
-        known = [entry.lstat() for entry in inside]
+        known = files.inside(name)
     except FileNotFoundError:
         return []  # it is being changed
-    if now - max(stat.st_mtime for stat in known) < min_age_s:
+    if now - max(stored.changed for stored in known) < min_age_s:
         return []
-    size = sum(stat.st_size for stat, entry in zip(known, inside, strict=True) if not entry.is_dir())
-    return [Leftover(path, kind, size, min_age_s)]
+    return [Leftover(files, name, kind, sum(stored.size_bytes for stored in known), min_age_s)]
 
 
 def _entries(folder: Path) -> list[Path]:

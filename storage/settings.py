@@ -6,15 +6,22 @@ same. The folders are called as the study was when they were made. Those of earl
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from storage.errors import BadInput, disk_error
 
 # How a launcher tells its workers where the study is.
 STORAGE_VARIABLE = "TUNING_STORAGE"
+FILES_VARIABLE = "TUNING_FILES"
+
+# What may keep files besides a folder, and what is installed for it.
+FILES_EXTRAS = {"s3": "files-s3", "gs": "files-gs"}
 
 MARK = ".study"
 """The file that says whose a folder of logs or an exported bundle is: the study's uid, and below it its database."""
@@ -31,15 +38,58 @@ class Home:
 
     Attributes:
         root: absolute path of ``TUNING_HOME``.
+        files: the URL of where artifacts and checkpoints are kept, as `files_url` returns it; empty for `root`.
     """
 
     root: Path
+    files: str = ""
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Home:
-        """Return the home that ``TUNING_HOME`` names; ``runs/`` in the checkout by default."""
-        given = environ.get("TUNING_HOME")
-        return cls(Path(given).expanduser().resolve() if given else CHECKOUT / "runs")
+        """Return the home that ``TUNING_HOME`` names; ``runs/`` in the checkout by default.
+
+        Raises:
+            BadInput: ``TUNING_FILES`` is no URL that files can be kept at.
+        """
+        given, files = environ.get("TUNING_HOME"), environ.get("TUNING_FILES")
+        root = Path(given).expanduser().resolve() if given else CHECKOUT / "runs"
+        return cls(root, files_url(files) if files else "")
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What tells another process of this home."""
+        return {"TUNING_HOME": str(self.root), FILES_VARIABLE: self.files}
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether artifacts and checkpoints are in an object store."""
+        return bool(self.files) and not self.files.startswith("file:")
+
+    def require_folders(self) -> None:
+        """Refuse an object store where what is kept must be in folders.
+
+        Raises:
+            BadInput: it is one.
+        """
+        if self.is_remote:
+            raise BadInput(
+                f"FILES={self.files}: a function's trials keep what they like in folders. Leave it out, or give a"
+                " folder, such as file:///mnt/shared/tuning."
+            )
+
+    @property
+    def copies(self) -> Path:
+        """The folder of copies of what is in an object store."""
+        return self.root / "copies" / hashlib.sha256(self.files.encode()).hexdigest()[:16]
+
+    @property
+    def all_copies(self) -> Path:
+        """The folder of such copies of all object stores."""
+        return self.copies.parent
+
+    @property
+    def _kept(self) -> Path:
+        return Path(unquote(urlsplit(self.files).path)) if self.files.startswith("file:") else self.root
 
     @property
     def database_url(self) -> str:
@@ -91,16 +141,27 @@ class Home:
 
     @property
     def artifacts(self) -> Path:
-        """The root of all trials' artifacts."""
-        return self.root / "artifacts"
+        """The root of all trials' artifacts, where they are in a folder."""
+        return self._kept / "artifacts"
+
+    @property
+    def all_checkpoints(self) -> Path:
+        """The root of all studies' checkpoints, likewise."""
+        return self._kept / "checkpoints"
 
     def checkpoints(self, study: str, uid: str) -> Path:
         """The folder of a study's checkpoints, also where the study was called otherwise when it was made."""
-        parent = self.root / "checkpoints"
-        named = parent / _folder_name(f"{study}-{uid[:8]}")
-        if not uid or named.exists():
+        parent = self.all_checkpoints
+        return parent / self.checkpoints_name(study, uid, lambda: [folder.name for folder in _entries(parent)])
+
+    @staticmethod
+    def checkpoints_name(study: str, uid: str, there: Callable[[], Iterable[str]]) -> str:
+        """What that folder is called, `there` being the names of those that are there."""
+        named = _folder_name(f"{study}-{uid[:8]}")
+        if not uid:
             return named
-        return next((folder for folder in _entries(parent) if folder.name.endswith(f"-{uid[:8]}")), named)
+        mine = [name for name in there() if name.endswith(f"-{uid[:8]}")]
+        return named if named in mine or not mine else mine[0]
 
     def export(self, study: str, uid: str = "") -> Path:
         """The folder to which a study's bundle is exported: its name's, unless another study's bundle is there."""
@@ -154,6 +215,30 @@ class Home:
         if not os.access(folder, os.W_OK | os.X_OK):
             raise BadInput(f"the folder {folder} cannot be written. Set TUNING_HOME to a folder that can be.")
         return folder
+
+
+def files_url(given: str) -> str:
+    """Return the URL of where files are kept, in one form.
+
+    Raises:
+        BadInput: it is of no kind that is known, or has a password in it.
+    """
+    shown, parts = re.sub(r"://[^/]*@", "://***@", given.partition("?")[0]), urlsplit(given)
+    if parts.scheme not in ("file", *FILES_EXTRAS):
+        raise BadInput(f"FILES={shown}: must begin with file:///, s3:// or gs://. Give such a URL, or leave it out.")
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        raise BadInput(
+            f"FILES={shown}: must have no password and no options in it. Credentials come from the environment, as the"
+            " store's own tools read them."
+        )
+    path = parts.path.rstrip("/")
+    if parts.scheme == "file":
+        if parts.netloc or not path:
+            raise BadInput(f"FILES={shown}: must name a folder by its whole path, such as file:///mnt/shared/tuning.")
+        return f"file://{path}"
+    if not parts.netloc:
+        raise BadInput(f"FILES={shown}: names no bucket. Give one, such as {parts.scheme}://bucket/tuning.")
+    return f"{parts.scheme}://{parts.netloc}{path}"
 
 
 def mark(folder: Path, uid: str, database: str = "") -> None:

@@ -15,6 +15,8 @@ from optuna.trial import FrozenTrial, TrialState
 from storage import attributes
 from storage.connections import shown_url
 from storage.settings import Home
+from storage.stores.chosen import artifact_files, checkpoint_files
+from storage.stores.file_store import FileStore
 from studies.forecast import epochs_forecast_s, rate_per_hour
 from studies.leaderboard import balanced_accuracy, best_trial, plain_parameters
 from studies.stored import StudyRecord
@@ -116,18 +118,25 @@ def disk_use(study: optuna.Study, home: Home) -> dict[str, int]:
     """
     name, uid = study.study_name, StudyRecord.of(study).uid
     # A study of another program has none of these: what is called as it is another's.
-    folders = (home.checkpoints(name, uid), home.exported(name, uid), home.logs(name, uid)) if uid else (None,) * 3
-    checkpoints, export, logs = (_size(_files(folder)) if folder is not None else 0 for folder in folders)
+    folders = (home.exported(name, uid), home.logs(name, uid)) if uid else (None,) * 2
+    export, logs = (_size(_files(folder)) if folder is not None else 0 for folder in folders)
     keys = [key for trial in study.get_trials(deepcopy=False) for key in trial.system_attrs]
     keys += study._storage.get_study_system_attrs(study._study_id)
     ids = {key.removeprefix(attributes.OPTUNA_ARTIFACT) for key in keys if key.startswith(attributes.OPTUNA_ARTIFACT)}
     used = {
-        "artifacts": _size(home.artifacts / Path(artifact).name for artifact in ids),
-        "checkpoints": checkpoints,
+        "artifacts": artifact_files(home).size_bytes([Path(artifact).name for artifact in ids]),
+        "checkpoints": _inside(checkpoint_files(home, name, uid)) if uid else 0,
         "export": export,
         "logs": logs,
     }
     return {**used, "total": sum(used.values())}
+
+
+def _inside(files: FileStore) -> int:
+    try:
+        return sum(stored.size_bytes for stored in files.inside(""))
+    except FileNotFoundError:
+        return 0
 
 
 def _files(folder: Path) -> Iterable[Path]:

@@ -25,6 +25,8 @@ from storage.leases import FirstCalls
 from storage.opening import check_storage, open_to_read
 from storage.rows.sql_rows import SqlRows
 from storage.rows.study_rows import is_copy, last_begun
+from storage.settings import Home
+from storage.stores.chosen import require_files
 from studies.class_balance import is_imbalanced
 from studies.course import Course
 from studies.forecast import Launched
@@ -87,6 +89,7 @@ class StudyRecord:
         name: the study's.
         directions: of its objectives.
         uid: tells studies of one name apart; empty where none was recorded.
+        files: the URL of where its artifacts and checkpoints are kept; empty for the folders of its home.
         budget: how many trials the study has in all; 0 where none was set.
         budget_epochs: how many epochs they train together; None without a bound.
         course: what follows its search; None where it was begun before anything did.
@@ -104,6 +107,7 @@ class StudyRecord:
     name: str
     directions: tuple[StudyDirection, ...]
     uid: str
+    files: str
     budget: int
     budget_epochs: int | None
     course: Course | None
@@ -135,6 +139,7 @@ class StudyRecord:
             name=name,
             directions=tuple(directions),
             uid=recorded(attributes.UID, str) or "",
+            files=recorded(attributes.FILES, str) or "",
             budget=recorded(attributes.BUDGET, int) or 0,
             budget_epochs=recorded(attributes.BUDGET_EPOCHS, int),
             course=Course.stored(course) if (course := recorded(attributes.COURSE, dict)) is not None else None,
@@ -161,6 +166,7 @@ class StudyRecord:
             name="",
             directions=(StudyDirection.MAXIMIZE,),
             uid="",
+            files="",
             budget=0,
             budget_epochs=None,
             course=None,
@@ -188,6 +194,14 @@ class StudyRecord:
         """
         if not self.is_ours:
             raise self.foreign("has no spec")
+
+    def require_files(self, home: Home) -> None:
+        """Refuse a study that keeps its files elsewhere than a home does.
+
+        Raises:
+            BadInput: it does.
+        """
+        require_files(home, self.name, self.files)
 
     def foreign(self, unlike_ours: str) -> ForeignStudy:
         """Return the refusal of a study without a spec, which is unlike ours in its directions or as is given."""
@@ -355,6 +369,7 @@ def create_or_load(
     spec: StudySpec,
     describe: Callable[[], StudyData],
     first: Sequence[Mapping[str, Scalar]] = (),
+    home: Home | None = None,
 ) -> tuple[optuna.Study, bool]:
     """Return the study of that name and whether this call made it.
 
@@ -364,9 +379,11 @@ def create_or_load(
         spec: what a new study records, and an old one must have.
         describe: called for what a new study records of its data.
         first: configurations that a new study tries right after the defaults.
+        home: where a new study keeps its files, and an old one must; not looked at where there is none.
 
     Raises:
         SpecMismatch: it exists with another spec.
+        BadInput: it exists and keeps its files elsewhere.
         ForeignStudy: another program made it.
     """
     data = None
@@ -388,10 +405,14 @@ def create_or_load(
             attributes.FIRST: [dict(one) for one in first],
             attributes.SPEC: spec.model_dump(mode="json"),
         }
+        if home is not None and home.files:
+            recorded[attributes.FILES] = home.files
         if database.repeated(lambda: _record(database, study_id, recorded)):
             return study, True
         before = StudyRecord.read(database, study_id, name)
     spec.require_same(before.spec, name)
+    if home is not None:
+        before.require_files(home)
     return study, False
 
 

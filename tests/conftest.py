@@ -39,7 +39,8 @@ def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
     """The test's own, empty ``TUNING_HOME``."""
     root = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("TUNING_HOME", str(root))
-    monkeypatch.delenv("DATA_DIR", raising=False)
+    for name in ("DATA_DIR", "TUNING_FILES"):
+        monkeypatch.delenv(name, raising=False)
     return root
 
 

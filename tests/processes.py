@@ -23,6 +23,7 @@ from optuna.trial import TrialState
 from storage.artifacts import Artifacts
 from storage.claims import Claims, owner_name
 from storage.opening import open_database
+from storage.stores.local import LocalFiles
 
 Result = TypeVar("Result")
 
@@ -112,7 +113,7 @@ def _write_weights(file: Path) -> None:
 def keep_trials(url: str, study_id: int, artifacts: str, stop: str) -> int:
     """Claim trials and complete each, with parameters, reports and a file, until `stop` appears; return how many."""
     database = open_database(url)
-    claims, kept, done = Claims(database, study_id, owner_name()), Artifacts(Path(artifacts)), 0
+    claims, kept, done = Claims(database, study_id, owner_name()), Artifacts(LocalFiles(Path(artifacts))), 0
     while not Path(stop).exists():
         claim = claims.next()
         assert claim is not None

@@ -24,6 +24,7 @@ from storage.claims import Claim, Claims
 from storage.database import Database
 from storage.opening import open_database
 from storage.settings import Home
+from storage.stores.chosen import artifact_files, checkpoint_files
 from tests.databases import fresh_database, new_study
 
 UID = "0123456789abcdef"
@@ -47,16 +48,17 @@ def claimed(database: Database, claims: Claims, home: Home) -> Claim:
     database.set_trial_user_attr(claim.trial_id, attributes.EPOCHS, claim.number)
     for step, value in ((1, 0.1), (2, float("inf")), (3, float("nan")), (4, 1 / 3)):
         database.set_trial_intermediate_value(claim.trial_id, step, value)
-    artifacts = Artifacts(home.make(home.artifacts))
+    artifacts = Artifacts(artifact_files(home, make=True))
     for content in (b"former", b"newest"):
         artifacts.put(database, claim.trial_id, "model", "model.keras", writes(content + str(claim.number).encode()))
     artifacts.put(database, claim.trial_id, "history", "history.json", writes(b"{}"))
     return claim
 
 
-def checkpoint(home: Home, study: str, uid: str, trial: int, epochs: int) -> Path:
-    folder = home.checkpoints(study, uid) / str(trial)
-    return TrialCheckpoints(folder, fingerprint="f", trial=trial).save(claim=1, epochs=epochs, content=b"state")
+def checkpoint(home: Home, study: str, uid: str, trial: int, epochs: int) -> str:
+    """Keep a checkpoint of a trial, and return its name."""
+    files = checkpoint_files(home, study, uid).folder(str(trial))
+    return TrialCheckpoints(files, fingerprint="f", trial=trial).save(claim=1, epochs=epochs, content=b"state")
 
 
 def varied_study(database: Database, home: Home, name: str = "mnist") -> Claims:

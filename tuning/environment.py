@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from storage.settings import STORAGE_VARIABLE
+from storage.settings import FILES_VARIABLE, STORAGE_VARIABLE
 
 
 class Variable(NamedTuple):
@@ -23,6 +23,12 @@ class Variable(NamedTuple):
 
 ENVIRONMENT = (
     Variable("TUNING_HOME", "`runs/` in the checkout", "the folder for all that the service makes"),
+    Variable(
+        FILES_VARIABLE,
+        "`TUNING_HOME`",
+        "where artifacts and checkpoints are kept: `s3://bucket/tuning`, `gs://bucket/tuning` or"
+        " `file:///mnt/shared/tuning`; on make's command line, `FILES`",
+    ),
     Variable("DATA_DIR", "", "a folder of yours with official data files, looked at first"),
     Variable(
         STORAGE_VARIABLE,

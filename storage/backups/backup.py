@@ -15,6 +15,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy import Connection, select
@@ -41,6 +42,8 @@ from storage.rows.ledger import UNFINISHED
 from storage.rows.study_rows import copy_study, is_copy, named_artifacts, recorded_artifacts, study_id_of
 from storage.rows.tables import TRIALS
 from storage.settings import Home
+from storage.stores.chosen import artifact_files, checkpoint_files, require_files
+from storage.stores.file_store import FileStore
 
 
 def back_up(database: Database, study: str, folder: Path, home: Home) -> Backup:
@@ -53,27 +56,30 @@ def back_up(database: Database, study: str, folder: Path, home: Home) -> Backup:
         home: where the study's files are.
 
     Raises:
-        BadInput: the folder is not empty or cannot be written.
+        BadInput: the folder is not empty or cannot be written, or the study keeps its files elsewhere.
         TuningError: there is no such study, any more, or no room.
         StorageUnavailable: the database cannot be reached.
     """
     with refused(folder), _filling(folder):
         study_id = _require_study(database, study)
-        uid = attributes.of_study(database.get_study_user_attrs(study_id), attributes.UID, str)
+        recorded = partial(attributes.of_study, database.get_study_user_attrs(study_id))
+        uid = recorded(attributes.UID, str)
+        if uid is not None:
+            require_files(home, study, recorded(attributes.FILES, str) or "")
         files: dict[str, File] = {}
         with database.reading() as connection:
             copied = uid is not None and is_copy(connection, study_id, uid)
         if uid is not None and not copied:
-            files |= _copy_checkpoints(home.checkpoints(study, uid), folder / CHECKPOINTS)
+            files |= _copy_checkpoints(checkpoint_files(home, study, uid), folder / CHECKPOINTS)
         created = datetime.now(UTC).isoformat(timespec="seconds")
         database.repeated(lambda: _copy_rows(database, study, folder / ROWS))
         with open_rows(folder / ROWS) as rows:
             trials = count_trials(rows)
             named = named_artifacts(rows)
-            recorded = {artifact.id: artifact.sha256 for artifact in recorded_artifacts(rows)}
+            digests = {artifact.id: artifact.sha256 for artifact in recorded_artifacts(rows)}
             files = _drop_finished(rows, folder, files)
             attrs = attributes_of(rows, study)
-        artifacts, left_out = _copy_artifacts(home.artifacts, folder / ARTIFACTS, named, recorded)
+        artifacts, left_out = _copy_artifacts(artifact_files(home), folder / ARTIFACTS, named, digests)
         data, without_data = copy_data(home, attrs, folder)
         left_out |= without_data
         if left_out:
@@ -130,28 +136,21 @@ def _copy_rows(database: Database, study: str, file: Path) -> None:
         copy_study(source, study_id, target, study)
 
 
-def _copy_checkpoints(source: Path, target: Path) -> dict[str, File]:
+def _copy_checkpoints(source: FileStore, target: Path) -> dict[str, File]:
     """Copy what checkpoints there are: one that is replaced meanwhile is not missed, its trial goes on from another."""
     copied = {}
-    # Not `glob`, which fails where a folder goes while it looks: a trial that ends takes its own along.
-    files = [file for trial in _listed(source) for file in _listed(trial) if file.suffix == ".checkpoint"]
-    for file in files:
-        path = f"{CHECKPOINTS}/{file.parent.name}/{file.name}"
-        if not is_name(path):
-            continue
-        (target / file.parent.name).mkdir(parents=True, exist_ok=True)
-        try:
-            copied[path] = copy_file(file, target / file.parent.name / file.name)
-        except FileNotFoundError:
-            continue
+    for trial in source.folders():
+        files = source.folder(trial)
+        for name in files.names():
+            path = f"{CHECKPOINTS}/{trial}/{name}"
+            if not is_name(path):
+                continue
+            (target / trial).mkdir(parents=True, exist_ok=True)
+            try:
+                copied[path] = copy_file(files.open(name), target / trial / name)
+            except FileNotFoundError:
+                continue
     return copied
-
-
-def _listed(folder: Path) -> list[Path]:
-    try:
-        return sorted(folder.iterdir())
-    except (FileNotFoundError, NotADirectoryError):
-        return []
 
 
 def _drop_finished(rows: Connection, folder: Path, files: dict[str, File]) -> dict[str, File]:
@@ -167,7 +166,7 @@ def _drop_finished(rows: Connection, folder: Path, files: dict[str, File]) -> di
 
 
 def _copy_artifacts(
-    source: Path, target: Path, named: Iterable[str], recorded: Mapping[str, str]
+    source: FileStore, target: Path, named: Iterable[str], recorded: Mapping[str, str]
 ) -> tuple[dict[str, File], dict[str, str]]:
     copied: dict[str, File] = {}
     left_out: dict[str, str] = {}
@@ -177,7 +176,7 @@ def _copy_artifacts(
             left_out[artifact] = "is not the name of a file"
             continue
         try:
-            copy = copy_file(source / artifact, target / artifact)
+            copy = copy_file(source.open(artifact), target / artifact)
         except (FileNotFoundError, IsADirectoryError):
             left_out[artifact] = "is missing"
             continue

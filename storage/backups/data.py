@@ -42,7 +42,7 @@ def copy_data(home: Home, attrs: Mapping[str, Any], folder: Path) -> tuple[dict[
         for file in sorted(own.folder.iterdir()):
             path = f"{DATA}/{own.folder.name}/{file.name}"
             if is_name(path) and file.is_file():
-                copied[path] = copy_file(file, target / file.name)
+                copied[path] = copy_file(file.open("rb"), target / file.name)
                 if copied[path].sha256 != own.arrays.get(file.name, copied[path].sha256):
                     return _nothing(target, f"are damaged: {file} is not as it was prepared")
     except FileNotFoundError:
@@ -95,7 +95,7 @@ def place_data(backup: Backup, home: Home) -> Path | None:
     if not _is_whole(target, own, files):
         with scratch_folder(target) as scratch:
             for name, known in files.items():
-                if copy_file(folder / name, scratch / name) != known:
+                if copy_file((folder / name).open("rb"), scratch / name) != known:
                     raise BadInput(f"{folder / name} was changed while it was restored. Give the same command again.")
             publish(scratch, target, lambda: _is_whole(target, own, files))
     keep(target)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import quote
 
 import optuna
@@ -86,10 +86,10 @@ class Backup:
         return [path for path in self.files if path.startswith(f"{part}/")]
 
 
-def copy_file(source: Path, target: Path) -> File:
-    """Copy a file's bytes, and say what they were."""
+def copy_file(source: BinaryIO, target: Path) -> File:
+    """Copy what is left of an open file, close it, and say what its bytes were."""
     digest, size = hashlib.sha256(), 0
-    with source.open("rb") as reading, target.open("wb") as writing:
+    with source as reading, target.open("wb") as writing:
         while part := reading.read(1 << 20):
             digest.update(part)
             size += len(part)

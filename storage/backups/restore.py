@@ -7,8 +7,6 @@ does the work that is left. Files that no study names are `storage.leftovers`'s.
 
 from __future__ import annotations
 
-import os
-import shutil
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,13 +22,15 @@ from storage.backups.manifest import ARTIFACTS, CHECKPOINTS, ROWS, Backup, copy_
 from storage.connections import shown_url
 from storage.database import Database
 from storage.errors import BadInput, TuningError
-from storage.files import replacing, sha256_of, sync_folder
 from storage.opening import check_storage, open_database, open_to_read
 from storage.prepared.own_data import MANIFEST
 from storage.rows.giving_up import give_up
 from storage.rows.sql_rows import SqlRows
 from storage.rows.study_rows import copy_study, study_id_of
 from storage.settings import Home
+from storage.stores.chosen import artifact_files, checkpoint_files
+from storage.stores.file_store import FileStore
+from storage.stores.local import LocalFiles
 
 REASON = "restored from a backup"
 
@@ -61,18 +61,18 @@ def restore(backup: Backup, url: str, home: Home, *, name: str | None = None) ->
     verify(backup)
     with open_rows(backup.folder / ROWS) as rows:
         require_data_of(backup, rows)
-    home.make(home.artifacts)
+    artifact_files(home, make=True)
     database = open_database(url, create=True)
     uid = uuid.uuid4().hex
-    checkpoints = home.checkpoints(name, uid)
+    checkpoints = checkpoint_files(home, name, uid)
     try:
         with refused(home.root):
             files = _place_files(backup, home, checkpoints)
         with open_rows(backup.folder / ROWS) as rows:
-            made = _Made(name, uid, files)
+            made = _Made(name, uid, files, home.files)
             database.repeated(lambda: _insert(rows, backup.study, database, made))
     except StudyExists:
-        shutil.rmtree(checkpoints, ignore_errors=True)
+        checkpoints.remove("")
         raise
     finally:
         database.engine.dispose()
@@ -99,46 +99,70 @@ def _require_absent(url: str, name: str, home: Home) -> None:
     raise _exists(url, name)
 
 
-def _place_files(backup: Backup, home: Home, checkpoints: Path) -> list[Path]:
+def _place_files(backup: Backup, home: Home, checkpoints: FileStore) -> list[_Placed]:
     """Put all files in place; on an exception only artifacts and data are left, which the next restoration finds there.
 
     Nor would it be safe to remove those: another restoration may already count on them.
     """
-    artifacts = [_place(backup, path, home.artifacts / Path(path).name) for path in backup.under(ARTIFACTS)]
+    artifacts = artifact_files(home)
+    placed = [_place(backup, path, artifacts) for path in backup.under(ARTIFACTS)]
     data = place_data(backup, home)
     try:
         for path in backup.under(CHECKPOINTS):
-            trial, name = path.split("/")[1:]
-            _place(backup, path, home.make(checkpoints / trial) / name)
-        if checkpoints.is_dir():
-            sync_folder(checkpoints)
-            sync_folder(checkpoints.parent)
+            files = checkpoints.folder(path.split("/")[1])
+            files.make()
+            _place(backup, path, files)
+        checkpoints.sync()
     except BaseException:
-        shutil.rmtree(checkpoints, ignore_errors=True)
+        checkpoints.remove("")
         raise
     # All young again: to whoever frees leftovers, an old file that no row names yet would look like one.
-    for file in artifacts:
-        os.utime(file)
-    return artifacts if data is None else [*artifacts, data / MANIFEST]
+    for file in placed:
+        file.files.touch(file.name)
+    return placed if data is None else [*placed, _Placed(LocalFiles(data), MANIFEST)]
 
 
-def _place(backup: Backup, path: str, target: Path) -> Path:
-    known = backup.files[path]
-    if target.is_file() and sha256_of(target) == known.sha256:
-        return target
-    with replacing(target, suffix="") as beside:
-        if copy_file(backup.folder / path, beside) != known:
-            raise BadInput(f"{backup.folder / path} was changed while it was restored. Give the same command again.")
-    return target
+@dataclass(frozen=True)
+class _Placed:
+    """A file that was put in place."""
+
+    files: FileStore
+    name: str
+
+    @property
+    def place(self) -> str:
+        """Its path, or its URL."""
+        return self.files.shown(self.name)
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether somebody has removed it since."""
+        try:
+            self.files.inside(self.name)
+        except FileNotFoundError:
+            return True
+        return False
+
+
+def _place(backup: Backup, path: str, files: FileStore) -> _Placed:
+    known, name = backup.files[path], Path(path).name
+    if not files.holds(name, known.sha256):
+        with files.writing(name, suffix="") as beside:
+            if copy_file((backup.folder / path).open("rb"), beside) != known:
+                raise BadInput(
+                    f"{backup.folder / path} was changed while it was restored. Give the same command again."
+                )
+    return _Placed(files, name)
 
 
 @dataclass(frozen=True)
 class _Made:
-    """What a restoration makes: a study of that name and uid, with these files."""
+    """What a restoration makes: a study of that name and uid, with these files, and where those are kept."""
 
     name: str
     uid: str
-    files: list[Path]
+    files: list[_Placed]
+    kept_at: str
 
 
 def _insert(rows: Connection, study: str, database: Database, made: _Made) -> None:
@@ -160,9 +184,11 @@ def _insert(rows: Connection, study: str, database: Database, made: _Made) -> No
         # After which report each failure came is said by ids, and the copy's reports have others.
         copied = SqlRows(target, study_id)
         copied.set_study_system_attr(attributes.FORGIVEN, copied.next_number())
-        gone = next((file for file in made.files if not file.is_file()), None)
+        gone = next((file for file in made.files if file.is_gone), None)
         if gone is not None:
-            raise TuningError(f"{gone} was removed while it was restored. Give the same command again.")
+            raise TuningError(
+                f"{gone.files.shown(gone.name)} was removed while it was restored. Give the same command again."
+            )
 
 
 def _give_identity(target: Connection, study_id: int, made: _Made) -> None:
@@ -170,6 +196,8 @@ def _give_identity(target: Connection, study_id: int, made: _Made) -> None:
     rows.set_study_system_attr(attributes.RESTORED, made.uid)
     if attributes.of_study(rows.study_user_attrs(), attributes.UID, str) is not None:
         rows.set_study_user_attr(attributes.UID, made.uid)
+        if made.kept_at or attributes.FILES in rows.study_user_attrs():
+            rows.set_study_user_attr(attributes.FILES, made.kept_at)
 
 
 def _put_back_running(target: Connection, study_id: int) -> None:

@@ -26,6 +26,7 @@ from storage.errors import ClaimLost, StorageUnavailable
 from storage.leases import BEAT_S, LEASE_S, LeaseWatch
 from storage.opening import open_to_read
 from storage.rows.sql_rows import INDEXES
+from storage.stores.local import LocalFiles
 from studies.forecast import rate_per_hour
 from studies.stored import find_study
 from tests.databases import claimed, finish, new_study, second_connection, url_of
@@ -255,7 +256,7 @@ def write(file: Path) -> None:
 
 
 def test_an_artifact_is_kept_and_found(database: Database, tmp_path: Path) -> None:
-    artifacts = Artifacts(tmp_path)
+    artifacts = Artifacts(LocalFiles(tmp_path))
     claim = new_study(database).next()
     assert claim is not None
     artifacts.put(database, claim.trial_id, "model", "model.keras", write)

@@ -18,6 +18,7 @@ from storage.database import Database
 from storage.errors import BadInput
 from storage.opening import open_database
 from storage.settings import Home
+from storage.stores.local import LocalFiles
 from studies.datasets.preparing import prepare
 from studies.declaration import Overrides, make_spec, read_declaration
 from studies.stored import DEFAULT_LIMITS, create_or_load
@@ -134,7 +135,7 @@ def require_done(command: CommandLine, *, count: int, epochs: int) -> list[Froze
     assert len(complete) == count
     assert all(trial.state.is_finished() for trial in found)
     assert len({json.dumps(trial.params, sort_keys=True) for trial in complete}) == count
-    artifacts = Artifacts(Home(command.home).artifacts)
+    artifacts = Artifacts(LocalFiles(Home(command.home).artifacts))
     for trial in complete:
         assert list(trial.intermediate_values) == list(range(1, epochs + 1))
         assert trial.value == max(trial.intermediate_values.values())

@@ -35,6 +35,7 @@ from storage.database import Database
 from storage.leases import LEASE_S
 from storage.opening import open_database
 from storage.settings import Home
+from storage.stores.local import LocalFiles
 from studies.trials import of_phase
 from tests.benchmarks.report import Report, Table, add_result_option, keep
 from tests.faults.breaking import Faults, alive
@@ -379,7 +380,7 @@ class Soak:
         epochs = self._form.refit_epochs if refit else self._form.epochs
         if list(trial.intermediate_values) != list(range(1, epochs + 1)):
             yield f"trial {trial.number} reported the epochs {list(trial.intermediate_values)}"
-        artifacts = Artifacts(self._home.artifacts)
+        artifacts = Artifacts(LocalFiles(self._home.artifacts))
         for role in ROLES:
             try:
                 artifacts.verified(trial, role)

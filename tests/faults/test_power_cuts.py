@@ -26,6 +26,7 @@ from storage.errors import StorageUnavailable
 from storage.files import replacing
 from storage.rows.ledger import is_frozen
 from storage.settings import Home
+from storage.stores.local import LocalFiles
 from studies.datasets.preparing import prepare
 from tests.databases import fresh_database, new_study
 from tests.faults.breaking import Fault, Faults, PowerCut
@@ -80,7 +81,7 @@ def test_a_replaced_file_is_the_old_or_the_new_one(tmp_path: Path, failing_disk:
 def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(
     tmp_path: Path, failing_disk: Callable[[], None]
 ) -> None:
-    checkpoints = TrialCheckpoints(tmp_path / "7", fingerprint="spec", trial=7)
+    checkpoints = TrialCheckpoints(LocalFiles(tmp_path / "7"), fingerprint="spec", trial=7)
     for epochs in (1, 2):
         checkpoints.save(claim=1, epochs=epochs, content=b"%d" % epochs)
     failing_disk()
@@ -96,13 +97,13 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(
 def test_an_artifact_that_cannot_be_written_is_not_recorded(
     tmp_path: Path, database: Database, failing_disk: Callable[[], None]
 ) -> None:
-    artifacts, claim = Artifacts(tmp_path / "artifacts"), claimed(database)
-    artifacts.folder.mkdir()
+    artifacts, claim = Artifacts(LocalFiles(tmp_path / "artifacts")), claimed(database)
+    (tmp_path / "artifacts").mkdir()
     failing_disk()
     with pytest.raises(OSError, match="No space"):
         artifacts.put(database, claim.trial_id, "model", "model.keras", write)
     assert get_all_artifact_meta(database.get_trial(claim.trial_id), storage=database) == []
-    assert hidden(artifacts.folder) == []
+    assert hidden(tmp_path / "artifacts") == []
     artifacts.put(database, claim.trial_id, "model", "model.keras", write)
     assert artifacts.verified(database.get_trial(claim.trial_id), "model").read_bytes() == b"weights"
 
@@ -120,7 +121,7 @@ def write(file: Path) -> None:
 def test_a_record_that_the_database_does_not_take_leaves_the_bytes(
     tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    artifacts, claim = Artifacts(tmp_path), claimed(database)
+    artifacts, claim = Artifacts(LocalFiles(tmp_path)), claimed(database)
 
     def fail(*_: object) -> None:
         raise StorageUnavailable("away")
@@ -235,7 +236,8 @@ _WRITE = """
 import sys
 from pathlib import Path
 from storage.checkpoints import TrialCheckpoints
-checkpoints = TrialCheckpoints(Path(sys.argv[1]) / "7", fingerprint="spec", trial=7)
+from storage.stores.local import LocalFiles
+checkpoints = TrialCheckpoints(LocalFiles(Path(sys.argv[1]) / "7"), fingerprint="spec", trial=7)
 for epochs in (1, 2, 3):
     checkpoints.save(claim=1, epochs=epochs, content=b"%d" % epochs)
 """
@@ -257,7 +259,7 @@ def test_a_process_that_is_killed_while_it_writes_leaves_a_checkpoint_to_go_on_f
     )
     assert killed.returncode == -9
     assert faults.happened() == [1]
-    checkpoints = TrialCheckpoints(tmp_path / "7", fingerprint="spec", trial=7)
+    checkpoints = TrialCheckpoints(LocalFiles(tmp_path / "7"), fingerprint="spec", trial=7)
     renamed = cut.when == "after" or "older" in cut.at
     assert checkpoints.load() == (Checkpoint(3, b"3") if renamed else Checkpoint(2, b"2"))
     checkpoints.save(claim=2, epochs=4, content=b"4")

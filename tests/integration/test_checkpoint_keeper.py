@@ -13,6 +13,7 @@ import pytest
 from models.training.state import TrainingState
 from storage.checkpoints import TrialCheckpoints
 from storage.errors import ClaimLost
+from storage.stores.local import LocalFiles
 from tuning.worker.callbacks import CheckpointKeeper, ReportToTrial, state_of
 from tuning.worker.endings import Frozen, Interrupted
 
@@ -23,11 +24,11 @@ class Slow(TrialCheckpoints):
     """Writes when it is let."""
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(folder, fingerprint="f", trial=0)
+        super().__init__(LocalFiles(folder), fingerprint="f", trial=0)
         self.let = threading.Event()
         self.secured = 0
 
-    def save(self, **what: Any) -> Path:
+    def save(self, **what: Any) -> str:
         assert self.secured > 0, "what it goes on after is on the disk before it is"
         self.secured -= 1
         assert self.let.wait(10)

@@ -27,6 +27,7 @@ from storage.artifacts import Artifacts
 from storage.claims import Claim, Claims
 from storage.database import Database
 from storage.settings import Home
+from storage.stores.chosen import artifact_files
 from tests.browser import NoBrowser, browser, text_of, until
 from tests.databases import claimed, finish, fresh_database, new_study
 from tests.integration.command_line import CommandLine
@@ -111,7 +112,7 @@ def served(root: Path, *options: str) -> Iterator[Served]:
     with fresh_database(root / "studies.db") as database:
         claims = new_study(database, budget=9)
         database.set_study_user_attr(1, attributes.SPEC, {"dataset": "mnist", "model": "cnn", "epochs": 4})
-        running = write_trials(database, claims, Artifacts(home.make(home.artifacts)))
+        running = write_trials(database, claims, Artifacts(artifact_files(home, make=True)))
         with command.start("dashboard", "--port", "0", *options) as process:
             try:
                 yield Served(first_line(process), database, claims, running)

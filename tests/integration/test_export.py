@@ -23,6 +23,7 @@ from storage.database import Database
 from storage.errors import BadInput, TuningError
 from storage.opening import open_database
 from storage.settings import CHECKOUT, Home, mark, owner_of
+from storage.stores.local import LocalFiles
 from studies.datasets.prepared import PreparedDataset
 from studies.datasets.preparing import prepare
 from studies.spec import Sampler, StrategyChoice, StudySpec, derive_seed
@@ -98,7 +99,9 @@ class Place:
         trial.report(value, 1)
         if model is not None:
             write = partial(shutil.copyfile, model)
-            Artifacts(self.home.artifacts).put(self.database, trial._trial_id, "model", "model.keras", write)
+            Artifacts(LocalFiles(self.home.artifacts)).put(
+                self.database, trial._trial_id, "model", "model.keras", write
+            )
         for key, attr in {attributes.BEST_EPOCH: 1, attributes.PRECISION: "float32", **attrs}.items():
             trial.set_user_attr(key, attr)
         self.study.tell(trial, value)

@@ -21,6 +21,7 @@ from storage.artifacts import Artifacts
 from storage.errors import BadInput, TuningError
 from storage.opening import open_database
 from storage.settings import CHECKOUT, Home
+from storage.stores.local import LocalFiles
 from studies.datasets.preparing import prepare
 from studies.spec import StudySpec
 from studies.study_data import describe, split_of
@@ -77,7 +78,7 @@ class Made:
         file = self.home.root / name
         (classifier.save_weights if name == WEIGHTS else classifier.save)(file)
         write = partial(shutil.copyfile, file)
-        Artifacts(self.home.artifacts).put(self.database, trial._trial_id, "model", name, write)
+        Artifacts(LocalFiles(self.home.artifacts)).put(self.database, trial._trial_id, "model", name, write)
         trial.set_user_attr(attributes.BEST_EPOCH, 1)
         self.study.tell(trial, value)
 

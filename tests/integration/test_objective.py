@@ -15,6 +15,7 @@ from storage.artifacts import Artifacts
 from storage.checkpoints import Checkpoint
 from storage.claims import Claims
 from storage.database import Result
+from storage.stores.local import LocalFiles
 from studies.stored import StudyRecord
 from tests.databases import claimed, fresh_database, new_study, second_connection
 from tuning.worker.endings import Outcome
@@ -35,7 +36,8 @@ def test_the_checkpoint_of_a_trial_that_goes_on_elsewhere_is_kept_though_its_end
         study = optuna.load_study(study_name="mnist", storage=database)
         unused: Any = None
         (tmp_path / "artifacts").mkdir()
-        files = TrialFiles(study, "f", claims, Artifacts(tmp_path / "artifacts"), tmp_path / "checkpoints")
+        kept, checkpoints = Artifacts(LocalFiles(tmp_path / "artifacts")), LocalFiles(tmp_path / "checkpoints")
+        files = TrialFiles(study, "f", claims, kept, checkpoints)
         objective = Objective(
             study=study,
             record=StudyRecord.of(study),

@@ -13,13 +13,19 @@ from storage.artifacts import ArtifactDamaged, Artifacts
 from storage.claims import Claim, Claims
 from storage.database import Database
 from storage.errors import ClaimLost, StorageUnavailable
+from storage.stores.local import LocalFiles
 from tests.databases import new_study, second_connection
 
 
 @pytest.fixture
 def artifacts(tmp_path: Path) -> Artifacts:
     (tmp_path / "artifacts").mkdir()
-    return Artifacts(tmp_path / "artifacts")
+    return Artifacts(LocalFiles(tmp_path / "artifacts"))
+
+
+def folder_of(artifacts: Artifacts) -> Path:
+    assert isinstance(artifacts.files, LocalFiles)
+    return artifacts.files.path
 
 
 @pytest.fixture
@@ -72,7 +78,7 @@ def test_the_bytes_are_in_place_before_the_database_hears_of_them(
     record = database.set_trial_system_attr
 
     def noting(trial_id: int, key: str, value: Any) -> None:
-        seen.append([file.read_bytes() for file in artifacts.folder.iterdir()])
+        seen.append([file.read_bytes() for file in folder_of(artifacts).iterdir()])
         record(trial_id, key, value)
 
     monkeypatch.setattr(database, "set_trial_system_attr", noting)
@@ -89,7 +95,7 @@ def test_a_write_that_fails_leaves_neither_bytes_nor_record(
 
     with pytest.raises(OSError, match="No space"):
         artifacts.put(database, claim.trial_id, "model", "model.keras", fail)
-    assert list(artifacts.folder.iterdir()) == []
+    assert list(folder_of(artifacts).iterdir()) == []
     assert get_all_artifact_meta(database.get_trial(claim.trial_id), storage=database) == []
 
 
@@ -98,7 +104,7 @@ def test_a_worker_that_lost_its_trial_leaves_no_file(database: Database, artifac
         Claims(other, other.get_study_id_from_name("mnist"), "another").put_back(claim, "silent")
     with pytest.raises(ClaimLost):
         artifacts.put(database, claim.trial_id, "model", "model.keras", write)
-    assert list(artifacts.folder.iterdir()) == []
+    assert list(folder_of(artifacts).iterdir()) == []
 
 
 @pytest.mark.parametrize("error", [ClaimLost("lost"), StorageUnavailable("away")], ids=["lost", "away"])
@@ -117,19 +123,19 @@ def test_a_file_that_optuna_lists_is_never_removed(
     with pytest.raises(type(error)):
         artifacts.put(database, claim.trial_id, "model", "model.keras", write)
     (listed,) = get_all_artifact_meta(database.get_trial(claim.trial_id), storage=database)
-    assert (artifacts.folder / listed.artifact_id).read_bytes() == b"weights"
+    assert (folder_of(artifacts) / listed.artifact_id).read_bytes() == b"weights"
 
 
 def test_damage_is_found(database: Database, artifacts: Artifacts, claim: Claim) -> None:
     kept = artifacts.put(database, claim.trial_id, "model", "model.keras", write)
-    (artifacts.folder / kept.id).write_bytes(b"weightZ")
+    (folder_of(artifacts) / kept.id).write_bytes(b"weightZ")
     with pytest.raises(ArtifactDamaged, match=r"the model of trial 0 is damaged: .* Take another trial with --trial"):
         artifacts.verified(database.get_trial(claim.trial_id), "model")
 
 
 def test_a_missing_file_is_found(database: Database, artifacts: Artifacts, claim: Claim) -> None:
     kept = artifacts.put(database, claim.trial_id, "model", "model.keras", write)
-    (artifacts.folder / kept.id).unlink()
+    (folder_of(artifacts) / kept.id).unlink()
     with pytest.raises(ArtifactDamaged, match=r"is missing: .*Was TUNING_HOME moved\?"):
         artifacts.verified(database.get_trial(claim.trial_id), "model")
 
@@ -140,10 +146,10 @@ def test_a_trial_without_the_artifact_is_named(database: Database, artifacts: Ar
 
 
 def test_all_files_of_a_trial_are_removed_and_no_other(database: Database, artifacts: Artifacts, claim: Claim) -> None:
-    (artifacts.folder / "other").write_bytes(b"stays")
+    (folder_of(artifacts) / "other").write_bytes(b"stays")
     kept = [artifacts.put(database, claim.trial_id, "model", "model.keras", write).id for _ in range(2)]
     assert artifacts.remove(kept) == 14
-    assert [file.name for file in artifacts.folder.iterdir()] == ["other"]
+    assert [file.name for file in folder_of(artifacts).iterdir()] == ["other"]
 
 
 def test_an_id_that_is_a_path_removes_nothing_outside(artifacts: Artifacts, tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ from storage.errors import BadInput, TuningError
 from storage.opening import open_database
 from storage.rows.study_rows import named_artifacts
 from storage.settings import Home
+from storage.stores.local import LocalFiles
 from studies.trials import is_frozen
 from tests.databases import fresh_database, new_study, second_connection
 from tests.processes import in_processes, keep_trials
@@ -126,7 +127,9 @@ def test_a_study_that_is_written_to_meanwhile_is_copied_as_of_one_moment(
         for trial in (trial for trial in trials if trial.state == TrialState.COMPLETE):
             assert trial.params == {"x": 0.5, "y": trial.number}
             assert trial.intermediate_values == {1: 0.25, 2: 0.5}
-            assert Artifacts(backup.folder / "artifacts").verified(trial, "model").read_bytes() == b"weights"
+            assert (
+                Artifacts(LocalFiles(backup.folder / "artifacts")).verified(trial, "model").read_bytes() == b"weights"
+            )
 
 
 def test_a_folder_that_holds_something_is_refused_and_left_alone(
@@ -164,7 +167,7 @@ def test_an_artifact_that_is_damaged_or_missing_is_left_out_and_said(
     database: Database, mine: Home, tmp_path: Path, capsys: pytest.CaptureFixture[str], elsewhere: Home
 ) -> None:
     trial = database.get_all_trials(database.get_study_id_from_name("mnist"))[0]
-    artifacts = Artifacts(mine.artifacts)
+    artifacts = Artifacts(LocalFiles(mine.artifacts))
     model, history = (artifacts.find(trial, role) for role in ("model", "history"))
     assert model is not None and history is not None
     (mine.artifacts / model.id).write_bytes(b"other")
@@ -246,11 +249,11 @@ def test_a_restored_study_goes_on(backup: Backup, elsewhere: Home) -> None:
     assert [(claim.number, claim.count) for claim in taken if claim is not None] == [(3, 2), (4, 2), (5, 2), (6, 1)]
     uid = back.get_study_user_attrs(claims._study_id)[attributes.UID]
     folder = elsewhere.checkpoints("mnist", uid) / "5"
-    found = TrialCheckpoints(folder, fingerprint="f", trial=5).load()
+    found = TrialCheckpoints(LocalFiles(folder), fingerprint="f", trial=5).load()
     assert found is not None
     assert (found.epochs, found.content) == (4, b"state")
     for trial in back.get_all_trials(claims._study_id)[:6]:
-        content = Artifacts(elsewhere.artifacts).verified(trial, "model").read_bytes()
+        content = Artifacts(LocalFiles(elsewhere.artifacts)).verified(trial, "model").read_bytes()
         assert content == f"newest{trial.number}".encode()
     back.engine.dispose()
 
@@ -374,7 +377,7 @@ def back_to(backup: Backup, path: str) -> Backup:
     """Return a backup that calls a changed file its own."""
     from storage.backups.manifest import copy_file
 
-    known = copy_file(backup.folder / path, backup.folder.parent / "thrown away")
+    known = copy_file((backup.folder / path).open("rb"), backup.folder.parent / "thrown away")
     return Backup(**{**vars(backup), "files": {**backup.files, path: known}})
 
 
@@ -527,7 +530,7 @@ def test_a_frozen_trial_is_still_frozen_in_the_copy(
     claims.progressed(frozen, 4)
     claims.put_back(frozen, "frozen after epoch 4", "frozen")
     claims.put_back(interrupted, "interrupted")
-    file = checkpoint(mine, "mnist", UID, frozen.number, 4)
+    file = mine.checkpoints("mnist", UID) / str(frozen.number) / checkpoint(mine, "mnist", UID, frozen.number, 4)
     before = all_facts(database, "mnist")[frozen.number]
     restored(back_up(database, "mnist", tmp_path / "copy", mine), elsewhere)
 

@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 from storage import checkpoints
 from storage.checkpoints import FORMAT, KEPT, Checkpoint, TrialCheckpoints, remove_checkpoints_of
 from storage.errors import StorageUnavailable
+from storage.stores.local import LocalFiles
 
 CONTENT = b"weights\nand more"
 
 
 def of(folder: Path, *, fingerprint: str = "spec", trial: int = 7) -> TrialCheckpoints:
-    return TrialCheckpoints(folder / "7", fingerprint=fingerprint, trial=trial)
+    return TrialCheckpoints(LocalFiles(folder / "7"), fingerprint=fingerprint, trial=trial)
 
 
 def names(folder: Path) -> list[str]:
@@ -87,7 +88,7 @@ def test_one_of_another_format_is_set_aside(tmp_path: Path, monkeypatch: pytest.
 
 def test_all_that_are_damaged_are_set_aside_and_the_trial_begins_anew(tmp_path: Path) -> None:
     for epochs in (1, 2):
-        of(tmp_path).save(claim=1, epochs=epochs, content=CONTENT).write_bytes(b"")
+        (tmp_path / "7" / of(tmp_path).save(claim=1, epochs=epochs, content=CONTENT)).write_bytes(b"")
     assert of(tmp_path).load() is None
     assert names(tmp_path) == ["claim-1-epochs-1.damaged", "claim-1-epochs-2.damaged"]
     of(tmp_path).save(claim=2, epochs=1, content=CONTENT)
@@ -128,11 +129,11 @@ def test_one_on_a_bad_sector_is_set_aside(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_checkpoints_of_trials_that_are_over_are_swept_and_no_others(tmp_path: Path) -> None:
-    remove_checkpoints_of(tmp_path / "not there", {7})
+    remove_checkpoints_of(LocalFiles(tmp_path / "not there"), {7})
     of(tmp_path).save(claim=1, epochs=3, content=CONTENT)
     for other in ("8", "07a", "notes"):
         (tmp_path / other).mkdir()
-    remove_checkpoints_of(tmp_path, {7, 9})
+    remove_checkpoints_of(LocalFiles(tmp_path), {7, 9})
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["07a", "8", "notes"]
 
 
@@ -150,7 +151,11 @@ def test_any_wrong_byte_is_found_and_the_checkpoint_before_is_used(
 ) -> None:
     folder = tmp_path_factory.mktemp("checkpoints")
     of(folder).save(claim=1, epochs=2, content=b"before")
-    path = of(folder).save(claim=1, epochs=3, content=data.draw(st.binary(min_size=1, max_size=64), label="content"))
+    path = (
+        folder
+        / "7"
+        / of(folder).save(claim=1, epochs=3, content=data.draw(st.binary(min_size=1, max_size=64), label="content"))
+    )
     whole = path.read_bytes()
     at = data.draw(st.integers(0, len(whole) - 1), label="at")
     wrong = data.draw(st.integers(0, 255).filter(lambda byte: byte != whole[at]), label="byte")
@@ -164,7 +169,11 @@ def test_any_missing_end_is_found_and_so_is_anything_added(
 ) -> None:
     folder = tmp_path_factory.mktemp("checkpoints")
     of(folder).save(claim=1, epochs=2, content=b"before")
-    path = of(folder).save(claim=1, epochs=3, content=data.draw(st.binary(min_size=1, max_size=64), label="content"))
+    path = (
+        folder
+        / "7"
+        / of(folder).save(claim=1, epochs=3, content=data.draw(st.binary(min_size=1, max_size=64), label="content"))
+    )
     whole = path.read_bytes()
     torn = data.draw(
         st.integers(0, len(whole) - 1).map(lambda kept: whole[:kept]) | st.binary(min_size=1).map(lambda m: whole + m),

@@ -17,6 +17,7 @@ from storage.artifacts import Artifacts
 from storage.errors import BadInput
 from storage.opening import open_database, open_to_read
 from storage.settings import Home
+from storage.stores.local import LocalFiles
 from tests.dashboard import ask, running
 from tuning.commands.dashboard.server import DashboardServer
 from tuning.commands.dashboard.serving import ServeOptions, make_server, serve
@@ -59,7 +60,7 @@ def test_a_trial_and_its_learning_curve_are_shown_while_the_database_is_being_wr
     trial.report(0.5, 1)
     picture = io.BytesIO()
     Image.new("RGB", (9, 9), "red").save(picture, format="PNG")
-    kept = Artifacts(place.artifacts).put(
+    kept = Artifacts(LocalFiles(place.artifacts)).put(
         writer, trial._trial_id, "learning_curve", "learning_curve.png", lambda f: _write(f, picture.getvalue())
     )
     with writer.transaction():  # a writer in the middle of its work holds up no reader

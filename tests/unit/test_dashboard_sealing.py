@@ -14,6 +14,7 @@ from PIL import Image
 from storage.artifacts import Artifacts
 from storage.opening import open_database
 from storage.settings import Home
+from storage.stores.local import LocalFiles
 from tests.dashboard import answer, running
 from tuning.commands.dashboard.server import DashboardServer
 from tuning.commands.dashboard.serving import ServeOptions, make_server
@@ -56,7 +57,7 @@ def added(place: Home, study: optuna.Study, filename: str, content: bytes) -> st
     def write(file: Path) -> None:
         file.write_bytes(content)
 
-    kept = Artifacts(place.artifacts).put(study._storage, trial._trial_id, "file", filename, write)
+    kept = Artifacts(LocalFiles(place.artifacts)).put(study._storage, trial._trial_id, "file", filename, write)
     return f"/artifacts/{study._study_id}/{trial._trial_id}/{kept.id}"
 
 

@@ -16,6 +16,7 @@ import pytest
 from storage.artifacts import Artifacts
 from storage.opening import open_database
 from storage.settings import Home
+from storage.stores.local import LocalFiles
 from tests.dashboard import answer, ask_raw, running
 from tuning.commands.dashboard import server as web
 from tuning.commands.dashboard.failures import FAILED, shorten_logs
@@ -122,7 +123,7 @@ def test_clients_that_take_no_answer_stop_nobody(server: DashboardServer, place:
         with file.open("wb") as stream:
             stream.truncate(64 << 20)
 
-    kept = Artifacts(place.artifacts).put(study._storage, trial._trial_id, "model", "model.keras", write)
+    kept = Artifacts(LocalFiles(place.artifacts)).put(study._storage, trial._trial_id, "model", "model.keras", write)
     cookie = f"{server.login.cookie}={server.login.tokens.token}".encode()
     path = f"/artifacts/{study._study_id}/{trial._trial_id}/{kept.id}".encode()
     asked = b"GET " + path + b" HTTP/1.1\r\nHost: localhost\r\nCookie: " + cookie + b"\r\n\r\n"

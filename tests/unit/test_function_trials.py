@@ -167,7 +167,7 @@ def test_a_folder_is_freed_unless_its_trial_is_complete_or_goes_on(database: Dat
         record(database, trials, trial, state, *([1.0] if state == TrialState.COMPLETE else []))
     taken(trials)
     left = find_leftovers(home, [database], clock=lambda: 1e12)
-    assert [leftover.path.name for leftover in left.free if leftover.kind == "checkpoints"] == ["1"]
+    assert [leftover.name for leftover in left.free if leftover.kind == "checkpoints"] == ["1"]
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from storage.database import Database
 from storage.leftovers import COMPILED_MIN_AGE_S, MIN_AGE_S, Leftovers, find_leftovers, free
 from storage.scratch import ABANDONED_AFTER_S
 from storage.settings import Home
+from storage.stores.local import LocalFiles
 from tests.databases import fresh_database, new_study
 from tests.studies_made import UID, age, claimed, varied
 from tuning.cli import run
@@ -35,7 +36,7 @@ def found(home: Home, *databases: Database, study: str | None = None) -> Leftove
 
 
 def paths(leftovers: Leftovers) -> set[Path]:
-    return {leftover.path for leftover in leftovers.free}
+    return {Path(leftover.place) for leftover in leftovers.free}
 
 
 def make_leftovers(home: Home) -> set[Path]:
@@ -77,13 +78,13 @@ def test_what_is_left_over_is_found_and_freed_and_nothing_else(database: Databas
     assert paths(before) == leftovers
     assert (before.doubtful, before.strangers) == ([], [])
     removed = free(before.free)
-    assert {leftover.path for leftover in removed} == leftovers
+    assert {Path(leftover.place) for leftover in removed} == leftovers
     assert sum(leftover.size_bytes for leftover in removed) >= 80
     assert not any(path.exists() for path in leftovers)
     assert all(path.exists() for path in stays)
     assert paths(found(mine, database)) == set()
     for trial in database.get_all_trials(database.get_study_id_from_name("mnist")):
-        Artifacts(mine.artifacts).verified(trial, "model")
+        Artifacts(LocalFiles(mine.artifacts)).verified(trial, "model")
 
 
 def test_nothing_young_is_freed(database: Database, mine: Home) -> None:
@@ -102,7 +103,7 @@ def test_a_program_compiled_a_month_ago_is_freed_and_its_folder_stays(database: 
     age(mine.root, COMPILED_MIN_AGE_S + 60)
     young = put(mine.compiled("jax") / "jit_f-0123-cache")
     of_kind = [leftover for leftover in found(mine, database).free if leftover.kind == "compiled programs"]
-    assert {leftover.path for leftover in of_kind} == {old, autotuned}
+    assert {Path(leftover.place) for leftover in of_kind} == {old, autotuned}
     free(of_kind)
     assert not old.exists()
     assert young.exists()
@@ -119,9 +120,9 @@ def test_an_artifact_that_is_named_after_the_listing_is_looked_at_again(database
     file = put(mine.artifacts / NEW_UUID.format(1))
     age(mine.root, 2 * MIN_AGE_S)
     listed = found(mine, database).free
-    assert file in {leftover.path for leftover in listed}
+    assert file in {Path(leftover.place) for leftover in listed}
     os.utime(file)  # as a restoration does before it names the file
-    assert file not in {leftover.path for leftover in free(listed)}
+    assert file not in {Path(leftover.place) for leftover in free(listed)}
     assert file.exists()
 
 
@@ -157,8 +158,8 @@ def test_while_a_study_of_another_database_shows_no_artifact_is_freed(
     put(stranger / "0" / "file")
     age(mine.root, 2 * MIN_AGE_S)
     doubt = found(mine, database)
-    assert [leftover.path for leftover in doubt.doubtful] == [artifact]
-    assert doubt.strangers == [stranger]
+    assert [Path(leftover.place) for leftover in doubt.doubtful] == [artifact]
+    assert doubt.strangers == [str(stranger)]
     assert artifact not in paths(doubt)
     with fresh_database(tmp_path / "far.db") as far:
         claims = new_study(far, name="far")

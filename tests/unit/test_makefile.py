@@ -44,7 +44,7 @@ RUN_BY_THIS_PYTHON = f"""\
 "exec" "{sys.executable}" "$0" "$@"
 """
 
-SEEN = ("TUNING_HOME", "DATA_DIR", "PYTHONPATH", "TUNING_PYTHONPATH")
+SEEN = ("TUNING_HOME", "TUNING_FILES", "DATA_DIR", "PYTHONPATH", "TUNING_PYTHONPATH")
 
 # Stands in for the command: prints its arguments and what it sees of the environment.
 PRETENDED_TUNING = f"""\
@@ -318,6 +318,14 @@ def test_what_is_given_is_never_run(checkout: Checkout) -> None:
     assert checkout.command("tune", f"STUDY={given}") == ["tune", f"--study={given}"]
     assert checkout.environment(f"TUNING_HOME={given}") == {"TUNING_HOME": given}
     assert not list(checkout.root.glob("ran*"))
+
+
+def test_where_files_are_kept_reaches_every_command_and_no_other_programs_variable_is_taken_for_it(
+    checkout: Checkout,
+) -> None:
+    assert checkout.environment("FILES=s3://a/$b") == {"TUNING_FILES": "s3://a/$b"}
+    assert checkout.environment("FILES=", TUNING_FILES="s3://c") == {"TUNING_FILES": ""}
+    assert checkout.environment(TUNING_FILES="s3://c", FILES="mine") == {"TUNING_FILES": "s3://c"}
 
 
 def test_python_searches_a_users_folders_last(checkout: Checkout) -> None:

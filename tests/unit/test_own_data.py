@@ -226,7 +226,7 @@ def found(home: Home, *databases: Database) -> Leftovers:
 
 
 def paths(leftovers: Leftovers) -> set[Path]:
-    return {leftover.path for leftover in leftovers.free}
+    return {Path(leftover.place) for leftover in leftovers.free}
 
 
 def notes(home: Home) -> set[Path]:
@@ -243,7 +243,7 @@ def test_data_that_no_study_records_are_freed_after_a_month_and_their_source_nev
     assert not paths(found(mine, database)) & {other.folder, *notes(mine)}
     age(mine.root / "datasets", DATA_MIN_AGE_S + 60)
     leftovers = found(mine, database)
-    assert {leftover.path for leftover in leftovers.free if "prepared" in leftover.kind} == {
+    assert {Path(leftover.place) for leftover in leftovers.free if "prepared" in leftover.kind} == {
         other.folder,
         *(notes(mine) - its),
     }
@@ -272,7 +272,7 @@ def test_a_stranger_s_study_may_need_data(
     age(mine.root / "datasets", 2 * DATA_MIN_AGE_S)
     leftovers = found(mine, database)
     assert not paths(leftovers) & {other.folder, *notes(mine)}
-    assert [leftover.path for leftover in leftovers.doubtful] == [other.folder]
+    assert [Path(leftover.place) for leftover in leftovers.doubtful] == [other.folder]
     assert run(["gc", "--yes"]) == 0
     assert "kept: 1 prepared data sets that no study names" in capsys.readouterr().err
     assert other.folder.is_dir()
@@ -285,7 +285,7 @@ def test_data_that_are_asked_for_are_young_again(database: Database, mine: Home,
     leftovers = found(mine, database)
     assert other.folder in paths(leftovers)
     prepared(mine, file)
-    assert other.folder not in {leftover.path for leftover in free(leftovers.free)}
+    assert other.folder not in {Path(leftover.place) for leftover in free(leftovers.free)}
     assert other.folder.is_dir()
 
 

@@ -161,7 +161,8 @@ def assert_make(words: list[str]) -> None:
     targets = [word for word in words if "=" not in word]
     given = dict(word.split("=", 1) for word in words if "=" in word)
     assert set(targets) <= set(RECIPES)
-    known = {"TUNING_HOME", "DATA_DIR", "PYTHON", "CUDA"}.union(*(variables(RECIPES[target]) for target in targets))
+    anywhere = {"TUNING_HOME", "FILES", "DATA_DIR", "PYTHON", "CUDA"}
+    known = anywhere.union(*(variables(RECIPES[target]) for target in targets))
     assert set(given) <= known
     dataset = given.get("DATASET", "cifar10")
     assert dataset in catalog_names() or dataset.startswith("./")

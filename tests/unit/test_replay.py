@@ -16,6 +16,7 @@ from storage import attributes
 from storage.artifacts import Artifacts
 from storage.errors import BadInput
 from storage.settings import Home
+from storage.stores.local import LocalFiles
 from tuning.worker.replay import curves_of, differences, replay
 
 
@@ -43,7 +44,7 @@ def test_what_an_earlier_version_did_not_note_is_no_difference() -> None:
 
 def test_without_a_kept_history_what_was_reported_is_compared(tmp_path: Path) -> None:
     trial = create_trial(state=TrialState.PRUNED, intermediate_values={1: 0.5, 2: 0.6})
-    assert curves_of(trial, Artifacts(tmp_path)) == {"val_accuracy": [0.5, 0.6]}
+    assert curves_of(trial, Artifacts(LocalFiles(tmp_path))) == {"val_accuracy": [0.5, 0.6]}
 
 
 @pytest.mark.parametrize(

@@ -83,3 +83,15 @@ def test_a_home_that_cannot_be_written_is_bad_input_with_a_cure(
     monkeypatch.setattr("storage.settings.os.access", lambda *_: False)
     with pytest.raises(BadInput, match=r"cannot be written. Set TUNING_HOME to"):
         Home(tmp_path).make(tmp_path / "logs")
+
+
+def test_what_must_be_in_folders_is_refused_where_files_are_in_an_object_store(tmp_path: Path) -> None:
+    Home(tmp_path).require_folders()
+    Home(tmp_path, "file:///mnt/shared").require_folders()
+    with pytest.raises(BadInput, match=r"FILES=s3://bucket: .*Leave it out"):
+        Home(tmp_path, "s3://bucket").require_folders()
+
+
+def test_a_home_tells_other_processes_where_its_files_are(tmp_path: Path) -> None:
+    for home in (Home(tmp_path), Home(tmp_path, "file:///mnt/shared")):
+        assert Home.from_environment(home.environment) == home

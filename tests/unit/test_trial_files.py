@@ -17,6 +17,7 @@ from storage.artifacts import Artifacts
 from storage.claims import Claim, Claims
 from storage.database import Database
 from storage.errors import StorageUnavailable
+from storage.stores.local import LocalFiles
 from tests.databases import claimed, fresh_database, new_study, trials
 from tuning.pictures import Mistakes
 from tuning.worker.trial_files import TrialFiles
@@ -29,11 +30,12 @@ class Kept:
         self.database = database
         self.claims: Claims = new_study(database)
         self.claim: Claim = claimed(self.claims)
-        self.artifacts = Artifacts(folder / "artifacts")
-        self.artifacts.folder.mkdir()
+        self.folder = folder / "artifacts"
+        self.folder.mkdir()
+        self.artifacts = Artifacts(LocalFiles(self.folder))
         self.checkpoints = folder / "checkpoints"
         study = optuna.load_study(study_name="mnist", storage=database)
-        self.files = TrialFiles(study, "f", self.claims, self.artifacts, self.checkpoints)
+        self.files = TrialFiles(study, "f", self.claims, self.artifacts, LocalFiles(self.checkpoints))
 
     @property
     def trial(self) -> FrozenTrial:
@@ -74,7 +76,7 @@ def test_the_weights_are_kept_of_a_model_that_cannot_be_saved(kept: Kept) -> Non
     artifact = kept.artifacts.find(kept.trial, "model")
     assert artifact is not None and artifact.filename == "model.weights.h5"
     assert kept.artifacts.verified(kept.trial, "model").read_bytes() == b"weights"
-    assert [file.name for file in kept.artifacts.folder.iterdir()] == [artifact.id]
+    assert [file.name for file in kept.folder.iterdir()] == [artifact.id]
 
 
 def unused(_: Path) -> NoReturn:

@@ -22,6 +22,7 @@ from storage import attributes
 from storage.artifacts import ArtifactDamaged, Artifacts
 from storage.errors import unknown_name
 from storage.settings import Home, mark
+from storage.stores.chosen import artifact_files
 from studies.datasets.preparing import open_prepared
 from studies.stored import StudyRecord
 from studies.study_data import inputs_of, recorded_split
@@ -88,8 +89,9 @@ def export(
     wanted = _wanted(formats)
     record = StudyRecord.of(study)
     record.require_ours()
+    record.require_files(home)
     require_file(record, user_file)
-    artifacts = Artifacts(home.artifacts)
+    artifacts = Artifacts(artifact_files(home))
     console = console or Console(stderr=True, markup=False, highlight=False, emoji=False)
     trial, passed_over = chosen(study, record, artifacts, trial_number)
     spec, recorded = record.spec, data_of(record)

@@ -19,6 +19,7 @@ from storage.leases import BEAT_S
 from storage.opening import open_database, open_to_read
 from storage.rows.study_rows import is_copy, named_artifacts
 from storage.settings import MARK, Home
+from storage.stores.chosen import artifact_files, checkpoint_files
 from studies.stored import StudyRecord, find_study
 from tuning.words import counted
 
@@ -39,7 +40,7 @@ def delete_study(url: str, name: str, home: Home, *, confirm: Callable[[str], bo
     # What is refused, or not confirmed, is as it was.
     database = open_to_read(url)
     try:
-        question = _question(database, name)
+        question = _question(database, name, home)
     finally:
         database.engine.dispose()
     if not confirm(question):
@@ -57,10 +58,10 @@ def delete_study(url: str, name: str, home: Home, *, confirm: Callable[[str], bo
     with database.reading() as connection:
         # A study that was restored from a backup under another name shares its files with the first.
         shared = named_artifacts(connection)
-    freed = Artifacts(home.artifacts).remove(mine - shared)
+    freed = Artifacts(artifact_files(home)).remove(mine - shared)
     if own:
-        for folder in (home.checkpoints(name, uid), home.logs(name, uid)):
-            shutil.rmtree(folder, ignore_errors=True)
+        checkpoint_files(home, name, uid).remove("")
+        shutil.rmtree(home.logs(name, uid), ignore_errors=True)
         _release(home.exported(name, uid))
     print(
         f"deleted study {name!r}: {counted(len(trials), 'trial')}, {freed / 1e6:.1f} MB of artifacts", file=sys.stderr
@@ -75,11 +76,11 @@ def _release(bundle: Path | None) -> None:
             (bundle / MARK).unlink()
 
 
-def _question(database: Database, name: str) -> str:
+def _question(database: Database, name: str, home: Home) -> str:
     """Return what is to be confirmed.
 
     Raises:
-        BadInput: there is no such study.
+        BadInput: there is no such study, or it keeps its files elsewhere.
         TuningError: it is running.
     """
     study = find_study(database, name)
@@ -89,7 +90,10 @@ def _question(database: Database, name: str) -> str:
         raise TuningError(
             f"study {name!r} is running trial {', '.join(map(str, running))}. Stop it first, with Ctrl-C."
         )
-    theirs = "" if StudyRecord.of(study).is_ours else ", which another program made,"
+    record = StudyRecord.of(study)
+    if record.is_ours:
+        record.require_files(home)
+    theirs = "" if record.is_ours else ", which another program made,"
     return f"Delete study {name!r}{theirs} with its {counted(len(trials), 'trial')}?"
 
 

@@ -64,7 +64,7 @@ def _lines(verb: str, leftovers: Sequence[Leftover]) -> Iterator[str]:
         size = sum(leftover.size_bytes for leftover in leftovers if leftover.kind == kind)
         yield f"{verb}: {count} {kind}, {size / 1e6:.1f} MB"
         if len(leftovers) <= 20:
-            yield from (f"  {leftover.path}" for leftover in leftovers if leftover.kind == kind)
+            yield from (f"  {leftover.place}" for leftover in leftovers if leftover.kind == kind)
     total = sum(leftover.size_bytes for leftover in leftovers)
     yield f"{verb}: {total / 1e6:.1f} MB in all" if leftovers else f"{verb}: nothing"
 
@@ -75,7 +75,7 @@ def _explain_doubt(found: Leftovers) -> None:
     size = sum(leftover.size_bytes for leftover in found.doubtful)
     counts = Counter(leftover.kind for leftover in found.doubtful) or Counter({"artifacts": 0})
     kinds = " and ".join(f"{count} {kind}" for kind, count in counts.items())
-    strangers = ", ".join(map(str, found.strangers[:3]))
+    strangers = ", ".join(found.strangers[:3])
     print(
         f"kept: {kinds} that no study names, {size / 1e6:.1f} MB, because of {strangers}: of a"
         " study that is in none of these databases. Give its database too, with --storage (it can be repeated), or,"

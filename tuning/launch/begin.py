@@ -15,6 +15,7 @@ from storage.claims import Claims, StudyDeleted
 from storage.database import Database
 from storage.opening import open_database
 from storage.rows.study_rows import studies_of
+from storage.stores.chosen import artifact_files
 from studies.datasets.preparing import prepare
 from studies.spec import BUDGET_SHARE
 from studies.stored import StudyRecord, create_or_load, require_own_uid
@@ -67,15 +68,17 @@ def begun(asked: Asked) -> Begun:
     """Make the home, the data set and the study, as far as they are not there, and record what holds from now on.
 
     Raises:
-        BadInput: the home cannot be made; another launcher has made another study of that name since.
+        BadInput: the home cannot be made, or is not where the study keeps its files; another launcher has made another
+            study of that name since.
         TuningError: the data set cannot be had, or the database cannot be reached.
     """
     asked.home.make(asked.home.root)
     spec = asked.spec
     dataset = prepare(spec.dataset, asked.home, images=spec.images, checksum=asked.declared.dataset.checksum)
     database = open_database(asked.url, create=True)
+    artifact_files(asked.home, make=True)
     study, created = create_or_load(
-        database, asked.name, asked.spec, lambda: describe(dataset, asked.spec), asked.first
+        database, asked.name, asked.spec, lambda: describe(dataset, asked.spec), asked.first, asked.home
     )
     require_own_uid(database, study)
     before = StudyRecord.of(study)

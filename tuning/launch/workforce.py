@@ -191,7 +191,7 @@ class Workforce:
             report: takes one line about each death.
         """
         # The URL may hold a password, and command lines are public.
-        environment = {"TUNING_HOME": str(home.root), STORAGE_VARIABLE: url}
+        environment = {**home.environment, STORAGE_VARIABLE: url}
         return cls(claims, placements, options, environment, log_folder(home, record.name, record.uid), report)
 
     def start(self, *, preflight: bool = True) -> None:

@@ -17,6 +17,7 @@ from storage.artifacts import ArtifactDamaged, Artifacts
 from storage.errors import BadInput
 from storage.processes.cores import usable_cores
 from storage.settings import Home
+from storage.stores.chosen import artifact_files
 from studies.phases.training import training_of
 from studies.stored import StudyRecord
 from studies.trials import values_of
@@ -44,7 +45,7 @@ def replay(
     Raises:
         BadInput: the trial has nothing to repeat, or it cannot be repeated here.
     """
-    recorded = curves_of(trial, Artifacts(home.artifacts))
+    recorded = curves_of(trial, Artifacts(artifact_files(home)))
     epochs = len(recorded["val_accuracy"])
     if not trial.params or not epochs:
         raise BadInput(

@@ -16,6 +16,7 @@ from storage.artifacts import Artifacts
 from storage.checkpoints import TrialCheckpoints, remove_checkpoints_of
 from storage.claims import Claim, Claims
 from storage.errors import StorageUnavailable, disk_error
+from storage.stores.file_store import FileStore
 from tuning.building import WEIGHTS
 from tuning.pictures import (
     MOST_DRAWN_CLASSES,
@@ -39,7 +40,7 @@ class TrialFiles:
         fingerprint: of the study's spec; a checkpoint carries it.
         claims: the study's.
         artifacts: where what trials made is kept.
-        checkpoints: the folder of the study's checkpoints.
+        checkpoints: where the study's checkpoints are kept.
         balanced: whether learning curves show the balanced accuracy.
     """
 
@@ -49,7 +50,7 @@ class TrialFiles:
         fingerprint: str,
         claims: Claims,
         artifacts: Artifacts,
-        checkpoints: Path,
+        checkpoints: FileStore,
         *,
         balanced: bool = False,
     ) -> None:
@@ -62,8 +63,8 @@ class TrialFiles:
 
     def checkpoints_of(self, claim: Claim) -> TrialCheckpoints:
         """Return the checkpoints of a claimed trial."""
-        folder = self._checkpoints / str(claim.number)
-        return TrialCheckpoints(folder, fingerprint=self._fingerprint, trial=claim.number)
+        files = self._checkpoints.folder(str(claim.number))
+        return TrialCheckpoints(files, fingerprint=self._fingerprint, trial=claim.number)
 
     def write_model(
         self, claim: Claim, save: Callable[[Path], None], save_weights: Callable[[Path], None]
@@ -148,7 +149,7 @@ class TrialFiles:
         try:
             yield
         except OSError as error:
-            fact = f"{filename} of trial {claim.number} cannot be written to {self._artifacts.folder}"
+            fact = f"{filename} of trial {claim.number} cannot be written to {self._artifacts.files.shown()}"
             then = "Make room and give the same command again."
             raise disk_error(error, fact, then, StorageUnavailable) from error
 

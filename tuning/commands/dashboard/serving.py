@@ -19,6 +19,7 @@ from storage.database import Database
 from storage.errors import BadInput
 from storage.opening import may_write, open_database, open_to_read
 from storage.settings import Home
+from storage.stores.chosen import artifact_files
 from tuning.commands.dashboard.answers import Answer, application, asking, sentence
 from tuning.commands.dashboard.editing import NOT_ASKED_FOR, ONLY_SHOWN, changing_only
 from tuning.commands.dashboard.failures import in_our_words, shorten_logs
@@ -153,7 +154,7 @@ def _application(database: Database, home: Home) -> WSGIApplication:
         warnings.simplefilter("ignore")  # about features of Optuna that it calls experimental
         import optuna_dashboard
 
-        artifacts = Artifacts(home.artifacts if database.read_only else home.make(home.artifacts))
+        artifacts = Artifacts(artifact_files(home, make=not database.read_only))
         app: WSGIApplication = optuna_dashboard.wsgi(database, artifact_store=artifacts.store)
     return app
 

@@ -75,6 +75,7 @@ def optimize(
     home, console = Home.from_environment(), Console(stderr=True)
     report: Report = partial(console.print, highlight=False, markup=False, soft_wrap=True)
     places = place_workers(find_gpus(), usable_cores(), workers=workers, per_device=None, environ=os.environ)
+    home.require_folders()
     home.make(home.root)
     found, database = _opened(study, direction, home, report)
     record, url = begin(database, found, in_words(objective)), url_of(found)

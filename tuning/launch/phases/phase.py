@@ -105,6 +105,7 @@ def opened(options: PhaseOptions, home: Home, console: Console) -> Opened:
     finally:
         reading.engine.dispose()
     record.require_ours()
+    record.require_files(home)
     if record.data is None:
         raise BadInput(f"study {record.name!r} records no data. Tune it first: make tune DATASET=...")
     user_file = parse_model(options.model)[1] if options.model is not None else None

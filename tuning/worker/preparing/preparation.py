@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from storage import attributes
 from storage.artifacts import Artifacts
 from storage.settings import Home
+from storage.stores.chosen import artifact_files, checkpoint_files
 from studies.scheduler import first_configurations
 from studies.strategies.samplers import require_room
 from tuning.machine.devices import CPU
@@ -35,6 +36,7 @@ def prepare(joined: ScheduledStudy, options: WorkerOptions, home: Home, supervis
     Raises:
         BadInput: the model, the data or the search space cannot be used.
     """
+    joined.record.require_files(home)
     if options.device == CPU and options.precision not in ("float32", cores_precision()):
         slow = (
             f"the study computes in {options.precision}, which these cores are slow in: its epochs will take long here"
@@ -83,8 +85,8 @@ def _preflight(
 
 def _files(joined: ScheduledStudy, home: Home) -> TrialFiles:
     record = joined.record
-    artifacts = Artifacts(home.make(home.artifacts))
-    # Made at once: to `gc` it says that this home serves the study.
-    checkpoints = home.make(home.checkpoints(record.name, record.uid))
+    artifacts = Artifacts(artifact_files(home, make=True))
+    # Made at once: to `gc` it says that these files are the study's.
+    checkpoints = checkpoint_files(home, record.name, record.uid, make=True)
     fingerprint, balanced = record.spec.fingerprint, bool(record.imbalanced)
     return TrialFiles(joined.study, fingerprint, joined.claims, artifacts, checkpoints, balanced=balanced)
