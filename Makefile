@@ -97,7 +97,7 @@ endif
 unexport HOST PORT ALLOW_HOST EDIT
 
 # Where artifacts and checkpoints are kept, of every command: what the shell exports under so plain a name is not meant.
-ifeq ($(origin FILES),command line)
+ifeq ($(origin FILES),override)
 export TUNING_FILES := $(value FILES)
 endif
 

@@ -186,22 +186,17 @@ class StudyRecord:
         """Whether it is a study of this service: it has a spec, and a single objective, which is maximized."""
         return self.spec_document is not None and self.directions == (StudyDirection.MAXIMIZE,)
 
-    def require_ours(self) -> None:
-        """Refuse a study of another program.
+    def require_ours(self, home: Home | None = None) -> None:
+        """Refuse a study of another program, and one that keeps its files elsewhere than a home does, where one is given.
 
         Raises:
-            ForeignStudy: it is one.
+            ForeignStudy: another program made it.
+            BadInput: its files are elsewhere.
         """
         if not self.is_ours:
             raise self.foreign("has no spec")
-
-    def require_files(self, home: Home) -> None:
-        """Refuse a study that keeps its files elsewhere than a home does.
-
-        Raises:
-            BadInput: it does.
-        """
-        require_files(home, self.name, self.files)
+        if home is not None:
+            require_files(home, self.name, self.files)
 
     def foreign(self, unlike_ours: str) -> ForeignStudy:
         """Return the refusal of a study without a spec, which is unlike ours in its directions or as is given."""
@@ -411,8 +406,7 @@ def create_or_load(
             return study, True
         before = StudyRecord.read(database, study_id, name)
     spec.require_same(before.spec, name)
-    if home is not None:
-        before.require_files(home)
+    before.require_ours(home)
     return study, False
 
 

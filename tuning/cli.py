@@ -341,8 +341,7 @@ def replay(
     _quiet_optuna()
     found = find_study(_database(storage), study)
     record = StudyRecord.of(found)
-    record.require_ours()
-    record.require_files(_home())
+    record.require_ours(_home())
     trials = found.get_trials(deepcopy=False)
     if not 0 <= trial < len(trials):
         raise BadInput(f"--trial {trial}: study {record.name!r} has {len(trials)}, from 0. Give one of these.")

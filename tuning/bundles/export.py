@@ -88,8 +88,7 @@ def export(
     """
     wanted = _wanted(formats)
     record = StudyRecord.of(study)
-    record.require_ours()
-    record.require_files(home)
+    record.require_ours(home)
     require_file(record, user_file)
     artifacts = Artifacts(artifact_files(home))
     console = console or Console(stderr=True, markup=False, highlight=False, emoji=False)

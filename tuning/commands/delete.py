@@ -92,7 +92,7 @@ def _question(database: Database, name: str, home: Home) -> str:
         )
     record = StudyRecord.of(study)
     if record.is_ours:
-        record.require_files(home)
+        record.require_ours(home)
     theirs = "" if record.is_ours else ", which another program made,"
     return f"Delete study {name!r}{theirs} with its {counted(len(trials), 'trial')}?"
 

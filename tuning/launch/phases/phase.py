@@ -104,8 +104,7 @@ def opened(options: PhaseOptions, home: Home, console: Console) -> Opened:
         record = StudyRecord.of(find_study(reading, options.study))
     finally:
         reading.engine.dispose()
-    record.require_ours()
-    record.require_files(home)
+    record.require_ours(home)
     if record.data is None:
         raise BadInput(f"study {record.name!r} records no data. Tune it first: make tune DATASET=...")
     user_file = parse_model(options.model)[1] if options.model is not None else None

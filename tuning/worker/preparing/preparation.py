@@ -36,7 +36,7 @@ def prepare(joined: ScheduledStudy, options: WorkerOptions, home: Home, supervis
     Raises:
         BadInput: the model, the data or the search space cannot be used.
     """
-    joined.record.require_files(home)
+    joined.record.require_ours(home)
     if options.device == CPU and options.precision not in ("float32", cores_precision()):
         slow = (
             f"the study computes in {options.precision}, which these cores are slow in: its epochs will take long here"
