@@ -187,7 +187,7 @@ class StudyRecord:
         return self.spec_document is not None and self.directions == (StudyDirection.MAXIMIZE,)
 
     def require_ours(self, home: Home | None = None) -> None:
-        """Refuse a study of another program, and one that keeps its files elsewhere than a home does, where one is given.
+        """Refuse a study of another program, and one that keeps its files elsewhere than the home that is given.
 
         Raises:
             ForeignStudy: another program made it.

@@ -75,7 +75,6 @@ def optimize(
     home, console = Home.from_environment(), Console(stderr=True)
     report: Report = partial(console.print, highlight=False, markup=False, soft_wrap=True)
     places = place_workers(find_gpus(), usable_cores(), workers=workers, per_device=None, environ=os.environ)
-    home.require_folders()
     home.make(home.root)
     found, database = _opened(study, direction, home, report)
     record, url = begin(database, found, in_words(objective)), url_of(found)
@@ -106,6 +105,7 @@ def _opened(study: optuna.Study | str, direction: str, home: Home, report: Repor
     Raises:
         BadInput: it cannot be had.
     """
+    home.require_folders()
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # its notices would stand between the lines of the progress
     if isinstance(study, optuna.Study) and not is_in_memory(study):
         return study, open_database(url_of(study))
