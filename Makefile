@@ -374,6 +374,10 @@ format: $(READY_DEV)  ## mend what can be mended without asking
 docs: $(READY_DEV)  ## write into the pages what they take from the code and from results
 	@.venv/bin/python -m tests.pages
 
+.PHONY: notebook
+notebook: $(READY_DEV)  ## run the tutorial, and keep what it shows in it
+	@TUNING_PRECISION=float32 .venv/bin/python -m tests.pages.tutorial
+
 .PHONY: clean
 clean:  ## remove .venv and caches; studies and data stay
 	@rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

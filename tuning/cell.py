@@ -21,7 +21,10 @@ MOST_LINES: Final = 300
 # Between two drawings of what changes all the time.
 EVERY_S: Final = 1.0
 
-_STYLE = "white-space:pre-wrap;line-height:1.25;font-family:Menlo,'DejaVu Sans Mono',Consolas,monospace;font-size:90%"
+_STYLE = (
+    "white-space:pre-wrap;word-break:normal;line-height:1.25;font-size:90%;"
+    "font-family:Menlo,'DejaVu Sans Mono',Consolas,monospace"
+)
 
 
 def in_kernel() -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -23,12 +24,13 @@ from studies.datasets.preparing import prepare
 from studies.declaration import Overrides, from_catalog, make_spec
 from studies.stored import create_or_load
 from studies.study_data import describe
+from tests.pages.page import Page, named, rows
 from tuning import Study
 from tuning.cell import MOST_LINES, Cell
 from tuning.given import tune_options
 from tuning.launch.progress import live_view
 from tuning.notebook.asked_pictures import put_pictures
-from tuning.notebook.pictures import Drawn, LeftOut
+from tuning.notebook.pictures import Drawn, LeftOut, Pictures
 from tuning.notebook.saying import Interrupted, heed, saying
 from tuning.notebook.sought import Sought
 
@@ -247,6 +249,14 @@ def test_of_very_many_lines_the_first_and_the_last_are_shown() -> None:
     assert len(lines) == MOST_LINES + 1
     assert (lines[0], lines[-1]) == ("0", str(MOST_LINES + 4))
     assert lines[MOST_LINES // 2] == "... 5 lines ..."
+
+
+def test_the_page_names_all_that_there_is() -> None:
+    table = Page.read("tuning/README.md").section("Notebooks and Python")
+    said = {re.sub(r"\(.*", "", name) for row in rows(table) for name in named(row[0])}
+    assert said == {name for name in vars(Study) if not name.startswith("_")}
+    pictures = {name for name in vars(Pictures) if not name.startswith("_")}
+    assert pictures == {name.removesuffix("()") for name in named(table) if name.endswith("()")}
 
 
 # --- What stays as it was ---

@@ -65,8 +65,8 @@ def test_as_many_checkpoints_are_kept_as_is_told() -> None:
 def test_every_folder_of_a_home_is_described(tmp_path: Path) -> None:
     home = Home(tmp_path)
     made = [
-        *(home.dataset("d"), home.downloads, home.artifacts, home.checkpoints("s", "1"), home.export("s")),
-        *(home.exploration("d"), home.compiled("c"), home.copies, home.logs("s"), home.report("s")),
+        *(home.dataset("d"), home.downloads, home.given("a", "1"), home.artifacts, home.checkpoints("s", "1")),
+        *(home.export("s"), home.exploration("d"), home.compiled("c"), home.copies, home.logs("s"), home.report("s")),
     ]
     tops = {f"{path.relative_to(tmp_path).parts[0]}/" for path in made} | {"studies.db", home.dashboard_tokens.name}
     described = {named(row[0])[0] for row in rows(STORAGE.section("Where files live"))}
