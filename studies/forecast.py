@@ -6,14 +6,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 from optuna.trial import FrozenTrial, TrialState
 
 from storage import attributes
 from storage.claims import Standing
 from studies.strategies.strategy import Strategy
-from studies.trials import spent_epochs
 
 RATE_TRIALS = 20
 """The rate is that of so many trials, the last to finish: early ones tell little about how long later ones take."""
@@ -124,32 +123,54 @@ def seconds_of(trial: FrozenTrial) -> float | None:
     return sum(max(0.0, until - begun) for begun, until in spans(trial)) if trial.state.is_finished() else None
 
 
-def rate_per_hour(trials: Sequence[FrozenTrial]) -> float | None:
+class Effort(NamedTuple):
+    """What a trial has taken so far.
+
+    Attributes:
+        state: Optuna's.
+        epochs: how many it has reported.
+        spans: when it was worked on.
+        ended: when it ended; None where it has not.
+    """
+
+    state: TrialState
+    epochs: int
+    spans: Sequence[Span]
+    ended: float | None
+
+
+def effort_of(trial: FrozenTrial) -> Effort:
+    """Return what a trial has taken so far."""
+    ended = moment(trial.datetime_complete) if trial.datetime_complete is not None else None
+    return Effort(trial.state, len(trial.intermediate_values), spans(trial), ended)
+
+
+def rate_per_hour(efforts: Sequence[Effort]) -> float | None:
     """Return how many trials finish in an hour of the time in which any was worked on: nights do not count.
 
     A frozen trial that is pruned at the end took what it trained, long before.
     """
     last = sorted(
-        (moment(trial.datetime_complete), min(spans(trial))[0])
-        for trial in trials
-        if trial.state in _FINISHED and trial.datetime_complete is not None and spans(trial)
+        (one.ended, min(one.spans)[0])
+        for one in efforts
+        if one.state in _FINISHED and one.ended is not None and one.spans
     )[-RATE_TRIALS:]
     if not last:
         return None
     since, until = min(begun for _, begun in last), last[-1][0]
-    busy_s = _covered_s([span for trial in trials for span in spans(trial)], since, until)
+    busy_s = _covered_s([span for one in efforts for span in one.spans], since, until)
     return len(last) / busy_s * 3600 if busy_s > 0 else None
 
 
-def epochs_forecast_s(trials: Sequence[FrozenTrial], budget: int, launched: Launched) -> float | None:
+def epochs_forecast_s(efforts: Sequence[Effort], budget: int, launched: Launched) -> float | None:
     """Return the seconds until a budget of epochs is spent, at the pace since the workers were let go.
 
     That pace has everything in it: taking up, tracing, and how many workers there are. Before each of them can have
     trained an epoch, it is what the preflight expects.
     """
-    spent = spent_epochs(trials)
-    running = sum(trial.state == TrialState.RUNNING for trial in trials)
-    busy_s = _covered_s([span for trial in trials for span in spans(trial)], launched["at"], math.inf)
+    spent = sum(one.epochs for one in efforts)
+    running = sum(one.state == TrialState.RUNNING for one in efforts)
+    busy_s = _covered_s([span for one in efforts for span in one.spans], launched["at"], math.inf)
     epoch_s = seconds_per_epoch(spent - launched["epochs"], busy_s, running, launched["epoch_s"])
     return None if epoch_s is None else max(0, budget - spent) * epoch_s
 

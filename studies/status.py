@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from storage.connections import shown_url
 from storage.settings import Home
 from storage.stores.chosen import artifact_files, checkpoint_files
 from storage.stores.file_store import FileStore
-from studies.forecast import epochs_forecast_s, rate_per_hour
+from studies.forecast import Effort, effort_of, epochs_forecast_s, rate_per_hour
 from studies.leaderboard import balanced_accuracy, best_trial, plain_parameters
 from studies.stored import StudyRecord
 from studies.trials import is_alive, is_frozen, of_phase, spent_epochs
@@ -50,7 +50,7 @@ def status(study: optuna.Study, storage_url: str, home: Home, clock: Callable[[]
     now = clock()
     alive = any(is_alive(trial, now) for trial in every)
     state = "done" if 0 < budget <= done else "running" if alive else "stopped"
-    rate = rate_per_hour(trials)
+    efforts = [effort_of(trial) for trial in trials]
     best = best_trial(study, trials)
     return {
         "study": study.study_name,
@@ -60,8 +60,8 @@ def status(study: optuna.Study, storage_url: str, home: Home, clock: Callable[[]
         "budget": {"trials": budget, "done": done, "epochs": record.budget_epochs if record.is_ours else None},
         "epochs_trained": spent_epochs(trials),
         "best": _shown(best) if best is not None else None,
-        "rate_per_hour": rate,
-        "forecast_s": _forecast_s(record, trials, budget - done, rate) if budget and state == "running" else None,
+        "rate_per_hour": rate_per_hour(efforts),
+        "forecast_s": forecast_s(record, efforts, budget - done) if budget and state == "running" else None,
         "disk_bytes": disk_use(study, home),
         "ours": record.is_ours,
         "function": record.function,
@@ -102,13 +102,20 @@ def _shown(best: FrozenTrial) -> dict[str, Any]:
     }
 
 
-def _forecast_s(record: StudyRecord, trials: list[FrozenTrial], trials_left: int, rate: float | None) -> float | None:
-    """The seconds until the budget is spent: of epochs, where they are bounded, since frozen trials end all at once."""
+def forecast_s(record: StudyRecord, efforts: Sequence[Effort], trials_left: int) -> float | None:
+    """Return the seconds until the budget is spent: of epochs, where they are bounded: frozen trials end all at once.
+
+    Args:
+        record: what the study records.
+        efforts: what each trial of its search has taken.
+        trials_left: how many of its budget are not over.
+    """
     if record.budget_epochs is None:
+        rate = rate_per_hour(efforts)
         return trials_left / rate * 3600 if rate else None
     if record.launched is None:
         return None
-    return epochs_forecast_s(trials, record.budget_epochs, record.launched)
+    return epochs_forecast_s(efforts, record.budget_epochs, record.launched)
 
 
 def disk_use(study: optuna.Study, home: Home) -> dict[str, int]:

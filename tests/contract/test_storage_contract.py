@@ -27,7 +27,7 @@ from storage.leases import BEAT_S, LEASE_S, LeaseWatch
 from storage.opening import open_to_read
 from storage.rows.sql_rows import INDEXES
 from storage.stores.local import LocalFiles
-from studies.forecast import rate_per_hour
+from studies.forecast import effort_of, rate_per_hour
 from studies.stored import find_study
 from tests.databases import claimed, finish, new_study, second_connection, url_of
 from tests.processes import in_processes, run_trials
@@ -177,7 +177,7 @@ def test_trials_that_are_frozen_and_ended_at_once_do_not_raise_the_rate(database
             other.set_trial_state_values(claim.trial_id, TrialState.PRUNED, [0.5])
     found = database.get_all_trials(claims._study_id)
     assert [trial.datetime_start for trial in found] == began
-    assert rate_per_hour(found) == pytest.approx(60, rel=0.05)
+    assert rate_per_hour([effort_of(one) for one in found]) == pytest.approx(60, rel=0.05)
 
 
 def test_what_a_power_cut_must_not_undo_waits_for_the_disk_and_the_rest_rides(database: Database) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import gzip
 import itertools
 import json
+import re
 import shlex
 import threading
+import time
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -259,7 +261,8 @@ def test_a_study_and_its_trials_have_notes_of_what_is_recorded_until_somebody_wr
         "- **plan**: 2 trials of at most 4 epochs by freeze\\_thaw with seed 1\n"
         "- **trials**: 1 of 2 done: 1 pruned, 1 failed\n"
         "- **epochs**: 2 trained\n\n"
-        "```sh\nmake tune STUDY=mnist STORAGE='sqlite:///its own.db'    # goes on with it\n```",
+        "```sh\nmake tune STUDY=mnist STORAGE='sqlite:///its own.db'    # goes on with it\n"
+        "make report STUDY=mnist STORAGE='sqlite:///its own.db'    # all that it found, as one page\n```",
     }
     assert [one["note"]["body"] for one in document["trials"]] == [
         (
@@ -281,7 +284,39 @@ def test_a_command_in_a_note_means_the_study_to_a_shell_whatever_that_is_called(
     new_study(database)
     database.set_study_user_attr(1, attributes.SPEC, {"dataset": "mnist"})
     record = replace(StudyRecord.read(database, 1, "mnist"), name=name)
-    fence, command, end = study_note(record, [], None).splitlines()[-3:]
+    fence, command, report, end = study_note(record, [], None, None, 0.0).splitlines()[-4:]
     assert fence == f"{end}sh"
-    assert end not in command
+    assert end not in command + report
     assert shlex.split(command, comments=True) == ["make", "tune", f"STUDY={name}"]
+    assert shlex.split(report, comments=True) == ["make", "report", f"STUDY={name}"]
+
+
+def test_a_note_says_what_came_of_a_study_and_when_its_search_is_done(database: Database) -> None:
+    claims = new_study(database, budget=4)
+    for key, value in {
+        attributes.SPEC: {"dataset": "mnist"},
+        attributes.BUDGET_EPOCHS: 8,
+        attributes.LAUNCHED: {"at": time.time() - 60, "epochs": 0, "epoch_s": None},
+    }.items():
+        database.set_study_user_attr(1, key, value)
+    first, better, refit, running = (taken(claims) for _ in range(4))
+    database.set_trial_system_attr(refit.trial_id, attributes.PHASE, "refit")
+    for claim, value in ((first, 0.5), (better, 0.75), (refit, 0.875)):
+        database.set_trial_intermediate_value(claim.trial_id, 1, value)
+        database.set_trial_user_attr(claim.trial_id, attributes.BEST_EPOCH, 1)
+        database.set_trial_state_values(claim.trial_id, TrialState.COMPLETE, [value])
+    database.set_trial_intermediate_value(running.trial_id, 1, 0.5)
+    claims.beat(running)
+
+    def shown() -> Any:
+        found = answering.Reads(database).answer({"PATH_INFO": "/api/studies/1"})
+        assert found is not None
+        return json.loads(b"".join(found.body))
+
+    note = shown()["note"]["body"]
+    assert "- **best**: trial 1, 0.7500\n" in note
+    assert "- **refitted**: trial 2, 0.8750: the winner, trained for long\n" in note
+    assert re.search(r"- \*\*forecast\*\*: the search is done about [0-9 :-]+, in \d+ s\n", note)
+    assert shown()["trials"][1]["note"]["body"] == "**Complete**. The weights of epoch 1 are kept."
+    database.set_trial_state_values(running.trial_id, TrialState.PRUNED)
+    assert "forecast" not in shown()["note"]["body"]

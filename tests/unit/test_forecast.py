@@ -16,6 +16,7 @@ from studies.forecast import (
     Launched,
     Span,
     WorkLeft,
+    effort_of,
     epochs_forecast_s,
     moment,
     rate_per_hour,
@@ -73,7 +74,7 @@ def test_the_rate_of_a_study_that_prunes_its_frozen_trials_all_at_once_is_that_o
     # One worker: a minute for each of 24 trials, ten more for the best, then 23 ended within a second.
     trials = [pruned_at_the_end((60 * n, 60 * n + 60), end=34 * 60 + 1 + n / 100) for n in range(1, 24)]
     trials.append(trial([(0, 60)], ended=34 * 60, held=(24 * 60, 34 * 60 - 3)))
-    assert rate_per_hour(trials) == pytest.approx(24 / (34 * 60) * HOUR, rel=0.06)
+    assert rate_per_hour([effort_of(one) for one in trials]) == pytest.approx(24 / (34 * 60) * HOUR, rel=0.06)
 
 
 def test_neither_a_night_nor_the_time_in_which_a_trial_was_frozen_counts() -> None:
@@ -82,7 +83,7 @@ def test_neither_a_night_nor_the_time_in_which_a_trial_was_frozen_counts() -> No
         trial([(0, 60)], ended=night + 120, held=(night + 60, night + 60)),
         pruned_at_the_end((60, 120), (night, night + 60), end=night + 121),
     ]
-    assert rate_per_hour(trials) == pytest.approx(2 / 240 * HOUR)
+    assert rate_per_hour([effort_of(one) for one in trials]) == pytest.approx(2 / 240 * HOUR)
 
 
 def test_what_ran_beside_the_last_trials_counts_for_the_rate() -> None:
@@ -90,12 +91,12 @@ def test_what_ran_beside_the_last_trials_counts_for_the_rate() -> None:
     trials = [complete(60 * n, 60 * n + 60) for n in range(RATE_TRIALS + 5)]
     trials.append(trial([(0, 30)], TrialState.FAIL, ended=30))
     trials.append(trial([], TrialState.RUNNING, held=(30, 60 * (RATE_TRIALS + 5) + 20)))
-    assert rate_per_hour(trials) == pytest.approx(60)
+    assert rate_per_hour([effort_of(one) for one in trials]) == pytest.approx(60)
 
 
 def test_a_trial_that_failed_took_its_time_too() -> None:
     trials = [complete(0, 60), trial([(60, 120)], TrialState.FAIL, ended=120), complete(120, 180)]
-    assert rate_per_hour(trials) == pytest.approx(2 / 180 * HOUR)
+    assert rate_per_hour([effort_of(one) for one in trials]) == pytest.approx(2 / 180 * HOUR)
 
 
 def test_a_trial_of_stock_optuna_was_worked_on_from_its_start_to_its_end() -> None:
@@ -103,13 +104,13 @@ def test_a_trial_of_stock_optuna_was_worked_on_from_its_start_to_its_end() -> No
     stock.system_attrs = {}
     assert spans(stock) == [(NOON, NOON + 60)]
     assert seconds_of(stock) == 60
-    assert rate_per_hour([stock]) == pytest.approx(60)
+    assert rate_per_hour([effort_of(stock)]) == pytest.approx(60)
 
 
 def test_before_anything_finished_there_is_no_rate() -> None:
     assert rate_per_hour([]) is None
-    assert rate_per_hour([trial([], TrialState.RUNNING, held=(0, 60))]) is None
-    assert rate_per_hour([complete(5, 5)]) is None, "no time passed"
+    assert rate_per_hour([effort_of(trial([], TrialState.RUNNING, held=(0, 60)))]) is None
+    assert rate_per_hour([effort_of(complete(5, 5))]) is None, "no time passed"
 
 
 def test_the_seconds_of_a_trial_are_those_recorded_else_those_in_which_it_was_worked_on() -> None:
@@ -122,12 +123,12 @@ def test_a_budget_of_epochs_is_forecast_at_the_pace_of_all_workers_since_they_we
     launched = Launched(at=NOON, epochs=10, epoch_s=None)
     # Ten epochs before the last launch, and then none: nothing seen, nothing expected.
     trials = [trial([(-99, -9)], TrialState.WAITING, epochs=10)]
-    assert epochs_forecast_s(trials, 64, launched) is None
+    assert epochs_forecast_s([effort_of(one) for one in trials], 64, launched) is None
     # Two workers for a hundred seconds, with a night in between: 20 epochs, whatever each took in its worker.
     trials.append(trial([(0, 60)], TrialState.WAITING, held=(HOUR, HOUR + 40), epochs=11))
     trials.append(trial([(5, 60)], TrialState.PRUNED, ended=HOUR + 41, epochs=9))
-    assert epochs_forecast_s(trials, 64, launched) == pytest.approx(34 * 5)
-    assert epochs_forecast_s(trials, 20, launched) == 0
+    assert epochs_forecast_s([effort_of(one) for one in trials], 64, launched) == pytest.approx(34 * 5)
+    assert epochs_forecast_s([effort_of(one) for one in trials], 20, launched) == 0
 
 
 def test_before_each_worker_can_have_trained_an_epoch_the_forecast_is_the_preflights() -> None:

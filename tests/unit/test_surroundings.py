@@ -22,7 +22,7 @@ from storage.opening import open_database
 from studies.datasets.download import SourceError, _without_passwords, download
 from studies.datasets.registry import dataset_info
 from studies.declaration import read_declaration
-from studies.forecast import rate_per_hour, seconds_of
+from studies.forecast import effort_of, rate_per_hour, seconds_of
 from studies.stored import find_study
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -217,5 +217,5 @@ def test_the_night_in_which_clocks_change_changes_no_rate(tmp_path: Path, night:
         connection.exec_driver_sql(f"UPDATE trials SET datetime_start = '{begun}', datetime_complete = '{ended}'")
     (trial,) = optuna.load_study(storage=database, study_name="night").trials
     assert seconds_of(trial) == 3600.0
-    assert rate_per_hour([trial]) == 1.0
+    assert rate_per_hour([effort_of(trial)]) == 1.0
     database.engine.dispose()

@@ -91,9 +91,11 @@ class KeptStudy:
         self._read(connection, rows[0], notes)
         if self._changed or rows[0] != self._row:
             self._row = rows[0]
-            note = study_note(record, self.trials.trials, self._storage)
+            known, now = self.trials.trials, time.time()
+            first = next((known[place] for place in best(self.row, known)), None) if record.is_ours else None
+            note = study_note(record, known, first, self._storage, now)
             # Another program's trials may tell anything by what they report.
-            plots = plots_of(self.row, self.trials.trials, time.time()) if record.is_ours else {}
+            plots = plots_of(self.row, known, now) if record.is_ours else {}
             content = compact(head(self.row, self.trials.contents, note, plots)).encode()
             if self._changed or content != self._head:
                 self._head, self._changed = content, False

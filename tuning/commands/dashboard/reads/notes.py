@@ -81,6 +81,9 @@ class Notes:
         if rows.state == TrialState.PRUNED:
             by = f" by {markdown_text(self.strategy)}" if self.strategy else ""
             return f"**Pruned**{after}{by}: others were more promising."
+        if rows.state == TrialState.COMPLETE:
+            kept = _recorded(user, attributes.BEST_EPOCH, int)
+            return f"**Complete**. The weights of epoch {kept} are kept." if kept is not None else ""
         if rows.state != TrialState.WAITING:
             return ""
         if system.get(attributes.FROZEN, "null") != "null":

@@ -64,17 +64,20 @@ class Worked(NamedTuple):
     start: datetime | None
     complete: datetime | None
 
+    @property
+    def ended(self) -> float | None:
+        """When it ended, in seconds since 1970."""
+        return None if self.complete is None else self.complete.replace(tzinfo=UTC).timestamp()
+
     def spans(self) -> list[Span]:
         """Return the spans, in seconds since 1970; none where what is recorded is of another form."""
         held = attributes.typed(json.loads(self.last), dict) or {}
-        started, ended = (
-            None if utc is None else utc.replace(tzinfo=UTC).timestamp() for utc in (self.start, self.complete)
-        )
+        started = None if self.start is None else self.start.replace(tzinfo=UTC).timestamp()
         if held.get(attributes.ENDS):  # taken up only to be ended
             held, started = {}, None
         try:
             known = {attributes.WORKED: json.loads(self.before), attributes.CLAIM: held}
-            return [(float(begun), float(until)) for begun, until in spans_in(known, started, ended)]
+            return [(float(begun), float(until)) for begun, until in spans_in(known, started, self.ended)]
         except (KeyError, TypeError, ValueError):
             return []
 
