@@ -74,6 +74,8 @@ WEIGHTS = "tuning:weights"
 TRACES = "tuning:traces"
 # Why it has no checkpoints, or reports nothing before its end: its model's own training decides.
 WHOLE = "tuning:whole"
+# What else was measured when its objective was best, by name, where KerasTuner's own training decides.
+METRICS = "tuning:metrics"
 # The folder of a trial that a function of the user's runs. The function reads it: its name is what that knows it by.
 CHECKPOINT = "checkpoint"
 # Who ran it last, and each time that it was given up: `[{"worker", "class", "reason", "moved"}, ...]`.

@@ -7,6 +7,7 @@ holds up to the step that it reports now; and what it left in its folder is ther
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Callable, Sequence
 from copy import copy
 from pathlib import Path
@@ -49,6 +50,11 @@ class ClaimedTrial(optuna.trial.Trial):
             if before < int(step):
                 known.setdefault(before, its)
         self._reported(int(step))
+
+    @property
+    def steps(self) -> int:
+        """The last step that this claim reported; 0 before, where steps are counted from 1."""
+        return max(self._cached_frozen_trial.intermediate_values, default=0)
 
     @property
     def last_value(self) -> float | None:
@@ -129,6 +135,10 @@ class FunctionTrials:
         folder = self._checkpoints / str(number)
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+    def remove(self, number: int) -> None:
+        """Remove the folder of a trial that ended without a result."""
+        shutil.rmtree(self._checkpoints / str(number), ignore_errors=True)
 
     def over(self, trial: ClaimedTrial, state: TrialState, values: Sequence[float] = ()) -> Result:
         """Tell the sampler how a trial ended; return what is to be recorded."""

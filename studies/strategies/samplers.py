@@ -75,7 +75,19 @@ def make_sampler(
             case "gp":
                 require_sampler(spec)
                 return optuna.samplers.GPSampler(seed=seed, n_startup_trials=spec.sampler.startup_trials)
-        return TPESampler(seed=seed, n_startup_trials=spec.sampler.startup_trials, group=True)
+        return tpe(seed, spec.sampler.startup_trials)
+
+
+def tpe(seed: int, startup_trials: int) -> BaseSampler:
+    """Return the default sampler of one trial.
+
+    Args:
+        seed: of this trial alone.
+        startup_trials: how many are drawn at random first.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return TPESampler(seed=seed, n_startup_trials=startup_trials, group=True)
 
 
 def require_sampler(spec: StudySpec) -> None:

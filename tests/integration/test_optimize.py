@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,12 +15,10 @@ import pytest
 from optuna.trial import TrialState
 
 from storage import attributes
-from storage.settings import Home
 from tests.integration.command_line import CommandLine
+from tests.integration.user_script import UserScript
 from tests.pages.page import Page
 from tuning.cli import run
-
-ROOT = Path(__file__).resolve().parents[2]
 
 GOES_ON = """
 import os
@@ -39,7 +35,7 @@ def objective(trial):
     saved = Path(trial.user_attrs["checkpoint"]) / "step"
     begin = int(saved.read_text()) if saved.exists() else 0
     for step in range(begin, 6):
-        with Path(os.environ["LOG"]).open("a") as log:
+        with Path("log").open("a") as log:
             log.write(f"{trial.number} {step} {os.getpid()}\\n")
         time.sleep(0.15)
         trial.report(x * x, step)
@@ -50,21 +46,15 @@ def objective(trial):
 
 
 if __name__ == "__main__":
-    study = optuna.create_study(study_name="mine", storage=os.environ["STORAGE"], load_if_exists=True)
+    study = optuna.create_study(study_name="mine", storage="sqlite:///theirs.db", load_if_exists=True)
     tuning.optimize(objective, study=study, trials=int(os.environ["TRIALS"]), workers=2)
     print(len(study.trials), study.best_value == min(trial.value for trial in study.trials))
 """
 
 
 @dataclass(frozen=True)
-class Script:
-    """A user's script in a folder of its own."""
-
-    folder: Path
-
-    @property
-    def home(self) -> Home:
-        return Home(self.folder / "home")
+class Script(UserScript):
+    """A script with a database of its own, and a log that its objective writes."""
 
     @property
     def url(self) -> str:
@@ -76,28 +66,6 @@ class Script:
         file = self.folder / "log"
         lines = [line.split() for line in file.read_text().splitlines()] if file.exists() else []
         return [(int(trial), int(step), int(process)) for trial, step, process in lines]
-
-    def start(self, text: str, **environment: str) -> subprocess.Popen[str]:
-        file = self.folder / "script.py"
-        file.write_text(text)
-        said = {"TUNING_HOME": str(self.home.root), "LOG": str(self.folder / "log"), "STORAGE": self.url}
-        return subprocess.Popen(
-            [sys.executable, str(file)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=self.folder,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "-1", **said, **environment},
-        )
-
-    def finish(self, process: subprocess.Popen[str], status: int = 0) -> tuple[str, str]:
-        stdout, stderr = process.communicate(timeout=200)
-        logs = "\n".join(file.read_text()[-2000:] for file in self.home.root.glob("logs/*/*.log"))
-        assert process.returncode == status, f"{stdout}\n{stderr}\n{logs}"
-        return stdout, stderr
-
-    def run(self, text: str, status: int = 0, **environment: str) -> tuple[str, str]:
-        return self.finish(self.start(text, **environment), status)
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ SPEC = {"dataset": "mnist"}
 def keys() -> list[str]:
     """Every key of a user attribute on the page."""
     values = [value for name, value in vars(attributes).items() if name.isupper() and isinstance(value, str)]
-    others = {attributes.PREFIX, attributes.OPTUNA_ARTIFACT, attributes.FIXED_PARAMETERS}
+    others = {attributes.PREFIX, attributes.OPTUNA_ARTIFACT, attributes.FIXED_PARAMETERS, attributes.CHECKPOINT}
     classes = {attributes.DIVERGED, attributes.OUT_OF_MEMORY, attributes.ENDS, attributes.SEARCH}
     return [value for value in values if value not in others | classes]
 

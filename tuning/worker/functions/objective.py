@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -131,7 +130,7 @@ class FunctionObjective:
         """
         self._study._storage.set_trial_state_values(claim.trial_id, outcome.result.state, outcome.result.values)
         if outcome.result.state != TrialState.COMPLETE:
-            shutil.rmtree(self._trials.folder(claim.number), ignore_errors=True)
+            self._trials.remove(claim.number)
 
 
 def function_objective(
