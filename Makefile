@@ -378,6 +378,12 @@ docs: $(READY_DEV)  ## write into the pages what they take from the code and fro
 notebook: $(READY_DEV)  ## run the tutorial, and keep what it shows in it
 	@TUNING_PRECISION=float32 .venv/bin/python -m tests.pages.tutorial
 
+# A browser is needed: .ci/browser installs one.
+.PHONY: screenshots
+screenshots: $(READY_DEV)  ## take the pages' pictures of the dashboard and a report, of a study or of one made for it: [STUDY= STORAGE= OUT=]
+	@exec .venv/bin/python -m tests.pages.screenshots $(call flag,--study,STUDY) $(call flag,--storage,STORAGE) \
+	  $(call flag,--out,OUT)
+
 .PHONY: clean
 clean:  ## remove .venv and caches; studies and data stay
 	@rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

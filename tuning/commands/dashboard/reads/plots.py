@@ -205,7 +205,7 @@ def _capital(words: str) -> str:
 _FAINT: Final = "#8a8a8a"
 _CLEAR: Final = "rgba(0,0,0,0)"
 _GRID: Final = "rgba(138,138,138,0.25)"
-_SECONDS: Final = [digit * 10**power for power in range(6) for digit in (1, 2, 5)]
+_SECONDS: Final = [0.1, 0.2, 0.5, *(digit * 10**power for power in range(6) for digit in (1, 2, 5))]
 
 
 def _trace(kind: _Kind, x: Sequence[Any], y: Sequence[Any], text: Sequence[str], said: str) -> dict[str, Any]:
@@ -219,11 +219,11 @@ def _plot(title: str, across: str, up: str, traces: Sequence[Mapping[str, Any]])
 
     layout = {
         "title": {"text": title, "x": 0.02, "xanchor": "left", "font": {"size": 15}},
-        "modebar": {"bgcolor": _CLEAR, "color": _FAINT},
+        "modebar": {"bgcolor": _CLEAR, "color": _FAINT, "orientation": "v"},
         "font": {"color": _FAINT},
         "paper_bgcolor": _CLEAR,
         "plot_bgcolor": _CLEAR,
-        "margin": {"l": 60, "r": 20, "t": 50, "b": 50},
+        "margin": {"l": 60, "r": 40, "t": 50, "b": 50},
         "legend": {"orientation": "h", "y": -0.25},
         "showlegend": True,
         "uirevision": "true",  # what is enlarged stays so when the study changes
