@@ -128,24 +128,27 @@ tune: $(READY)  ## run or continue a study: DATASET= [FOR= STUDY= TRIALS= EPOCHS
 	  $(call flag,--train-images,TRAIN_IMAGES) $(call flag,--seed,SEED) $(call flag,--storage,STORAGE) \
 	  $(call flag,--spec,SPEC) $(call flag,--trial-timeout,TRIAL_TIMEOUT) \
 	  $(call flag,--budget-epochs,BUDGET_EPOCHS) $(call flag,--strategy,STRATEGY) $(call flag,--from-study,FROM_STUDY) \
+	  $(call flag,--objective,OBJECTIVE) $(call flag,--direction,DIRECTION) \
 	  $(call flag,--checkpoint-interval,CHECKPOINT_INTERVAL) $(call switch,--no-progress,NO_PROGRESS) \
 	  $(call either,--dashboard,--no-dashboard,DASHBOARD)
 
 .PHONY: confirm
 confirm: $(READY)  ## train the best configurations again with other seeds: [STUDY= TOP= SEEDS= WORKERS= ...]
 	@$(TUNING) confirm $(call flag,--study,STUDY) $(call flag,--storage,STORAGE) $(call flag,--top,TOP) \
-	  $(call flag,--seeds,SEEDS) $(call flag,--model,MODEL) $(call flag,--workers,WORKERS) \
+	  $(call flag,--seeds,SEEDS) $(call flag,--model,MODEL) $(call flag,--objective,OBJECTIVE) \
+	  $(call flag,--workers,WORKERS) \
 	  $(call flag,--timeout,TIMEOUT) $(call switch,--no-progress,NO_PROGRESS)
 
 .PHONY: refit
 refit: $(READY)  ## train the winner for long: [STUDY= EPOCHS= STORAGE= MODEL= TIMEOUT= ...]
 	@$(TUNING) refit $(call flag,--study,STUDY) $(call flag,--storage,STORAGE) $(call flag,--epochs,EPOCHS) \
-	  $(call flag,--model,MODEL) $(call flag,--timeout,TIMEOUT) $(call switch,--no-progress,NO_PROGRESS)
+	  $(call flag,--model,MODEL) $(call flag,--objective,OBJECTIVE) $(call flag,--timeout,TIMEOUT) \
+	  $(call switch,--no-progress,NO_PROGRESS)
 
 .PHONY: worker
-worker: $(READY)  ## join a study from anywhere: STUDY= STORAGE= [MODEL= STRATEGY= PHASE=]
+worker: $(READY)  ## join a study from anywhere: STUDY= STORAGE= [MODEL= STRATEGY= OBJECTIVE= PHASE=]
 	@$(TUNING) worker $(call flag,--study,STUDY) $(call flag,--storage,STORAGE) $(call flag,--model,MODEL) \
-	  $(call flag,--strategy,STRATEGY) $(call flag,--phase,PHASE)
+	  $(call flag,--strategy,STRATEGY) $(call flag,--objective,OBJECTIVE) $(call flag,--phase,PHASE)
 
 .PHONY: status
 status: $(READY)  ## state, budget, rate, forecast, best so far: [STUDY= STORAGE= JSON=1]
@@ -173,9 +176,9 @@ watch: $(READY)  ## the live view of a study that somebody else runs: [STUDY= ST
 	@$(TUNING) watch $(call flag,--study,STUDY) $(call flag,--storage,STORAGE) $(call switch,--no-progress,NO_PROGRESS)
 
 .PHONY: replay
-replay: $(READY)  ## train a trial again from its record, and compare the curves: TRIAL= [STUDY= STORAGE= MODEL=]
+replay: $(READY)  ## train a trial again from its record, and compare the curves: TRIAL= [STUDY= STORAGE= MODEL= OBJECTIVE=]
 	@$(TUNING) replay $(call flag,--trial,TRIAL) $(call flag,--study,STUDY) $(call flag,--storage,STORAGE) \
-	  $(call flag,--model,MODEL)
+	  $(call flag,--model,MODEL) $(call flag,--objective,OBJECTIVE)
 
 .PHONY: dashboard
 dashboard: $(READY)  ## the web view: [STORAGE= HOST= PORT= ALLOW_HOST= EDIT=1]

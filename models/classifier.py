@@ -22,6 +22,7 @@ from models.training.compiled import CompiledModels, signature_of
 from models.training.feeding import LabelledImages
 from models.training.loop import FitResult, Training
 from models.training.model import TrainingModel, classifier_of
+from models.training.monitor import VALIDATION_ACCURACY, Monitor
 from models.training.optimizers import make_optimizer
 from models.training.state import Checkpointing, Resume, StateKeeper, TrainingState
 
@@ -76,13 +77,14 @@ class ImageClassifier(keras_tuner.HyperModel, abc.ABC):
             `learning_rate` and `dropout`. Those not tuned have their defaults.
         epochs: how long a training is at most; a schedule ends there.
         train_images: how many pictures an epoch shows, which gives the schedule its steps.
-        patience: epochs without a better validation accuracy after which a training at a constant learning rate ends; a
-            schedule goes to its end.
+        patience: epochs without a better value after which a training at a constant learning rate ends; a schedule goes
+            to its end.
         models: the process's compiled models, which trainings of one signature share; by default this one's own.
         class_weights: whether in training all pictures weigh alike (`none`) or all classes (`balanced`, by
             `inputs.class_counts`); `search` makes it a hyperparameter.
         defaults: values in place of those of the class's own `defaults`, by their names.
         at_least: values of the recipe, by name, that are raised to these where `recipe` gives less.
+        monitor: what a training is judged by, which decides whose weights are kept.
 
     Raises:
         ValueError: if `epochs`, `train_images` or `patience` is below 1, `inputs` contradicts itself, `defaults` or
@@ -105,6 +107,7 @@ class ImageClassifier(keras_tuner.HyperModel, abc.ABC):
         class_weights: ClassWeights | Literal["search"] = "none",
         defaults: Mapping[str, Any] | None = None,
         at_least: Mapping[str, float] | None = None,
+        monitor: Monitor = VALIDATION_ACCURACY,
     ) -> None:
         super().__init__()
         if min(epochs, train_images, patience) < 1:
@@ -132,6 +135,7 @@ class ImageClassifier(keras_tuner.HyperModel, abc.ABC):
         self.patience = patience
         self.models = models if models is not None else CompiledModels(kept=0)
         self.class_weights = class_weights
+        self.monitor = monitor
 
     @abc.abstractmethod
     def backbone(self, hp: Any, x: Any) -> Any:
@@ -251,6 +255,7 @@ class ImageClassifier(keras_tuner.HyperModel, abc.ABC):
             reduce_on_plateau=recipe.schedule == "constant",
             seed=seed,
             initial_epoch=initial_epoch,
+            monitor=self.monitor,
         )
 
     def fit(
@@ -281,6 +286,7 @@ class ImageClassifier(keras_tuner.HyperModel, abc.ABC):
         Raises:
             NonFiniteLoss: if the loss is no longer a finite number.
             StateMismatch: if `resume` is the state of another model.
+            UnknownMonitor: if the history does not have what it is judged by.
         """
         initial_epoch = resume.epochs if resume is not None else 0
         run = self.training(hp, model, training, validation, seed=seed, initial_epoch=initial_epoch)

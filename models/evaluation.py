@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,12 @@ LEAST_PROBABILITY = float(np.finfo(np.float32).tiny)
 """A probability that float32 rounded to zero counts as this: a surprise of 87 nats rather than an infinite one."""
 
 MOST_MISTAKES = 18
+
+Labels = npt.NDArray[np.int64]
+Probabilities = npt.NDArray[np.float64]
+
+Metric = Callable[[Labels, Probabilities], float]
+"""Says of class numbers `(n,)` and probabilities `(n, classes)` how good the latter are."""
 
 
 @dataclass(frozen=True)
@@ -78,25 +85,91 @@ def evaluate(
     """
     if not len(images) or len(images) != len(labels):
         raise ValueError(f"Each picture needs one label. Received: {len(images)} pictures, {len(labels)} labels.")
-    truth = np.asarray(labels, dtype=np.int64)
-    probabilities = _predict(classifier, images, batch_size)
+    return evaluation(np.asarray(labels, dtype=np.int64), predictions(classifier, images, batch_size), classes=classes)
+
+
+def evaluation(truth: Labels, probabilities: Probabilities, *, classes: int) -> Evaluation:
+    """Judge what a classifier said of pictures.
+
+    Args:
+        truth: `(n,)` class numbers below `classes`.
+        probabilities: `(n, classes)`.
+        classes: how many classes there are.
+    """
     predicted = probabilities.argmax(axis=-1)
-    confusion = np.bincount(truth * classes + predicted, minlength=classes * classes).reshape(classes, classes)
-    surprise = -np.log(np.maximum(probabilities[np.arange(len(truth)), truth], LEAST_PROBABILITY))
+    confusion = _confusion(truth, predicted, classes)
     per_class = _figures(confusion)
     return Evaluation(
-        accuracy=float(np.mean(predicted == truth)),
-        balanced_accuracy=float(np.mean([of.recall for of in per_class if of.support])),
-        loss=float(surprise.mean()),
+        accuracy=accuracy(truth, probabilities),
+        balanced_accuracy=balanced_accuracy(truth, probabilities),
+        loss=cross_entropy(truth, probabilities),
         confusion=confusion,
         per_class=per_class,
         mistakes=_worst(probabilities, truth, predicted),
     )
 
 
-def _worst(
-    probabilities: npt.NDArray[np.float64], truth: npt.NDArray[np.int64], predicted: npt.NDArray[np.int64]
-) -> tuple[Mistake, ...]:
+def accuracy(labels: Labels, probabilities: Probabilities) -> float:
+    """Return the share of pictures whose most probable class is theirs."""
+    return float(np.mean(probabilities.argmax(axis=-1) == labels))
+
+
+def balanced_accuracy(labels: Labels, probabilities: Probabilities) -> float:
+    """Return the mean over the classes of their recall; classes without pictures are left out."""
+    per_class = _figures(_confusion(labels, probabilities.argmax(axis=-1), probabilities.shape[1]))
+    return float(np.mean([of.recall for of in per_class if of.support]))
+
+
+def cross_entropy(labels: Labels, probabilities: Probabilities) -> float:
+    """Return the mean cross-entropy in nats."""
+    of_truth = np.maximum(probabilities[np.arange(len(labels)), labels], LEAST_PROBABILITY)
+    return float(-np.log(of_truth).mean())
+
+
+def f1_macro(labels: Labels, probabilities: Probabilities) -> float:
+    """Return the mean over the classes of 2 right / (pictures + predicted); what is in neither is left out.
+
+    It is scikit-learn's `f1_score` with `average="macro"`.
+    """
+    confusion = _confusion(labels, probabilities.argmax(axis=-1), probabilities.shape[1])
+    either = confusion.sum(axis=1) + confusion.sum(axis=0)
+    return float(np.mean(2.0 * confusion.diagonal()[either > 0] / either[either > 0]))
+
+
+def auc(labels: Labels, probabilities: Probabilities) -> float:
+    """Return the area under the ROC curve: each class against the rest, and the mean of these.
+
+    It is the share of pairs, a picture of the class and one of another, of which the first is said to be the more
+    probable one; equal ones count half (Hanley and McNeil 1982). Classes that all pictures have, or none, are left
+    out; NaN where that leaves none. It is scikit-learn's `roc_auc_score` with `multi_class="ovr"`.
+    """
+    areas = []
+    for label in range(probabilities.shape[1]):
+        scores, own = probabilities[:, label], labels == label
+        positives = int(own.sum())
+        negatives = len(labels) - positives
+        if positives and negatives:
+            _, place, count = np.unique(scores, return_inverse=True, return_counts=True)
+            ranks = (np.cumsum(count) - (count - 1) / 2)[place]  # equal ones have the mean of their ranks
+            areas.append((ranks[own].sum() - positives * (positives + 1) / 2) / (positives * negatives))
+    return float(np.mean(areas)) if areas else float("nan")
+
+
+METRICS: Mapping[str, Metric] = {
+    "val_accuracy": accuracy,
+    "val_balanced_accuracy": balanced_accuracy,
+    "val_loss": cross_entropy,
+    "val_f1_macro": f1_macro,
+    "val_auc": auc,
+}
+"""What can be computed of the validation part after an epoch, by the names of their curves."""
+
+
+def _confusion(truth: Labels, predicted: npt.NDArray[np.int64], classes: int) -> npt.NDArray[np.int64]:
+    return np.bincount(truth * classes + predicted, minlength=classes * classes).reshape(classes, classes)
+
+
+def _worst(probabilities: Probabilities, truth: Labels, predicted: npt.NDArray[np.int64]) -> tuple[Mistake, ...]:
     wrong = np.flatnonzero(predicted != truth)
     sure = probabilities[wrong, predicted[wrong]]
     places = wrong[np.argsort(-sure, kind="stable")[:MOST_MISTAKES]]
@@ -106,8 +179,8 @@ def _worst(
     )
 
 
-def _predict(classifier: keras.Model, images: npt.NDArray[Any], batch_size: int) -> npt.NDArray[np.float64]:
-    """Probabilities `(n, classes)`; the last batch is filled up, so that nothing is traced twice."""
+def predictions(classifier: keras.Model, images: npt.NDArray[Any], batch_size: int = 512) -> Probabilities:
+    """Return probabilities `(n, classes)`; the last batch is filled up, so that nothing is traced twice."""
     batch_size = min(batch_size, len(images))
     parts = []
     for start in range(0, len(images), batch_size):

@@ -12,6 +12,7 @@ from models.recipe import ClassWeights
 from models.training.compiled import CompiledModels
 from models.training.feeding import LabelledImages
 from models.training.loop import FitResult
+from models.training.monitor import VALIDATION_ACCURACY, Monitor
 from models.training.state import StateKeeper, TrainingState
 
 
@@ -50,12 +51,13 @@ class Tunable(Protocol):
             training: what it learns from.
             validation: what judges each epoch.
             seed: decides the order of the data.
-            callbacks: come after all others. They find `val_accuracy` in the logs of an epoch.
+            callbacks: come after all others. They find `val_accuracy` and what it is judged by in an epoch's logs.
             resume: the state to go on from, of the same training.
             keeper: who wants the training's state at the end of epochs.
 
         Raises:
-            NonFiniteLoss: the loss is no longer a finite number.
+            NonFiniteLoss: the loss is no longer a finite number, or what it is judged by never was one.
+            UnknownMonitor: the history does not have what it is judged by.
         """
 
     def classifier(self, model: Any) -> keras.Model:
@@ -98,5 +100,6 @@ class Hypermodel(Protocol):
         class_weights: ClassWeights | Literal["search"] = "none",
         defaults: Mapping[str, Any] | None = None,
         at_least: Mapping[str, float] | None = None,
+        monitor: Monitor = VALIDATION_ACCURACY,
     ) -> Tunable:
         """Return what builds and trains one trial's model; the arguments are those of `ImageClassifier`."""

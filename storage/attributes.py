@@ -63,6 +63,8 @@ RESTORED = "tuning:restored"
 EPOCHS = "tuning:epochs"
 SECONDS = "tuning:seconds"
 BEST_EPOCH = "tuning:best_epoch"
+# Of the epoch whose weights were kept; the accuracy where it is not the trial's value.
+VALIDATION_ACCURACY = "tuning:val_accuracy"
 VALIDATION_LOSS = "tuning:val_loss"
 VALIDATION_BALANCED_ACCURACY = "tuning:val_balanced_accuracy"
 PRECISION = "tuning:precision"

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import Field, ValidationError
 
 from storage.errors import BadInput, unknown_name
+from studies.objectives.objective import VALIDATION_ACCURACY, Direction, Objective
 from studies.spec import (
     HYPERMODELS,
     KERAS_TUNER_MODELS,
@@ -51,6 +52,11 @@ class Declaration(Frozen):
             precision (`mixed_bfloat16`) where its cores have instructions for it, the plan is `cpu` and the model one
             of the project's own, else `float32`.
         seed: all randomness derives from it: the split, the proposals, the weights, the order of the images.
+        objective: what is optimised: `val_accuracy`, or any other curve that the history of a training has, such as
+            `val_loss`; `balanced_accuracy`, `f1_macro` or `auc`, which are computed after each epoch; or a function of
+            your own, `file.py:function`.
+        direction: whether its largest value is the best one, `max`, or its smallest, `min`; left out, it is told from
+            the name.
         parameters: ranges that replace the model's own, a table for each parameter; a name that the model does not
             know is refused.
         defaults: values in place of the model's own defaults, by parameter name, whether the parameter is searched or
@@ -72,6 +78,8 @@ class Declaration(Frozen):
     defaults: dict[str, Scalar] = Field(default_factory=dict)
     first: tuple[dict[str, Scalar], ...] = ()
     plan: dict[PlanName, Plan]
+    objective: str = VALIDATION_ACCURACY.name
+    direction: Direction | None = None
     sampler: Sampler = Sampler()
     strategy: StrategyChoice = StrategyChoice()
 
@@ -106,6 +114,8 @@ class Overrides:
     seed: int | None = None
     strategy: str | None = None
     class_weights: str | None = None
+    objective: str | None = None
+    direction: str | None = None
     images: Images | None = None
     precision: str | None = None
     cores: Precision = "float32"
@@ -226,6 +236,8 @@ def declaration_of(spec: StudySpec, trials: int) -> Declaration:
         class_weights=spec.class_weights,
         precision=spec.precision,
         seed=spec.seed,
+        objective=spec.objective.name,
+        direction=spec.objective.direction,
         parameters=spec.parameters,
         defaults=spec.defaults,
         plan={spec.plan_name: plan},
@@ -239,8 +251,22 @@ def patience_for(plan: Plan, epochs: int) -> int:
     return math.ceil(plan.patience * max(1.0, epochs / plan.epochs))
 
 
+def _require_sane(overrides: Overrides, strategy: str) -> None:
+    for flag, value in (("epochs", overrides.epochs), ("train-images", overrides.train_images)):
+        if value is not None and value < 1:
+            raise BadInput(f"--{flag} {value}: must be at least 1. Leave it out for the catalog's own.")
+    if strategy not in STRATEGIES and ".py:" not in strategy:
+        raise unknown_name("strategy", strategy, STRATEGIES, then="One of your own is given as file.py:Class.")
+
+
 def make_spec(
-    declaration: Declaration, overrides: Overrides, *, plan_name: PlanName, model: str, strategy: str
+    declaration: Declaration,
+    overrides: Overrides,
+    *,
+    plan_name: PlanName,
+    model: str,
+    strategy: str,
+    objective: Objective = VALIDATION_ACCURACY,
 ) -> StudySpec:
     """Return the spec that a declaration and a command line mean together.
 
@@ -250,11 +276,13 @@ def make_spec(
         plan_name: which plan to take, by the devices at hand.
         model: full name of the hypermodel, see `hypermodel_name`.
         strategy: name of the strategy.
+        objective: what is optimised.
 
     Raises:
         BadInput: an override is out of its range.
     """
     plan = declaration.plan_for(plan_name)
+    _require_sane(overrides, strategy)
     space = overrides.space or declaration.space
     if space not in ("core", "extended"):
         raise unknown_name("space", space, ["core", "extended"])
@@ -267,11 +295,6 @@ def make_spec(
         precision = overrides.cores if plan_name == "cpu" and model in HYPERMODELS.values() else "float32"
     if precision not in get_args(Precision):
         raise unknown_name("precision", precision, get_args(AskedPrecision))
-    for flag, value in (("epochs", overrides.epochs), ("train-images", overrides.train_images)):
-        if value is not None and value < 1:
-            raise BadInput(f"--{flag} {value}: must be at least 1. Leave it out for the catalog's own.")
-    if strategy not in STRATEGIES and ".py:" not in strategy:
-        raise unknown_name("strategy", strategy, STRATEGIES, then="One of your own is given as file.py:Class.")
     seed = declaration.seed if overrides.seed is None else overrides.seed
     if not 0 <= seed < 2**32:
         raise BadInput(f"--seed {seed}: must be at least 0 and below 2**32. Leave it out for the catalog's own.")
@@ -293,4 +316,5 @@ def make_spec(
         strategy=declaration.strategy.model_copy(update={"name": strategy}),
         class_weights=class_weights,
         precision=precision,
+        objectives=(objective,),
     )

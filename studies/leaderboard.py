@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 from storage import attributes
 from storage.attributes import PHASES, Phase
 from studies.forecast import seconds_of
+from studies.stored import StudyRecord
 from studies.trials import is_frozen, of_phase, phase_of
 
 if TYPE_CHECKING:
@@ -27,8 +28,8 @@ class Row(TypedDict):
     Attributes:
         number: the trial's.
         state: Optuna's word: `COMPLETE`, `PRUNED`, `RUNNING`, `WAITING` (also where it is frozen) or `FAIL`.
-        value: the validation accuracy in 0..1, or what another program's study has instead; of a PRUNED or WAITING
-            trial the last one that it reported; else None.
+        value: of the study's objective, an accuracy in 0..1; of a PRUNED or WAITING trial the last one that it
+            reported; else None.
         params: the hyperparameters, by name.
         epochs: how many were trained.
         seconds: how long it took; None while it is not over.
@@ -84,12 +85,13 @@ def complete_trials(study: optuna.Study, trials: Sequence[FrozenTrial] | None = 
 
 
 def best_parameters(study: optuna.Study, count: int) -> list[dict[str, Any]]:
-    """Return the parameters of the search's best trials, best first, by the highest value that each reported."""
+    """Return the parameters of the search's best trials, best first, by the best value that each reported."""
     best: list[tuple[float, int, dict[str, Any]]] = []
+    objective = StudyRecord.of(study).objective
     for trial in of_phase(study.get_trials(deepcopy=False)):
-        values = [value for value in trial.intermediate_values.values() if math.isfinite(value)]
-        if values and trial.state != TrialState.FAIL:
-            best.append((-max(values), trial.number, trial.params))
+        value = objective.best(trial.intermediate_values.values())
+        if value is not None and trial.state != TrialState.FAIL:
+            best.append((objective.rank(value), trial.number, trial.params))
     return [params for _, _, params in sorted(best, key=lambda one: one[:2])[:count]]
 
 

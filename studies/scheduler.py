@@ -112,7 +112,7 @@ class Scheduler:
         if view.trials_left:
             return Start()
         frozen = view.frozen()
-        best = incumbent(view.trials)
+        best = incumbent(view.trials, self._spec.objective)
         if best is not None and is_frozen(best):
             return Thaw(best.number)
         return End(frozen[0].number) if frozen else None
@@ -152,7 +152,7 @@ class Scheduler:
         Args:
             claim: the right to it.
             epoch: counted from 1.
-            value: the validation accuracy after it. An epoch trained again overwrites its report.
+            value: of the objective after it. An epoch trained again overwrites its report.
             last: whether the trial ends with this epoch whatever is decided.
 
         Raises:
@@ -197,7 +197,7 @@ class Scheduler:
         )
 
     def _out_of_budget(self, view: View, trial: FrozenTrial) -> Verdict:
-        best = incumbent(view.trials) is trial
+        best = incumbent(view.trials, self._spec.objective) is trial
         if not self._strategy.freezes:
             return "go on" if best else "prune"
         # While others run, each may be the best in its turn: the best of all is thawed when nothing runs any more.
@@ -227,7 +227,7 @@ class Scheduler:
         return self._read.space
 
     def _set_aside(self, trials: Sequence[FrozenTrial]) -> int:
-        best = incumbent(trials)
+        best = incumbent(trials, self._spec.objective)
         over = best is None or best.state.is_finished()
         return 0 if over or best is None else self._spec.epochs - len(best.intermediate_values)
 
@@ -238,7 +238,7 @@ class Scheduler:
             trials: the study's.
             besides: the number of the trial that it is decided of, which is between two epochs.
         """
-        best = incumbent(trials)
+        best = incumbent(trials, self._spec.objective)
         others = [trial for trial in trials if is_running(trial) and trial is not best and trial.number != besides]
         return sum(len(trial.intermediate_values) < self._spec.epochs for trial in others)
 

@@ -24,6 +24,7 @@ from pydantic import (
 
 from storage.errors import SpecMismatch
 from studies.form import LARGEST_SIDE, SMALLEST_SIDE, Fit
+from studies.objectives.objective import VALIDATION_ACCURACY, Objective
 
 Space = Literal["core", "extended"]
 ClassWeights = Literal["none", "balanced", "search"]
@@ -61,6 +62,7 @@ _ADDED: dict[str, Any] = {
     "test_images": None,
     "class_weights": "none",
     "precision": "float32",
+    "objectives": [VALIDATION_ACCURACY.model_dump()],
 }
 
 ImageSide = Annotated[int, Field(ge=SMALLEST_SIDE, le=LARGEST_SIDE)]
@@ -135,8 +137,9 @@ class Plan(Frozen):
         validation_images: how many images of the training split are held out to judge with, each class with its share;
             left out, 5,000, and of data of your own 15% of what is left to train on, or what they bring.
         test_images: of data of your own that bring no test split, how many are held out to test on; left out, 15%.
-        patience: epochs without a better validation accuracy after which a trial at a constant learning rate stops by
-            itself; with more `--epochs` than the plan's it grows with them. A trial with a schedule trains to its end.
+        patience: epochs without a better value of the objective after which a trial at a constant learning rate stops
+            by itself; with more `--epochs` than the plan's it grows with them. A trial with a schedule trains to its
+            end.
         model: another hypermodel under this plan; left out, the file's.
         budget_epochs: how many epochs all trials together train; left out, with `freeze_thaw` a third of what they
             would train if each trained to its end, else no bound.
@@ -253,6 +256,7 @@ class StudySpec(Frozen):
         plan_name: the catalog's plan that was taken, `cpu` or `gpu`.
         class_weights: how the classes weigh while training; `search` makes it a parameter.
         precision: the Keras dtype policy that the cores compute in, in every worker alike; a GPU computes in its own.
+        objectives: what is optimised.
     """
 
     dataset: str
@@ -272,6 +276,12 @@ class StudySpec(Frozen):
     strategy: StrategyChoice
     class_weights: ClassWeights = "none"
     precision: Precision = "float32"
+    objectives: Annotated[tuple[Objective, ...], Field(min_length=1, max_length=1)] = (VALIDATION_ACCURACY,)
+
+    @property
+    def objective(self) -> Objective:
+        """What is optimised."""
+        return self.objectives[0]
 
     @model_serializer(mode="wrap")
     def _document(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:

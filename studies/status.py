@@ -37,8 +37,10 @@ def status(study: optuna.Study, storage_url: str, home: Home, clock: Callable[[]
     All of that is said of the search, but that it runs while a trial of any phase does. `phases` counts the trials of
     each phase as `trials` does.
 
-    A study of another program is not `ours`: it has no budget, and its best trial is that of its own direction. Nor is
-    one whose trials a `function` of the user's runs, but it has a budget.
+    `objectives` are what it optimises, each with its `name` and `direction`, `max` or `min`.
+
+    A study of another program is not `ours`: it has no budget and no objectives, and its best trial is that of its own
+    direction. Nor is one whose trials a `function` of the user's runs, but it has a budget.
     """
     record = StudyRecord.of(study)
     every = study.get_trials(deepcopy=False)
@@ -70,6 +72,7 @@ def status(study: optuna.Study, storage_url: str, home: Home, clock: Callable[[]
         "phases": {phase: counts_of(of_phase(every, phase)) for phase in attributes.PHASES},
         "dataset": record.dataset,
         "images": _images(record),
+        "objectives": [objective.model_dump() for objective in record.objectives],
     }
 
 

@@ -30,6 +30,7 @@ from storage.stores.chosen import require_files
 from studies.class_balance import is_imbalanced
 from studies.course import Course
 from studies.forecast import Launched
+from studies.objectives.objective import Objective, objectives_in
 from studies.space import SearchSpace
 from studies.spec import Scalar, StudySpec
 
@@ -164,7 +165,7 @@ class StudyRecord:
         """
         return cls(
             name="",
-            directions=(StudyDirection.MAXIMIZE,),
+            directions=tuple(objective.optunas for objective in objectives_in(spec)),
             uid="",
             files="",
             budget=0,
@@ -181,10 +182,23 @@ class StudyRecord:
             spec_document=spec,
         )
 
+    @cached_property
+    def objectives(self) -> tuple[Objective, ...]:
+        """What it optimises; none where another program made it."""
+        found = objectives_in(self.spec_document)
+        return found if self.directions == tuple(objective.optunas for objective in found) else ()
+
+    @property
+    def objective(self) -> Objective:
+        """What it optimises; of another program's nothing is known but its first direction."""
+        if self.objectives:
+            return self.objectives[0]
+        return Objective(name="value", direction="min" if self.directions[:1] == (StudyDirection.MINIMIZE,) else "max")
+
     @property
     def is_ours(self) -> bool:
-        """Whether it is a study of this service: it has a spec, and a single objective, which is maximized."""
-        return self.spec_document is not None and self.directions == (StudyDirection.MAXIMIZE,)
+        """Whether it is a study of this service: it has a spec, and the directions of what that optimises."""
+        return bool(self.objectives)
 
     def require_ours(self, home: Home | None = None) -> None:
         """Refuse a study of another program, and one that keeps its files elsewhere than the home that is given.
@@ -207,8 +221,9 @@ class StudyRecord:
             )
         if len(self.directions) != 1:
             unlike_ours = f"has {len(self.directions)} objectives"
-        elif self.directions != (StudyDirection.MAXIMIZE,):
-            unlike_ours = "does not maximize"
+        elif self.spec_document is not None:
+            meant = objectives_in(self.spec_document)
+            unlike_ours = f"does not {meant[0].optunas.name.lower()}" if meant else "says not what it optimises"
         return ForeignStudy(
             f"study {self.name!r} {unlike_ours}: another program made it. Take STUDY=another; tuning status and tuning"
             " trials show this one as it is."
@@ -353,7 +368,7 @@ def _begun(database: Database, study_id: int, name: str) -> StudyRecord | None:
         raise record.foreign("has trials but no spec")
     if database.get_study_user_attrs(study_id):
         raise record.foreign("has attributes but no spec")
-    if record.directions != (StudyDirection.MAXIMIZE,):
+    if len(record.directions) != 1:
         raise record.foreign("has no spec")
     return None
 
@@ -386,13 +401,16 @@ def create_or_load(
         study_id = database.get_study_id_from_name(name)
     except KeyError:
         data = describe()  # first: data that are refused leave no study behind
-        study_id = _create(database, name)
+        study_id = _create(database, name, spec)
     before = _begun(database, study_id, name)
     study = optuna.load_study(study_name=name, storage=database)
     if before is None:
+        if study.directions != [objective.optunas for objective in spec.objectives]:
+            raise StudyRecord.of(study).foreign(f"does not {spec.objective.optunas.name.lower()}")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            study.set_metric_names(["validation accuracy"])  # what the dashboard writes at its axes
+            # What the dashboard writes at its axes.
+            study.set_metric_names([objective.words for objective in spec.objectives])
         recorded = {
             attributes.DATA: data or describe(),
             attributes.FINGERPRINT: spec.fingerprint,
@@ -435,9 +453,9 @@ def _record(database: Database, study_id: int, recorded: Mapping[str, Any]) -> b
         return True
 
 
-def _create(database: Database, name: str) -> int:
+def _create(database: Database, name: str, spec: StudySpec) -> int:
     try:
-        return database.create_new_study([StudyDirection.MAXIMIZE], name)
+        return database.create_new_study([objective.optunas for objective in spec.objectives], name)
     except optuna.exceptions.DuplicatedStudyError:
         # Made by another launcher since, or by this one when the answer was lost.
         return database.get_study_id_from_name(name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from copy import copy
 from typing import Any
@@ -13,6 +12,7 @@ from storage import attributes
 from storage.attributes import Phase, phase_in
 from storage.leases import LEASE_S
 from storage.rows.ledger import is_frozen as is_frozen
+from studies.objectives.objective import Objective
 
 
 def phase_of(trial: FrozenTrial) -> Phase:
@@ -85,11 +85,11 @@ def fixed_parameters(trial: FrozenTrial) -> dict[str, Any]:
     return fixed
 
 
-def incumbent(trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
+def incumbent(trials: Sequence[FrozenTrial], objective: Objective) -> FrozenTrial | None:
     """Return the trial that reported the best value, the earliest of equals; None before any report."""
-    best = [(max(trial.intermediate_values.values(), default=math.nan), trial) for trial in trials]
-    reported = [(value, trial) for value, trial in best if not math.isnan(value) and trial.state != TrialState.FAIL]
-    return max(reported, key=lambda one: (one[0], -one[1].number))[1] if reported else None
+    best = [(objective.best(trial.intermediate_values.values()), trial) for trial in trials]
+    reported = [(value, trial) for value, trial in best if value is not None and trial.state != TrialState.FAIL]
+    return min(reported, key=lambda one: (objective.rank(one[0]), one[1].number))[1] if reported else None
 
 
 def spent_epochs(trials: Sequence[FrozenTrial]) -> int:

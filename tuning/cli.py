@@ -130,6 +130,8 @@ def tune(
     class_weights: options.ClassWeights = None,
     precision: options.Precision = None,
     strategy: options.Strategy = None,
+    objective: options.Objective = None,
+    direction: options.Direction = None,
     from_study: options.FromStudy = None,
     train_images: options.TrainImages = None,
     image_size: options.ImageSize = None,
@@ -151,9 +153,10 @@ def tune(
     given = tune_options(
         dataset=dataset, study=study, trials=trials, epochs=epochs, budget_epochs=budget_epochs, for_=time_given,
         search_only=search_only, timeout=timeout, workers=workers, workers_per_device=workers_per_device, model=model,
-        space=space, class_weights=class_weights, precision=precision, strategy=strategy, from_study=from_study,
-        train_images=train_images, image_size=image_size, fit=fit, flips=flips, seed=seed, storage=storage, spec=spec,
-        trial_timeout=trial_timeout, checkpoint_interval=checkpoint_interval, progress=progress, dashboard=dashboard,
+        space=space, class_weights=class_weights, precision=precision, strategy=strategy, objective=objective,
+        direction=direction, from_study=from_study, train_images=train_images, image_size=image_size, fit=fit,
+        flips=flips, seed=seed, storage=storage, spec=spec, trial_timeout=trial_timeout,
+        checkpoint_interval=checkpoint_interval, progress=progress, dashboard=dashboard,
     )  # fmt: skip
     return tune(given, _home(), _console())
 
@@ -165,6 +168,7 @@ def confirm(
     top: Annotated[int, typer.Option(help="How many configurations, of the search's best.")] = 3,
     seeds: Annotated[int, typer.Option(help="How many other seeds each is trained with; at least 2.")] = 3,
     model: options.PhaseModel = None,
+    objective: options.PhaseObjective = None,
     workers: options.Workers = "auto",
     timeout: options.Timeout = None,
     progress: options.Progress = True,
@@ -175,8 +179,9 @@ def confirm(
 
     _quiet_optuna()
     given = phase_options(
-        study=study, storage=storage, model=model, workers=workers, timeout=timeout, progress=progress
-    )
+        study=study, storage=storage, model=model, objective=objective, workers=workers, timeout=timeout,
+        progress=progress,
+    )  # fmt: skip
     return confirm(given, _home(), _console(), top=top, seeds=seeds)
 
 
@@ -188,6 +193,7 @@ def refit(
         int | None, typer.Option(help="How many epochs. [default: 40, or twice those of a trial if that is more]")
     ] = None,
     model: options.PhaseModel = None,
+    objective: options.PhaseObjective = None,
     timeout: options.Timeout = None,
     progress: options.Progress = True,
 ) -> int:
@@ -196,7 +202,9 @@ def refit(
     from tuning.launch.phases.refit import refit
 
     _quiet_optuna()
-    given = phase_options(study=study, storage=storage, model=model, timeout=timeout, progress=progress)
+    given = phase_options(
+        study=study, storage=storage, model=model, objective=objective, timeout=timeout, progress=progress
+    )
     return refit(given, _home(), _console(), epochs=epochs)
 
 
@@ -208,6 +216,7 @@ def worker(
         str | None, typer.Option(help="file.py:Class, if the study's model is a user's: the same file, to the byte.")
     ] = None,
     strategy: Annotated[str | None, typer.Option(help="file.py:Class, if its strategy is, likewise.")] = None,
+    objective: Annotated[str | None, typer.Option(help="file.py:function, if its objective is, likewise.")] = None,
     phase: Annotated[
         str, typer.Option(help="Whose trials it takes up: search, or what confirm and refit have enqueued.")
     ] = "search",
@@ -236,7 +245,9 @@ def worker(
     os.environ.update(place.environment)
     user_file = UserFile.parse("model", model) if model is not None else None
     strategy_file = UserFile.parse("strategy", strategy) if strategy is not None else None
-    return work(WorkerOptions.at(place, study, user_file, strategy_file, phase), storage, _home())
+    objective_file = UserFile.parse("objective", objective) if objective is not None else None
+    given = WorkerOptions.at(place, study, user_file, strategy_file, phase, objective_file=objective_file)
+    return work(given, storage, _home())
 
 
 @app.command()
@@ -332,10 +343,11 @@ def replay(
     study: options.Study = None,
     storage: options.Storage = None,
     model: options.PhaseModel = None,
+    objective: options.PhaseObjective = None,
 ) -> int:
     """Train a trial again from its record, beside its study, and compare the curves; exit status 1 if they differ."""
     from studies.stored import StudyRecord, find_study
-    from tuning.user_classes import parse_model
+    from tuning.user_classes import UserFile, parse_model
     from tuning.worker.replay import replay
 
     _quiet_optuna()
@@ -346,7 +358,8 @@ def replay(
     if not 0 <= trial < len(trials):
         raise BadInput(f"--trial {trial}: study {record.name!r} has {len(trials)}, from 0. Give one of these.")
     user_file = parse_model(model)[1] if model is not None else None
-    return replay(record, trials[trial], _home(), user_file, _say)
+    objective_file = UserFile.parse("objective", objective) if objective is not None else None
+    return replay(record, trials[trial], _home(), user_file, objective_file, _say)
 
 
 @app.command()

@@ -47,6 +47,8 @@ class TuneWords(TypedDict, total=False):
     class_weights: str | None
     precision: str | None
     strategy: str | None
+    objective: str | None
+    direction: str | None
     from_study: str | None
     train_images: int | None
     image_size: str | int | Sequence[int] | None
@@ -67,6 +69,7 @@ class PhaseWords(TypedDict, total=False):
     study: str | None
     storage: str | None
     model: str | None
+    objective: str | None
     workers: str | int
     timeout: Duration | None
     progress: bool
@@ -86,6 +89,8 @@ def tune_options(**said: Unpack[TuneWords]) -> TuneOptions:
         seed=said.get("seed"),
         strategy=said.get("strategy"),
         class_weights=said.get("class_weights"),
+        objective=said.get("objective"),
+        direction=said.get("direction"),
         images=images(said.get("image_size"), said.get("fit"), said.get("flips")),
         precision=said.get("precision"),
     )
@@ -120,6 +125,7 @@ def phase_options(**said: Unpack[PhaseWords]) -> PhaseOptions:
         study=said.get("study"),
         storage=said.get("storage"),
         model=said.get("model"),
+        objective=said.get("objective"),
         workers=_whole("workers", said.get("workers", "auto")),
         timeout_s=_seconds("timeout", said.get("timeout")),
         progress=said.get("progress", True),

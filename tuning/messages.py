@@ -248,6 +248,7 @@ class WorkerOptions:
         study: the study's name.
         user_file: the file with the study's hypermodel, if it is a user's.
         strategy_file: the file with its strategy, likewise.
+        objective_file: the file with the function that it optimises, likewise.
         device: the name of what it trains on, recorded with each trial.
         precision: the Keras dtype policy, likewise.
         threads: CPU threads of the framework, likewise.
@@ -273,6 +274,7 @@ class WorkerOptions:
     own_threads: int | None = None
     phase: Phase = SEARCH
     function: str | None = None
+    objective_file: UserFile | None = None
 
     @classmethod
     def at(
@@ -283,11 +285,14 @@ class WorkerOptions:
         strategy_file: UserFile | None,
         phase: Phase = SEARCH,
         function: str | None = None,
+        objective_file: UserFile | None = None,
     ) -> WorkerOptions:
         """Return the options of a worker of a study on a device."""
         device = place.device
-        name, precision, threads = device.name, device.precision, place.threads
-        return cls(study, user_file, strategy_file, name, precision, threads, phase=phase, function=function)
+        return cls(
+            study, user_file, strategy_file, device.name, device.precision, place.threads,
+            phase=phase, function=function, objective_file=objective_file,
+        )  # fmt: skip
 
     def computing_in(self, precision: str) -> WorkerOptions:
         """Return these options for a study whose cores compute in a precision; a GPU computes in its own.
@@ -334,5 +339,5 @@ class WorkerOptions:
             raise BadInput(f"--as {text}: launchers start their workers with it. Leave it out.") from error
 
 
-# What the class in each file is.
-_FILES = {"user_file": "model", "strategy_file": "strategy"}
+# What the class, or the function, in each file is.
+_FILES = {"user_file": "model", "strategy_file": "strategy", "objective_file": "objective"}

@@ -112,6 +112,25 @@ Strategy = Annotated[
         " [default: the study file's]"
     ),
 ]
+Objective = Annotated[
+    str | None,
+    typer.Option(
+        help="What is optimised: val_accuracy, or any curve that the history of a training has, such as val_loss;"
+        " balanced_accuracy, f1_macro or auc; or a function of your own: file.py:function. [default: the study file's]"
+    ),
+]
+Direction = Annotated[
+    str | None,
+    typer.Option(
+        help="Whether its largest value is the best, max, or its smallest, min. [default: told from its name]"
+    ),
+]
+PhaseObjective = Annotated[
+    str | None,
+    typer.Option(
+        "--objective", help="file.py:function, if the study's objective is a user's: the same file, to the byte."
+    ),
+]
 FromStudy = Annotated[str | None, typer.Option(help="Try the best configurations of that study first.")]
 TrainImages = Annotated[
     int | None,

@@ -37,6 +37,7 @@ def draw_learning_curve(
     file: Path,
     *,
     balanced: bool = False,
+    also: str = "val_accuracy",
 ) -> None:
     """Draw accuracy and loss over the epochs as a PNG.
 
@@ -47,19 +48,22 @@ def draw_learning_curve(
         title: stands above it.
         file: is written.
         balanced: whether `val_balanced_accuracy` is drawn beside the accuracies.
+        also: the name of another curve that is drawn, in a picture of its own where it is none of these.
 
     Raises:
         OSError: the file cannot be written.
     """
     # Margins that are known beforehand: a layout that measures its texts draws twice, and every trial has this picture.
-    figure = _figure(7.0, 6.0, margins_known=True)
+    metrics = list(dict.fromkeys(["accuracy", also.removeprefix("val_"), "loss"]))
+    figure = _figure(7.0, 3.0 * len(metrics), margins_known=True)
     figure.subplots_adjust(left=0.11, right=0.89, top=0.93, bottom=0.08, hspace=0.15)
-    above, below = figure.subplots(2, 1, sharex=True)
+    above, *between, below = figure.subplots(len(metrics), 1, sharex=True)
     figure.suptitle(title, fontsize=11, parse_math=False)
     if balanced:
         _draw_curve(above, history.get("val_balanced_accuracy", ()), "validation, balanced", _BALANCED)
     _draw_pair(above, history, "accuracy", best_epoch)
-    _draw_pair(below, history, "loss", best_epoch)
+    for axes, metric in zip([*between, below], metrics[1:], strict=True):
+        _draw_pair(axes, history, metric, best_epoch)
     above.yaxis.set_major_formatter(lambda value, _: f"{value:.4g}")
     if history.get("learning_rate"):
         _draw_learning_rate(below, history["learning_rate"])

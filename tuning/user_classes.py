@@ -1,4 +1,4 @@
-"""Classes of the user's own, each from the file that this process was started with.
+"""Classes and functions of the user's own, each from the file that this process was started with.
 
 A spec read from a database is data. It may choose between what is already here; nothing that it says is imported.
 """
@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from storage.errors import BadInput
+from storage.errors import BadInput, shown
 from studies.declaration import hypermodel_name
+from studies.objectives.directions import objective_of
+from studies.objectives.objective import Objective
 from studies.spec import STRATEGIES
 from studies.strategies.strategy import Strategy
 from tuning.own_modules import content_digest, hidden, make_importable
@@ -24,11 +26,11 @@ Class = TypeVar("Class")
 
 @dataclass(frozen=True)
 class UserFile:
-    """A Python file of the user's with a class in it.
+    """A Python file of the user's with a class, or a function, in it.
 
     Attributes:
         path: the file.
-        class_name: the class.
+        class_name: the class, or the function.
     """
 
     path: Path
@@ -39,7 +41,7 @@ class UserFile:
         """Return what `file.py:Class` means.
 
         Args:
-            kind: what the class is, `model` or `strategy`.
+            kind: what the class is, `model` or `strategy`; `objective` is a function.
             text: as given.
 
         Raises:
@@ -47,7 +49,7 @@ class UserFile:
         """
         path, _, class_name = text.rpartition(":")
         if not path.endswith(".py") or not class_name.isidentifier():
-            raise BadInput(f"{kind} {text!r}: one of your own is given as file.py:Class.")
+            raise BadInput(f"{kind} {text!r}: one of your own is given as file.py:{_what(kind)}.")
         file = Path(path).expanduser().resolve()
         if not file.is_file():
             raise BadInput(f"{kind} {text!r}: there is no file {file}. Give the path of the file that has the class.")
@@ -69,6 +71,11 @@ class UserFile:
 
     def __str__(self) -> str:
         return f"{self.path}:{self.class_name}"
+
+
+def _what(kind: str) -> str:
+    """What the user's file has of a kind, as a place in `file.py:Class`."""
+    return "function" if kind == "objective" else "Class"
 
 
 def parse_model(text: str) -> tuple[str, UserFile | None]:
@@ -93,6 +100,42 @@ def parse_strategy(text: str) -> tuple[str, UserFile | None]:
         return text, None
     user_file = UserFile.parse("strategy", text)
     return user_file.name, user_file
+
+
+def parse_objective(
+    text: str, direction: str | None, declared: tuple[str, str | None] = ("", None)
+) -> tuple[Objective, UserFile | None]:
+    """Return the objective given on the command line, and the user's file if it is a function of theirs.
+
+    Args:
+        text: the name of a curve, or `file.py:function`.
+        direction: `max` or `min`; None where it is to be told.
+        declared: the name and the direction of the study's own, which says it of that; of another, the name does.
+
+    Raises:
+        BadInput: its name is none, its direction cannot be told, or the file cannot be read.
+    """
+    user_file = UserFile.parse("objective", text) if ".py:" in text else None
+    name = text if user_file is None else user_file.name
+    if not name or not name.isprintable() or any(letter.isspace() for letter in name):
+        raise BadInput(f"objective {shown(text)!r}: must be one name without spaces, such as val_loss.")
+    said = declared[1] if declared[0] in (text, name) else None
+    return objective_of(name, direction or said), user_file
+
+
+def load_metric(objective: Objective, user_file: UserFile | None) -> Callable[..., Any] | None:
+    """Return the function of a user's that an objective names, or None for a curve that the history has.
+
+    Raises:
+        BadInput: it is not that of the file this process was started with.
+    """
+    if objective.function is None:
+        return None
+    found = load_from("objective", objective.name, user_file)
+    if not callable(found):
+        raise BadInput(f"{user_file}: must be a function of labels and probabilities, found {found!r}.")
+    metric: Callable[..., Any] = found
+    return metric
 
 
 def load_strategy(name: str, user_file: UserFile | None) -> type[Strategy] | None:
@@ -133,7 +176,7 @@ def load_from(
     """Return what a user's file has under the name that a spec says; None where it has nothing of that name.
 
     Args:
-        kind: what it is, `model` or `strategy`.
+        kind: what it is, `model`, `strategy` or `objective`.
         name: the spec's, see `UserFile.name`.
         user_file: the file that this process was started with.
         importing: what holds while the file is imported; entered once the file is known to be the right one.
@@ -143,7 +186,8 @@ def load_from(
     """
     if user_file is None:
         raise BadInput(
-            f"the study's {kind} is {name!r}, of a user's file. Start the worker with that file: --{kind} file.py:Class"
+            f"the study's {kind} is {name!r}, of a user's file. Start the worker with that file: --{kind}"
+            f" file.py:{_what(kind)}"
         )
     if user_file.name != name:
         raise BadInput(

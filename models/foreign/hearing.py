@@ -11,8 +11,10 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
+from models.evaluation import METRICS
 from models.foreign.outputs import Judge
-from models.training.loop import NonFiniteLoss
+from models.training.loop import LEARNING_RATE, NonFiniteLoss
+from models.training.monitor import Monitor
 
 Curves = dict[str, list[float]]
 
@@ -23,13 +25,13 @@ class Best:
 
     Attributes:
         epoch: from 0; None before the first.
-        value: its validation accuracy.
+        value: what it is judged by; None before the first.
         weights: `get_weights` after it.
         waited: how many epochs came since without a better one.
     """
 
     epoch: int | None = None
-    value: float = -math.inf
+    value: float | None = None
     weights: list[npt.NDArray[Any]] = field(default_factory=list)
     waited: int = 0
 
@@ -43,8 +45,9 @@ class Hearing(keras.callbacks.Callback):
     Args:
         model: what is trained.
         accuracy: returns the name of the metric that is the accuracy; None where it must be computed.
-        judge: computes it.
-        patience: epochs without a better validation accuracy after which the training ends; None for no end.
+        judge: says what it is computed of.
+        monitor: what the training is judged by.
+        patience: epochs without a better value after which the training ends; None for no end.
         epochs: how many are meant.
         callbacks: the others; what one raises ends the training.
         keep: called last with the epochs done and the curves so far, while the training goes on.
@@ -56,6 +59,7 @@ class Hearing(keras.callbacks.Callback):
         accuracy: Callable[[], str | None],
         judge: Judge,
         *,
+        monitor: Monitor,
         patience: int | None,
         epochs: int,
         callbacks: Sequence[keras.callbacks.Callback],
@@ -64,6 +68,7 @@ class Hearing(keras.callbacks.Callback):
         super().__init__()
         self._accuracy = accuracy
         self._judge = judge
+        self._monitor = monitor
         self._patience = patience
         self._others = keras.callbacks.CallbackList(list(callbacks), model=model, epochs=epochs, verbose=0)
         self._keep = keep
@@ -114,14 +119,14 @@ class Hearing(keras.callbacks.Callback):
         for name in {*self.history, *told}:
             # What was not told after an epoch, before or now, has no value there.
             self.history.setdefault(name, [math.nan] * done).append(told.get(name, math.nan))
-        self._remember_best(done, told["val_accuracy"])
+        self._remember_best(done, self._monitor.value_in(told))
         self._others.on_epoch_end(done, told)
         if not self.model.stop_training:
             self._keep(done + 1, self.history)
 
     def _told(self, logs: Mapping[str, Any]) -> dict[str, float]:
         told = {name: float(value) for name, value in logs.items() if np.ndim(value) == 0}
-        name = self._accuracy()
+        name, said = self._accuracy(), None
         if name is not None and f"val_{name}" in told:
             told["val_accuracy"] = told[f"val_{name}"]
             if name in told:
@@ -129,18 +134,21 @@ class Hearing(keras.callbacks.Callback):
         else:
             # What is called so may be another's: on the training part nobody computes it.
             told.pop("accuracy", None)
-            judged = self._judge()
-            told |= {"val_accuracy": judged.accuracy, "val_balanced_accuracy": judged.balanced_accuracy}
-            told.setdefault("val_loss", judged.loss)
+            said = self._judge()
+            told |= {name: METRICS[name](*said) for name in ("val_accuracy", "val_balanced_accuracy")}
+            told.setdefault("val_loss", METRICS["val_loss"](*said))
         rate = getattr(getattr(self.model, "optimizer", None), "learning_rate", None)
         if rate is not None:
-            told.setdefault("learning_rate", float(keras.ops.convert_to_numpy(rate)))
+            told.setdefault(LEARNING_RATE, float(keras.ops.convert_to_numpy(rate)))
+        metric = self._monitor.computed(told)
+        if metric is not None:
+            told[self._monitor.name] = float(metric(*(said or self._judge())))
         return told
 
     def _remember_best(self, epoch: int, value: float) -> None:
         best = self.best
         best.waited += 1
-        if value > best.value:
+        if self._monitor.is_better(value, best.value):
             self.best = Best(epoch, value, self.model.get_weights())
         elif self._patience is not None and best.waited >= self._patience:
             self.model.stop_training = True

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.classifier import Inputs, UnusableModel
+from models.evaluation import METRICS
 from models.foreign.feeding import Batches, examples
 from models.foreign.form import Form, form_of
 from models.foreign.hearing import Curves, Hearing
@@ -22,7 +23,8 @@ from models.foreign.state import capture, put_back
 from models.recipe import BATCH_SIZES, ClassWeights, declare_class_weights
 from models.training.balance import balanced_weights
 from models.training.feeding import LabelledImages
-from models.training.loop import FitResult
+from models.training.loop import FitResult, NoFiniteValue
+from models.training.monitor import VALIDATION_ACCURACY, Monitor
 from models.training.state import StateKeeper, TrainingState
 
 BATCH_SIZE = 32
@@ -64,10 +66,13 @@ class ForeignModels:
         epochs: int,
         patience: int = 3,
         class_weights: ClassWeights | Literal["search"] = "none",
+        monitor: Monitor = VALIDATION_ACCURACY,
         **_of_a_recipe: Any,
     ) -> ForeignHypermodel:
         """Return one trial's; of a recipe, which it has none of, and of a space nothing is taken."""
-        return ForeignHypermodel(self, inputs, epochs=epochs, patience=patience, class_weights=class_weights)
+        return ForeignHypermodel(
+            self, inputs, epochs=epochs, patience=patience, class_weights=class_weights, monitor=monitor
+        )
 
     def begin_as_given(self, model: keras.Model) -> None:
         """Give variables that trainings before have changed the values that the user's code left in them.
@@ -94,8 +99,9 @@ class ForeignHypermodel:
         maker: what was named.
         inputs: what the data look like.
         epochs: how long a training is at most.
-        patience: epochs without a better validation accuracy after which a training at a constant rate ends.
+        patience: epochs without a better value after which a training at a constant rate ends.
         class_weights: as in `ImageClassifier`.
+        monitor: likewise.
 
     Raises:
         UnusableModel: what was named is no hypermodel, or classes are to weigh alike in a `fit` of its own.
@@ -109,6 +115,7 @@ class ForeignHypermodel:
         epochs: int,
         patience: int,
         class_weights: ClassWeights | Literal["search"],
+        monitor: Monitor,
     ) -> None:
         self._maker = maker
         self._named = NamedHypermodel(maker.found, maker.name, inputs)
@@ -118,6 +125,7 @@ class ForeignHypermodel:
         self._epochs = epochs
         self._patience = patience
         self._class_weights = class_weights
+        self._monitor = monitor
         self._form: Form | None = None
         self._heard = True
 
@@ -207,6 +215,7 @@ class ForeignHypermodel:
             model,
             lambda: accuracy_name(model, form),
             judge,
+            monitor=self._monitor,
             patience=None if self._named.fits or _has_schedule(model) else self._patience,
             epochs=self._epochs,
             callbacks=callbacks,
@@ -218,7 +227,7 @@ class ForeignHypermodel:
             if resume is not None:
                 hearing.begin_at(*put_back(model, resume))
             self._fit(hp, model, training, validation, hearing, seed)
-        return _result(model, hearing, judge)
+        return _result(model, hearing, judge, self._monitor)
 
     def _fit(
         self,
@@ -302,15 +311,15 @@ def _require_result(returned: Any, name: str) -> None:
         )
 
 
-def _result(model: keras.Model, hearing: Hearing, judge: Judge) -> FitResult:
-    best = hearing.best
-    assert best.epoch is not None, "an epoch was heard"
+def _result(model: keras.Model, hearing: Hearing, judge: Judge, monitor: Monitor) -> FitResult:
+    best, epochs = hearing.best, hearing.epochs
+    if best.epoch is None or best.value is None:
+        raise NoFiniteValue(monitor.name, epochs)
     model.set_weights(best.weights)
-    judged = judge()
+    said = judge()
     history = {name: list(curve) for name, curve in hearing.history.items()}
-    epochs = hearing.epochs
-    for name, value in (("val_loss", judged.loss), ("val_balanced_accuracy", judged.balanced_accuracy)):
+    for name in ("val_loss", "val_balanced_accuracy"):
         curve = history.setdefault(name, [math.nan] * epochs)
         if math.isnan(curve[best.epoch]):
-            curve[best.epoch] = value
+            curve[best.epoch] = METRICS[name](*said)
     return FitResult(history=history, best_epoch=best.epoch, value=best.value)

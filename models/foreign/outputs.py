@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -11,7 +10,7 @@ import numpy as np
 from keras import layers, metrics, ops
 
 from models.classifier import Inputs
-from models.evaluation import evaluate
+from models.evaluation import Labels, Probabilities, predictions
 from models.foreign.form import Form
 from models.training.feeding import LabelledImages
 
@@ -20,15 +19,6 @@ _ACCURACIES = {
     "one-hot": (metrics.CategoricalAccuracy,),
     "one unit": (metrics.BinaryAccuracy,),
 }
-
-
-@dataclass(frozen=True)
-class Judged:
-    """What a model is worth on the validation part: see `models.evaluation.Evaluation`."""
-
-    accuracy: float
-    balanced_accuracy: float
-    loss: float
 
 
 def classifier_of(model: keras.Model, form: Form, inputs: Inputs) -> keras.Model:
@@ -55,21 +45,19 @@ def _probabilities(given: Any, form: Form) -> Any:
 
 
 class Judge:
-    """Says what a model is worth whenever it is asked; what it needs for that is made at the first time."""
+    """Has a model speak of the validation part whenever it is asked; what that needs is made at the first time."""
 
     def __init__(self, model: keras.Model, form: Form, inputs: Inputs, validation: LabelledImages) -> None:
         self._made = model, form, inputs
-        self._classes = inputs.classes
         self._validation = validation
         self._classifier: keras.Model | None = None
 
-    def __call__(self) -> Judged:
-        """Return what the model is worth now, on all of the validation part."""
+    def __call__(self) -> tuple[Labels, Probabilities]:
+        """Return the classes of the validation part, and what the model says of it now: see `models.evaluation`."""
         if self._classifier is None:
             self._classifier = classifier_of(*self._made)
         images, labels = self._validation.batch(np.arange(len(self._validation)))
-        found = evaluate(self._classifier, images, labels, classes=self._classes)
-        return Judged(found.accuracy, found.balanced_accuracy, found.loss)
+        return labels.astype(np.int64), predictions(self._classifier, images)
 
 
 def accuracy_name(model: keras.Model, form: Form) -> str | None:

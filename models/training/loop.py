@@ -6,17 +6,23 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import keras
 import numpy as np
 import numpy.typing as npt
 
+from models.evaluation import Probabilities
 from models.training.feeding import LabelledImages, ValidationBatches, epoch_order
 from models.training.model import TrainingModel
+from models.training.monitor import VALIDATION_ACCURACY, Monitor
+from models.training.monitor import UnknownMonitor as UnknownMonitor
 from models.training.steps import StepsPerCall
 
 VALIDATION_BATCH_SIZE = 500
+
+LEARNING_RATE = "learning_rate"
 
 
 class NonFiniteLoss(Exception):
@@ -36,16 +42,31 @@ class NonFiniteLoss(Exception):
         return f"the loss was not finite in epoch {self.epoch} at step {self.step}"
 
 
+class NoFiniteValue(NonFiniteLoss):
+    """What a training is judged by was no number after any of its epochs.
+
+    Attributes:
+        name: of that curve.
+    """
+
+    def __init__(self, name: str, epochs: int) -> None:
+        super().__init__(epochs - 1, 0)
+        self.name = name
+
+    def __str__(self) -> str:
+        return f"{self.name} was not finite after any of {self.epoch + 1} epochs"
+
+
 @dataclass(frozen=True)
 class FitResult:
     """What a training gave.
 
     Attributes:
         history: `accuracy`, `balanced_accuracy` and `loss`, each also as `val_...`, and `learning_rate`, one value for
-            each epoch. Losses are in nats; the training loss includes label smoothing and the weights
-            of classes, the validation loss does not.
+            each epoch; and what the training is judged by, where it is none of these. Losses are in nats; the training
+            loss includes label smoothing and the weights of classes, the validation loss does not.
         best_epoch: the epoch, from 0, whose weights the model now has.
-        value: the validation accuracy of those weights.
+        value: of those weights, what the training is judged by.
     """
 
     history: dict[str, list[float]]
@@ -89,7 +110,7 @@ class RecordLearningRate(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         if logs is not None:
-            logs["learning_rate"] = float(self.model.optimizer.learning_rate)
+            logs[LEARNING_RATE] = float(self.model.optimizer.learning_rate)
 
 
 class Training:
@@ -101,13 +122,15 @@ class Training:
         validation: what each epoch is judged by, all of it.
         batch_size: pictures in a step.
         epochs: how many at most, counted from 0, not from `initial_epoch`.
-        patience: how many epochs without a better validation accuracy are waited out.
-        reduce_on_plateau: lower the learning rate when the validation loss stops falling.
+        patience: how many epochs without a better value are waited out.
+        reduce_on_plateau: lower the learning rate when there is no better value, see `Monitor.plateau`.
         seed: decides the order of the pictures.
         initial_epoch: the first epoch to train.
+        monitor: what it is judged by.
 
     Raises:
         ValueError: if there are no training or no validation pictures.
+        UnknownMonitor: if the history does not have what it is judged by.
     """
 
     def __init__(
@@ -122,6 +145,7 @@ class Training:
         reduce_on_plateau: bool,
         seed: int,
         initial_epoch: int = 0,
+        monitor: Monitor = VALIDATION_ACCURACY,
     ) -> None:
         if not len(training) or not len(validation):
             raise ValueError(
@@ -130,10 +154,21 @@ class Training:
         self.model = model
         self.epochs = epochs
         self.initial_epoch = initial_epoch
-        self.early_stopping = KeepBest(monitor="val_accuracy", mode="max", patience=patience, restore_best_weights=True)
-        self.plateau = (
-            keras.callbacks.ReduceLROnPlateau(monitor="val_loss", factor=0.3, patience=2) if reduce_on_plateau else None
+        self.early_stopping = KeepBest(
+            monitor=monitor.name, mode=monitor.mode, patience=patience, restore_best_weights=True
         )
+        self.plateau = (
+            keras.callbacks.ReduceLROnPlateau(
+                monitor=monitor.plateau,
+                mode="min" if monitor.plateau == "val_loss" else monitor.mode,
+                factor=0.3,
+                patience=2,
+            )
+            if reduce_on_plateau
+            else None
+        )
+        names = [name for own in model.get_metrics_result() for name in (own, f"val_{own}")]
+        self._monitor, self._metric = monitor, monitor.computed([*names, LEARNING_RATE])
         self._training, self._validation = training, validation
         # Every batch is full; what is left over at the end of an epoch is not seen in that epoch.
         self._batch_size = min(batch_size, len(training))
@@ -164,16 +199,21 @@ class Training:
             every.on_epoch_begin(epoch)
             logs = self._train(epoch, every)
             with self.model.judged_weights():
-                judged = self._judge(every)
+                judged, said = self._judge(every)
             logs |= {f"val_{name}": value for name, value in judged.items()}
+            if self._metric is not None:
+                logs[self._monitor.name] = float(self._metric(self._labels, said))
             every.on_epoch_end(epoch, logs)
             if self.model.stop_training:
                 break
         every.on_train_end(logs)
+        value = float(self.early_stopping.best)
+        if not math.isfinite(value):
+            raise NoFiniteValue(self._monitor.name, epoch + 1)
         return FitResult(
             history={name: [float(value) for value in values] for name, values in self.model.history.history.items()},
             best_epoch=int(self.early_stopping.best_epoch),
-            value=float(self.early_stopping.best),
+            value=value,
         )
 
     def _train(self, epoch: int, callbacks: keras.callbacks.CallbackList) -> dict[str, float]:
@@ -191,8 +231,15 @@ class Training:
             callbacks.on_train_batch_end(part.stop - 1, logs)
         return logs
 
-    def _judge(self, callbacks: keras.callbacks.CallbackList) -> dict[str, float]:
+    @cached_property
+    def _labels(self) -> npt.NDArray[np.int64]:
+        data = self._validation
+        return np.asarray(data.labels)[data.indices].astype(np.int64)
+
+    def _judge(self, callbacks: keras.callbacks.CallbackList) -> tuple[dict[str, float], Probabilities]:
+        """Return the metrics, and the probabilities `(validation pictures, classes)` where something needs them."""
         judged, size = self._judged, self._judged.batch_size
+        said: list[npt.NDArray[Any]] = []
         positions, weights = judged.positions, judged.weights
         self.model.reset_metrics()
         callbacks.on_test_begin()
@@ -203,17 +250,25 @@ class Training:
             rows = slice(part.start * size, part.stop * size)
             most = self._validation.source.most * size
             batches = self._validation.source.take(self._filled(positions[rows], most))
-            self.model.steps.test(batches, self._filled(weights[rows], most), len(part), size)
+            filled = self._filled(weights[rows], most)
+            logits = self.model.steps.test(batches, filled, len(part), size, heard=self._metric is not None)
+            if logits is not None:
+                said.append(keras.ops.convert_to_numpy(logits)[: len(part) * size])
             logs = _numbers(self.model)
             self._judging_calls.took(len(part), time.monotonic() - began)
             callbacks.on_test_batch_end(part.stop - 1, logs)
         callbacks.on_test_end(logs)
-        return logs
+        return logs, _probabilities(np.concatenate(said)[: len(self._validation)] if said else np.zeros((0, 1)))
 
     def _filled(self, values: npt.NDArray[Any], length: int) -> npt.NDArray[Any]:
         """Fill up with zeros where another length would be compiled anew; the steps do not get so far."""
         missing = length - len(values) if self.model.steps.fixed_shapes else 0
         return np.append(values, np.zeros(missing, values.dtype))
+
+
+def _probabilities(logits: npt.NDArray[Any]) -> Probabilities:
+    powers = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
 
 
 def _numbers(model: TrainingModel) -> dict[str, float]:

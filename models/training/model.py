@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -41,6 +42,7 @@ class TrainingModel(keras.Model):
         class_weights: `(classes,)`, what the loss of a picture is multiplied by, by its class.
         averages: of the weights; None where they are not averaged.
         steps: run its steps.
+        heard: given the logits of each step that is judged, where somebody listens.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class TrainingModel(keras.Model):
         classes = network.output_shape[-1]
         self.class_weights = keras.Variable(np.ones(classes), trainable=False, dtype="float32", name="class_weights")
         self.averages = AveragedWeights(network.weights) if averaged else None
+        self.heard: Callable[[Any], None] | None = None
         self._augmentation = augmentation
         self._dropouts = [(trained.get_layer(layer.name), layer) for layer in network.layers if _is_dropout(layer)]
         _number_anew(network)
@@ -132,6 +135,12 @@ class TrainingModel(keras.Model):
         values = [self.label_smoothing, self.class_weights]
         known = {id(one) for one in (*self.weights, *self.metrics_variables, *self.optimizer.variables, *values)}
         return [variable for variable in self.variables if id(variable) not in known]
+
+    def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        """Update the metrics of a step, and let be heard what was said in it."""
+        if self.heard is not None:
+            self.heard(y_pred)
+        return super().compute_metrics(x, y, y_pred, sample_weight)
 
     def compute_loss(
         self,

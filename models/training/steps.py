@@ -8,6 +8,7 @@ Keras's. Keras has no such loop: each backend has a class here.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -74,8 +75,14 @@ class Steps(Protocol):
     def train(self, batches: Batches, steps: int, batch_size: int) -> None:
         """Change the model by `steps` training steps on `batches`; its metrics go on."""
 
-    def test(self, batches: Batches, weights: npt.NDArray[np.float32], steps: int, batch_size: int) -> None:
-        """Update the model's metrics by `steps` of `batches`, whose pictures have these weights."""
+    def test(
+        self, batches: Batches, weights: npt.NDArray[np.float32], steps: int, batch_size: int, *, heard: bool = False
+    ) -> Any:
+        """Update the model's metrics by `steps` of `batches`, whose pictures have these weights.
+
+        Returns:
+            Where it is to be `heard`, the logits `(at least steps * batch_size, classes)`, in order.
+        """
 
 
 def steps_of(model: keras.Model) -> Steps:
@@ -97,30 +104,33 @@ class TensorFlowSteps:
         self.traces = 0
         self.fixed_shapes = self._compiled = bool(model.jit_compile)
         # XLA wants constant shapes: there each batch size has a function of its own.
-        self._functions: dict[tuple[str, int], Callable[..., None]] = {}
+        self._functions: dict[tuple[str, int], Callable[..., Any]] = {}
         self._model = model
 
     def train(self, batches: Batches, steps: int, batch_size: int) -> None:
         self._run("train", batches, np.zeros(0, np.float32), steps, batch_size)
 
-    def test(self, batches: Batches, weights: npt.NDArray[np.float32], steps: int, batch_size: int) -> None:
-        self._run("test", batches, weights, steps, batch_size)
+    def test(
+        self, batches: Batches, weights: npt.NDArray[np.float32], steps: int, batch_size: int, *, heard: bool = False
+    ) -> Any:
+        return self._run("heard" if heard else "test", batches, weights, steps, batch_size)
 
-    def _run(self, kind: str, batches: Batches, weights: npt.NDArray[np.float32], steps: int, batch_size: int) -> None:
+    def _run(self, kind: str, batches: Batches, weights: npt.NDArray[np.float32], steps: int, batch_size: int) -> Any:
         key = kind, batch_size if self._compiled else 0
         if key not in self._functions:
             self._functions[key] = self._function(kind, batch_size if self._compiled else None, batches)
         size = self._tf.constant(batch_size)
-        self._functions[key](batches.images, batches.labels, weights, batches.rows, self._tf.constant(steps), size)
+        given = (batches.images, batches.labels, weights, batches.rows, self._tf.constant(steps), size)
+        return self._functions[key](*given)
 
-    def _function(self, kind: str, batch_size: int | None, batches: Batches) -> Callable[..., None]:
+    def _function(self, kind: str, batch_size: int | None, batches: Batches) -> Callable[..., Any]:
         tf, model = self._tf, self._model
 
-        def run(images: Any, labels: Any, weights: Any, rows: Any, steps: Any, size: Any) -> None:
+        def run(images: Any, labels: Any, weights: Any, rows: Any, steps: Any, size: Any) -> Any:
             self.traces += kind == "train"
             size = batch_size or size
 
-            def step(number: Any) -> Any:
+            def step(number: Any, *said: Any) -> Any:
                 at = tf.slice(rows, [number * size], [size])
                 data = tf.gather(images, at), tf.gather(labels, at)
                 if kind == "train":
@@ -128,17 +138,24 @@ class TensorFlowSteps:
                     if model.averages is not None:
                         model.averages.step()
                 else:
-                    model.test_step((*data, tf.slice(weights, [number * size], [size])))
-                return number + 1
+                    with _listening(model, kind == "heard") as heard:
+                        model.test_step((*data, tf.slice(weights, [number * size], [size])))
+                    said = tuple(all_.write(number, logits) for all_, logits in zip(said, heard, strict=True))
+                return number + 1, *said
 
-            tf.while_loop(lambda number: number < steps, step, [tf.constant(0)], parallel_iterations=1)
+            # Of XLA's constant shapes: as many as the rows have room for.
+            room = [tf.TensorArray("float32", tf.shape(rows)[0] // size)] if kind == "heard" else []
+            found = tf.while_loop(
+                lambda number, *_: number < steps, step, [tf.constant(0), *room], parallel_iterations=1
+            )
+            return tf.reshape(found[1].stack(), [-1, model.output_shape[-1]]) if room else None
 
         spec, number = tf.TensorSpec, tf.TensorSpec([], tf.int32)
         images = spec([None, *batches.images.shape[1:]], tf.as_dtype(batches.images.dtype))
         given = [images, spec([None], tf.int32), spec([None], tf.float32)]
         compiled = True if self._compiled else None
         signature = [*given, spec([None], tf.int32), number, number]
-        function: Callable[..., None] = tf.function(
+        function: Callable[..., Any] = tf.function(
             run, input_signature=signature, autograph=False, jit_compile=compiled
         )
         return function
@@ -168,10 +185,16 @@ class JaxSteps:
         averages = () if model.averages is None else (model.averages.state,)
         self._run(self._train, (*places, model.metrics_variables, *averages), given, steps, batch_size)
 
-    def test(self, batches: Batches, weights: npt.NDArray[np.float32], steps: int, batch_size: int) -> None:
+    def test(
+        self, batches: Batches, weights: npt.NDArray[np.float32], steps: int, batch_size: int, *, heard: bool = False
+    ) -> Any:
+        import jax.numpy as jnp
+
         model = self._model
         places = (model.trainable_variables, model.non_trainable_variables, model.metrics_variables)
-        self._run(self._test, places, (batches.images, batches.labels, batches.rows, weights), steps, batch_size)
+        said = [jnp.zeros((len(batches.rows), model.output_shape[-1]))] if heard else None
+        given = (batches.images, batches.labels, batches.rows, weights)
+        return self._run(self._test, places, given, steps, batch_size, said)
 
     def _run(
         self,
@@ -180,14 +203,17 @@ class JaxSteps:
         given: tuple[Any, ...],
         steps: int,
         batch_size: int,
-    ) -> None:
+        said: list[Any] | None = None,
+    ) -> Any:
         state = tuple([variable.value for variable in variables] for variables in places)
+        state = state if said is None else (*state, said)
         calls = [(0, steps)] if self._loops else [(number, number + 1) for number in range(steps)]
         for first, end in calls:
             state = function(state, *given, first, end, batch_size=batch_size)
-        for variables, values in zip(places, state, strict=True):
+        for variables, values in zip(places, state, strict=said is None):
             for variable, value in zip(variables, values, strict=True):
                 variable.assign(value)
+        return None if said is None else state[-1][0]
 
     def _training(
         self, state: Any, images: Any, labels: Any, rows: Any, first: Any, end: Any, *, batch_size: int
@@ -211,11 +237,18 @@ class JaxSteps:
     def _testing(
         self, state: Any, images: Any, labels: Any, rows: Any, weights: Any, first: Any, end: Any, *, batch_size: int
     ) -> Any:
+        import jax
+
         def step(number: Any, state: Any) -> Any:
             at = _slice(rows, number, batch_size)
             data = (images[at], labels[at], _slice(weights, number, batch_size))
-            _, places = self._model.test_step(state, data)
-            return tuple(list(values) for values in places)
+            *own, said = state if len(state) == 4 else (*state, None)
+            with _listening(self._model, said is not None) as heard:
+                _, places = self._model.test_step(tuple(own), data)
+            places = tuple(list(values) for values in places)
+            if said is None:
+                return places
+            return *places, [jax.lax.dynamic_update_slice(said[0], heard[0], (number * batch_size, 0))]
 
         return self._repeat(step, first, end, state)
 
@@ -223,6 +256,17 @@ class JaxSteps:
         import jax
 
         return jax.lax.fori_loop(first, end, step, state) if self._loops else step(first, state)
+
+
+@contextmanager
+def _listening(model: Any, wanted: bool) -> Iterator[list[Any]]:
+    """Yield what will have the logits of the steps that are judged meanwhile, where they are wanted."""
+    heard: list[Any] = []
+    model.heard = heard.append if wanted else None
+    try:
+        yield heard
+    finally:
+        model.heard = None
 
 
 def _slice(values: Any, number: Any, size: int) -> Any:

@@ -21,6 +21,7 @@ import optuna
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from studies.objectives.objective import Objective
 from studies.phases.confirmation import LEVEL
 from studies.trials import is_frozen, values_of
 
@@ -70,11 +71,12 @@ class Importances:
     left_out: str = ""
 
 
-def importances(trials: Sequence[FrozenTrial], *, seed: int = 0) -> Importances:
+def importances(trials: Sequence[FrozenTrial], objective: Objective, *, seed: int = 0) -> Importances:
     """Return how important each hyperparameter is.
 
     Args:
         trials: of the search; those that are COMPLETE or PRUNED, or frozen, count.
+        objective: of which they have values.
         seed: decides which trials are drawn again.
     """
     stopped = [trial for trial in trials if trial.state in _OVER or is_frozen(trial)]
@@ -88,10 +90,10 @@ def importances(trials: Sequence[FrozenTrial], *, seed: int = 0) -> Importances:
     if len({curve[epoch - 1] for _, curve in chosen}) == 1:
         return Importances(epoch, len(chosen), left_out=f"all trials are equally good after epoch {epoch}")
     compared = [_as_complete(trial, curve[epoch - 1]) for trial, curve in chosen]
-    shares = _shares(compared)
+    shares = _shares(compared, objective)
     rng = np.random.default_rng(seed)
     places = rng.integers(len(compared), size=(RESAMPLES, len(compared)))
-    drawn = [_shares([compared[place] for place in row]) for row in places]
+    drawn = [_shares([compared[place] for place in row], objective) for row in places]
     tail = 100 * (1 - LEVEL) / 2
     found = []
     for name, share in shares.items():
@@ -109,8 +111,8 @@ def _as_complete(trial: FrozenTrial, value: float) -> FrozenTrial:
     return create_trial(value=value, params=trial.params, distributions=trial.distributions)
 
 
-def _shares(trials: list[FrozenTrial]) -> dict[str, float]:
-    study = optuna.create_study(study_name="", direction="maximize")
+def _shares(trials: list[FrozenTrial], objective: Objective) -> dict[str, float]:
+    study = optuna.create_study(study_name="", direction=objective.optunas)
     study.add_trials(trials)
     quantile = max(_LEAST_SHARE, _LEAST_ABOVE / len(trials))
     evaluator = PedAnovaImportanceEvaluator(target_quantile=quantile)

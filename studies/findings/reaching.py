@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from optuna.trial import FrozenTrial
 
 from studies.forecast import Span, spans
+from studies.objectives.objective import Objective
 from studies.trials import values_of
 
 
@@ -31,15 +32,18 @@ class _Epoch:
     seconds: float
 
 
-def reached(trials: Sequence[FrozenTrial], value: float) -> Reached | None:
-    """Return what trials took until one of them had a value; None where none had, or when it was is not known.
+def reached(trials: Sequence[FrozenTrial], value: float, objective: Objective) -> Reached | None:
+    """Return what trials took until one had a value, or a better one; None where none had, or when is not known.
 
     Args:
         trials: of the search.
         value: which is to be reached.
+        objective: of which it is.
     """
     epochs = sorted((epoch for trial in trials for epoch in _epochs(trial)), key=lambda epoch: epoch.moment)
-    first = next((place for place, epoch in enumerate(epochs) if epoch.value >= value), None)
+    first = next(
+        (place for place, epoch in enumerate(epochs) if objective.rank(epoch.value) <= objective.rank(value)), None
+    )
     if first is None:
         return None
     before = epochs[: first + 1]

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
+import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from storage.claims import Planned
 from studies.leaderboard import complete_trials
+from studies.objectives.objective import Objective
 from studies.phases.confirmation import Confirmed, winner
 from studies.phases.training import confirmation_training, training_of
 from studies.spec import StudySpec
-from studies.trials import of_phase
+from studies.stored import StudyRecord
+from studies.trials import of_phase, values_of
 
 # Of one training alone nothing is known of how much seeds differ.
 LEAST_SEEDS = 2
@@ -20,10 +24,9 @@ LEAST_SEEDS = 2
 CLEARLY = 2.0
 
 
-def searched_value(trial: FrozenTrial) -> float:
-    """Return the best value that a trial had, whether it was trained to its end or not; minus infinity without one."""
-    told = [*trial.intermediate_values.values(), *(trial.values or ())]
-    return max((value for value in told if math.isfinite(value)), default=-math.inf)
+def searched_value(trial: FrozenTrial, objective: Objective) -> float | None:
+    """Return the best value that a trial had, whether it was trained to its end or not; None without one."""
+    return objective.best([*trial.intermediate_values.values(), *(trial.values or ())])
 
 
 def best_configurations(study: optuna.Study, count: int) -> list[FrozenTrial]:
@@ -31,11 +34,12 @@ def best_configurations(study: optuna.Study, count: int) -> list[FrozenTrial]:
 
     A search that freezes leaves few COMPLETE: what it pruned may be better than it knew.
     """
+    objective = StudyRecord.of(study).objective
     told = [trial for trial in of_phase(study.get_trials(deepcopy=False)) if trial.state != TrialState.FAIL]
-    valued = [trial for trial in told if trial.params and searched_value(trial) > -math.inf]
+    valued = [(trial, searched_value(trial, objective)) for trial in told if trial.params]
     found: list[FrozenTrial] = []
-    for trial in sorted(valued, key=lambda trial: (-searched_value(trial), trial.number)):
-        if all(trial.params != other.params for other in found):
+    for trial, value in sorted(valued, key=lambda one: (objective.rank(one[1]), one[0].number)):
+        if value is not None and all(trial.params != other.params for other in found):
             found.append(trial)
     return found[:count]
 
@@ -46,7 +50,7 @@ def defaults_of(study: optuna.Study, spec: StudySpec) -> FrozenTrial | None:
     first = next(iter(of_phase(trials[:1])), None)
     if first is None or not spec.sampler.default_first or first.state == TrialState.FAIL:
         return None
-    return first if first.params and searched_value(first) > -math.inf else None
+    return first if first.params and searched_value(first, spec.objective) is not None else None
 
 
 def compared(study: optuna.Study, spec: StudySpec, count: int) -> list[FrozenTrial]:
@@ -61,8 +65,9 @@ def planned_winner(study: optuna.Study, spec: StudySpec, images: int) -> FrozenT
     """Return the search's trial whose configuration a plan trains for long; None where none has a value.
 
     What a short search prefers may be luck, and may be so for short trainings only. The defaults are known to be good
-    in long ones: without a confirmation, another configuration is preferred only where its value is higher by two
-    standard errors of a difference of two shares.
+    in long ones: without a confirmation, another configuration is preferred only where its value is better by two
+    standard errors of a difference: of two shares of right answers, or else of two values that move as much by chance
+    as the curves do from epoch to epoch.
 
     Args:
         study: Optuna's own.
@@ -75,9 +80,23 @@ def planned_winner(study: optuna.Study, spec: StudySpec, images: int) -> FrozenT
     best, defaults = next(iter(best_configurations(study, 1)), None), defaults_of(study, spec)
     if best is None or defaults is None or best.params == defaults.params:
         return best
-    high, low = searched_value(best), searched_value(defaults)
-    error = math.sqrt((high * (1 - high) + low * (1 - low)) / images)
-    return best if high - low > CLEARLY * error else defaults
+    objective = spec.objective
+    high, low = searched_value(best, objective), searched_value(defaults, objective)
+    assert high is not None and low is not None, "both have a value"
+    if objective.is_share:
+        error = math.sqrt((high * (1 - high) + low * (1 - low)) / images)
+    else:
+        error = math.hypot(noise_of(values_of(best)), noise_of(values_of(defaults)))
+    return best if objective.oriented(high - low) > CLEARLY * error else defaults
+
+
+def noise_of(values: Sequence[float]) -> float:
+    """Return how far a value of a curve lies from a smooth one by chance, its standard deviation; 0 of a short curve.
+
+    By the third differences after the second epoch, as `studies.strategies.freeze_thaw.curves.noise` has it.
+    """
+    bends = np.abs(np.diff([value for value in values[2:] if math.isfinite(value)], 3))
+    return float(np.median(bends)) / (0.6745 * math.sqrt(20)) if len(bends) else 0.0
 
 
 def planned_confirmation(spec: StudySpec, trials: list[FrozenTrial], seeds: int) -> list[Planned]:
@@ -102,8 +121,9 @@ def confirmed(study: optuna.Study, spec: StudySpec) -> list[Confirmed]:
         values = tuple(t.value for t in group if t.state == TrialState.COMPLETE and t.value is not None)
         searched = trials[of]
         if len(values) >= LEAST_SEEDS and all(trial.state.is_finished() for trial in group):
-            value, epochs = searched_value(searched), len(searched.intermediate_values)
-            found.append(Confirmed(of, searched.params, value, epochs, values))
+            value, epochs = searched_value(searched, spec.objective), len(searched.intermediate_values)
+            assert value is not None, "what was confirmed had one"
+            found.append(Confirmed(of, searched.params, value, epochs, values, spec.objective))
     return found
 
 

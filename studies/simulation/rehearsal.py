@@ -7,13 +7,13 @@ from collections.abc import Mapping
 
 import optuna
 from optuna.distributions import BaseDistribution
-from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from storage import attributes
 from storage.claims import Claim, Claims, owner_name
 from storage.database import Database
 from storage.rows.memory_rows import Memory
+from studies.objectives.objective import VALIDATION_ACCURACY, Objective
 from studies.scheduler import Scheduler
 from studies.simulation.virtual_clock import Run
 from studies.space import Parameter, SearchSpace
@@ -39,6 +39,7 @@ class Rehearsal:
         budget_epochs: likewise; None without a bound.
         storage: where the study is kept.
         users: the class of a strategy of the user's own.
+        objective: of which values are reported. To the virtual clock higher is better, whatever it is.
     """
 
     def __init__(
@@ -53,16 +54,18 @@ class Rehearsal:
         budget_epochs: int | None = None,
         storage: Memory | Database | None = None,
         users: type[Strategy] | None = None,
+        objective: Objective = VALIDATION_ACCURACY,
     ) -> None:
         storage = Memory() if storage is None else storage
-        spec = _spec(horizon, seed, strategy, sampler)
-        study_id = storage.create_new_study([StudyDirection.MAXIMIZE], "rehearsal")
+        spec = _spec(horizon, seed, strategy, sampler, objective)
+        study_id = storage.create_new_study([objective.optunas], "rehearsal")
         parameters = {name: Parameter(distribution) for name, distribution in space.items()}
         storage.set_study_user_attr(study_id, attributes.SPACE, SearchSpace(parameters).document())
         storage.set_study_user_attr(study_id, attributes.BUDGET_EPOCHS, budget_epochs)
         self.study = optuna.load_study(study_name="rehearsal", storage=storage)
         self._space = space
         self._horizon = horizon
+        self._objective = objective
         self._claims = Claims(storage, study_id, owner_name())
         self._claims.set_budget(trials)
         self._strategy = make_strategy(spec, users)
@@ -94,7 +97,7 @@ class Rehearsal:
         claim = self._held[trial]
         if math.isnan(value):
             return self._broke_off(claim, epoch)
-        verdict = self._scheduler.epoch_ended(claim, epoch, value)
+        verdict = self._scheduler.epoch_ended(claim, epoch, self._objective.oriented(value))
         if epoch >= self._horizon:
             return self._finish(claim, TrialState.COMPLETE)
         if verdict == "prune":
@@ -115,12 +118,13 @@ class Rehearsal:
 
     def _finish(self, claim: Claim, state: TrialState) -> bool:
         values = values_of(self.study._storage.get_trial(claim.trial_id))
-        value = max(values) if state == TrialState.COMPLETE else values[-1]
+        value = self._objective.best(values) if state == TrialState.COMPLETE else values[-1]
+        assert value is not None, "it had a value after its first epoch"
         self.study._storage.set_trial_state_values(claim.trial_id, state, [value])
         return False
 
 
-def _spec(horizon: int, seed: int, strategy: StrategyChoice, sampler: Sampler) -> StudySpec:
+def _spec(horizon: int, seed: int, strategy: StrategyChoice, sampler: Sampler, objective: Objective) -> StudySpec:
     return StudySpec(
         dataset="recorded",
         model="recorded",
@@ -134,4 +138,5 @@ def _spec(horizon: int, seed: int, strategy: StrategyChoice, sampler: Sampler) -
         patience=horizon,
         sampler=sampler.model_copy(update={"default_first": False}),
         strategy=strategy,
+        objectives=(objective,),
     )

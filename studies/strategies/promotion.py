@@ -27,7 +27,7 @@ def promotable(reached: Iterable[tuple[float, int]], factor: int, waits: Callabl
     """Return the trial that is promoted from a rung: the first that waits there, among the best of those that came.
 
     Args:
-        reached: the value at the rung, and the number, of each trial that came as far.
+        reached: the value at the rung, higher is better, and the number, of each trial that came as far.
         factor: of so many, one is among the best. Of equals it is the earliest.
         waits: whether the trial of a number waits at the rung.
     """
@@ -75,5 +75,6 @@ class Promotion(Strategy):
 
         alive = [trial for trial in view.trials if trial.state != TrialState.FAIL]
         reached = [trial for trial in alive if rung in trial.intermediate_values]
-        values = [(trial.intermediate_values[rung], trial.number) for trial in reached]
+        oriented = self.spec.objective.oriented
+        values = [(oriented(trial.intermediate_values[rung]), trial.number) for trial in reached]
         return promotable(values, self._factor, waits)

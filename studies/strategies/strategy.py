@@ -83,7 +83,8 @@ class Strategy:
 
         Args:
             view: the study, this epoch's report in it.
-            trial: the one that reported; `trial.intermediate_values` are its validation accuracies, by epoch from 1.
+            trial: the one that reported; `trial.intermediate_values` are its values of the objective, by epoch from 1.
+                `self.spec.objective.oriented` turns a value such that higher is better.
         """
         return "go on"
 

@@ -13,7 +13,7 @@ from keras import layers
 from models.classifier import Inputs
 from models.foreign.form import form_of
 from models.foreign.hearing import Hearing
-from models.foreign.outputs import Judged
+from models.training.monitor import Monitor
 
 pytestmark = pytest.mark.keras
 
@@ -58,14 +58,22 @@ def test_a_loss_in_a_list_or_by_the_name_of_its_output_says_what_the_labels_are(
 def test_a_curve_has_a_place_for_each_epoch_whatever_is_told_after_which() -> None:
     model = network("softmax")
     model.compile("sgd", "sparse_categorical_crossentropy")
-    judge: Any = lambda: Judged(0.25, 0.2, 1.5)  # noqa: E731
+    judge: Any = lambda: (np.array([0, 0, 0, 1]), np.tile([0.2, 0.7, 0.1], (4, 1)))  # noqa: E731
     hearing = Hearing(
-        model, lambda: "accuracy", judge, patience=None, epochs=4, callbacks=[], keep=lambda epochs, history: None
+        model,
+        lambda: "accuracy",
+        judge,
+        monitor=Monitor("val_f1_macro"),
+        patience=None,
+        epochs=4,
+        callbacks=[],
+        keep=lambda epochs, history: None,
     )
     hearing.on_epoch_end(0, {"loss": 1.0})
     hearing.on_epoch_end(1, {"loss": 0.9, "val_accuracy": 0.5, "val_loss": 1.1})
     hearing.on_epoch_end(2, {"loss": 0.8, "own": 3.0})
     assert hearing.history["val_accuracy"] == [0.25, 0.5, 0.25]
-    np.testing.assert_array_equal(hearing.history["val_balanced_accuracy"], [0.2, math.nan, 0.2])
+    np.testing.assert_array_equal(hearing.history["val_balanced_accuracy"], [0.5, math.nan, 0.5])
+    assert hearing.history["val_f1_macro"] == [0.2, 0.2, 0.2], "which is computed after each"
     np.testing.assert_array_equal(hearing.history["own"], [math.nan, math.nan, 3.0])
     assert {len(curve) for curve in hearing.history.values()} == {3}

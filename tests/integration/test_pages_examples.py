@@ -19,6 +19,7 @@ pytestmark = pytest.mark.keras
 
 MODELS = Page.read("models/README.md")
 TUNING = Page.read("tuning/README.md")
+STUDIES = Page.read("studies/README.md")
 
 
 @pytest.fixture
@@ -146,3 +147,21 @@ def test_the_search_spaces_are_the_models_own(name: str) -> None:
         assert default == shown, parameter
     shared = {cell for row in rows(text) for cell in named(row[0])} - set(HYPERMODELS)
     assert set(extended) == set(own) | shared
+
+
+@pytest.mark.slow
+def test_the_examples_of_objectives_are_tuned_as_printed(tmp_path: Path) -> None:
+    printed = [line for text in STUDIES.blocks("console") for line in text.splitlines() if "OBJECTIVE=" in line]
+    said = [dict(word.split("=", 1) for word in line.split() if "=" in word) for line in printed]
+    assert [one["STUDY"] for one in said] == ["by_loss", "by_cost"]
+    (tmp_path / "costs.py").write_text(next(text for text in STUDIES.blocks("python") if "def cost" in text))
+    command = CommandLine(tmp_path / "home", folder=tmp_path)
+    small = ("--train-images", "256", "--epochs", "2", "--trials", "2", "--workers", "1")
+    for one, curve in zip(said, ("val_loss", "val_cost"), strict=True):
+        options = [part for name, value in one.items() for part in (f"--{name.lower()}", value)]
+        command.run("tune", *options, *small)
+        study = command.study(one["STUDY"])
+        assert study.direction == optuna.study.StudyDirection.MINIMIZE
+        assert study.metric_names == [f"validation {curve.removeprefix('val_')}"]
+        assert study.best_trial.value == min(study.best_trial.intermediate_values.values())
+    assert "val cost" in command.run("trials", "--study", "by_cost").stdout

@@ -14,6 +14,7 @@ from storage import attributes
 from storage.database import Database
 from storage.errors import BadInput
 from studies.findings.reaching import Reached, reached
+from studies.objectives.objective import VALIDATION_ACCURACY
 from tests.reported import SPEC, add_later_phases, make_study
 from tuning.views.compare import compare, show_comparison
 
@@ -31,11 +32,13 @@ def worked(values: dict[int, float], *spans: tuple[float, float]) -> FrozenTrial
 def test_a_value_is_reached_after_the_epochs_of_all_trials_until_then() -> None:
     first = worked({1: 0.1, 2: 0.6}, (0, 10), (100, 110))
     second = worked({1: 0.2, 2: 0.3, 3: 0.5}, (10, 40))
-    assert reached([first, second], 0.2) == Reached(2, 20.0)
-    assert reached([first, second], 0.5) == Reached(4, 40.0)
-    assert reached([first, second], 0.6) == Reached(5, 50.0), "it was frozen between its two epochs"
-    assert reached([first, second], 0.7) is None
-    assert reached([worked({1: 0.9})], 0.1) is None, "when it was is not known"
+    assert reached([first, second], 0.2, VALIDATION_ACCURACY) == Reached(2, 20.0)
+    assert reached([first, second], 0.5, VALIDATION_ACCURACY) == Reached(4, 40.0)
+    assert reached([first, second], 0.6, VALIDATION_ACCURACY) == Reached(5, 50.0), (
+        "it was frozen between its two epochs"
+    )
+    assert reached([first, second], 0.7, VALIDATION_ACCURACY) is None
+    assert reached([worked({1: 0.9})], 0.1, VALIDATION_ACCURACY) is None, "when it was is not known"
 
 
 def test_two_studies_of_the_same_images_are_compared_by_what_both_have_seen(database: Database) -> None:

@@ -237,7 +237,7 @@ def searched(tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(console, "print", lambda line, **_: said.append(line))
     record = StudyRecord.of(study.study)
     return Opened(
-        PhaseOptions("s"), Home(tmp_path), url_of(database), study.database, study.study, record, None, console
+        PhaseOptions("s"), Home(tmp_path), url_of(database), study.database, study.study, record, None, None, console
     )
 
 

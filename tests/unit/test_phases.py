@@ -21,6 +21,7 @@ from storage.rows.giving_up import MAX_RETRIES
 from storage.rows.memory_rows import Memory
 from storage.settings import Home
 from studies.leaderboard import best_parameters, best_trial, leaderboard
+from studies.objectives.objective import VALIDATION_ACCURACY
 from studies.phases.training import confirmation_training, refit_training, training_of
 from studies.scheduler import Scheduler
 from studies.simulation.rehearsal import Rehearsal
@@ -180,7 +181,7 @@ def test_a_search_is_where_it_was_whatever_later_phases_trained(strategy: str) -
     assert [trial.state for trial in added] == [TrialState.COMPLETE] * 2
     assert (before.trials_left, before.epochs_left) == (after.trials_left, after.epochs_left)
     assert spent_epochs(before.trials) == spent_epochs(after.trials)
-    assert incumbent(after.trials) == incumbent(before.trials)
+    assert incumbent(after.trials, VALIDATION_ACCURACY) == incumbent(before.trials, VALIDATION_ACCURACY)
     assert len(after.trials) == len(before.trials) + 2, "they have their numbers"
     assert best_trial(rehearsal.study) == best
     assert best_parameters(rehearsal.study, 1) != [PARAMS]

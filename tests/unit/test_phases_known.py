@@ -16,6 +16,7 @@ from storage import attributes
 from storage.database import Database
 from storage.errors import BadInput, TuningError
 from storage.settings import Home
+from studies.objectives.objective import VALIDATION_ACCURACY
 from studies.phases.known import (
     best_configurations,
     compared,
@@ -95,7 +96,7 @@ def test_the_best_configurations_are_distinct_and_those_that_were_pruned_are_amo
     confirm_with(study, 0, 0.999)
     assert [trial.number for trial in best_configurations(study, 5)] == [1, 2]
     assert [trial.number for trial in best_configurations(study, 1)] == [1]
-    assert searched_value(study.trials[1]) == 0.9
+    assert searched_value(study.trials[1], VALIDATION_ACCURACY) == 0.9
 
 
 def test_each_configuration_is_planned_with_seeds_of_its_own_one_round_after_the_other(study: optuna.Study) -> None:

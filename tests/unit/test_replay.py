@@ -6,6 +6,7 @@ import math
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from storage.artifacts import Artifacts
 from storage.errors import BadInput
 from storage.settings import Home
 from storage.stores.local import LocalFiles
+from studies.objectives.objective import VALIDATION_ACCURACY
 from tuning.worker.replay import curves_of, differences, replay
 
 
@@ -44,7 +46,7 @@ def test_what_an_earlier_version_did_not_note_is_no_difference() -> None:
 
 def test_without_a_kept_history_what_was_reported_is_compared(tmp_path: Path) -> None:
     trial = create_trial(state=TrialState.PRUNED, intermediate_values={1: 0.5, 2: 0.6})
-    assert curves_of(trial, Artifacts(LocalFiles(tmp_path))) == {"val_accuracy": [0.5, 0.6]}
+    assert curves_of(trial, Artifacts(LocalFiles(tmp_path)), "val_accuracy") == {"val_accuracy": [0.5, 0.6]}
 
 
 @pytest.mark.parametrize(
@@ -62,9 +64,9 @@ def test_what_cannot_be_repeated_is_refused(
         system_attrs={attributes.CLAIM: {}},
         user_attrs={attributes.DEVICE: device},
     )
-    record: Any = None
+    record: Any = SimpleNamespace(objective=VALIDATION_ACCURACY)
     with pytest.raises(BadInput, match=why):
-        replay(record, trial, Home(tmp_path), None, print)
+        replay(record, trial, Home(tmp_path), None, None, print)
 
 
 def test_a_replay_is_imported_without_keras() -> None:

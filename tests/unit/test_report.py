@@ -23,6 +23,7 @@ from storage.errors import BadInput, shown
 from storage.settings import Home, owner_of
 from studies.findings.importance import LEAST_TRIALS, MOST_TRIALS, importances
 from studies.findings.savings import saving, spending
+from studies.objectives.objective import VALIDATION_ACCURACY
 from studies.trials import of_phase
 from tests.reported import SPEC, UID, add_later_phases, make_study, put_bundle, whole_study
 from tuning.views.report.asked import dataset_word
@@ -174,9 +175,9 @@ def test_markdown_makes_no_link_by_itself(text: str) -> None:
 
 def test_importance_is_of_the_epoch_that_every_trial_reached_and_has_an_interval(database: Database) -> None:
     trials = of_phase(make_study(database).get_trials())
-    found = importances(trials)
+    found = importances(trials, VALIDATION_ACCURACY)
     assert (found.epoch, found.trials) == (2, 24)
-    assert found == importances(trials), "the same each time"
+    assert found == importances(trials, VALIDATION_ACCURACY), "the same each time"
     assert sum(one.share for one in found.of) == pytest.approx(1)
     assert all(0 <= one.low <= one.high <= 1 for one in found.of)
 
@@ -191,13 +192,13 @@ def test_importance_says_how_many_trials_it_compared_and_waits_for_none_that_run
             value=place / 300 if state == TrialState.PRUNED else None,
         )  # fmt: skip
 
-    found = importances([*map(trial, range(400)), trial(1, TrialState.RUNNING)])
+    found = importances([*map(trial, range(400)), trial(1, TrialState.RUNNING)], VALIDATION_ACCURACY)
     assert (found.epoch, found.trials) == (2, MOST_TRIALS)
 
 
 def test_importance_of_few_trials_is_left_out(database: Database) -> None:
     trials = make_study(database, trials=LEAST_TRIALS - 1).get_trials()
-    assert "19 trials have a value, and with fewer than 20" in importances(trials).left_out
+    assert "19 trials have a value, and with fewer than 20" in importances(trials, VALIDATION_ACCURACY).left_out
 
 
 def test_importance_finds_the_hyperparameter_that_decides() -> None:
@@ -210,7 +211,7 @@ def test_importance_finds_the_hyperparameter_that_decides() -> None:
         )
         for place in range(60)
     ]  # fmt: skip
-    first, second = importances(trials).of
+    first, second = importances(trials, VALIDATION_ACCURACY).of
     assert (first.name, second.name) == ("decides", "does not")
     assert first.low > second.high
 

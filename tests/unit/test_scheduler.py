@@ -20,6 +20,7 @@ from storage import attributes
 from storage.claims import Choice, Claim, Claims, Start, Thaw
 from storage.database import Database, Result
 from storage.rows.memory_rows import Memory
+from studies.objectives.objective import VALIDATION_ACCURACY
 from studies.scheduler import (
     Scheduler,
     UnusableStrategy,
@@ -181,7 +182,7 @@ def test_a_study_starts_as_many_trials_as_were_asked_for_and_ends(strategy: str,
 def test_where_trials_are_frozen_the_best_one_is_whole_and_the_others_are_pruned(strategy: str, workers: int) -> None:
     seen = Seen(strategy, workers=workers)
     require_done(seen, 12)
-    best = incumbent(seen.trials)
+    best = incumbent(seen.trials, VALIDATION_ACCURACY)
     assert best is not None
     assert best.state == TrialState.COMPLETE
     assert best.value == max(value for trial in seen.trials for value in trial.intermediate_values.values())
@@ -288,7 +289,7 @@ def test_beyond_a_budget_of_epochs_only_the_best_trial_is_trained(
     strategy: str, trials: int, budget_epochs: int, workers: int, seed: int
 ) -> None:
     seen = uneven(strategy, trials=trials, budget_epochs=budget_epochs, workers=workers, seed=seed)
-    best = incumbent(seen.trials)
+    best = incumbent(seen.trials, VALIDATION_ACCURACY)
     assert best is not None
     within = max(budget_epochs, trials)
     assert {trial for trial, _, _ in seen.told[within:]} <= {best.number}
@@ -383,7 +384,7 @@ def test_without_a_budget_of_epochs_nothing_is_cut_short() -> None:
 def test_without_a_budget_of_epochs_a_strategy_that_freezes_ends_by_itself(strategy: str) -> None:
     seen = Seen(strategy, trials=6, budget_epochs=None, workers=2)
     require_done(seen, 6)
-    best = incumbent(seen.trials)
+    best = incumbent(seen.trials, VALIDATION_ACCURACY)
     assert best is not None
     assert best.state == TrialState.COMPLETE
 
@@ -504,7 +505,7 @@ def test_a_budget_that_becomes_smaller_meanwhile_ends_the_study_with_its_best_tr
     assert seen.rehearsal.next() is None
     assert seen.standing.done
     assert seen.standing.running == 0
-    best = incumbent(seen.trials)
+    best = incumbent(seen.trials, VALIDATION_ACCURACY)
     assert best is not None
     assert best.state == TrialState.COMPLETE
 

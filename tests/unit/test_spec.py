@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from storage.errors import SpecMismatch
+from studies.objectives.objective import Objective
 from studies.spec import (
     STRATEGIES,
     Images,
@@ -58,6 +59,7 @@ CHANGES: list[dict[str, Any]] = [
     {"images": Images()},
     {"defaults": {"augmentation": 0.5}},
     {"test_images": 300},
+    {"objectives": (Objective(name="val_loss", direction="min"),)},
 ]
 
 

@@ -8,6 +8,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from storage import attributes
+from studies.objectives.objective import VALIDATION_ACCURACY
 from studies.trials import incumbent, is_foreign, is_running, spent_epochs, values_of
 
 
@@ -21,13 +22,13 @@ def test_the_best_trial_is_the_one_that_ever_reported_the_best_value_the_earlies
     trials = [report(0.1, 0.9, 0.2), report(0.5), report(0.9), report(math.nan)]
     for number, trial in enumerate(trials):
         trial.number = number
-    best = incumbent(trials)
+    best = incumbent(trials, VALIDATION_ACCURACY)
     assert best is trials[0]
-    assert incumbent([]) is None
-    assert incumbent([optuna.create_trial(state=TrialState.RUNNING)]) is None
-    assert incumbent([trials[3]]) is None
+    assert incumbent([], VALIDATION_ACCURACY) is None
+    assert incumbent([optuna.create_trial(state=TrialState.RUNNING)], VALIDATION_ACCURACY) is None
+    assert incumbent([trials[3]], VALIDATION_ACCURACY) is None
     trials[0].state = TrialState.FAIL
-    assert incumbent(trials) is trials[2]
+    assert incumbent(trials, VALIDATION_ACCURACY) is trials[2]
 
 
 def test_the_epochs_of_all_trials_count_whatever_became_of_them() -> None:

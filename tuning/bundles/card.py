@@ -107,12 +107,13 @@ def _told_of_phases(study: optuna.Study, record: StudyRecord, trial: FrozenTrial
     Returns:
         `seed`, which decided all randomness of its training; `phase`; `training`, with `epochs` and `at_least` (values
         of the recipe that were raised to these), on the training part of `data`; `search`, the trial
-        that tried its parameters first and its best validation accuracy there; `confirmation`, where these were trained
-        again with other seeds: the mean accuracy, its 90% interval, and the trial and the seed of each.
+        that tried its parameters first, its best value of the objective there, and where that is the validation
+        accuracy the same by that name; `confirmation`, where these were trained again with other seeds: the
+        mean value, its 90% interval, and the trial and the seed of each; `objective`, with the trial's own value.
     """
     training = training_of(record.spec, trial)
     of = trial.number if training.of is None else training.of
-    searched = study.get_trials(deepcopy=False)[of]
+    value = searched_value(study.get_trials(deepcopy=False)[of], record.objective)
     return {
         "seed": training.seed,
         "phase": phase_of(trial),
@@ -120,7 +121,12 @@ def _told_of_phases(study: optuna.Study, record: StudyRecord, trial: FrozenTrial
             "epochs": training.epochs,
             "at_least": dict(training.at_least),
         },
-        "search": {"trial": of, "validation_accuracy": searched_value(searched)},
+        "search": {
+            "trial": of,
+            "value": value,
+            **({"validation_accuracy": value} if record.objective.is_default else {}),
+        },
+        "objective": {**record.objective.model_dump(), "value": trial.value},
         "confirmation": _confirmation(study, record, of),
     }
 

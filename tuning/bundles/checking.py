@@ -79,6 +79,16 @@ class Source:
         return precision_of(self.trial)
 
     @property
+    def accuracy(self) -> float:
+        """The validation accuracy that the trial recorded, whatever it was chosen by."""
+        if self.record.objective.curve == "val_accuracy":
+            value = self.trial.value
+        else:
+            value = attributes.of_trial(self.trial, attributes.VALIDATION_ACCURACY, float)
+        assert value is not None, "recorded with its model"
+        return value
+
+    @property
     def data(self) -> StudyData:
         """What the study records of its data."""
         return data_of(self.record)
@@ -203,8 +213,6 @@ def _put_parts(source: Source, folder: Path) -> Building:
 
 
 def _judged(source: Source, home: Home, model: Path, building: Building | None) -> Judgement | Differs | Failed:
-    value = source.trial.value
-    assert value is not None
     task = JudgeTask(
         do="judge",
         model=str(model),
@@ -212,7 +220,7 @@ def _judged(source: Source, home: Home, model: Path, building: Building | None) 
         home=str(home.root),
         spec=source.record.spec.model_dump(mode="json"),
         recorded=source.data,
-        value=value,
+        value=source.accuracy,
         tolerated=_tolerated(source),
     )
     if not source.flips:
@@ -245,7 +253,7 @@ def _tolerated(source: Source) -> float:
 def _reason(source: Source, answer: Differs | Failed) -> str:
     if "error" in answer:
         return first_sentence(answer["error"])
-    return f"loaded, it has a validation accuracy of {answer['differs']:.4f}, recorded was {source.trial.value:.4f}"
+    return f"loaded, it has a validation accuracy of {answer['differs']:.4f}, recorded was {source.accuracy:.4f}"
 
 
 def _refusal(source: Source, answer: Differs | Failed) -> TuningError:
@@ -256,7 +264,7 @@ def _refusal(source: Source, answer: Differs | Failed) -> TuningError:
         )
     return TuningError(
         f"the exported model of trial {number} has a validation accuracy of"
-        f" {answer['differs']:.4f}, recorded was {source.trial.value:.4f}, and {_tolerated(source):.4f} is the most"
+        f" {answer['differs']:.4f}, recorded was {source.accuracy:.4f}, and {_tolerated(source):.4f} is the most"
         " they may differ. It is not exported: take another trial with --trial."
     )
 

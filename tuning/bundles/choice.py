@@ -14,6 +14,7 @@ from storage.artifacts import Artifacts
 from storage.errors import BadInput, TuningError
 from storage.settings import Home, database_of, owner_of
 from studies.leaderboard import complete_trials
+from studies.objectives.objective import Objective
 from studies.phases.known import refitted
 from studies.stored import StudyRecord
 
@@ -40,7 +41,7 @@ def chosen(
     complete = complete_trials(study)
     refit = next((trial for trial in refitted(study) if artifacts.find(trial, "model") is not None), None)
     if refit is not None:
-        return refit, _worse_than(complete[0], refit) if complete else None
+        return refit, _worse_than(complete[0], refit, record.objective) if complete else None
     place = next((n for n, trial in enumerate(complete) if artifacts.find(trial, "model") is not None), None)
     if place is None:
         raise _nothing_to_export(record, study.get_trials(deepcopy=False), complete)
@@ -50,12 +51,13 @@ def chosen(
     return complete[place], f"{fact}: {_in_words(complete[:place])}"
 
 
-def _worse_than(best: FrozenTrial, refit: FrozenTrial) -> str | None:
-    if refit.value is None or best.value is None or refit.value >= best.value:
+def _worse_than(best: FrozenTrial, refit: FrozenTrial, objective: Objective) -> str | None:
+    if refit.value is None or best.value is None or not objective.is_better(best.value, refit.value):
         return None
+    figure = objective.figure
     return (
-        f"the refitted trial {refit.number} has a validation accuracy of {refit.value:.4f}, and the search's best had"
-        f" {best.value:.4f}: --trial {best.number} exports that"
+        f"the refitted trial {refit.number} has a {objective.words} of {figure(refit.value)}, and the search's best had"
+        f" {figure(best.value)}: --trial {best.number} exports that"
     )
 
 

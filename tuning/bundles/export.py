@@ -113,7 +113,7 @@ def export(
             mark(folder, record.uid, database)
     if where is not None:
         console.print(f"  {where}", soft_wrap=True)
-    _summarise(console, target, metrics, written, skipped, balanced=bool(record.imbalanced))
+    _summarise(console, target, metrics, written, skipped, record, trial)
     return target
 
 
@@ -149,10 +149,10 @@ def _put_learning_curve(file: Path, artifacts: Artifacts, trial: FrozenTrial, re
     try:
         history = json.loads(artifacts.verified(trial, "history").read_text(encoding="utf-8"))
     except ArtifactDamaged:
-        history = {"val_accuracy": [value for _, value in sorted(trial.intermediate_values.items())]}
+        history = {record.objective.curve: [value for _, value in sorted(trial.intermediate_values.items())]}
     best_epoch = history.pop("best_epoch", attributes.of_trial(trial, attributes.BEST_EPOCH, int))
     title = f"{record.name}, trial {trial.number}"
-    draw_learning_curve(history, best_epoch, title, file, balanced=bool(record.imbalanced))
+    draw_learning_curve(history, best_epoch, title, file, balanced=bool(record.imbalanced), also=record.objective.curve)
 
 
 def _write_json(file: Path, document: Mapping[str, object]) -> None:
@@ -165,11 +165,14 @@ def _summarise(
     metrics: Metrics,
     written: Mapping[str, str],
     skipped: Mapping[str, str],
-    *,
-    balanced: bool,
+    record: StudyRecord,
+    trial: FrozenTrial,
 ) -> None:
+    objective = record.objective
+    if not objective.is_default and trial.value is not None:
+        console.print(f"  {objective.words:20} {objective.figure(trial.value)}, by which it was chosen")
     for part, figures in (("validation", metrics["validation"]), ("test", metrics["test"])):
-        besides = f"   balanced {figures['balanced_accuracy']:.2%}" if balanced else ""
+        besides = f"   balanced {figures['balanced_accuracy']:.2%}" if record.imbalanced else ""
         console.print(f"  {part + ' accuracy':20} {figures['accuracy']:.2%}   loss {figures['loss']:.4f}{besides}")
     for name, file in written.items():
         console.print(f"  {name:20} {target / file}", soft_wrap=True)

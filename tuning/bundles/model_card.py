@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from storage.errors import shown
+from studies.objectives.objective import VALIDATION_ACCURACY, Objective
 from tuning.words import markdown_text, value_in_words
 
 Document = Mapping[str, Any]
@@ -62,7 +63,20 @@ def _front_matter(card: Document, title: str) -> dict[str, Any]:
     return front
 
 
+def _objective(card: Document) -> Objective:
+    """What the model was chosen by; cards of earlier versions do not say it."""
+    said = card.get("objective")
+    if said is None:
+        return VALIDATION_ACCURACY
+    return Objective(name=said["name"], direction=said["direction"])
+
+
 def _words(card: Document, title: str) -> str:
+    objective = _objective(card)
+    by, value = ("", "accuracy")
+    if not objective.is_default:
+        by = f" as the one with the {'largest' if objective.direction == 'max' else 'smallest'} {objective.words},"
+        value = objective.words.partition(" ")[2]
     validation, test = card["validation"], card["test"]
     rows = [
         f"| {part} | {figures['accuracy']:.2%} | {figures['balanced_accuracy']:.2%} | {figures['loss']:.4f} |"
@@ -81,7 +95,7 @@ def _words(card: Document, title: str) -> str:
     )
     caution = (
         "The test images were looked at once, when the model had been chosen. By the validation images it was chosen,"
-        " so that its accuracy on them looks better than it is."
+        f"{markdown_text(by)} so that its {markdown_text(value)} on them looks better than it is."
     )
     more = "`card.json` beside this file has all there is to know: data, seed, spec, versions, how it was chosen."
     tests = ["| images | accuracy | balanced accuracy | loss |", "|---|---:|---:|---:|", *rows]

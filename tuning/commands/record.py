@@ -33,7 +33,7 @@ def record(study: optuna.Study, file: Path) -> CurveTable:
         raise BadInput(f"--out {file}: is there already. Give another name.")
     recorded = StudyRecord.of(study)
     recorded.require_ours()
-    spec = recorded.spec
+    spec, higher = recorded.spec, recorded.objective.direction == "max"
     trials = _whole(study)
     rows = [trial.params for trial in trials]
     curves = np.full((len(trials), spec.epochs), np.nan)
@@ -45,7 +45,7 @@ def record(study: optuna.Study, file: Path) -> CurveTable:
         took = attributes.of_trial(trial, attributes.SECONDS, float)
         seconds[row, : len(values)] = (np.nan if took is None else took) / max(1, len(values))
     timed = np.isfinite(seconds[np.isfinite(curves)]).all()
-    table = table_of(rows, curves, higher_is_better=True, seconds=seconds if timed else None)
+    table = table_of(rows, curves, higher_is_better=higher, seconds=seconds if timed else None)
     table.save(file)
     return table
 

@@ -16,6 +16,7 @@ from storage.errors import unknown_name
 from storage.leases import LEASE_S
 from storage.settings import Home
 from studies.leaderboard import Row, RowOfSeveral, as_table, leaderboard
+from studies.objectives.objective import objectives_in
 from studies.status import status
 from studies.stored import StudyRecord
 from tuning.commands.tables import Column, print_table
@@ -104,7 +105,8 @@ def _status_lines(standing: dict[str, Any]) -> Iterable[tuple[str, str]]:
     elif best is None:
         yield "best", "no trial is COMPLETE yet"
     else:
-        value = f"{best['value']:.2%} validation accuracy" if standing["ours"] else f"value {best['value']:.6g}"
+        objectives = objectives_in(standing)
+        value = objectives[0].in_words(best["value"]) if objectives else f"value {best['value']:.6g}"
         if standing["imbalanced"] and best["balanced_accuracy"] is not None:
             value += f", {best['balanced_accuracy']:.2%} balanced"
         yield "best", f"trial {best['number']}: {value}"
@@ -119,17 +121,18 @@ def _disk(used: dict[str, int]) -> str:
 def _heading(record: StudyRecord) -> str:
     """Return what the values of a study are called."""
     if record.is_ours:
-        return "val accuracy"
+        return record.objective.heading
     return f"value ({', '.join(direction.name.lower() for direction in record.directions)})"
 
 
 def _print_trials(rows: list[Row], record: StudyRecord) -> None:
     names = list(dict.fromkeys(name for row in rows for name in row["params"]))
+    figure = record.objective.figure if record.is_ours else "{:.4f}".format
     first = [
         Column("trial", [str(row["number"]) for row in rows], right=True),
         Column("state", [row["state"] for row in rows]),
         *_phases(rows),
-        Column(_heading(record), [", ".join(f"{value:.4f}" for value in _values(row)) for row in rows], right=True),
+        Column(_heading(record), [", ".join(map(figure, _values(row))) for row in rows], right=True),
         *_balanced(rows, record),
         Column("epochs", [str(row["epochs"]) for row in rows], right=True),
         Column("time", ["" if row["seconds"] is None else duration(row["seconds"]) for row in rows], right=True),

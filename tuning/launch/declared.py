@@ -12,10 +12,12 @@ from studies.datasets.own.reference import Source, place_that_is_gone
 from studies.datasets.prepared import PreparedDataset
 from studies.datasets.preparing import meant, prepare, require_no_form, say
 from studies.declaration import Declaration, Overrides, declaration_of, from_catalog, read_declaration
+from studies.objectives.objective import Objective
 from studies.spec import Images, StudySpec
 from studies.stored import StoredStudy, StudyRecord
 from studies.study_data import data_of, require_unchanged
 from studies.suited import reasons, suited, with_parts
+from tuning.user_classes import UserFile, parse_objective
 
 
 @dataclass(frozen=True)
@@ -132,6 +134,16 @@ def declared(wanted: Wanted, overrides: Overrides, home: Home, stored: StoredStu
     return Declared(declaration.model_copy(update={"plan": plans}), info, why)
 
 
+def objective_of(declaration: Declaration, said: Overrides) -> tuple[Objective, UserFile | None]:
+    """Return what a study optimises, and the user's file with the function, if that is one.
+
+    Raises:
+        BadInput: it cannot be used.
+    """
+    declared = (declaration.objective, declaration.direction)
+    return parse_objective(said.objective or declaration.objective, said.direction, declared)
+
+
 def _own(wanted: Wanted, images: Images, home: Home, begun: StudyRecord | None) -> PreparedDataset:
     """Data of somebody's own, prepared; where they are gone, as a study has them that was begun with them."""
     if wanted.source is not None:
@@ -178,12 +190,12 @@ def _as_begun(begun: StudyRecord, today: Declaration, overrides: Overrides) -> D
     Only the budget is today's, where the study was made and has none yet.
     """
     before = begun.spec
-    for kind, name, given in (
-        ("model", before.model, overrides.model),
-        ("strategy", before.strategy.name, overrides.strategy),
+    for kind, name, given, what in (
+        ("model", before.model, overrides.model, "Class"),
+        ("strategy", before.strategy.name, overrides.strategy, "Class"),
+        ("objective", before.objective.name, overrides.objective, "function"),
     ):
         if "@" in name and given is None:
-            raise BadInput(
-                f"the study was begun with the {kind} {name}, of a file of your own. Give {kind.upper()}=file.py:Class."
-            )
+            own = f"{kind.upper()}=file.py:{what}"
+            raise BadInput(f"the study was begun with the {kind} {name}, of a file of your own. Give {own}.")
     return declaration_of(before, begun.budget or today.plan_for(before.plan_name).trials)

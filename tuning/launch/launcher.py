@@ -68,8 +68,9 @@ def _opened(asked: Asked, study: Begun, spending: Spending, console: Console) ->
     options, elapsed_s = asked.options, spending.elapsed_s
     model = str(asked.user_file) if asked.user_file is not None else None
     left_s = max(1.0, options.timeout_s - elapsed_s) if options.timeout_s is not None else None
-    given = PhaseOptions(asked.name, options.storage, model, options.workers, left_s, options.progress)
+    objective = str(asked.objective_file) if asked.objective_file is not None else None
+    given = PhaseOptions(asked.name, options.storage, model, objective, options.workers, left_s, options.progress)
     return Opened(
         given, asked.home, asked.url, study.database, study.study, StudyRecord.of(study.study), asked.user_file,
-        console, spending.note,
+        asked.objective_file, console, spending.note,
     )  # fmt: skip

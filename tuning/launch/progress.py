@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Protocol
 
 import optuna
@@ -20,6 +21,7 @@ from storage import attributes
 from storage.attributes import SEARCH, Phase
 from studies.forecast import seconds_of, seconds_per_epoch
 from studies.leaderboard import balanced_accuracy, best_trial
+from studies.objectives.objective import VALIDATION_ACCURACY, Objective
 from studies.phases.training import training_of
 from studies.stored import StudyRecord
 from studies.trials import is_frozen, is_running, of_phase, spent_epochs
@@ -52,12 +54,20 @@ def live_view(console: Console) -> LiveView | None:
     return Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal else None
 
 
-def finished_line(trial: FrozenTrial, best: FrozenTrial | None, *, balanced: bool = False, unit: str = "epoch") -> str:
+def finished_line(
+    trial: FrozenTrial,
+    best: FrozenTrial | None,
+    *,
+    objective: Objective = VALIDATION_ACCURACY,
+    balanced: bool = False,
+    unit: str = "epoch",
+) -> str:
     """Return one plain line about a finished trial.
 
     Args:
         trial: which is over.
         best: the study's so far.
+        objective: the study's.
         balanced: whether its balanced accuracy is told besides.
         unit: what is between two of its reports.
     """
@@ -68,25 +78,23 @@ def finished_line(trial: FrozenTrial, best: FrozenTrial | None, *, balanced: boo
         failure = attributes.of_trial(trial, attributes.FAILURE, str) or "error"
         reason = attributes.of_trial(trial, attributes.REASON, str) or "no reason was recorded"
         return f"{head} {failure}: {reason}"
-    value = _accuracy(trial, balanced=balanced) if trial.values else "-"
+    value = _value(trial, objective, balanced=balanced) if trial.values else "-"
     mark = " (best so far)" if best is not None and best.number == trial.number else ""
     effort = f"{counted(epochs, unit)}  {duration(took)}"
     return f"{head} {value}{mark}  {effort}  {parameters_in_words(trial.params)}"
 
 
-def _accuracy(trial: FrozenTrial, *, balanced: bool) -> str:
+def _value(trial: FrozenTrial, objective: Objective, *, balanced: bool) -> str:
     figure = balanced_accuracy(trial) if balanced else None
-    return ", ".join(f"{value:.4f}" for value in trial.values) + (
-        f", balanced {figure:.4f}" if figure is not None else ""
-    )
+    return ", ".join(map(objective.figure, trial.values)) + (f", balanced {figure:.4f}" if figure is not None else "")
 
 
-def frozen_line(trial: FrozenTrial) -> str:
+def frozen_line(trial: FrozenTrial, objective: Objective = VALIDATION_ACCURACY) -> str:
     """Return one plain line about a trial that was frozen."""
     epochs = len(trial.intermediate_values)
     value = trial.intermediate_values.get(epochs, math.nan)
     effort = f"{counted(epochs, 'epoch')}  {duration(seconds_of(trial) or 0.0)}"
-    return f"trial {trial.number:>3} frozen   {value:.4f}  {effort}  {parameters_in_words(trial.params)}"
+    return f"trial {trial.number:>3} frozen   {objective.figure(value)}  {effort}  {parameters_in_words(trial.params)}"
 
 
 def thawed_line(number: int, epochs: int) -> str:
@@ -132,6 +140,10 @@ class Progress:
     _spent_before: int = 0
     _view: LiveView | None = None
 
+    @cached_property
+    def _objective(self) -> Objective:
+        return StudyRecord.of(self.study).objective
+
     def start(self) -> None:
         """Begin: what finished before is counted, but neither told again nor part of the rate."""
         trials = self._trials()
@@ -170,8 +182,8 @@ class Progress:
             self._ended += 1
             return
         self._tell_thawed(trial)
-        unit = "epoch" if self.epochs is not None else "step"
-        self._print(finished_line(trial, best, balanced=self.balanced, unit=unit))
+        unit, balanced = "epoch" if self.epochs is not None else "step", self.balanced
+        self._print(finished_line(trial, best, objective=self._objective, balanced=balanced, unit=unit))
 
     def _tell_frozen(self, trial: FrozenTrial) -> None:
         epochs = len(trial.intermediate_values)
@@ -181,7 +193,7 @@ class Progress:
         self._frozen[trial.number] = epochs
         # The live view shows their count.
         if self._view is None:
-            self._print(frozen_line(trial))
+            self._print(frozen_line(trial, self._objective))
 
     def _tell_thawed(self, trial: FrozenTrial) -> None:
         epochs = self._frozen.pop(trial.number, None)
@@ -212,8 +224,8 @@ class Progress:
         done = sum(_counts(trial) for trial in trials)
         parts: list[RenderableType] = [self._headline(trials, done, budget), self._running(trials)]
         if best is not None:
-            accuracy = _accuracy(best, balanced=self.balanced)
-            text = f"best so far: trial {best.number}, {accuracy}  {parameters_in_words(best.params)}"
+            value = _value(best, self._objective, balanced=self.balanced)
+            text = f"best so far: trial {best.number}, {value}  {parameters_in_words(best.params)}"
             parts.append(Text(text, style="green"))
         return Group(*parts)
 
@@ -270,7 +282,8 @@ class Progress:
     def _running(self, trials: list[FrozenTrial]) -> RenderableType:
         # Expanded, what does not fit into the terminal is cut in the last column; else another would go.
         table = Table(box=None, padding=(0, 2), header_style="dim", expand=True)
-        titles = ("running", "epoch", "val accuracy") if self.epochs is not None else ("running", "step", "value")
+        own = self.epochs is not None
+        titles = ("running", "epoch", self._objective.heading) if own else ("running", "step", "value")
         for title in titles:
             table.add_column(title, no_wrap=True, min_width=len(title))
         # Of a narrow terminal's few columns nothing useful is left to them.
@@ -279,7 +292,7 @@ class Progress:
         running = [trial for trial in trials if trial.state == TrialState.RUNNING and _worker_of(trial) is not None]
         for trial in running[:SHOWN_RUNNING]:
             step, most = trial.last_step, self._epochs_of(trial)
-            value = f"{trial.intermediate_values[step]:.4f}" if step is not None else "-"
+            value = self._objective.figure(trial.intermediate_values[step]) if step is not None else "-"
             parameters = parameters_in_words(trial.params) if shown else ""
             far = f"{step or 0}/{most}" if most is not None else "-" if step is None else str(step)
             table.add_row(f"trial {trial.number}", far, value, parameters)

@@ -73,7 +73,9 @@ def _workforce(asked: Asked, study: Begun, report: Report) -> Workforce:
     return Workforce.of_study(
         study.claims,
         asked.placements,
-        lambda place: WorkerOptions.at(place, asked.name, asked.user_file, asked.strategy_file),
+        lambda place: WorkerOptions.at(
+            place, asked.name, asked.user_file, asked.strategy_file, objective_file=asked.objective_file
+        ),
         home=asked.home,
         url=asked.url,
         record=study.record,

@@ -10,7 +10,7 @@ from storage.connections import shown_url
 from studies.class_balance import sizes_in_words
 from studies.leaderboard import balanced_accuracy, best_trial
 from studies.scheduler import first_in_words
-from studies.spec import ClassWeights
+from studies.spec import ClassWeights, StudySpec
 from studies.stored import StudyRecord
 from tuning.launch.begin import Begun
 from tuning.launch.understand import Asked
@@ -35,7 +35,7 @@ def print_plan(report: Report, asked: Asked, study: Begun) -> None:
             f"--from-study {asked.options.from_study}: study {asked.name!r} was begun already; what it tries first"
             " stays as it was"
         )
-    for file in filter(None, (asked.user_file, asked.strategy_file)):
+    for file in filter(None, (asked.user_file, asked.strategy_file, asked.objective_file)):
         for line in hidden(file.path):
             report(line)
     spec, sampler, record = asked.spec, asked.spec.sampler, study.record
@@ -51,6 +51,7 @@ def print_plan(report: Report, asked: Asked, study: Begun) -> None:
         "model": f"{spec.model}, {spec.space} space",
         "plan": f"{spec.plan_name}: {counted(record.budget, 'trial')} of at most {counted(spec.epochs, 'epoch')}"
         f"{in_all}, patience {spec.patience} at a constant learning rate",
+        **({"objective": _objective(spec)} if not spec.objective.is_default else {}),
         "strategy": asked.strategy.in_words(),
         "sampler": ("the strategy's own model" if sampler.name == "model" else sampler.name)
         + (f", {sampler.startup_trials} startup trials" if sampler.name == "tpe" else "")
@@ -69,6 +70,11 @@ def print_plan(report: Report, asked: Asked, study: Begun) -> None:
             f"warning: {count:,} {part} pictures are training pictures, too, pixel for pixel: the {part} accuracy will"
             " look better than it is"
         )
+
+
+def _objective(spec: StudySpec) -> str:
+    best = {"max": "largest", "min": "smallest"}[spec.objective.direction]
+    return f"{spec.objective.words}, the {best} is the best"
 
 
 def _classes(asked: Asked, record: StudyRecord) -> dict[str, str]:
@@ -145,7 +151,9 @@ def print_end(
         params = parameters_in_words(best.params)
         figure = balanced_accuracy(best) if study.record.imbalanced else None
         balanced = f" (balanced {figure:.4f})" if figure is not None else ""
-        report(f"best: trial {best.number}, validation accuracy {best.value:.4f}{balanced}, {params}")
+        assert best.value is not None, "it is COMPLETE"
+        value = f"{asked.spec.objective.words} {asked.spec.objective.figure(best.value)}"
+        report(f"best: trial {best.number}, {value}{balanced}, {params}")
     follows = asked.course is not None
     if interrupted or not standing.done:
         why = "interrupted" if interrupted else "the search's time is up" if follows else "time is up"

@@ -90,7 +90,7 @@ def _measured(asked: Asked) -> _Candidate:
     dataset = prepare(spec.dataset, asked.home, images=spec.images, checksum=asked.declared.dataset.checksum)
     whole = spec.model_copy(update={"train_images": None})
     data = describe(dataset, whole)
-    pace = pace_of(Configured(whole, data, asked.user_file), asked.home)
+    pace = pace_of(Configured(whole, data, asked.user_file, asked.objective_file), asked.home)
     return _Candidate(asked, pace, data["train"])
 
 
@@ -103,7 +103,15 @@ def _of_large_model(asked: Asked) -> Asked | None:
     own = plan.model_copy(update={"model": plan.large_model, "defaults": {}})
     name = asked.spec.plan_name
     declaration = asked.declared.declaration.model_copy(update={"plan": {name: own}, "defaults": {}})
-    spec = make_spec(declaration, overrides, plan_name=name, model=model, strategy=asked.spec.strategy.name)
+    before = asked.spec
+    spec = make_spec(
+        declaration,
+        overrides,
+        plan_name=name,
+        model=model,
+        strategy=before.strategy.name,
+        objective=before.objective,
+    )
     # What is known to be good is so of the other network.
     first = asked.first if asked.options.from_study is not None else ()
     return replace(asked, plan=own, spec=spec, first=first)

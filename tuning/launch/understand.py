@@ -29,7 +29,7 @@ from studies.stored import DEFAULT_LIMITS, Limits, StoredStudy, StudyRecord, fin
 from studies.strategies.chosen import make_strategy
 from studies.strategies.samplers import require_sampler
 from studies.strategies.strategy import Strategy
-from tuning.launch.declared import Declared, declared, wanted
+from tuning.launch.declared import Declared, declared, objective_of, wanted
 from tuning.machine.devices import Device, PerDevice, Placement, find_gpus, place_workers
 from tuning.user_classes import UserFile, load_strategy, parse_model, parse_strategy
 from tuning.words import duration
@@ -81,6 +81,7 @@ class Asked:
         strategy: the spec's.
         user_file: the file with the hypermodel, if it is a user's.
         strategy_file: the file with the strategy, likewise.
+        objective_file: the file with the function that is optimised, likewise.
         first: configurations that a new study tries first, after the defaults.
         gpus: this machine's; none for its cores.
         placements: where each worker runs, with `auto` each of those that are started first.
@@ -98,6 +99,7 @@ class Asked:
     strategy: Strategy
     user_file: UserFile | None
     strategy_file: UserFile | None
+    objective_file: UserFile | None
     first: Sequence[dict[str, Any]]
     gpus: list[Device]
     placements: list[Placement]
@@ -145,7 +147,10 @@ def understood(options: TuneOptions, home: Home) -> Asked:
     plan = declaration.plan_for(plan_name)
     model, user_file = parse_model(options.overrides.model or plan.model or declaration.model)
     strategy_name, strategy_file = parse_strategy(options.overrides.strategy or declaration.strategy.name)
-    spec = make_spec(declaration, options.overrides, plan_name=plan_name, model=model, strategy=strategy_name)
+    objective, objective_file = objective_of(declaration, options.overrides)
+    spec = make_spec(
+        declaration, options.overrides, plan_name=plan_name, model=model, strategy=strategy_name, objective=objective
+    )
     if stored is not None and stored.record.spec.patience == plan.patience:
         # Whatever its epochs: studies were begun so before patience grew with them.
         spec = spec.model_copy(update={"patience": plan.patience})
@@ -156,8 +161,8 @@ def understood(options: TuneOptions, home: Home) -> Asked:
     first = _first(declaration.first_for(plan, options.overrides.model), url, options.from_study)
     before = stored.record if stored is not None else None
     asked = Asked(
-        options, home, url, name, found, plan, spec, strategy, user_file, strategy_file, first, gpus, placements,
-        before, _course(options, plan, before),
+        options, home, url, name, found, plan, spec, strategy, user_file, strategy_file, objective_file, first, gpus,
+        placements, before, _course(options, plan, before),
     )  # fmt: skip
     _require_enough_epochs(options.budget_epochs, options.trials or (plan.trials if stored is None else 1), spec.epochs)
     if stored is not None:

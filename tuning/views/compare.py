@@ -12,6 +12,7 @@ from rich.console import Console
 from storage.errors import shown
 from studies.findings.reaching import Reached, reached
 from studies.findings.savings import spending
+from studies.objectives.objective import Objective
 from studies.phases.confirmation import interval, winner
 from studies.phases.known import best_configurations, confirmed, refitted, searched_value
 from studies.spec import differences
@@ -34,8 +35,8 @@ def compare(first: optuna.Study, second: optuna.Study) -> Document:
 
     Returns:
         `studies`, what each is and has; `comparable`, and if not `why_not`; `spec_differences`, each with its `path`
-        and the `values` of both; `same_value`, the best validation accuracy that both have seen, and `reached`, the
-        `epochs` and `hours` until each first had it, about. What is not known is None.
+        and the `values` of both; `same_value`, the best value that both have seen, and `reached`, the `epochs` and
+        `hours` until each first had it, about. What is not known is None.
 
     Raises:
         ForeignStudy: another program made one.
@@ -46,7 +47,8 @@ def compare(first: optuna.Study, second: optuna.Study) -> Document:
     studies = [_one(study, record) for study, record in zip((first, second), records, strict=True)]
     why_not = _why_not(*records)
     bests = [one["best"]["value"] for one in studies if one["best"] is not None]
-    same = min(bests) if why_not is None and len(bests) == len(studies) else None
+    objective = records[0].objective
+    same = max(bests, key=objective.rank) if why_not is None and len(bests) == len(studies) else None
     mine, theirs = (record.spec.model_dump(mode="json") for record in records)
     return {
         "studies": studies,
@@ -54,7 +56,7 @@ def compare(first: optuna.Study, second: optuna.Study) -> Document:
         "why_not": why_not,
         "spec_differences": [{"path": path, "values": [one, other]} for path, one, other in differences(mine, theirs)],
         "same_value": same,
-        "reached": [None if same is None else _reached(study, same) for study in (first, second)],
+        "reached": [None if same is None else _reached(study, same, objective) for study in (first, second)],
     }
 
 
@@ -86,7 +88,8 @@ def _one(study: optuna.Study, record: StudyRecord) -> Document:
         "images": None if data is None else {"train": data["train"], "validation": data["validation"]},
         "budget": {"trials": record.budget, "epochs": record.budget_epochs},
         "trials": len(of_phase(trials)),
-        "best": None if best is None else {"number": best.number, "value": searched_value(best)},
+        "objective": record.objective.model_dump(),
+        "best": None if best is None else {"number": best.number, "value": searched_value(best, record.objective)},
         "confirmed": _confirmed(study, record),
         "refitted": {"number": refits[0].number, "value": refits[0].value} if refits else None,
         "epochs": spent_epochs(of_phase(trials)),
@@ -104,7 +107,10 @@ def _confirmed(study: optuna.Study, record: StudyRecord) -> Document | None:
 
 
 def _why_not(first: StudyRecord, second: StudyRecord) -> str | None:
-    """Return why the validation accuracies of two studies are of different images; None where they are of the same."""
+    """Return why the values of two studies are unlike, or of different images; None where they can be compared."""
+    mine, theirs = first.objective, second.objective
+    if mine != theirs:
+        return f"they are of other objectives ({shown(mine.words)} and {shown(theirs.words)})"
     one, other = first.data, second.data
     if one is None or other is None:
         return f"{shown((first if one is None else second).name)} was never trained"
@@ -120,8 +126,8 @@ def _why_not(first: StudyRecord, second: StudyRecord) -> str | None:
     return None
 
 
-def _reached(study: optuna.Study, value: float) -> Document | None:
-    found: Reached | None = reached(of_phase(study.get_trials(deepcopy=False)), value)
+def _reached(study: optuna.Study, value: float, objective: Objective) -> Document | None:
+    found: Reached | None = reached(of_phase(study.get_trials(deepcopy=False)), value, objective)
     return None if found is None else {"epochs": found.epochs, "hours": found.seconds / 3600}
 
 
@@ -133,7 +139,8 @@ def _rows(found: Document) -> list[tuple[str, str, str]]:
         rows.append((shown(one["path"]), mine, theirs))
     if found["same_value"] is not None:
         first, second = (_taken(one) for one in found["reached"])
-        rows.append((f"until {found['same_value']:.2%}", first, second))
+        share = Objective.model_validate(found["studies"][0]["objective"]).share
+        rows.append((f"until {share(found['same_value'])}", first, second))
     return rows
 
 
@@ -143,17 +150,20 @@ def _taken(one: Document | None) -> str:
 
 def _lines(one: Document) -> dict[str, str]:
     images, best, sure, refit = one["images"], one["best"], one["confirmed"], one["refitted"]
+    objective = Objective.model_validate(one["objective"])
+    share = objective.share
     return {
         "data": dataset_in_words(one["dataset"]),
         "images": "none yet" if images is None else f"{images['train']:,} + {images['validation']:,}",
         "trials": f"{one['trials']:,} of {counted(one['budget']['trials'], 'trial')}",
         "epochs": f"{one['epochs']:,}",
         "device-hours": f"{one['hours']:.2f}",
-        "best": "none" if best is None else f"{best['value']:.2%}, trial {best['number']}",
+        "objective": shown(objective.words),
+        "best": "none" if best is None else f"{share(best['value'])}, trial {best['number']}",
         "confirmed": "no"
         if sure is None
-        else f"{sure['mean']:.2%}, {sure['interval'][0]:.2%} to {sure['interval'][1]:.2%}, trial {sure['of']}",
-        "trained for long": "no" if refit is None else f"{refit['value']:.2%}, trial {refit['number']}",
+        else f"{share(sure['mean'])}, {' to '.join(map(share, sure['interval']))}, trial {sure['of']}",
+        "trained for long": "no" if refit is None else f"{share(refit['value'])}, trial {refit['number']}",
     }
 
 

@@ -23,18 +23,19 @@ logger = logging.getLogger(__name__)
 
 
 class ReportToTrial(keras.callbacks.Callback):
-    """Report each epoch's validation accuracy, and pause or end the trial when the strategy or the worker says so.
+    """Report each epoch's value of the objective, and pause or end the trial when the strategy or the worker says so.
 
     It comes after Keras's own callbacks, because what it raises ends `fit` at once.
 
     Args:
-        ended: called with the epoch, counted from 1, its validation accuracy, and whether the training ends with it;
-            returns whether the trial goes on.
+        ended: called with the epoch, counted from 1, its value, and whether the training ends with it; returns whether
+            the trial goes on.
         keeper: keeps the checkpoint of a trial that is frozen.
         stop: set when the worker was asked to stop.
         began: called after the first step.
         steps: told of each call of steps.
         history: the curves of the epochs before, of a trial that is continued.
+        curve: the objective's, in the logs.
         whole: whether the trial has no checkpoints: it is not frozen, and begins anew after a stop.
         clock: monotonic seconds.
     """
@@ -48,10 +49,12 @@ class ReportToTrial(keras.callbacks.Callback):
         began: Callable[[], None],
         steps: StepWatch | None = None,
         history: Mapping[str, list[float]] | None = None,
+        curve: str = "val_accuracy",
         whole: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__()
+        self._curve = curve
         self._ended = ended
         self._keeper = keeper
         self._stop = stop
@@ -119,7 +122,7 @@ class ReportToTrial(keras.callbacks.Callback):
             # What was not told after an epoch has no value there.
             curve = self.history.setdefault(name, [math.nan] * epoch)
             curve.append(float(logs.get(name, math.nan)))
-        verdict = self._ended(epoch + 1, float(logs["val_accuracy"]), bool(self.model.stop_training))
+        verdict = self._ended(epoch + 1, float(logs[self._curve]), bool(self.model.stop_training))
         if verdict == "prune":
             raise optuna.TrialPruned
         if verdict == "freeze" and not self._whole:

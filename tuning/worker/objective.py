@@ -34,6 +34,7 @@ from tuning.worker.trial_files import TrialFiles
 logger = logging.getLogger(__name__)
 
 _OF_THE_BEST_EPOCH = {
+    attributes.VALIDATION_ACCURACY: "val_accuracy",
     attributes.VALIDATION_LOSS: "val_loss",
     attributes.VALIDATION_BALANCED_ACCURACY: "val_balanced_accuracy",
 }
@@ -94,6 +95,7 @@ class Objective:
         self._place = place
         self._clock = clock
         self._told: set[str] = set()
+        self._curve = record.objective.curve
 
     def run(self, claim: Claim) -> Outcome | None:
         """Run a claimed trial to its end, from its checkpoint if it has one; `record` does the rest.
@@ -138,7 +140,7 @@ class Objective:
         values = list(reported.values())
         # Frozen on another machine, its checkpoint is not here, but what it reported is.
         state = state_of(self._files.checkpoints_of(claim))
-        history = state.history if state is not None else {"val_accuracy": values}
+        history = state.history if state is not None else {self._curve: values}
         result = Result(TrialState.PRUNED, values[-1] if values else None)
         return Outcome(result, keep=lambda: self._files.keep_curve(claim, history, best_epoch=None))
 
@@ -187,6 +189,7 @@ class Objective:
             began=lambda: logger.info("trial %d: first step", trial.number),
             steps=self._supervisor.steps,
             history=resume.history if resume is not None else None,
+            curve=self._curve,
             whole=hypermodel.runs_whole() is not None,
             clock=self._clock,
         )
@@ -212,7 +215,7 @@ class Objective:
             raise
         except optuna.TrialPruned:
             self._record_effort(trial, claim, report, started, hypermodel.traces(model) - traces)
-            pruned = Result(TrialState.PRUNED, report.history["val_accuracy"][-1])
+            pruned = Result(TrialState.PRUNED, report.history[self._curve][-1])
             return Outcome(pruned, keep=lambda: self._files.keep_curve(claim, report.history, best_epoch=None))
         finally:
             self._supervisor.steps.rests()
@@ -261,7 +264,8 @@ class Objective:
                 trial.set_user_attr(attributes.BEST_EPOCH, result.best_epoch + 1)
                 for key, curve in _OF_THE_BEST_EPOCH.items():
                     value = result.history[curve][result.best_epoch]
-                    if math.isfinite(value):  # an earlier version may have trained that epoch
+                    own = key == attributes.VALIDATION_ACCURACY and curve == self._curve  # the trial's value
+                    if not own and math.isfinite(value):  # an earlier version may have trained that epoch
                         trial.set_user_attr(key, value)
             self._files.keep_curve(claim, history, best_epoch=result.best_epoch)
             if mistakes is not None:
@@ -297,5 +301,5 @@ class Objective:
         traced = attributes.read(trial.user_attrs, attributes.TRACES, int) or 0
         with self._claims.together(claim):
             trial.set_user_attr(attributes.TRACES, traced + traces)
-            trial.set_user_attr(attributes.EPOCHS, len(report.history.get("val_accuracy", [])))
+            trial.set_user_attr(attributes.EPOCHS, len(report.history.get(self._curve, [])))
             trial.set_user_attr(attributes.SECONDS, round(before + self._clock() - started, 3))

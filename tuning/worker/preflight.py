@@ -22,7 +22,7 @@ from models.classifier import Inputs, UnusableModel
 from models.recipe import UnusableDefault
 from models.remarks import remarks_on
 from models.training.feeding import LabelledImages
-from models.training.loop import VALIDATION_BATCH_SIZE
+from models.training.loop import VALIDATION_BATCH_SIZE, UnknownMonitor
 from storage.errors import BadInput, first_sentence, unknown_name
 from storage.leases import FirstCalls
 from studies.phases.training import Training
@@ -245,6 +245,8 @@ def _is_users(classifiers: Classifiers) -> bool:
 
 
 def _cannot(what: str, hp: RangedHyperParameters, error: Exception) -> str:
+    if isinstance(error, UnknownMonitor):
+        return f"objective {error.name!r}: {error}. Give one of these."
     values = _values(hp)
     logger.error("the model cannot be %s with %s", what, values, exc_info=error)
     _, reason = failure_of(error)

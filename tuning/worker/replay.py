@@ -9,6 +9,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from optuna.trial import FrozenTrial
 
@@ -31,7 +32,12 @@ Curves = Mapping[str, Sequence[float]]
 
 
 def replay(
-    record: StudyRecord, trial: FrozenTrial, home: Home, user_file: UserFile | None, report: Callable[[str], None]
+    record: StudyRecord,
+    trial: FrozenTrial,
+    home: Home,
+    user_file: UserFile | None,
+    objective_file: UserFile | None,
+    report: Callable[[str], None],
 ) -> int:
     """Train a trial again, as far as it came; return the exit status: 0 where all is equal, 1 where it is not.
 
@@ -40,18 +46,19 @@ def replay(
         trial: with its parameters and at least one epoch.
         home: where data and artifacts are.
         user_file: the file with the hypermodel, if it is a user's.
+        objective_file: the file with the function that it optimises, likewise.
         report: takes one line for the user.
 
     Raises:
         BadInput: the trial has nothing to repeat, or it cannot be repeated here.
     """
-    recorded = curves_of(trial, Artifacts(artifact_files(home)))
-    epochs = len(recorded["val_accuracy"])
+    recorded = curves_of(trial, Artifacts(artifact_files(home)), record.objective.curve)
+    epochs = len(recorded[record.objective.curve])
     if not trial.params or not epochs:
         raise BadInput(
             f"trial {trial.number} has trained no epoch, so there is nothing to repeat. Give another --trial."
         )
-    options = _as_recorded(record, trial, user_file)
+    options = replace(_as_recorded(record, trial, user_file), objective_file=objective_file)
     on = f"{options.device} with {counted(options.threads, 'thread')}"
     report(f"replay: trial {trial.number} of {record.name}, {counted(epochs, 'epoch')} on {on}")
     now = _trained(record, trial, epochs, options, home)
@@ -63,15 +70,21 @@ def replay(
     return 1 if lines else 0
 
 
-def curves_of(trial: FrozenTrial, artifacts: Artifacts) -> dict[str, Sequence[float]]:
-    """Return what is recorded of a trial's epochs: what it reported, and the other curves where they were kept."""
+def curves_of(trial: FrozenTrial, artifacts: Artifacts, objective: str) -> dict[str, Sequence[float]]:
+    """Return what is recorded of a trial's epochs: what it reported, and the other curves where they were kept.
+
+    Args:
+        trial: whose they are.
+        artifacts: where they were kept.
+        objective: the name of the curve that it reported.
+    """
     reported = values_of(trial)
     try:
         kept = json.loads(artifacts.verified(trial, "history").read_text(encoding="utf-8"))
     except (ArtifactDamaged, ValueError):
         kept = {}
     others = {name: curve for name, curve in kept.items() if isinstance(curve, list) and len(curve) == len(reported)}
-    return {**others, "val_accuracy": reported}
+    return {**others, objective: reported}
 
 
 def differences(recorded: Curves, now: Curves) -> list[str]:

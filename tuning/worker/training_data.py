@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from models.classifier import Inputs
-from models.evaluation import evaluate
+from models.evaluation import Metric, evaluate
 from models.training.compiled import CompiledModels
 from models.training.feeding import LabelledImages
+from models.training.monitor import Monitor
 from models.tunable import Hypermodel, Tunable
 from storage.errors import shown
 from storage.settings import Home
@@ -78,12 +79,14 @@ class Classifiers:
         spec: the study's.
         data: the study's.
         models: the process's compiled models, which trainings of one signature share.
+        metric: the function that a study of the user's own objective optimises; None for a curve of the history.
     """
 
     hypermodel: Hypermodel
     spec: StudySpec
     data: TrainingData
     models: CompiledModels
+    metric: Metric | None = None
 
     def learned_from(self, training: Training | None = None) -> LabelledImages:
         """Return the images that a trial trains on; None stands for a trial of the search."""
@@ -105,6 +108,7 @@ class Classifiers:
             class_weights=self.spec.class_weights,
             defaults=self.spec.defaults,
             at_least=None if training is None else training.at_least,
+            monitor=Monitor(self.spec.objective.curve, self.spec.objective.direction, self.metric),
         )
 
     def mistakes(self, classifier: keras.Model) -> Mistakes | None:

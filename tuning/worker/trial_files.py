@@ -42,6 +42,7 @@ class TrialFiles:
         artifacts: where what trials made is kept.
         checkpoints: where the study's checkpoints are kept.
         balanced: whether learning curves show the balanced accuracy.
+        objective: the name of the curve that is optimised, which they show as well.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class TrialFiles:
         checkpoints: FileStore,
         *,
         balanced: bool = False,
+        objective: str = "val_accuracy",
     ) -> None:
         self._study = study
         self._fingerprint = fingerprint
@@ -60,6 +62,7 @@ class TrialFiles:
         self._artifacts = artifacts
         self._checkpoints = checkpoints
         self._balanced = balanced
+        self._objective = objective
 
     def checkpoints_of(self, claim: Claim) -> TrialCheckpoints:
         """Return the checkpoints of a claimed trial."""
@@ -117,7 +120,9 @@ class TrialFiles:
             claim,
             "learning_curve",
             "learning_curve.png",
-            lambda file: draw_learning_curve(history, shown, title, file=file, balanced=self._balanced),
+            lambda file: draw_learning_curve(
+                history, shown, title, file=file, balanced=self._balanced, also=self._objective
+            ),
         )
 
     def keep_mistakes(self, claim: Claim, mistakes: Mistakes) -> None:

@@ -135,6 +135,7 @@ class FreezeThaw(Strategy):
     def _curve(self, view: View, trial: FrozenTrial, x: Points, *, paused: bool) -> Curve:
         # What failed, diverged or did not fit is lost, however it began.
         values = np.array([np.nan] if trial.state == TrialState.FAIL else values_of(trial))
+        values = self.spec.objective.oriented(values)
         frozen = paused or is_frozen(trial)
         runs = not frozen and is_running(trial)
         milestones = self._milestones(view)

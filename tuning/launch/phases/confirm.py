@@ -9,6 +9,7 @@ from rich.console import Console
 
 from storage.errors import BadInput, TuningError
 from storage.settings import Home
+from studies.objectives.objective import Objective
 from studies.phases.confirmation import Confirmed, interval, winner
 from studies.phases.known import LEAST_SEEDS, best_configurations, confirmed, planned_confirmation
 from tuning.launch.phases.phase import Opened, PhaseOptions, opened, run_phase
@@ -48,7 +49,7 @@ def confirm(options: PhaseOptions, home: Home, console: Console, *, top: int = T
         )
     status = confirm_each(found, best, seeds)
     if found.claims("confirm").standing().done:
-        found.report(f"next: make refit {found.arguments}")
+        found.report(f"next: make refit {found.phase_arguments}")
     return status
 
 
@@ -82,26 +83,26 @@ def confirm_each(found: Opened, best: list[FrozenTrial], seeds: int) -> int:
 def _print(found: Opened, known: Sequence[Confirmed]) -> None:
     report, record = found.report, found.record
     assert record.data is not None, "seen to when it was opened"
-    images = record.data["validation"]
-    for one in sorted(known, key=lambda one: -one.mean):
+    images, objective = record.data["validation"], record.objective
+    figure = objective.figure
+    for one in sorted(known, key=lambda one: objective.rank(one.mean)):
         report(
-            f"  trial {one.of:>3}  {one.searched:.4f} after {counted(one.epochs, 'epoch')} of the search; with"
-            f" {counted(len(one.values), 'other seed')} {one.mean:.4f} in the mean, {min(one.values):.4f} to"
-            f" {max(one.values):.4f}"
+            f"  trial {one.of:>3}  {figure(one.searched)} after {counted(one.epochs, 'epoch')} of the search; with"
+            f" {counted(len(one.values), 'other seed')} {figure(one.mean)} in the mean, {figure(min(one.values))} to"
+            f" {figure(max(one.values))}"
         )
     best = winner(known)
     within = interval(best, known, images)
-    report(
-        f"winner: trial {best.of}, {best.mean:.4f}, 90% interval {within.low:.4f} to {within.high:.4f}: seeds differ,"
-        f" and {images:,} validation images are not all there are"
-    )
-    _print_luck(report, known)
+    why = "seeds differ" + (f", and {images:,} validation images are not all there are" * objective.is_share)
+    said = f"90% interval {figure(within.low)} to {figure(within.high)}"
+    report(f"winner: trial {best.of}, {figure(best.mean)}, {said}: {why}")
+    _print_luck(report, known, objective)
 
 
-def _print_luck(report: Report, known: Sequence[Confirmed]) -> None:
-    first = max(known, key=lambda one: (one.searched, -one.of))
+def _print_luck(report: Report, known: Sequence[Confirmed], objective: Objective) -> None:
+    first = min(known, key=lambda one: (objective.rank(one.searched), one.of))
     if first.luck > 0:
-        said = f"{first.luck:.4f} of that was luck: the best of many looks better than it is"
+        said = f"{objective.figure(first.luck)} of that was luck: the best of many looks better than it is"
     else:
         said = "none of that was luck"
-    report(f"luck: the search's best, trial {first.of}, had {first.searched:.4f}; {said}")
+    report(f"luck: the search's best, trial {first.of}, had {objective.figure(first.searched)}; {said}")

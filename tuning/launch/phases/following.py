@@ -80,7 +80,7 @@ def _epochs(found: Opened, course: Course, spending: Spending, best: FrozenTrial
         return None
     found.report("refit: measuring how fast the winner trains ...")
     assert found.record.data is not None, "seen to when it was opened"
-    configured = Configured(found.record.spec, found.record.data, found.user_file)
+    configured = Configured(found.record.spec, found.record.data, found.user_file, found.objective_file)
     # What is measured is a step, whatever the number of epochs.
     trained = long_training(found, best, found.record.spec.epochs)
     pace = pace_of(configured, found.home, parameters=best.params, training=trained)

@@ -29,11 +29,13 @@ class Configured:
         spec: the study's.
         data: what it records of its data, or will.
         user_file: the file with the hypermodel, if it is a user's.
+        objective_file: the file with the function that it optimises, likewise.
     """
 
     spec: StudySpec
     data: StudyData
     user_file: UserFile | None
+    objective_file: UserFile | None
 
 
 def pace_of(
@@ -57,7 +59,7 @@ def pace_of(
         BadInput: it cannot be trained here; the message says why.
     """
     place = place_workers(find_gpus(), usable_cores(), workers=1, per_device=None, environ=os.environ)[0]
-    options = WorkerOptions.at(place, "", study.user_file, None)
+    options = WorkerOptions.at(place, "", study.user_file, None, objective_file=study.objective_file)
     task = MeasureTask(
         options=options.to_json(),
         home=str(home.root),

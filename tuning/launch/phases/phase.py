@@ -38,6 +38,7 @@ class PhaseOptions:
     study: str | None = None
     storage: str | None = None
     model: str | None = None
+    objective: str | None = None
     workers: int | None = None
     timeout_s: float | None = None
     progress: bool = True
@@ -55,6 +56,7 @@ class Opened:
         study: Optuna's own.
         record: what it records.
         user_file: the file with the hypermodel, if it is a user's.
+        objective_file: the file with the function that it optimises, likewise.
         console: takes what is said.
         noted: called now and then: so long it has taken.
     """
@@ -66,6 +68,7 @@ class Opened:
     study: optuna.Study
     record: StudyRecord
     user_file: UserFile | None
+    objective_file: UserFile | None
     console: Console
     noted: Callable[[], None] = lambda: None
 
@@ -84,8 +87,16 @@ class Opened:
     @property
     def arguments(self) -> str:
         """How a command that follows names the study: variables of make."""
-        said = {"STUDY": self.record.name, "STORAGE": self.options.storage, "MODEL": self.options.model}
-        return " ".join(f"{name}={shlex.quote(value)}" for name, value in said.items() if value is not None)
+        return self._said(STUDY=self.record.name, STORAGE=self.options.storage, MODEL=self.options.model)
+
+    @property
+    def phase_arguments(self) -> str:
+        """The same of one that trains."""
+        return " ".join(filter(None, (self.arguments, self._said(OBJECTIVE=self.options.objective))))
+
+    @staticmethod
+    def _said(**variables: str | None) -> str:
+        return " ".join(f"{name}={shlex.quote(value)}" for name, value in variables.items() if value is not None)
 
     def claims(self, phase: Phase) -> Claims:
         """Return the claims of a phase, as the launcher makes them."""
@@ -108,15 +119,21 @@ def opened(options: PhaseOptions, home: Home, console: Console) -> Opened:
     if record.data is None:
         raise BadInput(f"study {record.name!r} records no data. Tune it first: make tune DATASET=...")
     user_file = parse_model(options.model)[1] if options.model is not None else None
-    if ".py:" in record.spec.model and (user_file is None or user_file.name != record.spec.model):
-        file = record.spec.model.partition("@")[0]
-        raise BadInput(
-            f"study {record.name!r} was made with the model {record.spec.model}. Give --model {file} (make: MODEL=),"
-            " the same file, unchanged."
-        )
+    objective_file = UserFile.parse("objective", options.objective) if options.objective is not None else None
+    _require_file(record, "model", record.spec.model, user_file)
+    _require_file(record, "objective", record.spec.objective.name, objective_file)
     database = open_database(url)
     study = optuna.load_study(study_name=record.name, storage=database)
-    return Opened(options, home, url, database, study, record, user_file, console)
+    return Opened(options, home, url, database, study, record, user_file, objective_file, console)
+
+
+def _require_file(record: StudyRecord, kind: str, name: str, given: UserFile | None) -> None:
+    """Refuse to go on without the file that a study was made with."""
+    if ".py:" in name and (given is None or given.name != name):
+        raise BadInput(
+            f"study {record.name!r} was made with the {kind} {name}. Give --{kind} {name.partition('@')[0]} (make:"
+            f" {kind.upper()}=), the same file, unchanged."
+        )
 
 
 def run_phase(opened: Opened, phase: Phase, planned: Sequence[Planned]) -> int:
@@ -140,7 +157,9 @@ def run_phase(opened: Opened, phase: Phase, planned: Sequence[Planned]) -> int:
     workforce = Workforce.of_study(
         claims,
         placements,
-        lambda place: WorkerOptions.at(place, opened.record.name, opened.user_file, None, phase),
+        lambda place: WorkerOptions.at(
+            place, opened.record.name, opened.user_file, None, phase, objective_file=opened.objective_file
+        ),
         home=opened.home,
         url=opened.url,
         record=opened.record,

@@ -89,8 +89,10 @@ def refit_one(found: Opened, best: FrozenTrial, training: Training) -> int:
     spec = found.record.spec
     how = "confirmed" if confirmed(found.study, spec) else "not confirmed"
     images = images_of(found.record, found.data, training.learned)
+    objective, value = spec.objective, searched_value(best, spec.objective)
+    assert value is not None, "a winner has one"
     found.report(
-        f"refit: trial {best.number}, {searched_value(best):.4f} in the search, {how}:"
+        f"refit: trial {best.number}, {objective.figure(value)} in the search, {how}:"
         f" {counted(training.epochs, 'epoch')} of {counted(images, 'image')},"
         f" {parameters_in_words(training.at_least)} at least, {parameters_in_words(best.params)}"
     )
@@ -100,7 +102,7 @@ def refit_one(found: Opened, best: FrozenTrial, training: Training) -> int:
     done = next((trial for trial in refitted(found.study) if training_of(spec, trial) == training), None)
     if done is None or done.value is None:
         raise TuningError("the training failed. Look at: tuning trials; the same command tries again.")
-    found.report(f"refitted: trial {done.number}, validation accuracy {done.value:.4f}")
+    found.report(f"refitted: trial {done.number}, {objective.words} {objective.figure(done.value)}")
     return status
 
 

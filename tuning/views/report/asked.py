@@ -10,6 +10,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from storage.errors import shown
 from studies.class_balance import sizes_in_words
 from studies.datasets.prepared import PreparedDataset
+from studies.objectives.directions import direction_of
 from studies.space import Parameter
 from studies.spec import HYPERMODELS
 from tuning.commands.explore import glance
@@ -28,6 +29,7 @@ def asked_section(subject: Subject) -> Section:
     rows = [
         ("data", dataset_in_words(spec.dataset)),
         ("model", f"{shown(model_name(spec.model))}, {spec.space} space"),
+        ("objective", shown(_objective(subject))),
         ("plan", plan),
         ("strategy", shown(spec.strategy.name)),
         ("sampler", "the strategy's own model" if spec.sampler.name == "model" else spec.sampler.name),
@@ -65,11 +67,19 @@ def tune_command(subject: Subject) -> str:
         SEED=spec.seed,
         TRAIN_IMAGES=spec.train_images,
         PRECISION=spec.precision,
+        OBJECTIVE=spec.objective.name.partition("@")[0] if not spec.objective.is_default else None,
+        DIRECTION=spec.objective.direction if direction_of(spec.objective.curve) != spec.objective.direction else None,
         CLASS_WEIGHTS=spec.class_weights if spec.class_weights != "none" else None,
         IMAGE_SIZE="x".join(map(str, size)) if size else None,
         FIT=form.get("fit"),
         FLIPS=int(form["flips"]) if "flips" in form else None,
     )
+
+
+def _objective(subject: Subject) -> str:
+    best = {"max": "largest", "min": "smallest"}[subject.objective.direction]
+    function = subject.spec.objective.name.partition("@")[0] if subject.objective.function is not None else ""
+    return f"{subject.objective.words}, the {best} is the best{f', by {function}' if function else ''}"
 
 
 def model_name(model: str) -> str:

@@ -16,6 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from storage.errors import shown
 from studies.findings.importance import Importances, evenly
+from studies.objectives.objective import Objective
 from studies.phases.known import searched_value
 from studies.trials import values_of
 
@@ -56,14 +57,16 @@ def _saved(figure: Figure, form: str, metadata: Mapping[str, None]) -> bytes:
     return buffer.getvalue()
 
 
-def draw_history(trials: Sequence[FrozenTrial]) -> Figure:
+def draw_history(trials: Sequence[FrozenTrial], objective: Objective) -> Figure:
     """Draw the best value of each trial by number, and the best so far.
 
     Args:
         trials: of the search.
+        objective: of which they have values.
     """
     figure, axes = _axes(3.4)
-    valued = [(trial, searched_value(trial)) for trial in trials if searched_value(trial) > -np.inf]
+    found = [(trial, searched_value(trial, objective)) for trial in trials]
+    valued = [(trial, value) for trial, value in found if value is not None]
     points = evenly(valued, MOST_POINTS)
     for label, colour, marker, group in (
         ("trained to its end", KEPT, "o", [one for one in points if one[0].state == TrialState.COMPLETE]),
@@ -73,26 +76,27 @@ def draw_history(trials: Sequence[FrozenTrial]) -> Figure:
             numbers, values = [trial.number for trial, _ in group], [value for _, value in group]
             axes.plot(numbers, values, marker, color=colour, markersize=4, label=label, alpha=0.85)
     if valued:
-        best = np.maximum.accumulate([value for _, value in valued])
-        # Where it rises, and its end.
+        best = np.maximum.accumulate([objective.oriented(value) for _, value in valued])
+        # Where it gets better, and its end.
         places = [0, *(np.flatnonzero(np.diff(best) > 0) + 1), len(best) - 1]
-        numbers, so_far = [valued[place][0].number for place in places], best[places]
+        numbers, so_far = [valued[place][0].number for place in places], objective.oriented(best[places])
         axes.step(numbers, so_far, where="post", color=BEST, linewidth=1, label="best so far")
-    axes.set(xlabel="trial", ylabel="best validation accuracy")
+    axes.set(xlabel="trial", ylabel=f"best {shown(objective.words)}")
     _whole_numbers(axes)
-    _legend(axes)
+    _legend(axes, objective)
     return figure
 
 
-def draw_curves(trials: Sequence[FrozenTrial]) -> Figure:
-    """Draw the validation accuracy of trials over the epochs: those that were kept, and those that were not.
+def draw_curves(trials: Sequence[FrozenTrial], objective: Objective) -> Figure:
+    """Draw the values of trials over the epochs: those that were kept, and those that were not.
 
     Args:
         trials: of the search.
+        objective: of which they have values.
     """
     figure, axes = _axes(3.8)
-    told = _shown_curves(trials)
-    best = max(told, key=lambda trial: (searched_value(trial), -trial.number), default=None)
+    told = _shown_curves(trials, objective)
+    best = min(told, key=lambda trial: _rank(trial, objective), default=None)
     for label, colour, width, group in (
         ("pruned or frozen", PRUNED, 0.9, [t for t in told if t.state != TrialState.COMPLETE]),
         ("trained to its end", KEPT, 1.2, [t for t in told if t.state == TrialState.COMPLETE and t is not best]),
@@ -104,17 +108,21 @@ def draw_curves(trials: Sequence[FrozenTrial]) -> Figure:
             epochs = range(1, len(curve) + 1)
             axes.plot(epochs, curve, color=colour, linewidth=width, marker=mark, markersize=3, alpha=0.8,
                       label=None if place else label)  # fmt: skip
-    axes.set(xlabel="epoch", ylabel="validation accuracy")
+    axes.set(xlabel="epoch", ylabel=shown(objective.words))
     _whole_numbers(axes)
-    _legend(axes)
+    _legend(axes, objective)
     return figure
 
 
-def _shown_curves(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+def _rank(trial: FrozenTrial, objective: Objective) -> tuple[float, int]:
+    return objective.rank(searched_value(trial, objective)), trial.number
+
+
+def _shown_curves(trials: Sequence[FrozenTrial], objective: Objective) -> list[FrozenTrial]:
     told = [trial for trial in trials if values_of(trial) and trial.state != TrialState.FAIL]
     if len(told) <= MOST_CURVES:
         return told
-    best = sorted(told, key=lambda trial: (-searched_value(trial), trial.number))[: MOST_CURVES // 2]
+    best = sorted(told, key=lambda trial: _rank(trial, objective))[: MOST_CURVES // 2]
     chosen = {trial.number: trial for trial in (*best, *evenly(told, MOST_CURVES // 2))}
     return [chosen[number] for number in sorted(chosen)]
 
@@ -137,29 +145,31 @@ def draw_importances(found: Importances) -> Figure:
     return figure
 
 
-def draw_slices(trials: Sequence[FrozenTrial], names: Sequence[str]) -> Figure:
+def draw_slices(trials: Sequence[FrozenTrial], objective: Objective, names: Sequence[str]) -> Figure:
     """Draw the best value of each trial over each of some hyperparameters.
 
     Args:
         trials: of the search.
+        objective: of which they have values.
         names: of the hyperparameters; the first `MOST_SLICES` are drawn.
     """
     names = names[:MOST_SLICES]
     columns = min(3, max(1, len(names)))
     rows = -(-len(names) // columns)
     figure = _figure(WIDTH_IN, 2.5 * rows)
-    valued = [trial for trial in trials if searched_value(trial) > -np.inf and trial.state != TrialState.FAIL]
-    valued = evenly(valued, MOST_POINTS)
+    found = [(trial, searched_value(trial, objective)) for trial in trials if trial.state != TrialState.FAIL]
+    valued = evenly([(trial, value) for trial, value in found if value is not None], MOST_POINTS)
     for place, name in enumerate(names):
         axes = figure.add_subplot(rows, columns, place + 1)
         _style(axes)
-        _draw_slice(axes, name, [trial for trial in valued if name in trial.params])
+        _draw_slice(axes, name, [one for one in valued if name in one[0].params])
         if place % columns == 0:
-            axes.set_ylabel("best val accuracy", fontsize=8)
+            axes.set_ylabel(f"best {shown(objective.heading)}", fontsize=8)
     return figure
 
 
-def _draw_slice(axes: Axes, name: str, trials: Sequence[FrozenTrial]) -> None:
+def _draw_slice(axes: Axes, name: str, valued: Sequence[tuple[FrozenTrial, float]]) -> None:
+    trials = [trial for trial, _ in valued]
     values = [trial.params[name] for trial in trials]
     distribution = trials[0].distributions[name] if trials else None
     if isinstance(distribution, CategoricalDistribution):
@@ -173,7 +183,7 @@ def _draw_slice(axes: Axes, name: str, trials: Sequence[FrozenTrial]) -> None:
         if distribution is not None and getattr(distribution, "log", False):
             axes.set_xscale("log")
     colours = [KEPT if trial.state == TrialState.COMPLETE else PRUNED for trial in trials]
-    axes.scatter(places, [searched_value(trial) for trial in trials], c=colours, s=14, alpha=0.8, linewidths=0)
+    axes.scatter(places, [value for _, value in valued], c=colours, s=14, alpha=0.8, linewidths=0)
     axes.set_xlabel(_short(name), fontsize=8, parse_math=False)
     axes.tick_params(labelsize=7)
 
@@ -219,6 +229,7 @@ def _whole_numbers(axes: Axes) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(nbins="auto", integer=True, min_n_ticks=1, steps=[1, 2, 2.5, 5, 10]))
 
 
-def _legend(axes: Axes) -> None:
+def _legend(axes: Axes, objective: Objective) -> None:
     if axes.get_legend_handles_labels()[1]:
-        axes.legend(fontsize=8, framealpha=0.85, loc="lower right")
+        # Where the worst values are.
+        axes.legend(fontsize=8, framealpha=0.85, loc="lower right" if objective.direction == "max" else "upper right")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import optuna
 
+from storage.errors import shown
 from storage.settings import Home, mark
 from studies.leaderboard import best_trial
 from studies.phases.known import refitted
@@ -79,9 +80,10 @@ def _lead(subject: Subject) -> str:
         )
     ]
     best = best_trial(subject.study)
-    if best is not None:
-        said.append(f"The search's best is trial {best.number}, with a validation accuracy of {best.value:.2%}.")
+    words, share = shown(subject.objective.words), subject.objective.share
+    if best is not None and best.value is not None:
+        said.append(f"The search's best is trial {best.number}, with a {words} of {share(best.value)}.")
     refits = refitted(subject.study)
-    if refits:
-        said.append(f"Trained for long, the winner has {refits[0].value or 0:.2%}.")
+    if refits and refits[0].value is not None:
+        said.append(f"Trained for long, the winner has {share(refits[0].value)}.")
     return " ".join(said)

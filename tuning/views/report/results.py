@@ -11,6 +11,7 @@ from storage import attributes
 from storage.errors import shown
 from studies.forecast import seconds_of
 from studies.leaderboard import balanced_accuracy, plain_parameters
+from studies.objectives.objective import Objective
 from studies.phases.confirmation import LEVEL, Confirmed, Interval, interval, winner
 from studies.phases.known import best_configurations, refitted, searched_value
 from studies.phases.training import training_of
@@ -30,26 +31,27 @@ def best_section(subject: Subject) -> Section:
     best = best_configurations(subject.study, SHOWN_TRIALS)
     if not best:
         return Section(name, title, again=again, left_out="no trial has a value yet")
-    rows = [_row(trial, balanced=bool(subject.record.imbalanced)) for trial in best]
+    rows = [_row(trial, subject.objective, balanced=bool(subject.record.imbalanced)) for trial in best]
     balanced = ["balanced"] if subject.record.imbalanced else []
-    headings = ["trial", "state", "val accuracy", *balanced, "epochs", "time"]
+    objective = subject.objective
+    headings = ["trial", "state", shown(objective.heading), *balanced, "epochs", "time"]
     words = [
         (
-            "By the best validation accuracy that each had, whether it was trained to its end or not. The best of"
-            " many is"
-            " lucky, too: its accuracy looks better than it is, unless it was confirmed with other seeds."
+            f"By the best {shown(objective.words)} that each had, whether it was trained to its end or not. The best of"
+            f" many is lucky, too: its {'accuracy' if objective.is_share else 'value'} looks better than it is, unless"
+            " it was confirmed with other seeds."
         )
     ]
     picture = Picture(
-        "history", svg_of(draw_history(subject.searched)), ".svg",
-        _words_of_history(len(subject.searched)),
+        "history", svg_of(draw_history(subject.searched, objective)), ".svg",
+        _words_of_history(len(subject.searched), objective),
     )  # fmt: skip
     figures: Figures = {
         "trials": [
             {
                 "number": trial.number,
                 "state": trial.state.name,
-                "value": searched_value(trial),
+                "value": searched_value(trial, objective),
                 "params": plain_parameters(trial),
                 "epochs": len(trial.intermediate_values),
             }
@@ -61,17 +63,17 @@ def best_section(subject: Subject) -> Section:
     return Section(name, title, words, [table], [picture], again, figures)
 
 
-def _words_of_history(trials: int) -> str:
+def _words_of_history(trials: int, objective: Objective) -> str:
     some = f"; of {trials:,} trials {MOST_POINTS:,} are drawn, evenly by number" if trials > MOST_POINTS else ""
-    return f"The best validation accuracy of each trial, and the best so far{some}."
+    return f"The best {shown(objective.words)} of each trial, and the best so far{some}."
 
 
-def _row(trial: FrozenTrial, *, balanced: bool) -> list[str]:
-    figure, took_s = balanced_accuracy(trial), seconds_of(trial)
+def _row(trial: FrozenTrial, objective: Objective, *, balanced: bool) -> list[str]:
+    figure, took_s, value = balanced_accuracy(trial), seconds_of(trial), searched_value(trial, objective)
     return [
         str(trial.number),
         _state(trial),
-        f"{searched_value(trial):.4f}",
+        "" if value is None else objective.figure(value),
         *(["" if figure is None else f"{figure:.4f}"] if balanced else []),
         str(len(trial.intermediate_values)),
         "" if took_s is None else duration(took_s),
@@ -94,14 +96,15 @@ def confirmed_section(subject: Subject) -> Section:
     if not known or subject.record.data is None:
         return Section(name, title, again=again, left_out="no configuration was trained again with two other seeds")
     images, best = subject.record.data["validation"], winner(known)
-    ordered = sorted(known, key=lambda one: (-one.mean, one.of))
+    ordered = sorted(known, key=lambda one: (subject.objective.rank(one.mean), one.of))
     within = {one.of: interval(one, known, images) for one in ordered}
     rows = [_confirmed_row(one, within[one.of]) for one in ordered]
     words = [
         (
             f"The best mean is that of trial {best.of}: {_spread(best, within[best.of])}. The interval covers what is"
             " true"
-            f" of it in {LEVEL:.0%} of cases, over seeds and images; luck is how much better the search saw it."
+            f" of it in {LEVEL:.0%} of cases, over seeds{' and images' * subject.objective.is_share}; luck is how much"
+            " better the search saw it."
         )
     ]
     figures: Figures = {
@@ -118,16 +121,17 @@ def confirmed_section(subject: Subject) -> Section:
 def _confirmed_row(one: Confirmed, within: Interval) -> list[str]:
     return [
         str(one.of),
-        f"{one.mean:.4f}",
-        f"{within.low:.4f} to {within.high:.4f}",
+        one.objective.figure(one.mean),
+        f"{one.objective.figure(within.low)} to {one.objective.figure(within.high)}",
         str(len(one.values)),
-        f"{one.luck:+.4f}",
+        f"{'+' * (one.luck >= 0)}{one.objective.figure(one.luck)}",
         _parameters(one.params),
     ]
 
 
 def _spread(one: Confirmed, within: Interval) -> str:
-    return f"{one.mean:.2%}, between {within.low:.2%} and {within.high:.2%}"
+    share = one.objective.share
+    return f"{share(one.mean)}, between {share(within.low)} and {share(within.high)}"
 
 
 def winner_section(subject: Subject) -> Section:
@@ -141,13 +145,14 @@ def winner_section(subject: Subject) -> Section:
     epochs, best_epoch = len(trial.intermediate_values), attributes.of_trial(trial, attributes.BEST_EPOCH, int)
     kept = f"; the weights are those of epoch {best_epoch}" if best_epoch is not None else ""
     took_s = seconds_of(trial)
+    value = subject.objective.share(trial.value) if trial.value is not None else "not known"
     took = f", in {duration(took_s)}" if took_s is not None else ""
     raised = ", ".join(f"{shown(key)} at least {value:g}" for key, value in sorted(training.at_least.items()))
     words = [
         (
             f"Trial {trial.number} has the configuration of trial {training.of}, trained for"
             f" {counted(epochs, 'epoch')} of"
-            f" at most {training.epochs}{took}: validation accuracy {trial.value or 0:.2%}{kept}."
+            f" at most {training.epochs}{took}: {shown(subject.objective.words)} {value}{kept}."
             + (f" Raised: {raised}." if raised else "")
         )
     ]

@@ -38,7 +38,7 @@ def search_sections(subject: Subject) -> list[Section]:
 
 def importances_of(subject: Subject) -> Importances:
     """Return how important each hyperparameter of a study is, the same each time."""
-    return importances(subject.searched, seed=derive_seed(subject.spec.seed, "importance"))
+    return importances(subject.searched, subject.objective, seed=derive_seed(subject.spec.seed, "importance"))
 
 
 def importance_section(subject: Subject, found: Importances) -> Section:
@@ -77,8 +77,8 @@ def slices_section(subject: Subject, found: Importances) -> Section:
     if len(names) > MOST_SLICES:
         words.append(f"The first {MOST_SLICES} of {len(names)} hyperparameters.")
     picture = Picture(
-        "slices", svg_of(draw_slices(subject.searched, names)), ".svg",
-        "The best validation accuracy of each trial over each hyperparameter.",
+        "slices", svg_of(draw_slices(subject.searched, subject.objective, names)), ".svg",
+        f"The best {shown(subject.objective.words)} of each trial over each hyperparameter.",
     )  # fmt: skip
     return Section(name, title, words, pictures=[picture], again=again)
 
@@ -89,10 +89,11 @@ def curves_section(subject: Subject) -> Section:
     told = [trial for trial in subject.searched if values_of(trial) and trial.state != TrialState.FAIL]
     if not told:
         return Section(name, title, again=again, left_out="no trial has trained an epoch yet")
+    words = shown(subject.objective.words)
     some = f" Of {len(told):,} curves, the best and others evenly by number are drawn." * (len(told) > MOST_CURVES)
     picture = Picture(
-        "curves", svg_of(draw_curves(subject.searched)), ".svg",
-        "The validation accuracy over the epochs, of trials that were trained to their end and of others.",
+        "curves", svg_of(draw_curves(subject.searched, subject.objective)), ".svg",
+        f"The {words} over the epochs, of trials that were trained to their end and of others.",
     )  # fmt: skip
     return Section(name, title, [some.strip()] if some else [], pictures=[picture], again=again)
 

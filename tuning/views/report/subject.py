@@ -15,6 +15,7 @@ from storage.errors import BadInput, shown
 from storage.settings import Home
 from studies.datasets.prepared import PreparedDataset
 from studies.datasets.preparing import open_prepared
+from studies.objectives.objective import Objective
 from studies.phases.confirmation import Confirmed
 from studies.phases.known import confirmed
 from studies.spec import StudySpec
@@ -55,6 +56,11 @@ class Subject:
     def spec(self) -> StudySpec:
         """What is tuned and how."""
         return self.record.spec
+
+    @property
+    def objective(self) -> Objective:
+        """What it optimises."""
+        return self.record.objective
 
     @property
     def name(self) -> str:

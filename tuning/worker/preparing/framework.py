@@ -14,6 +14,7 @@ from tuning.keras_settings import require_backend, settle_keras
 from tuning.machine.compile_cache import cache_environment
 from tuning.machine.devices import CPU
 from tuning.messages import WorkerOptions
+from tuning.user_classes import load_metric
 from tuning.worker.joining import load_hypermodel, require_accelerator
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def prepare_training(record: StudyRecord, options: WorkerOptions, home: Home) ->
     """Import the framework and open the data of a study; return what makes its classifiers.
 
     Raises:
-        BadInput: the model or the data cannot be used.
+        BadInput: the model, the objective or the data cannot be used.
     """
     spec = record.spec
     home.make(home.root)
@@ -39,9 +40,10 @@ def prepare_training(record: StudyRecord, options: WorkerOptions, home: Home) ->
 
         set_defaults()
         hypermodel = load_hypermodel(spec.model, options.user_file)
+        metric = load_metric(spec.objective, options.objective_file)
     require_accelerator(options.device)
     set_precision(options.precision if hypermodel.mixed else "float32")
-    return Classifiers(hypermodel, spec, open_training_data(record, home), CompiledModels())
+    return Classifiers(hypermodel, spec, open_training_data(record, home), CompiledModels(), metric)
 
 
 @contextlib.contextmanager

@@ -88,5 +88,7 @@ def _files(joined: ScheduledStudy, home: Home) -> TrialFiles:
     artifacts = Artifacts(artifact_files(home, make=True))
     # Made at once: to `gc` it says that these files are the study's.
     checkpoints = checkpoint_files(home, record.name, record.uid, make=True)
-    fingerprint, balanced = record.spec.fingerprint, bool(record.imbalanced)
-    return TrialFiles(joined.study, fingerprint, joined.claims, artifacts, checkpoints, balanced=balanced)
+    fingerprint, balanced, objective = record.spec.fingerprint, bool(record.imbalanced), record.objective.curve
+    return TrialFiles(
+        joined.study, fingerprint, joined.claims, artifacts, checkpoints, balanced=balanced, objective=objective
+    )

@@ -65,6 +65,9 @@ def _lines(record: StudyRecord, trials: Sequence[ShownTrial]) -> Iterator[tuple[
     model, space = (attributes.typed(spec.get(key), str) for key in ("model", "space"))
     if model is not None:
         yield "model", markdown_text(model.partition("@")[0] + (f", {space} space" if space else ""))
+    if not record.objective.is_default:
+        best = {"max": "largest", "min": "smallest"}[record.objective.direction]
+        yield "objective", f"{markdown_text(record.objective.words)}, the {best} is the best"
     strategy = attributes.typed((attributes.typed(spec.get("strategy"), dict) or {}).get("name"), str)
     epochs, seed = attributes.typed(spec.get("epochs"), int), attributes.typed(spec.get("seed"), int)
     plan = [
