@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -38,7 +39,8 @@ class Meant:
     Attributes:
         home: where it is, with its files.
         name: the study's.
-        direction: of its objective.
+        objective: what its objective is called, as the dashboard shows it.
+        direction: of it.
         function: what runs its trials, in words.
         seed: what is tried derives from it; None for another each time.
         strategy: the name of one that stops trials, or `none`.
@@ -46,6 +48,7 @@ class Meant:
 
     home: Home
     name: str
+    objective: str
     direction: Literal["min", "max"]
     function: str
     seed: int | None
@@ -84,6 +87,9 @@ class OwnTrials:
         wanted = StudyDirection.MAXIMIZE if direction == "max" else StudyDirection.MINIMIZE
         self.study = find_or_create(self._database, meant.name, [wanted])
         record = begin(self._database, self.study, meant.function)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            self.study.set_metric_names([meant.objective])
         self.folder: Path = home.checkpoints(meant.name, record.uid)
         self._claims = claims_of(self._database, self.study, record)
         self._watch = LeaseWatch(self._claims)

@@ -8,6 +8,7 @@ from contextlib import suppress
 
 import optuna
 from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage
+from optuna.storages._base import DEFAULT_STUDY_NAME_PREFIX
 from optuna.study import StudyDirection
 
 from storage import attributes
@@ -74,12 +75,13 @@ def claims_of(database: Database, study: optuna.Study, record: StudyRecord, owne
     return Claims(database, study._study_id, owner or owner_name(), uid=record.uid or None)
 
 
-def move(study: optuna.Study, database: Database) -> bool:
+def move(study: optuna.Study, database: Database, function: str) -> bool:
     """Move a study that lives in this process's memory into a database; the object is that of the database then.
 
     Args:
-        study: one without trials may be there already, and goes on.
+        study: one without trials may be there already, and goes on. One that was given no name gets one.
         database: where its trials are from now on.
+        function: what runs its trials, `file.py:name`.
 
     Returns:
         Whether it was there already.
@@ -87,14 +89,16 @@ def move(study: optuna.Study, database: Database) -> bool:
     Raises:
         BadInput: another one of its name is there.
     """
-    name, empty = study.study_name, not study.get_trials(deepcopy=False)
+    former, empty = study.study_name, not study.get_trials(deepcopy=False)
+    unnamed = former.startswith(DEFAULT_STUDY_NAME_PREFIX)
+    name = f"{function.partition('.')[0]}-{former[-8:]}" if unnamed else former
     there = name in {known.study_name for known in optuna.get_all_study_summaries(database, include_best_trial=False)}
     if there and not empty:
         raise BadInput(f"study {shown(name)!r} is in {database.shown_url} already. Give this one another name.")
     if not there:
-        optuna.copy_study(from_study_name=name, from_storage=study._storage, to_storage=database)
+        optuna.copy_study(from_study_name=former, from_storage=study._storage, to_storage=database, to_study_name=name)
     found = find_or_create(database, name, study.directions)
-    study._storage, study._study_id = found._storage, found._study_id
+    study.study_name, study._storage, study._study_id = name, found._storage, found._study_id
     return there
 
 

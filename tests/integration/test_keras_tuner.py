@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 import signal
 import time
 from pathlib import Path
@@ -190,11 +191,13 @@ tuner.search([], [])
 """
 
 
-def test_a_script_whose_model_is_wanted_makes_no_study(script: UserScript) -> None:
-    (script.folder / "theirs.py").write_text(AS_A_MODEL)
-    stdout, _ = script.run(
-        "import runpy\nfrom models.foreign.scripts import searches_left_out\nnotes = []\n"
-        "with searches_left_out(notes):\n    runpy.run_path('theirs.py')\nprint(notes[0])\n"
-    )
-    assert stdout.startswith("its Tuner.search in line 12 was not run")
-    assert not (script.folder / "my_dir").exists()
+def test_a_script_whose_model_is_wanted_makes_no_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from models.foreign.scripts import searches_left_out
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "theirs.py").write_text(AS_A_MODEL)
+    notes: list[str] = []
+    with searches_left_out(notes):
+        runpy.run_path("theirs.py")
+    assert notes[0].startswith("its Tuner.search in line 12 was not run")
+    assert not (tmp_path / "my_dir").exists()

@@ -131,7 +131,7 @@ def test_a_study_in_memory_moves_and_the_object_is_that_of_the_database(database
     study = optuna.create_study(study_name="mine", direction="maximize")
     study.enqueue_trial({"x": 0.5})
     assert is_in_memory(study)
-    assert not move(study, database)
+    assert not move(study, database, "mine.py:objective")
     assert not is_in_memory(study)
     assert url_of(study) == str(database.engine.url)
     assert [trial.system_attrs["fixed_params"] for trial in study.trials] == [{"x": 0.5}]
@@ -139,11 +139,14 @@ def test_a_study_in_memory_moves_and_the_object_is_that_of_the_database(database
     assert len(find_or_create(database, "mine", study.directions).trials) == 2
     with pytest.raises(BadInput, match="is there to maximize, not to minimize"):
         find_or_create(database, "mine", [MINIMIZE])
-    assert move(optuna.create_study(study_name="mine", direction="maximize"), database)
+    assert move(optuna.create_study(study_name="mine", direction="maximize"), database, "mine.py:objective")
     other = optuna.create_study(study_name="mine", direction="maximize")
     other.enqueue_trial({"x": 0.5})
     with pytest.raises(BadInput, match="Give this one another name"):
-        move(other, database)
+        move(other, database, "mine.py:objective")
+    unnamed = optuna.create_study()
+    assert not move(unnamed, database, "mine.py:objective")
+    assert unnamed.study_name.startswith("mine-") and len(unnamed.study_name) == len("mine-12345678")
 
 
 def test_a_study_of_tune_is_refused_and_one_of_a_function_says_so(database: Database) -> None:

@@ -91,9 +91,9 @@ class Tuner(keras_tuner.Tuner):
             if self._deletes:
                 with suppress(BadInput):  # there is none
                     delete_study(self._home.database_url, self._study_name, self._home, confirm=lambda _: True)
-            direction = self.oracle.objective.direction
-            meant = Meant(self._home, self._study_name, direction, self._function, self._seed, self._strategy)
-            self._opened = OwnTrials(meant)
+            name, direction = self.oracle.objective.name, self.oracle.objective.direction
+            search = (self._seed, self._strategy)
+            self._opened = OwnTrials(Meant(self._home, self._study_name, name, direction, self._function, *search))
         return self._opened
 
     def on_search_begin(self) -> None:

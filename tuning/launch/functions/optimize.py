@@ -14,24 +14,21 @@ import optuna
 from optuna.study import StudyDirection
 from rich.console import Console
 
-from storage.claims import Claims
 from storage.database import Database
 from storage.errors import BadInput
 from storage.opening import open_database
 from storage.processes.cores import usable_cores
 from storage.settings import Home
+from studies.functions.in_process import pruner_named
 from studies.functions.opening import begin, claims_of, find_or_create, is_in_memory, move, url_of
-from studies.leaderboard import best_trial
 from studies.stored import StudyRecord
 from tuning.launch.dashboard import dashboard_of
+from tuning.launch.functions.optimizing import Optimizing, workforce_of
 from tuning.launch.progress import Progress
 from tuning.launch.summary import Report
-from tuning.launch.watching import Watching
-from tuning.launch.workforce import Workforce
 from tuning.machine.devices import Placement, find_gpus, place_workers
-from tuning.messages import WorkerOptions
 from tuning.user_functions import Handed, hand_over, in_words
-from tuning.words import counted, duration, parameters_in_words
+from tuning.words import counted
 
 INTERRUPTED = 130
 """The exit status of what Ctrl-C ended."""
@@ -45,6 +42,7 @@ def optimize(
     workers: int | None = None,
     timeout: float | None = None,
     direction: str = "minimize",
+    strategy: str | None = None,
     progress: bool = True,
     dashboard: bool = True,
 ) -> optuna.Study:
@@ -62,6 +60,8 @@ def optimize(
         workers: how many processes; by default one on each GPU, or one on each core where there is no GPU.
         timeout: seconds in which it ends; trials that are not over go back into the queue.
         direction: of a study that is made by its name.
+        strategy: `median`, `successive_halving`, `hyperband` or `none` say what `trial.should_prune` answers, in place
+            of the study's pruner.
         progress: whether standard error shows the live view where it is a terminal.
         dashboard: whether the dashboard is served meanwhile where standard error is a terminal.
 
@@ -76,22 +76,19 @@ def optimize(
     report: Report = partial(console.print, highlight=False, markup=False, soft_wrap=True)
     places = place_workers(find_gpus(), usable_cores(), workers=workers, per_device=None, environ=os.environ)
     home.make(home.root)
-    found, database = _opened(study, direction, home, report)
+    found, database = _opened(study, in_words(objective), direction, home, report)
+    if strategy is not None:
+        found.pruner = pruner_named(strategy)
     record, url = begin(database, found, in_words(objective)), url_of(found)
-    claims = claims_of(database, found, record, "launcher")
     with tempfile.TemporaryDirectory(prefix="tuning-objective-") as folder:
         file = Path(folder) / "objective"
-        alone = len(places) == 1 and not found.get_trials(deepcopy=False)
-        hand_over(file, Handed(objective, found.sampler, found.pruner, repeats=alone))
+        hand_over(file, Handed(objective, found.sampler, found.pruner, repeats=len(places) == 1 and not found.trials))
         _say_what(report, found, record, database.shown_url, trials, places)
+        claims = claims_of(database, found, record, "launcher")
         claims.set_budget(trials)
-
-        def options(place: Placement) -> WorkerOptions:
-            return WorkerOptions.at(place, found.study_name, None, None, function=str(file))
-
-        workers_of = partial(Workforce.of_study, home=home, url=url, record=record, report=report)
+        workforce = workforce_of(claims, places, file, home, url, record, report)
         shown = Progress(found, None, console, live=progress)
-        optimizing = Optimizing(found, trials, claims, workers_of(claims, places, options), shown, report, timeout)
+        optimizing = Optimizing(found, trials, claims, workforce, shown, report, timeout)
         with dashboard_of(url, home, report) if dashboard and console.is_terminal else nullcontext():
             status = optimizing.run_on(database)
     if status == INTERRUPTED:
@@ -99,7 +96,9 @@ def optimize(
     return found
 
 
-def _opened(study: optuna.Study | str, direction: str, home: Home, report: Report) -> tuple[optuna.Study, Database]:
+def _opened(
+    study: optuna.Study | str, function: str, direction: str, home: Home, report: Report
+) -> tuple[optuna.Study, Database]:
     """Return the study that is meant, and its database.
 
     Raises:
@@ -111,7 +110,7 @@ def _opened(study: optuna.Study | str, direction: str, home: Home, report: Repor
         return study, open_database(url_of(study))
     database = open_database(home.database_url, create=True)
     if isinstance(study, optuna.Study):
-        goes_on = move(study, database)
+        goes_on = move(study, database, function)
         how = "goes on where it is" if goes_on else "was in memory, and is from now on"
         report(f"study {study.study_name!r} {how} in {database.shown_url}")
         return study, database
@@ -133,58 +132,3 @@ def _say_what(
     }
     for name, words in rows.items():
         report(f"{name:<10}{words}")
-
-
-class Optimizing(Watching):
-    """Runs the trials of an objective: until the budget is spent, the time is up, or a stop is asked for.
-
-    Args:
-        study: Optuna's own.
-        trials: how many were asked for.
-        claims: the study's.
-        workforce: its workers on this machine.
-        progress: shows what happens meanwhile.
-        report: takes one line for the user.
-        timeout_s: seconds in which it ends; None for as long as it takes.
-    """
-
-    def __init__(
-        self,
-        study: optuna.Study,
-        trials: int,
-        claims: Claims,
-        workforce: Workforce,
-        progress: Progress,
-        report: Report,
-        timeout_s: float | None,
-    ) -> None:
-        super().__init__(claims, workforce, None, progress, report, timeout_s)
-        self._study = study
-        self._trials = trials
-
-    def run(self) -> int:
-        """Run them; see `Watching.run`. Where none is left, no worker is started."""
-        standing = self._claims.standing()
-        if standing.done:
-            self._report(f"nothing to do: {standing.finished} of {standing.budget} trials are finished")
-            return 0
-        return super().run()
-
-    def _begin(self) -> None:
-        self._workforce.start(preflight=False)
-        self._workforce.go()
-
-    def _conclude(self, elapsed_s: float) -> None:
-        standing, best = self._claims.standing(), best_trial(self._study)
-        self._report(
-            f"{standing.finished} of {counted(standing.budget, 'trial')} finished ({standing.complete} complete,"
-            f" {standing.pruned} pruned), {standing.failed} failed, in {duration(elapsed_s)}"
-        )
-        if best is not None:
-            self._report(f"best: trial {best.number}, {best.value:.6g}, {parameters_in_words(best.params)}")
-        if not standing.done:
-            why = "interrupted" if self.interrupted else "time is up"
-            waiting = counted(standing.waiting, "trial")
-            self._report(f"{why}: {waiting} back in the queue; the same call goes on")
-        elif standing.budget < self._trials:
-            self._report(f"the objective or its sampler stopped the study before its {self._trials} trials")
