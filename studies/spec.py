@@ -331,6 +331,12 @@ def _shown(value: Any) -> str:
     return json.dumps(value, sort_keys=True)
 
 
+def model_name(model: str) -> str:
+    """Return what the command line calls a hypermodel, without the checksum of a user's file."""
+    short = next((name for name, place in HYPERMODELS.items() if place == model), None)
+    return short or model.partition("@")[0]
+
+
 def differences(mine: dict[str, Any], theirs: dict[str, Any], prefix: str = "") -> list[tuple[str, Any, Any]]:
     """Return what two documents of specs say differently: the path of each key, and both values."""
     found: list[tuple[str, Any, Any]] = []

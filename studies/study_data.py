@@ -16,7 +16,7 @@ from studies.datasets.prepared import Array, Labels, PreparedDataset
 from studies.datasets.preparing import prepare
 from studies.datasets.splits import Split, channel_statistics, stratified_split
 from studies.phases.training import Learned
-from studies.spec import HYPERMODELS, Images, StudySpec
+from studies.spec import HYPERMODELS, Images, StudySpec, model_name
 from studies.stored import StudyData, StudyRecord
 
 LEAST_SPREAD = 1e-6
@@ -83,14 +83,13 @@ def describe(dataset: PreparedDataset, spec: StudySpec) -> StudyData:
 
 def _require_pictures(dataset: PreparedDataset, spec: StudySpec) -> None:
     """Refuse numbers that are no pictures to the project's own models, which look for what lies side by side."""
-    model = next((name for name, place in HYPERMODELS.items() if place == spec.model), None)
     info = dataset.info
-    if model is None or info.is_picture:
+    if spec.model not in HYPERMODELS.values() or info.is_picture:
         return
     size = "x".join(map(str, info.shape))
     raise BadInput(
-        f"{model} takes pictures, and {spec.dataset} has {size} numbers ({info.dtype}) in each example. Give"
-        " MODEL=file.py:Class, a model of your own."
+        f"{model_name(spec.model)} takes pictures, and {spec.dataset} has {size} numbers ({info.dtype}) in each"
+        " example. Give MODEL=file.py:Class, a model of your own."
     )
 
 

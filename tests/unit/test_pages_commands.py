@@ -13,6 +13,7 @@ from studies.declaration import catalog_names
 from tests.pages.command_line import commands, shown_names, visible
 from tests.pages.makefile import recipes, variables
 from tests.pages.page import ROOT, Page, named, page_paths, row_of, rows
+from tests.pages.screenshots import MADE_BY
 from tuning.building import CODE, WEIGHTS
 from tuning.bundles import bundle
 
@@ -173,6 +174,11 @@ def assert_tuning(words: list[str]) -> None:
     arguments = words[len(name.split()) - 1 :]
     with COMMANDS[name].make_context(name, arguments, resilient_parsing=not arguments) as context:
         assert context.params.get("dataset") in (None, *catalog_names())
+
+
+@pytest.mark.parametrize("command", MADE_BY)
+def test_the_study_of_the_screenshots_is_made_by_commands_that_are_understood(command: tuple[str, ...]) -> None:
+    assert_tuning([*command])
 
 
 @pytest.mark.parametrize(

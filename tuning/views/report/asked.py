@@ -12,7 +12,7 @@ from studies.class_balance import sizes_in_words
 from studies.datasets.prepared import PreparedDataset
 from studies.objectives.directions import direction_of
 from studies.space import Parameter
-from studies.spec import HYPERMODELS
+from studies.spec import model_name
 from tuning.commands.explore import glance
 from tuning.views.report.document import Figures, Picture, Section, Table
 from tuning.views.report.drawing import png_of, svg_of
@@ -80,12 +80,6 @@ def _objective(subject: Subject) -> str:
     best = {"max": "largest", "min": "smallest"}[subject.objective.direction]
     function = subject.spec.objective.name.partition("@")[0] if subject.objective.function is not None else ""
     return f"{subject.objective.words}, the {best} is the best{f', by {function}' if function else ''}"
-
-
-def model_name(model: str) -> str:
-    """Return what the command line calls a hypermodel, without the checksum of a user's file."""
-    short = next((name for name, place in HYPERMODELS.items() if place == model), None)
-    return short or model.partition("@")[0]
 
 
 def _range(parameter: Parameter) -> str:

@@ -13,6 +13,7 @@ from optuna.trial import TrialState
 
 from storage import attributes
 from studies.forecast import Effort
+from studies.spec import model_name
 from studies.status import forecast_s
 from studies.stored import StudyRecord
 from tuning.commands.dashboard.reads.shown_trial import ShownTrial
@@ -64,7 +65,7 @@ def _lines(record: StudyRecord, trials: Sequence[ShownTrial]) -> Iterator[tuple[
     spec: dict[str, Any] = record.spec_document or {}
     model, space = (attributes.typed(spec.get(key), str) for key in ("model", "space"))
     if model is not None:
-        yield "model", markdown_text(model.partition("@")[0] + (f", {space} space" if space else ""))
+        yield "model", markdown_text(model_name(model) + (f", {space} space" if space else ""))
     if not record.objective.is_default:
         best = {"max": "largest", "min": "smallest"}[record.objective.direction]
         yield "objective", f"{markdown_text(record.objective.words)}, the {best} is the best"
@@ -105,7 +106,7 @@ def _forecast(record: StudyRecord, trials: Sequence[ShownTrial], now: float) -> 
     efforts = [_effort(trial, now) for trial in trials]
     done = sum(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in trials)
     left_s = forecast_s(record, efforts, record.budget - done)
-    if left_s is not None:
+    if left_s:
         # It is made anew when something changes, and may stand for a while after that.
         yield "forecast", f"the search is done about {_time_of_day(now + left_s, now)}, in {duration(left_s)}"
 
