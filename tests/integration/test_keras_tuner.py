@@ -96,6 +96,17 @@ print(best.score, best.metrics.get_best_value("extra"), values["always"], again.
 print(again.get_best_models()[0].count_params() == first.get_best_models()[0].count_params())
 
 
+given = keras_tuner.HyperParameters()
+given.Int("units", 4, 8, step=4)
+given.Fixed("optimizer", "adam")
+few = Tuner(
+    Regression(), keras_tuner.Objective("mean_error", "min"), 3, hyperparameters=given, tune_new_entries=False,
+    directory="my_dir", project_name="few",
+)
+few.search(x, y, validation_data=(x, y), verbose=0)
+print(few.get_best_models()[0].optimizer.learning_rate.numpy() <= 1.01e-4)
+
+
 class Raises(Tuner):
     def run_trial(self, trial, *args, **kwargs):
         trial.hyperparameters.Int("n", 1, 9)
@@ -125,7 +136,10 @@ def test_a_training_of_ones_own_is_searched_gone_on_with_and_refused_where_it_ca
         assert trial.user_attrs["tuning:metrics"] == {"mean_error": trial.value, "extra": 1.0}
     assert len({frozenset(trial.params.items()) for trial in trials}) == 4
     lines = stdout.splitlines()
-    assert f"{min(values)} 1.0 7 0" in lines and "True" in lines
+    assert f"{min(values)} 1.0 7 0" in lines and lines.count("True") == 2
+    few = [trial.params for trial in script.trials("few", "my_dir/studies.db")]
+    assert all(params.keys() == {"units", "optimizer"} and params["optimizer"] == "adam" for params in few)
+    assert {params["units"] for params in few} <= {4, 8}
     assert "ValueError: never this way" in lines
     assert [trial.state for trial in script.trials("raises", "my_dir/studies.db")] == [TrialState.FAIL] * 3
     assert (

@@ -17,7 +17,7 @@ from storage.errors import BadInput, ClaimLost
 from studies.functions.in_process import OwnTrials
 from tuning.words import counted
 from tuning.worker.endings import ERROR
-from tuning.worker.hyperparameters import TrialHyperParameters
+from tuning.worker.hyperparameters import TrialHyperParameters, ranges_of
 
 PRUNED = "PRUNED"
 """The status of a trial that was stopped, a word that KerasTuner does not have."""
@@ -35,12 +35,13 @@ class StudyOracle(keras_tuner.Oracle):
         own: returns the study's trials, which this process runs.
         objective: KerasTuner's, or its name.
         max_trials: the study's total of finished trials.
-        seed: of the tuner.
+        **kwargs: `seed`, `hyperparameters` and `tune_new_entries` of KerasTuner's.
     """
 
-    def __init__(self, own: Callable[[], OwnTrials], objective: Any, max_trials: int, seed: int | None) -> None:
-        super().__init__(objective=objective, max_trials=max_trials, seed=seed)
+    def __init__(self, own: Callable[[], OwnTrials], objective: Any, max_trials: int, **kwargs: Any) -> None:
+        super().__init__(objective=objective, max_trials=max_trials, **kwargs)
         self._own = own
+        self._ranges = ranges_of(self.hyperparameters)
 
     def begin(self) -> None:
         """Let the study have so many trials, and say where it is."""
@@ -54,7 +55,8 @@ class StudyOracle(keras_tuner.Oracle):
         taken = self._own().take(waiting=lambda: print("waiting for the trials of other processes", file=sys.stderr))
         if taken is None:
             return Trial(keras_tuner.HyperParameters(), trial_id="", status=TrialStatus.STOPPED)
-        hp = TrialHyperParameters(taken, {}, first_range_holds=True)
+        searched = None if self.tune_new_entries else self._ranges.keys()
+        hp = TrialHyperParameters(taken, self._ranges, first_range_holds=True, searched=searched)
         trial = Trial(hp, trial_id=self._id_of(taken.number))
         self.trials[trial.trial_id] = trial
         self._show_begin(trial)

@@ -22,9 +22,7 @@ _PROJECT = "untitled_project"  # as KerasTuner calls it
 
 _REFUSED = {
     "oracle": "what is tried is said by the study's sampler",
-    "hyperparameters": "what is searched is what the model declares",
-    "tune_new_entries": "all that the model declares is searched",
-    "allow_new_entries": "all that the model declares is searched",
+    "allow_new_entries": "what is not to be searched is left out by tune_new_entries=False",
     "max_retries_per_trial": "a trial that raises has failed",
     "max_consecutive_failed_trials": "after three in a row the search ends",
 }
@@ -42,6 +40,8 @@ class Tuner(keras_tuner.Tuner):
         objective: a name, a `keras_tuner.Objective` or a list of these; its direction is told as KerasTuner does.
         max_trials: the study's total of finished trials, COMPLETE and PRUNED, of all processes and all searches.
         seed: what is tried derives from it.
+        hyperparameters: what replaces the model's own declarations of these names.
+        tune_new_entries: whether what the model declares besides is searched; else it has its defaults.
         directory: where the database and all files are, as `TUNING_HOME`, which it is by default.
         project_name: the study's name.
         overwrite: whether a study of that name is deleted first; else the search goes on with it.
@@ -58,6 +58,8 @@ class Tuner(keras_tuner.Tuner):
         objective: Any = None,
         max_trials: int = 10,
         seed: int | None = None,
+        hyperparameters: Any = None,
+        tune_new_entries: bool = True,
         *,
         directory: Any = None,
         project_name: str | None = None,
@@ -76,7 +78,8 @@ class Tuner(keras_tuner.Tuner):
         self._deletes = overwrite
         # Opened when it is first asked for: a script whose model alone is wanted makes no study.
         self._opened: OwnTrials | None = None
-        oracle = StudyOracle(self._own_trials, objective, max_trials, seed)
+        space = {"hyperparameters": hyperparameters, "tune_new_entries": tune_new_entries}
+        oracle = StudyOracle(self._own_trials, objective, max_trials, seed=seed, **space)
         self._seed = seed
         super().__init__(
             oracle=oracle,

@@ -12,7 +12,7 @@ conditions. They are private: `pyproject.toml` caps keras-tuner, and contract te
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Any
 
 import keras_tuner
@@ -314,6 +314,7 @@ class TrialHyperParameters(RangedHyperParameters):
         trial: suggests each active parameter once; a trial taken up again suggests what it did before.
         ranges: what replaces the model's own ranges, by name.
         first_range_holds: see `RangedHyperParameters`.
+        searched: the names that are suggested, while others have their defaults; None for all.
     """
 
     def __init__(
@@ -322,14 +323,17 @@ class TrialHyperParameters(RangedHyperParameters):
         ranges: Mapping[str, ParameterRange],
         *,
         first_range_holds: bool = False,
+        searched: Container[str] | None = None,
     ) -> None:
         super().__init__(ranges, first_range_holds=first_range_holds)
         self._trial = trial
+        self._searched = searched
 
     def _value_of(self, hyperparameter: Any) -> Value:
         name, trial = hyperparameter.name, self._trial
         value: Value
-        match distribution_of(hyperparameter):
+        left_out = self._searched is not None and name not in self._searched
+        match None if left_out else distribution_of(hyperparameter):
             case CategoricalDistribution(choices=choices):
                 value = trial.suggest_categorical(name, choices)
             case IntDistribution(low=low, high=high, log=log, step=step):
@@ -339,6 +343,27 @@ class TrialHyperParameters(RangedHyperParameters):
             case _:
                 value = hyperparameter.default
         return value
+
+
+def ranges_of(hp: keras_tuner.HyperParameters) -> dict[str, ParameterRange]:
+    """Return what hyperparameters that somebody declared beforehand say in place of a model's own, by name.
+
+    Raises:
+        UnusableParameter: one cannot be sampled by Optuna.
+    """
+    found: dict[str, ParameterRange] = {}
+    for one in hp.space:
+        match distribution_of(one):
+            case IntDistribution(low=low, high=high, log=log, step=step):
+                own = ParameterRange(low=low, high=high, log=log, step=None if log else step, default=one.default)
+            case FloatDistribution(low=low, high=high, log=log, step=step):
+                own = ParameterRange(low=low, high=high, log=log, step=step, default=one.default)
+            case CategoricalDistribution(choices=choices):
+                own = ParameterRange(choices=choices, default=one.default)
+            case _:
+                own = ParameterRange(choices=(one.value,))
+        found[one.name] = own
+    return found
 
 
 def parameters_of(hp: RangedHyperParameters) -> dict[str, Value]:
