@@ -301,6 +301,7 @@ def test_a_note_says_what_came_of_a_study_and_when_its_search_is_done(database: 
         database.set_study_user_attr(1, key, value)
     first, better, refit, running = (taken(claims) for _ in range(4))
     database.set_trial_system_attr(refit.trial_id, attributes.PHASE, "refit")
+    database.set_trial_system_attr(refit.trial_id, attributes.TRAINING, {"of": 1, "seed": 3})
     for claim, value in ((first, 0.5), (better, 0.75), (refit, 0.875)):
         database.set_trial_intermediate_value(claim.trial_id, 1, value)
         database.set_trial_user_attr(claim.trial_id, attributes.BEST_EPOCH, 1)
@@ -318,5 +319,6 @@ def test_a_note_says_what_came_of_a_study_and_when_its_search_is_done(database: 
     assert "- **refitted**: trial 2, 0.8750: the winner, trained for long\n" in note
     assert re.search(r"- \*\*forecast\*\*: the search is done about [0-9 :-]+, in \d+ s\n", note)
     assert shown()["trials"][1]["note"]["body"] == "**Complete**. The weights of epoch 1 are kept."
+    assert shown()["trials"][2]["note"]["body"].startswith("Trains the winner, trial 1, for long.\n\n**Complete**.")
     database.set_trial_state_values(running.trial_id, TrialState.PRUNED)
     assert "forecast" not in shown()["note"]["body"]

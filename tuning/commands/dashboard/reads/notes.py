@@ -20,8 +20,8 @@ T = TypeVar("T")
 
 _PHASES: Final[dict[Phase, str]] = {
     "search": "",
-    "confirm": "Trains one of the best configurations again, with another seed.",
-    "refit": "Trains the winner for long.",
+    "confirm": "Trains one of the best configurations{} again, with another seed.",
+    "refit": "Trains the winner{} for long.",
 }
 
 
@@ -64,7 +64,7 @@ class Notes:
         if attributes.CLAIM not in system:
             return ""
         phase = phase_in({key: json.loads(system[key]) for key in (attributes.PHASE,) if key in system})
-        said = [_PHASES[phase], self._became(rows, user, system), self._trained(user)]
+        said = [_PHASES[phase].format(_of(system)), self._became(rows, user, system), self._trained(user)]
         return "\n\n".join(filter(None, said))
 
     def _became(self, rows: TrialRows, user: Mapping[str, str], system: Mapping[str, str]) -> str:
@@ -100,6 +100,13 @@ class Notes:
             images = f", {self.images * epochs / seconds:,.0f} images/s" if self.images else ""
             said.append(f"{counted(epochs, 'epoch')} in {seconds:,.1f} s, {seconds / epochs:,.2f} s an epoch{images}")
         return ": ".join(filter(None, said))
+
+
+def _of(system: Mapping[str, str]) -> str:
+    """Whose parameters a trial of a later phase has."""
+    training = attributes.typed(json.loads(system.get(attributes.TRAINING, "null")), dict) or {}
+    of = attributes.typed(training.get("of"), int)
+    return f", trial {of}," if of is not None else ""
 
 
 _PLACE: Final = (attributes.DEVICE, attributes.THREADS, attributes.BACKEND, attributes.PRECISION)
