@@ -82,6 +82,7 @@ class OwnTrials:
     def __init__(self, meant: Meant) -> None:
         pruner, home, direction = pruner_named(meant.strategy), meant.home, meant.direction
         optuna.logging.set_verbosity(optuna.logging.WARNING)
+        home.require_folders()
         home.make(home.root)
         self._database = open_database(home.database_url, create=True)
         wanted = StudyDirection.MAXIMIZE if direction == "max" else StudyDirection.MINIMIZE

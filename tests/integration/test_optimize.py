@@ -112,6 +112,7 @@ def test_after_ctrl_c_the_same_call_goes_on_and_more_trials_extend_the_study(
     _, stderr = process.communicate(timeout=100)
     assert "KeyboardInterrupt" in stderr and "back in the queue; the same call goes on" in stderr
     assert not psutil.Process().children(recursive=True)
+    assert not list(script.home.root.glob("logs/*/objective-*"))
     before = len(script.log)
     assert script.run(GOES_ON, TRIALS="2")[0] == "2 True\n"
     assert min(step for trial, step, _ in script.log[before:] if trial == script.log[0][0]) >= 2

@@ -26,6 +26,7 @@ from tuning.launch.dashboard import dashboard_of
 from tuning.launch.functions.optimizing import Optimizing, workforce_of
 from tuning.launch.progress import Progress
 from tuning.launch.summary import Report
+from tuning.launch.workforce import log_folder
 from tuning.machine.devices import Placement, find_gpus, place_workers
 from tuning.user_functions import Handed, hand_over, in_words
 from tuning.words import counted
@@ -75,12 +76,12 @@ def optimize(
     home, console = Home.from_environment(), Console(stderr=True)
     report: Report = partial(console.print, highlight=False, markup=False, soft_wrap=True)
     places = place_workers(find_gpus(), usable_cores(), workers=workers, per_device=None, environ=os.environ)
-    home.make(home.root)
     found, database = _opened(study, in_words(objective), direction, home, report)
     if strategy is not None:
         found.pruner = pruner_named(strategy)
     record, url = begin(database, found, in_words(objective)), url_of(found)
-    with tempfile.TemporaryDirectory(prefix="tuning-objective-") as folder:
+    # There, what a killed process leaves goes with the study.
+    with tempfile.TemporaryDirectory(prefix="objective-", dir=log_folder(home, record.name, record.uid)) as folder:
         file = Path(folder) / "objective"
         hand_over(file, Handed(objective, found.sampler, found.pruner, repeats=len(places) == 1 and not found.trials))
         _say_what(report, found, record, database.shown_url, trials, places)
@@ -105,6 +106,7 @@ def _opened(
         BadInput: it cannot be had.
     """
     home.require_folders()
+    home.make(home.root)
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # its notices would stand between the lines of the progress
     if isinstance(study, optuna.Study) and not is_in_memory(study):
         return study, open_database(url_of(study))
