@@ -72,7 +72,7 @@ def browser(width: int = 1280, height: int = 1000) -> Iterator[WebDriver]:
             started.quit()
 
 
-def until(page: WebDriver, found: Callable[[WebDriver], T | None], what: str, timeout_s: float = 20.0) -> T:
+def until(page: WebDriver, found: Callable[[WebDriver], T | None], what: str, timeout_s: float = 60.0) -> T:
     """Return what is found on a page once it is there.
 
     Args:
