@@ -175,6 +175,28 @@ def test_the_example_of_an_objective_runs_as_printed(script: Script) -> None:
     assert study.best_trial.value is not None and study.best_trial.value > 0.6
 
 
+CASES = next(
+    (up / "shared" / "cases" / "models" for up in Path(__file__).parents if (up / "shared" / "cases").is_dir()), None
+)
+
+
+@pytest.mark.keras
+@pytest.mark.slow
+@pytest.mark.skipif(CASES is None, reason="scripts as people publish them do not lie beside the checkout")
+@pytest.mark.parametrize(
+    ("case", "objective"), [("o01_optuna_pruning.py", "objective"), ("o02_optuna_class.py", "Objective()")]
+)
+def test_a_published_script_runs_with_one_line_changed(script: Script, case: str, objective: str) -> None:
+    CommandLine(script.home.root).run("data", "prepare", "mnist_sample")
+    (script.folder / "datasets").symlink_to(script.home.root / "datasets")
+    assert CASES is not None
+    text, line = (CASES / case).read_text(), f"study.optimize({objective}, n_trials=3)"
+    assert text.count(line) == 1
+    changed = f"__import__('tuning').optimize({objective}, study=study, trials=3)"
+    stdout, stderr = script.run(text.replace(line, changed))
+    assert "3 of 3 trials finished" in stderr and stdout
+
+
 STOPS = """
 import math
 

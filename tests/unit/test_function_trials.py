@@ -21,6 +21,7 @@ from storage.database import Database
 from storage.errors import BadInput
 from storage.leftovers import find_leftovers
 from storage.settings import Home
+from studies.functions.in_process import Meant, OwnTrials
 from studies.functions.opening import begin, claims_of, find_or_create, is_in_memory, move, url_of
 from studies.functions.trials import ClaimedTrial, FunctionTrials, values_of
 from studies.stored import StudyRecord
@@ -171,6 +172,34 @@ def test_a_folder_is_freed_unless_its_trial_is_complete_or_goes_on(database: Dat
     taken(trials)
     left = find_leftovers(home, [database], clock=lambda: 1e12)
     assert [leftover.name for leftover in left.free if leftover.kind == "checkpoints"] == ["1"]
+
+
+def test_a_process_runs_trials_itself_and_a_strategy_stops_the_bad_ones(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    own = OwnTrials(Meant(home, "mine", "val_loss", "min", "mine.py:build_model", 1, "median"))
+    assert own.set_budget(8) == 0
+    for number in range(5):
+        assert own.take() is not None
+        assert own.report(number, 0.5) and own.report(number, 0.5)
+        own.complete(number, 0.5 - 0.01 * number, {attributes.BEST_EPOCH: 2})
+    trial = own.take()
+    assert trial is not None
+    trial.suggest_float("x", 0, 1)
+    assert not own.report(5, 9.0)
+    own.put_back(5)
+    assert own.take() is not None
+    assert not own.report(5, 8.0)
+    own.prune(5)
+    assert own.take() is not None
+    own.fail(6, "error", "it raised")
+    states = ["COMPLETE"] * 5 + ["PRUNED", "FAIL"]
+    assert [trial.state.name for trial in own.study.trials] == states
+    assert own.study.trials[5].value == 8.0 and own.study.trials[5].intermediate_values == {1: 8.0}
+    assert [trial.number for trial in own.recorded()] == [4, 3, 2, 1, 0, 5, 6]
+    assert sorted(folder.name for folder in own.folder.iterdir()) == ["0", "1", "2", "3", "4"]
+    assert own.study.metric_names == ["val_loss"]
+    with pytest.raises(BadInput, match=r"strategy='freeze_thaw': .* take one of successive_halving, hyperband, median"):
+        OwnTrials(Meant(home, "mine", "val_loss", "min", "mine.py:build_model", 1, "freeze_thaw"))
 
 
 @pytest.mark.parametrize(
