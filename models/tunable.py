@@ -70,7 +70,7 @@ class Tunable(Protocol):
         """Return how often a training step of a model has been traced."""
 
     def notes(self) -> list[str]:
-        """Return what the author of the model should know of how it is given its data, one line each."""
+        """Return what the author of the model should know, one line each: how it is given data; then, of its fit."""
 
     def runs_whole(self) -> str | None:
         """Return why a training that is interrupted begins anew, for people; None where it goes on from its state."""

@@ -18,6 +18,9 @@ from models.training.monitor import Monitor
 
 Curves = dict[str, list[float]]
 
+# By so much may two computations of one accuracy differ: by what lies on the edge between two classes.
+_ROUNDING = 1e-3
+
 
 @dataclass
 class Best:
@@ -45,12 +48,18 @@ class Hearing(keras.callbacks.Callback):
     Args:
         model: what is trained.
         accuracy: returns the name of the metric that is the accuracy; None where it must be computed.
-        judge: says what it is computed of.
+        judge: says what it is computed of, our validation part.
         monitor: what the training is judged by.
+        trusted: whether what a training reports is of that part, too; else the accuracy is computed after each epoch.
         patience: epochs without a better value after which the training ends; None for no end.
         epochs: how many are meant.
         callbacks: the others; what one raises ends the training.
         keep: called last with the epochs done and the curves so far, while the training goes on.
+
+    Attributes:
+        best: the best epoch so far.
+        history: the curves so far.
+        other_data: whether the training reported an accuracy that is not of our validation part.
     """
 
     def __init__(
@@ -60,6 +69,7 @@ class Hearing(keras.callbacks.Callback):
         judge: Judge,
         *,
         monitor: Monitor,
+        trusted: bool,
         patience: int | None,
         epochs: int,
         callbacks: Sequence[keras.callbacks.Callback],
@@ -69,6 +79,7 @@ class Hearing(keras.callbacks.Callback):
         self._accuracy = accuracy
         self._judge = judge
         self._monitor = monitor
+        self._trusted = trusted
         self._patience = patience
         self._others = keras.callbacks.CallbackList(list(callbacks), model=model, epochs=epochs, verbose=0)
         self._keep = keep
@@ -76,6 +87,7 @@ class Hearing(keras.callbacks.Callback):
         self._began = False
         self.best = Best()
         self.history: Curves = {}
+        self.other_data = False
         self.set_model(model)
 
     @property
@@ -127,15 +139,20 @@ class Hearing(keras.callbacks.Callback):
     def _told(self, logs: Mapping[str, Any]) -> dict[str, float]:
         told = {name: float(value) for name, value in logs.items() if np.ndim(value) == 0}
         name, said = self._accuracy(), None
-        if name is not None and f"val_{name}" in told:
-            told["val_accuracy"] = told[f"val_{name}"]
-            if name in told:
-                told["accuracy"] = told[name]
-        else:
+        reported = told.get(f"val_{name}") if name is not None else None
+        if reported is None:
             # What is called so may be another's: on the training part nobody computes it.
             told.pop("accuracy", None)
+        elif name in told:
+            told["accuracy"] = told[name]
+        if reported is not None and self._trusted:
+            told["val_accuracy"] = reported
+        else:
             said = self._judge()
-            told |= {name: METRICS[name](*said) for name in ("val_accuracy", "val_balanced_accuracy")}
+            accuracy = METRICS["val_accuracy"](*said)
+            if not self._is_of_ours(reported, accuracy):
+                told = {name: value for name, value in told.items() if name not in METRICS}
+            told |= {"val_accuracy": accuracy, "val_balanced_accuracy": METRICS["val_balanced_accuracy"](*said)}
             told.setdefault("val_loss", METRICS["val_loss"](*said))
         rate = getattr(getattr(self.model, "optimizer", None), "learning_rate", None)
         if rate is not None:
@@ -144,6 +161,14 @@ class Hearing(keras.callbacks.Callback):
         if metric is not None:
             told[self._monitor.name] = float(metric(*(said or self._judge())))
         return told
+
+    def _is_of_ours(self, reported: float | None, accuracy: float) -> bool:
+        """Whether what was reported with this accuracy is of our validation part, which has the other."""
+        if self._trusted:
+            return True
+        if reported is not None and abs(reported - accuracy) > _ROUNDING:
+            self.other_data = True
+        return reported is not None and not self.other_data
 
     def _remember_best(self, epoch: int, value: float) -> None:
         best = self.best

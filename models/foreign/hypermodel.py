@@ -18,7 +18,7 @@ from models.foreign.feeding import Batches, examples
 from models.foreign.form import Form, form_of
 from models.foreign.hearing import Curves, Hearing
 from models.foreign.named import NamedHypermodel, require_hypermodel
-from models.foreign.outputs import Judge, accuracy_name, classifier_of
+from models.foreign.outputs import Judge, accuracy_name, classifier_of, validates_as_keras
 from models.foreign.state import capture, put_back
 from models.recipe import BATCH_SIZES, ClassWeights, declare_class_weights
 from models.training.balance import balanced_weights
@@ -30,6 +30,10 @@ from models.training.state import StateKeeper, TrainingState
 BATCH_SIZE = 32
 """What Keras takes where nobody says."""
 
+OTHER_DATA = (
+    "the accuracy that its own training reports is not that on the validation images: the latter is computed after each"
+    " epoch, and is a trial's value"
+)
 OWN_FIT = "its own fit decides what it trains on in which order, so what is interrupted begins anew"
 UNHEARD = "its own fit calls no callbacks, so nothing is reported before its end"
 
@@ -128,6 +132,7 @@ class ForeignHypermodel:
         self._monitor = monitor
         self._form: Form | None = None
         self._heard = True
+        self._other_data = False
 
     def build(self, hp: Any) -> keras.Model:
         """The model as its author's code returns it, built and compiled.
@@ -182,9 +187,9 @@ class ForeignHypermodel:
         return OWN_FIT if self._heard else f"{OWN_FIT}; {UNHEARD}"
 
     def notes(self) -> list[str]:
-        """What the author should know of how the data are given, once a model was built."""
+        """What the author should know: once a model was built, how the data are given; then, how it was validated."""
         form = [] if self._form is None else [self._form.in_words(self._inputs)]
-        return [*self._maker.notes, *form]
+        return [*self._maker.notes, *form, *([OTHER_DATA] if self._other_data else [])]
 
     def _known(self, model: keras.Model) -> Form:
         if self._form is None:
@@ -216,6 +221,7 @@ class ForeignHypermodel:
             lambda: accuracy_name(model, form),
             judge,
             monitor=self._monitor,
+            trusted=not self._named.fits and validates_as_keras(model),
             patience=None if self._named.fits or _has_schedule(model) else self._patience,
             epochs=self._epochs,
             callbacks=callbacks,
@@ -227,6 +233,7 @@ class ForeignHypermodel:
             if resume is not None:
                 hearing.begin_at(*put_back(model, resume))
             self._fit(hp, model, training, validation, hearing, seed)
+        self._other_data = hearing.other_data
         return _result(model, hearing, judge, self._monitor)
 
     def _fit(

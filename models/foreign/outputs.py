@@ -20,6 +20,9 @@ _ACCURACIES = {
     "one unit": (metrics.BinaryAccuracy,),
 }
 
+# What a subclass may have validate otherwise.
+_OF_A_VALIDATION = ("evaluate", "make_test_function", "test_step", "compute_metrics")
+
 
 def classifier_of(model: keras.Model, form: Form, inputs: Inputs) -> keras.Model:
     """Return raw data to float32 probabilities `(batch, classes)`; it shares the weights of `model`.
@@ -58,6 +61,11 @@ class Judge:
             self._classifier = classifier_of(*self._made)
         images, labels = self._validation.batch(np.arange(len(self._validation)))
         return labels.astype(np.int64), predictions(self._classifier, images)
+
+
+def validates_as_keras(model: keras.Model) -> bool:
+    """Return whether the metrics of a validation are what Keras computes of what the model says of the data."""
+    return all(getattr(type(model), name) is getattr(keras.Model, name) for name in _OF_A_VALIDATION)
 
 
 def accuracy_name(model: keras.Model, form: Form) -> str | None:

@@ -156,6 +156,18 @@ def with_a_step_of_its_own(hp: Any) -> Any:
     return compiled(Stepping(image, dense(hp, image)))
 
 
+class Mirrored(keras.Model):
+    def test_step(self, *data: Any) -> Any:
+        *state, (x, y) = data
+        return super().test_step(*state, (x[:, :, ::-1] ** 2, y))
+
+
+@named(compared=False)
+def with_a_validation_of_its_own(hp: Any) -> Any:
+    image = keras.Input((8, 8, 1))
+    return compiled(Mirrored(image, dense(hp, image)))
+
+
 @named()
 def without_metrics(hp: Any) -> Any:
     return compiled(functional(hp), metrics=())
@@ -417,6 +429,12 @@ class LoopsUnheard(Looping):
         self, hp: Any, model: Any, x: Any, y: Any, validation_data: Any, callbacks: Any = None, **kwargs: Any
     ) -> Any:
         return super().fit(hp, model, x, y, validation_data, None, **kwargs)
+
+
+@named(compared=False)
+class SplitsItsData(Fitting):
+    def fit(self, hp: Any, model: Any, x: Any, y: Any, validation_data: Any = None, **kwargs: Any) -> Any:
+        return model.fit(x, y, validation_split=0.25, **kwargs)
 
 
 @named(compared=False)

@@ -31,6 +31,7 @@ NAMES = [
     "one_logit",
     "subclassed",
     "with_a_step_of_its_own",
+    "with_a_validation_of_its_own",
     "without_metrics",
     "judged_by_f1",
     "accuracy_by_another_name",
@@ -58,6 +59,7 @@ NAMES = [
     "TakesNoCallbacks",
     "LoopsByItself",
     "LoopsUnheard",
+    "SplitsItsData",
     "GivesAnotherNumber",
 ]
 
@@ -221,6 +223,17 @@ def test_it_trains_as_kerastuner_trains_it_and_is_built_again_from_its_parameter
         # What is called so but is not the accuracy, that of this house takes the place of.
         if name not in ("accuracy_by_another_name", "one_logit") or not curve.endswith("accuracy"):
             np.testing.assert_allclose(result.history[curve], values, rtol=1e-5, atol=1e-5, err_msg=curve)
+
+
+@pytest.mark.parametrize("name", ["with_a_validation_of_its_own", "SplitsItsData", "FitsTwice", "of_a_graph"])
+def test_a_validation_on_other_data_than_ours_is_told_and_no_other(name: str) -> None:
+    from models.foreign.hypermodel import OTHER_DATA
+
+    shape = shapes()[name]
+    ours = Ours(shape.found, Data(shape.shape, shape.classes), epochs=2)
+    assert OTHER_DATA not in ours.tunable.notes()
+    ours.fit()
+    assert (OTHER_DATA in ours.tunable.notes()) is (name not in ("FitsTwice", "of_a_graph"))
 
 
 # --- Scripts as people publish them ---

@@ -13,6 +13,7 @@ from keras import layers
 from models.classifier import Inputs
 from models.foreign.form import form_of
 from models.foreign.hearing import Hearing
+from models.foreign.outputs import validates_as_keras
 from models.training.monitor import Monitor
 
 pytestmark = pytest.mark.keras
@@ -64,6 +65,7 @@ def test_a_curve_has_a_place_for_each_epoch_whatever_is_told_after_which() -> No
         lambda: "accuracy",
         judge,
         monitor=Monitor("val_f1_macro"),
+        trusted=True,
         patience=None,
         epochs=4,
         callbacks=[],
@@ -77,3 +79,54 @@ def test_a_curve_has_a_place_for_each_epoch_whatever_is_told_after_which() -> No
     assert hearing.history["val_f1_macro"] == [0.2, 0.2, 0.2], "which is computed after each"
     np.testing.assert_array_equal(hearing.history["own"], [math.nan, math.nan, 3.0])
     assert {len(curve) for curve in hearing.history.values()} == {3}
+
+
+def heard(said: list[float]) -> Hearing:
+    """A training of its own that reports these accuracies, of a model that has 0.25 on our validation part."""
+    model = network("softmax")
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    judge: Any = lambda: (np.array([0, 0, 0, 1]), np.tile([0.2, 0.7, 0.1], (4, 1)))  # noqa: E731
+    hearing = Hearing(
+        model,
+        lambda: "acc",
+        judge,
+        monitor=Monitor("val_f1_macro"),
+        trusted=False,
+        patience=None,
+        epochs=4,
+        callbacks=[],
+        keep=lambda *_: None,
+    )
+    for epoch, value in enumerate(said):
+        hearing.on_epoch_end(epoch, {"loss": 1.0, "acc": 0.9, "val_acc": value, "val_loss": 0.1, "val_f1_macro": 0.8})
+    return hearing
+
+
+def test_what_a_training_reports_of_other_data_than_ours_is_not_taken_for_it() -> None:
+    hearing = heard([0.25, 0.99, 0.25])
+    assert hearing.other_data
+    assert hearing.history["val_accuracy"] == [0.25] * 3
+    loss = -(3 * math.log(0.2) + math.log(0.7)) / 4
+    of_ours, *others = hearing.history["val_loss"]
+    assert of_ours == 0.1 and others == [pytest.approx(loss)] * 2, "what was of other data once is not of ours again"
+    assert hearing.history["val_f1_macro"] == [0.8, 0.2, 0.2]
+
+
+def test_what_a_training_reports_of_our_data_is_taken_as_it_is() -> None:
+    hearing = heard([0.25, 0.25 + 1e-7])
+    assert not hearing.other_data
+    assert hearing.history["val_loss"] == [0.1, 0.1]
+    assert hearing.history["accuracy"] == [0.9, 0.9]
+
+
+class Augmented(keras.Model):
+    def test_step(self, *data: Any) -> Any:
+        return super().test_step(*data)
+
+
+def test_a_step_of_validation_of_its_own_is_seen() -> None:
+    pixels = keras.Input((4, 4, 1))
+    given = layers.Dense(3)(layers.Flatten()(pixels))
+    assert not validates_as_keras(Augmented(pixels, given))
+    for model in (network(None), keras.Model(pixels, given)):
+        assert validates_as_keras(model)

@@ -194,6 +194,7 @@ class Objective:
             clock=self._clock,
         )
         self._record_whole(trial, hypermodel.runs_whole())
+        known = hypermodel.notes()
         size = hp.values.get("batch_size", 32)
         throughput = ReportThroughput(self._supervisor.tell, images=len(learned_from), batch_size=size)
         started = self._clock()
@@ -222,6 +223,7 @@ class Objective:
             keeper.settle()
         self._record_effort(trial, claim, report, started, hypermodel.traces(model) - traces)
         self._record_whole(trial, hypermodel.runs_whole())
+        self._tell_new(claim, hypermodel.notes(), known)
         return self._completed(trial, claim, hypermodel.classifier(model), result, report.history)
 
     def _tell_uncompiled(self, claim: Claim, model: keras.Model) -> None:
@@ -230,6 +232,12 @@ class Objective:
             self._told.add(why)
             logger.warning("trial %d trains without XLA: %s", claim.number, why)
             self._supervisor.tell(Note(f"trial {claim.number} trains without XLA, slower than need be: {why}"))
+
+    def _tell_new(self, claim: Claim, notes: list[str], known: list[str]) -> None:
+        for note in notes:
+            if note not in known and note not in self._told:
+                self._told.add(note)
+                self._supervisor.tell(Note(f"trial {claim.number}: {note}"))
 
     def _keeper(self, claim: Claim, checkpoints: TrialCheckpoints, epochs: int) -> CheckpointKeeper:
         def failed(why: str) -> None:

@@ -23,6 +23,7 @@ from models.recipe import UnusableDefault
 from models.remarks import remarks_on
 from models.training.feeding import LabelledImages
 from models.training.loop import VALIDATION_BATCH_SIZE, UnknownMonitor
+from models.tunable import Tunable
 from storage.errors import BadInput, first_sentence, unknown_name
 from storage.leases import FirstCalls
 from studies.phases.training import Training
@@ -107,12 +108,16 @@ def _preflight(
 
     not_whole: list[str] = []
 
-    def trained(classifier: keras.Model) -> None:
+    def noted(hypermodel: Tunable, model: keras.Model) -> None:
+        notes.extend(hypermodel.notes())
+
+    def trained(hypermodel: Tunable, model: keras.Model) -> None:
+        noted(hypermodel, model)
         if users is not None:
-            not_whole.extend(_not_whole(classifiers, classifier, *users, largest))
+            not_whole.extend(_not_whole(classifiers, hypermodel.classifier(model), *users, largest))
 
     alike = parameters_of(largest) == parameters_of(default)
-    default_cost, default_calls = _cost(classifiers, default, clock, trained if alike else None)
+    default_cost, default_calls = _cost(classifiers, default, clock, trained if alike else noted)
     largest_cost, largest_calls = (
         (default_cost, default_calls) if alike else _cost(classifiers, largest, clock, trained)
     )
@@ -291,7 +296,7 @@ def _cost(
     classifiers: Classifiers,
     hp: RangedHyperParameters,
     clock: Callable[[], float],
-    then: Callable[[keras.Model], None] | None,
+    then: Callable[[Tunable, keras.Model], None],
 ) -> tuple[Cost, FirstCalls]:
     """Time a few steps of the study's own training on its own data; then hand over what was trained."""
     measured, calls = timed(classifiers, hp, clock, then=then)
@@ -306,7 +311,7 @@ def timed(
     *,
     training: Training | None = None,
     steps: int = TIMED_STEPS,
-    then: Callable[[keras.Model], None] | None = None,
+    then: Callable[[Tunable, keras.Model], None] = lambda hypermodel, model: None,
 ) -> tuple[Measured, FirstCalls]:
     """Time a few steps of a study's own training on its own data.
 
@@ -316,7 +321,7 @@ def timed(
         clock: monotonic seconds.
         training: what the training is one of; None for one of the search.
         steps: how many are timed, after one that traces.
-        then: is given what was trained.
+        then: is given what trained, and what was trained.
 
     Raises:
         BadInput: it cannot be trained.
@@ -336,8 +341,7 @@ def timed(
     except Exception as error:
         raise BadInput(_cannot("trained", hp, error)) from error
     fitted = clock()
-    if then is not None:
-        then(classifier.classifier(model))
+    then(classifier, model)
     if not times.steps or not times.tests:
         # A training of the model's own, which calls nobody: it is taken for one epoch.
         whole = Measured(start_s=0.0, image_s=(fitted - built) / len(part), judge_s=0.0, timed_s=clock() - started)
