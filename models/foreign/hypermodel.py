@@ -19,7 +19,7 @@ from models.foreign.form import Form, form_of
 from models.foreign.hearing import Curves, Hearing
 from models.foreign.named import NamedHypermodel, require_hypermodel
 from models.foreign.outputs import Judge, accuracy_name, classifier_of, validates_as_keras
-from models.foreign.state import capture, put_back
+from models.foreign.state import capture, restore, why_not_kept
 from models.recipe import BATCH_SIZES, ClassWeights, declare_class_weights
 from models.training.balance import balanced_weights
 from models.training.feeding import LabelledImages
@@ -133,6 +133,7 @@ class ForeignHypermodel:
         self._form: Form | None = None
         self._heard = True
         self._other_data = False
+        self._not_kept: str | None = None
 
     def build(self, hp: Any) -> keras.Model:
         """The model as its author's code returns it, built and compiled.
@@ -183,7 +184,7 @@ class ForeignHypermodel:
     def runs_whole(self) -> str | None:
         """Why a training that is interrupted begins anew."""
         if not self._named.fits:
-            return None
+            return self._not_kept
         return OWN_FIT if self._heard else f"{OWN_FIT}; {UNHEARD}"
 
     def notes(self) -> list[str]:
@@ -214,7 +215,9 @@ class ForeignHypermodel:
 
         def keep(epochs: int, history: Curves) -> None:
             if keeper is not None and not self._named.fits and keeper.due(epochs):
-                keeper.keep(capture(model, epochs, hearing.best, history))
+                self._not_kept = self._not_kept or why_not_kept(model)
+                if self._not_kept is None:
+                    keeper.keep(capture(model, epochs, hearing.best, history))
 
         hearing = Hearing(
             model,
@@ -231,7 +234,7 @@ class ForeignHypermodel:
             self._fit_as_written(hp, model, training, validation, hearing)
         else:
             if resume is not None:
-                hearing.begin_at(*put_back(model, resume))
+                hearing.begin_at(*restore(model, resume))
             self._fit(hp, model, training, validation, hearing, seed)
         self._other_data = hearing.other_data
         return _result(model, hearing, judge, self._monitor)
@@ -249,8 +252,16 @@ class ForeignHypermodel:
         batch_size = int(hp.values.get("batch_size") or BATCH_SIZE)
         batches = Batches(training, form, classes, batch_size, seed if self._maker.shuffle else None)
 
+        stepped = False
+
         def begin(epoch: int, logs: Any) -> None:
             batches.epoch = epoch
+
+        def step(batch: int, logs: Any) -> None:
+            nonlocal stepped
+            if not stepped:
+                stepped = True
+                self._not_kept = why_not_kept(model)
 
         model.fit(
             batches,
@@ -259,7 +270,7 @@ class ForeignHypermodel:
             initial_epoch=hearing.epochs,
             shuffle=False,
             verbose=0,
-            callbacks=[keras.callbacks.LambdaCallback(on_epoch_begin=begin), hearing],
+            callbacks=[keras.callbacks.LambdaCallback(on_epoch_begin=begin, on_train_batch_end=step), hearing],
             class_weight=self._weights(hp),
         )
 

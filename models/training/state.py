@@ -13,7 +13,7 @@ import io
 import json
 import math
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -92,24 +92,72 @@ def capture(training: Training, epochs: int, history: Mapping[str, list[float]])
         epochs: how many epochs are done.
         history: the curves so far.
     """
-    arrays: dict[str, npt.NDArray[Any]] = {}
-    for place, variables in _variables(training.model).items():
-        arrays |= {f"{place}/{number}": _value(variable) for number, variable in enumerate(variables)}
     stopping = training.early_stopping
     best = [*(stopping.best_weights or [])]
     if best:
         del best[_place_of_class_weights(training.model)]
-    arrays |= {f"best/{number}": np.asarray(value) for number, value in enumerate(best)}
-    kind, keys, *rest = np.random.get_state()  # the global generator, which libraries may draw from
-    arrays["numpy"] = np.asarray(keys)
     values = {
         "early_stopping": {name: _plain(getattr(stopping, name)) for name in _EARLY_STOPPING},
         "plateau": {name: _plain(getattr(training.plateau, name)) for name in _PLATEAU} if training.plateau else None,
-        "python": random.getstate(),
-        "numpy": [str(kind), *(_plain(part) for part in rest)],
-        "history": {name: list(curve) for name, curve in history.items()},
     }
-    return TrainingState(epochs, arrays, values)
+    return state_after(epochs, _variables(training.model), best, history, values)
+
+
+def state_after(
+    epochs: int,
+    variables: Mapping[str, Sequence[Any]],
+    best: Sequence[npt.NDArray[Any]],
+    history: Mapping[str, list[float]],
+    values: Mapping[str, Any],
+) -> TrainingState:
+    """Return the state of a training whose variables are known, with that of the generators.
+
+    Args:
+        epochs: how many are done.
+        variables: all that the next epoch depends on, by place.
+        best: the weights of the best epoch.
+        history: the curves so far.
+        values: what else there is to keep, as JSON.
+    """
+    arrays = {
+        f"{place}/{number}": value_of(variable)
+        for place, of_place in variables.items()
+        for number, variable in enumerate(of_place)
+    }
+    arrays |= {f"best/{number}": np.asarray(value) for number, value in enumerate(best)}
+    kind, keys, *rest = np.random.get_state()  # the global generator, which layers and libraries may draw from
+    arrays["numpy"] = np.asarray(keys)
+    generators = {"python": random.getstate(), "numpy": [str(kind), *(_plain(part) for part in rest)]}
+    curves = {name: list(curve) for name, curve in history.items()}
+    return TrainingState(epochs, arrays, {**values, **generators, "history": curves})
+
+
+def restore_variables(variables: Mapping[str, Sequence[Any]], state: TrainingState) -> None:
+    """Give variables the values that they had in a state, by place.
+
+    Raises:
+        StateMismatch: the state is one of another model; nothing is changed.
+    """
+    for place, of_place in variables.items():
+        values = numbered(state, place)
+        if len(of_place) != len(values):
+            raise StateMismatch(f"the state has {len(values)} variables of the {place}, the model {len(of_place)}")
+        for variable, value in zip(of_place, values, strict=True):
+            if tuple(variable.shape) != value.shape:
+                raise StateMismatch(
+                    f"the state has shape {value.shape} where {variable.path} has {tuple(variable.shape)}"
+                )
+    for place, of_place in variables.items():
+        for variable, value in zip(of_place, numbered(state, place), strict=True):
+            variable.assign(value)
+
+
+def restore_generators(state: TrainingState) -> None:
+    """Put Python's and NumPy's generators into a state."""
+    version, internal, gauss = state.values["python"]
+    random.setstate((version, tuple(internal), gauss))
+    kind, *rest = state.values["numpy"]
+    np.random.set_state((kind, state.arrays["numpy"], *rest))
 
 
 class Resume(keras.callbacks.Callback):
@@ -131,25 +179,21 @@ class Resume(keras.callbacks.Callback):
         self._state = state
         if not training.model.optimizer.built:
             training.model.optimizer.build(training.model.trainable_variables)
-        for place, variables in _variables(training.model).items():
-            _assign(variables, _numbered(state.arrays, place))
+        restore_variables(_variables(training.model), state)
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         values, stopping, plateau = self._state.values, self._training.early_stopping, self._training.plateau
         for name, value in values["early_stopping"].items():
             setattr(stopping, name, value)
-        best = _numbered(self._state.arrays, "best")
+        best = numbered(self._state, "best")
         if best:
             model = self._training.model
-            best.insert(_place_of_class_weights(model), _value(model.class_weights))
+            best.insert(_place_of_class_weights(model), value_of(model.class_weights))
         stopping.best_weights = best or None
         if plateau is not None and values["plateau"] is not None:
             for name, value in values["plateau"].items():
                 setattr(plateau, name, value)
-        version, internal, gauss = values["python"]
-        random.setstate((version, tuple(internal), gauss))
-        kind, *rest = values["numpy"]
-        np.random.set_state((kind, self._state.arrays["numpy"], *rest))
+        restore_generators(self._state)
 
 
 class StateKeeper(Protocol):
@@ -203,22 +247,14 @@ def _place_of_class_weights(model: TrainingModel) -> int:
     return [id(variable) for variable in model.weights].index(id(model.class_weights))
 
 
-def _assign(variables: list[Any], values: list[npt.NDArray[Any]]) -> None:
-    if len(variables) != len(values):
-        raise StateMismatch(f"the state has {len(values)} variables, the model has {len(variables)}")
-    for variable, value in zip(variables, values, strict=True):
-        if tuple(variable.shape) != value.shape:
-            raise StateMismatch(f"the state has shape {value.shape} where {variable.path} has {tuple(variable.shape)}")
-    for variable, value in zip(variables, values, strict=True):
-        variable.assign(value)
+def numbered(state: TrainingState, place: str) -> list[npt.NDArray[Any]]:
+    """Return a state's arrays of a place, in order."""
+    count = sum(name.startswith(f"{place}/") for name in state.arrays)
+    return [state.arrays[f"{place}/{number}"] for number in range(count)]
 
 
-def _numbered(arrays: Mapping[str, npt.NDArray[Any]], place: str) -> list[npt.NDArray[Any]]:
-    count = sum(name.startswith(f"{place}/") for name in arrays)
-    return [arrays[f"{place}/{number}"] for number in range(count)]
-
-
-def _value(variable: Any) -> npt.NDArray[Any]:
+def value_of(variable: Any) -> npt.NDArray[Any]:
+    """Return what a variable has now."""
     return np.array(keras.ops.convert_to_numpy(variable.value))
 
 

@@ -64,6 +64,58 @@ def subclassed() -> Any:
     return hypermodel_of(build, "build")
 
 
+def two_optimizers(where: str) -> Any:
+    """A model whose own step trains its parts by two optimizers, which are attributes, in a dict, or nowhere."""
+    import keras
+    from keras import layers
+
+    from models.foreign.meaning import hypermodel_of
+
+    made: dict[str, Any] = {}
+
+    class Parted(keras.Model):
+        def __init__(self, units: int) -> None:
+            super().__init__()
+            self.features = keras.Sequential([layers.Flatten(), layers.Dense(units, "relu"), layers.Dropout(0.2)])
+            self.head = layers.Dense(4, activation="softmax")
+            optimizers = {"features": keras.optimizers.Adam(1e-2), "head": keras.optimizers.SGD(1e-2, momentum=0.9)}
+            if where == "attributes":
+                self.first, self.second = optimizers.values()
+            elif where == "dict":
+                self.optimizers = optimizers
+            made.update(optimizers)
+
+        def call(self, x: Any, training: bool = False) -> Any:
+            return self.head(self.features(x, training=training))
+
+        def train_step(self, data: Any) -> Any:
+            import tensorflow as tf
+
+            x, y = data
+            with tf.GradientTape(persistent=True) as tape:
+                given = self(x, training=True)
+                loss = self.compute_loss(y=y, y_pred=given)
+            for name, optimizer in made.items():
+                weights = getattr(self, name).trainable_variables
+                optimizer.apply_gradients(zip(tape.gradient(loss, weights), weights, strict=True))
+            return {**self.compute_metrics(x, y, given), "loss": loss}
+
+    def build(hp: Any) -> Any:
+        model = Parted(hp.Int("units", 4, 8))
+        model.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+        return model
+
+    return hypermodel_of(build, "build")
+
+
+def attributes() -> Any:
+    return two_optimizers("attributes")
+
+
+def in_a_dict() -> Any:
+    return two_optimizers("dict")
+
+
 class Kept(Exception):
     """The training was broken off after its state was kept."""
 
@@ -114,7 +166,7 @@ class Trained:
         self.data = data
 
 
-HYPERMODELS = [(own, 2), (foreign, 2), (subclassed, 4)]
+HYPERMODELS = [(own, 2), (foreign, 2), (subclassed, 4), (attributes, 4), (in_a_dict, 4)]
 
 
 @pytest.mark.parametrize(("made", "classes"), HYPERMODELS, ids=[made.__name__ for made, _ in HYPERMODELS])
@@ -149,3 +201,11 @@ def test_a_training_is_heard_and_one_that_was_broken_off_is_continued_to_the_las
     images, labels = data.validation.batch(np.arange(len(data.validation)))
     found = evaluate(tunable.classifier(whole.model), images, labels, classes=classes)
     assert found.accuracy == pytest.approx(result.value, abs=1e-6)
+
+
+def test_a_training_by_an_optimizer_that_nobody_finds_runs_whole() -> None:
+    keeper = Keeper(2)
+    done = Trained(two_optimizers("nowhere"), 4, keeper)
+    assert keeper.content == b""
+    assert [epoch for epoch, _ in done.heard] == list(range(EPOCHS))
+    assert str(done.tunable.runs_whole()).startswith("an optimizer that trains the model is no attribute of it")

@@ -135,7 +135,7 @@ def test_a_claim_lost_beside_the_training_is_left_to_its_next_report(tmp_path: P
 def test_a_trial_that_runs_whole_is_not_frozen_and_begins_anew_after_a_stop(tmp_path: Path) -> None:
     kept = Kept(tmp_path)
     stop = threading.Event()
-    report = ReportToTrial(lambda *ended: "freeze", kept.keeper, stop=stop, began=lambda: None, whole=True)
+    report = ReportToTrial(lambda *ended: "freeze", kept.keeper, stop=stop, began=lambda: None, whole=lambda: True)
     report.set_model(keras.Sequential())
     report.model.stop_training = False
     report.on_epoch_end(0, {"val_accuracy": 0.5})

@@ -36,7 +36,8 @@ class ReportToTrial(keras.callbacks.Callback):
         steps: told of each call of steps.
         history: the curves of the epochs before, of a trial that is continued.
         curve: the objective's, in the logs.
-        whole: whether the trial has no checkpoints: it is not frozen, and begins anew after a stop.
+        whole: returns whether the trial has no checkpoints, as far as is known: it is not frozen, and begins anew after
+            a stop.
         clock: monotonic seconds.
     """
 
@@ -50,7 +51,7 @@ class ReportToTrial(keras.callbacks.Callback):
         steps: StepWatch | None = None,
         history: Mapping[str, list[float]] | None = None,
         curve: str = "val_accuracy",
-        whole: bool = False,
+        whole: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__()
@@ -58,7 +59,7 @@ class ReportToTrial(keras.callbacks.Callback):
         self._ended = ended
         self._keeper = keeper
         self._stop = stop
-        self._whole = whole
+        self._runs_whole = whole
         self._clock = clock
         self._steps = steps or StepWatch()
         self._began: Callable[[], None] | None = began
@@ -66,6 +67,10 @@ class ReportToTrial(keras.callbacks.Callback):
         self._epoch_began = clock()
         self._epoch_s: float | None = None
         self.history: dict[str, list[float]] = {name: list(curve) for name, curve in (history or {}).items()}
+
+    @property
+    def _whole(self) -> bool:
+        return self._runs_whole()
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         self._epoch_began = self._clock()

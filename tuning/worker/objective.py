@@ -190,7 +190,7 @@ class Objective:
             steps=self._supervisor.steps,
             history=resume.history if resume is not None else None,
             curve=self._curve,
-            whole=hypermodel.runs_whole() is not None,
+            whole=lambda: hypermodel.runs_whole() is not None,
             clock=self._clock,
         )
         self._record_whole(trial, hypermodel.runs_whole())
