@@ -193,8 +193,7 @@ class Objective:
             whole=lambda: hypermodel.runs_whole() is not None,
             clock=self._clock,
         )
-        self._record_whole(trial, hypermodel.runs_whole())
-        known = hypermodel.notes()
+        self._record_found(trial, claim, hypermodel.runs_whole(), hypermodel.notes(), trained=False)
         size = hp.values.get("batch_size", 32)
         throughput = ReportThroughput(self._supervisor.tell, images=len(learned_from), batch_size=size)
         started = self._clock()
@@ -222,8 +221,7 @@ class Objective:
             self._supervisor.steps.rests()
             keeper.settle()
         self._record_effort(trial, claim, report, started, hypermodel.traces(model) - traces)
-        self._record_whole(trial, hypermodel.runs_whole())
-        self._tell_new(claim, hypermodel.notes(), known)
+        self._record_found(trial, claim, hypermodel.runs_whole(), hypermodel.notes(), trained=True)
         return self._completed(trial, claim, hypermodel.classifier(model), result, report.history)
 
     def _tell_uncompiled(self, claim: Claim, model: keras.Model) -> None:
@@ -232,12 +230,6 @@ class Objective:
             self._told.add(why)
             logger.warning("trial %d trains without XLA: %s", claim.number, why)
             self._supervisor.tell(Note(f"trial {claim.number} trains without XLA, slower than need be: {why}"))
-
-    def _tell_new(self, claim: Claim, notes: list[str], known: list[str]) -> None:
-        for note in notes:
-            if note not in known and note not in self._told:
-                self._told.add(note)
-                self._supervisor.tell(Note(f"trial {claim.number}: {note}"))
 
     def _keeper(self, claim: Claim, checkpoints: TrialCheckpoints, epochs: int) -> CheckpointKeeper:
         def failed(why: str) -> None:
@@ -298,9 +290,16 @@ class Objective:
             for key, value in recorded.items():
                 trial.set_user_attr(key, value)
 
-    def _record_whole(self, trial: optuna.trial.Trial, why: str | None) -> None:
-        if why is not None:
-            trial.set_user_attr(attributes.WHOLE, why)
+    def _record_found(
+        self, trial: optuna.trial.Trial, claim: Claim, whole: str | None, notes: list[str], *, trained: bool
+    ) -> None:
+        """Record why a trial runs whole, and tell what its training was found to do, which nobody knew before it."""
+        if whole is not None:
+            trial.set_user_attr(attributes.WHOLE, whole)
+        for note in notes:
+            if trained and note not in self._told:
+                self._supervisor.tell(Note(f"trial {claim.number}: {note}"))
+            self._told.add(note)
 
     def _record_effort(
         self, trial: optuna.trial.Trial, claim: Claim, report: ReportToTrial, started: float, traces: int

@@ -23,7 +23,6 @@ from models.recipe import UnusableDefault
 from models.remarks import remarks_on
 from models.training.feeding import LabelledImages
 from models.training.loop import VALIDATION_BATCH_SIZE, UnknownMonitor
-from models.tunable import Tunable
 from storage.errors import BadInput, first_sentence, unknown_name
 from storage.leases import FirstCalls
 from studies.phases.training import Training
@@ -108,13 +107,13 @@ def _preflight(
 
     not_whole: list[str] = []
 
-    def noted(hypermodel: Tunable, model: keras.Model) -> None:
-        notes.extend(hypermodel.notes())
+    def noted(said: list[str], classifier: keras.Model) -> None:
+        notes.extend(said)
 
-    def trained(hypermodel: Tunable, model: keras.Model) -> None:
-        noted(hypermodel, model)
+    def trained(said: list[str], classifier: keras.Model) -> None:
+        notes.extend(said)
         if users is not None:
-            not_whole.extend(_not_whole(classifiers, hypermodel.classifier(model), *users, largest))
+            not_whole.extend(_not_whole(classifiers, classifier, *users, largest))
 
     alike = parameters_of(largest) == parameters_of(default)
     default_cost, default_calls = _cost(classifiers, default, clock, trained if alike else noted)
@@ -296,7 +295,7 @@ def _cost(
     classifiers: Classifiers,
     hp: RangedHyperParameters,
     clock: Callable[[], float],
-    then: Callable[[Tunable, keras.Model], None],
+    then: Callable[[list[str], keras.Model], None],
 ) -> tuple[Cost, FirstCalls]:
     """Time a few steps of the study's own training on its own data; then hand over what was trained."""
     measured, calls = timed(classifiers, hp, clock, then=then)
@@ -311,7 +310,7 @@ def timed(
     *,
     training: Training | None = None,
     steps: int = TIMED_STEPS,
-    then: Callable[[Tunable, keras.Model], None] = lambda hypermodel, model: None,
+    then: Callable[[list[str], keras.Model], None] = lambda notes, classifier: None,
 ) -> tuple[Measured, FirstCalls]:
     """Time a few steps of a study's own training on its own data.
 
@@ -321,7 +320,7 @@ def timed(
         clock: monotonic seconds.
         training: what the training is one of; None for one of the search.
         steps: how many are timed, after one that traces.
-        then: is given what trained, and what was trained.
+        then: is given what its author should know of it, and what was trained.
 
     Raises:
         BadInput: it cannot be trained.
@@ -341,7 +340,7 @@ def timed(
     except Exception as error:
         raise BadInput(_cannot("trained", hp, error)) from error
     fitted = clock()
-    then(classifier, model)
+    then(classifier.notes(), classifier.classifier(model))
     if not times.steps or not times.tests:
         # A training of the model's own, which calls nobody: it is taken for one epoch.
         whole = Measured(start_s=0.0, image_s=(fitted - built) / len(part), judge_s=0.0, timed_s=clock() - started)
