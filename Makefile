@@ -383,7 +383,7 @@ notebook: $(READY_DEV)  ## run the tutorial, and keep what it shows in it
 
 # A browser is needed: .ci/browser installs one.
 .PHONY: screenshots
-screenshots: $(READY_DEV)  ## take the pages' pictures of the dashboard and a report, of a study or of one made for it: [STUDY= STORAGE= OUT=]
+screenshots: $(READY_DEV)  ## take the pictures of dashboard, report and notebook in the pages anew: [STUDY= STORAGE= OUT=]
 	@exec .venv/bin/python -m tests.pages.screenshots $(call flag,--study,STUDY) $(call flag,--storage,STORAGE) \
 	  $(call flag,--out,OUT)
 

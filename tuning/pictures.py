@@ -26,6 +26,8 @@ MOST_COUNTED_CLASSES = 20
 MOST_DRAWN_CLASSES = 200
 """With more classes not even the colours can be told apart."""
 _LONGEST_LABEL = 16
+_LEVEL_LABEL = 3
+"""Longer names than these digits are turned, to have room beside each other."""
 
 _TRAINING, _VALIDATION, _BALANCED, _BEST, _FAINT = "#4c78a8", "#e45756", "#f2a65a", "#333333", "#9a9a9a"
 
@@ -151,8 +153,9 @@ def confusion_figure(
     # The square root lets one error in a hundred be seen beside ninety hits.
     image = axes.imshow(shares, cmap="Blues", norm=_square_root())
     size = 8 if counted else 6
-    axes.set_xticks(range(classes), class_names, rotation=90 if classes > 10 else 45, fontsize=size, parse_math=False)
-    if classes <= 10:
+    rotation = 0 if counted and max(map(len, class_names)) <= _LEVEL_LABEL else 90 if classes > 10 else 45
+    axes.set_xticks(range(classes), class_names, rotation=rotation, fontsize=size, parse_math=False)
+    if rotation == 45:
         for label in axes.get_xticklabels():
             label.set(ha="right", rotation_mode="anchor")
     axes.set_yticks(range(classes), class_names, fontsize=size, parse_math=False)

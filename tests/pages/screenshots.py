@@ -1,29 +1,33 @@
-"""``make screenshots``: the dashboard and a report as a browser shows them, of a real study, for the pages.
+"""``make screenshots``: dashboard, report and notebook as a browser shows them, of real studies, for the pages.
 
-Without a study of your own, a small one is tuned, confirmed, refitted and exported first, which takes some minutes.
+Without a study of your own, a small one is tuned, confirmed, refitted and exported first, which takes some minutes. The
+notebook is the tutorial, with the outputs that `make notebook` keeps in it.
 """
 
 from __future__ import annotations
 
 import argparse
+import html
 import io
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+from markdown_it import MarkdownIt
 from PIL import Image
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webdriver import WebDriver
 
 from tests.browser import NoBrowser, browser, until
 from tests.pages.page import ROOT
+from tests.pages.tutorial import read as read_tutorial
 
 PICTURES: Final = ROOT / ".readme"
 STUDY: Final = "mnist_sample"
@@ -37,6 +41,12 @@ MADE_BY: Final = (
 
 _WIDTH: Final = 1200
 _COLOURS: Final = 160
+_NOTEBOOK_STYLE: Final = """
+body { font: 15px/1.5 sans-serif; max-width: 60rem; margin: 1.5rem auto; padding: 0 1rem }
+pre { font: 14px/1.4 monospace; margin: 0.6rem 0; white-space: pre-wrap }
+.code { background: #f3f4f6; border-left: 3px solid #4c78a8; padding: 0.5rem 0.8rem }
+table { border-collapse: collapse } td, th { padding: 0.15rem 0.7rem; text-align: right; border: none }
+"""
 _SETTLED_S: Final = 1.5
 """How long plotly takes to draw what it was given, and images to appear."""
 _LINKS: Final = "return [...document.querySelectorAll('a')].find(one => one.textContent.includes(arguments[0]))"
@@ -134,6 +144,39 @@ def take_all(commands: Commands, study: str, out: Path) -> None:
         commands.run("report", "--study", study, "--output", str(report))
         page.get(report.as_uri())
         take(page, Shot("report.png", "", 1500), out)
+        notebook = Path(folder) / "notebook.html"
+        notebook.write_text(notebook_page(_shown_cells()), encoding="utf-8")
+        page.get(notebook.as_uri())
+        take(page, Shot("notebook.png", "", 2020), out)
+
+
+def notebook_page(cells: Sequence[Any]) -> str:
+    """Return cells of a notebook with their outputs as a page, much as those show them who show notebooks."""
+    parts = []
+    for cell in cells:
+        if cell.cell_type == "markdown":
+            parts.append(MarkdownIt("commonmark").enable("table").render(cell.source))
+            continue
+        parts.append(f"<pre class=code>{html.escape(cell.source)}</pre>")
+        for output in cell.outputs:
+            data = output.data
+            if "text/html" in data:
+                parts.append(data["text/html"])
+            elif "image/svg+xml" in data:
+                parts.append(data["image/svg+xml"])
+            elif "image/png" in data:
+                parts.append(f'<img src="data:image/png;base64,{data["image/png"]}">')
+            else:
+                parts.append(f"<pre>{html.escape(data['text/plain'])}</pre>")
+    return f'<!DOCTYPE html><meta charset="utf-8"><style>{_NOTEBOOK_STYLE}</style>' + "\n".join(parts)
+
+
+def _shown_cells() -> list[Any]:
+    """The tutorial's cells from the search to what it found."""
+    cells = read_tutorial().cells
+    heads = [place for place, cell in enumerate(cells) if cell.source.startswith("## ")]
+    first = next(place for place in heads if cells[place].source.startswith("## Tune"))
+    return list(cells[first : heads[heads.index(first) + 2]])
 
 
 def _of_best(page: WebDriver) -> str | None:
