@@ -100,6 +100,8 @@ CLAIM = "tuning:claim"
 ENDS = "ends"
 # The epochs after which it was frozen; null once it was taken up again.
 FROZEN = "tuning:frozen"
+# The epoch after which the strategy ended it, where it was trained on all the same: `studies.strategies.audit`.
+AUDITED = "tuning:audited"
 # When its former claims were begun and last seen alive, `[[begun, seen], ...]` in seconds since 1970.
 WORKED = "tuning:worked"
 # The study's last report when it failed: its failures are in a row while nobody has reported since.

@@ -51,6 +51,8 @@ class Declaration(Frozen):
         precision: what the cores compute in; a GPU computes in its own. `auto` is decided when the study is made: half
             precision (`mixed_bfloat16`) where its cores have instructions for it, the plan is `cpu` and the model one
             of the project's own, else `float32`.
+        audit: the share of trials, from 0 to 1, that are trained to their end though the strategy ends them: what
+            pruning costs is seen in these. Their epochs are of the budget.
         seed: all randomness derives from it: the split, the proposals, the weights, the order of the images.
         objective: what is optimised: `val_accuracy`, or any other curve that the history of a training has, such as
             `val_loss`; `balanced_accuracy`, `f1_macro` or `auc`, which are computed after each epoch; or a function of
@@ -73,6 +75,7 @@ class Declaration(Frozen):
     space: Space = "core"
     class_weights: ClassWeights = "none"
     precision: AskedPrecision = "float32"
+    audit: Annotated[float, Field(ge=0, le=1)] = 0.0
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     parameters: dict[str, ParameterRange] = Field(default_factory=dict)
     defaults: dict[str, Scalar] = Field(default_factory=dict)
@@ -118,6 +121,7 @@ class Overrides:
     direction: str | None = None
     images: Images | None = None
     precision: str | None = None
+    audit: float | None = None
     cores: Precision = "float32"
 
 
@@ -235,6 +239,7 @@ def declaration_of(spec: StudySpec, trials: int) -> Declaration:
         space=spec.space,
         class_weights=spec.class_weights,
         precision=spec.precision,
+        audit=spec.audit,
         seed=spec.seed,
         objective=spec.objective.name,
         direction=spec.objective.direction,
@@ -295,9 +300,6 @@ def make_spec(
         precision = overrides.cores if plan_name == "cpu" and model in HYPERMODELS.values() else "float32"
     if precision not in get_args(Precision):
         raise unknown_name("precision", precision, get_args(AskedPrecision))
-    seed = declaration.seed if overrides.seed is None else overrides.seed
-    if not 0 <= seed < 2**32:
-        raise BadInput(f"--seed {seed}: must be at least 0 and below 2**32. Leave it out for the catalog's own.")
     return StudySpec(
         dataset=declaration.dataset,
         images=declaration.images,
@@ -305,7 +307,7 @@ def make_spec(
         space=space,
         parameters=declaration.parameters,
         defaults={**declaration.defaults, **plan.defaults},
-        seed=seed,
+        seed=_seed(declaration, overrides),
         plan_name=plan_name,
         epochs=overrides.epochs or plan.epochs,
         train_images=overrides.train_images or plan.train_images,
@@ -317,4 +319,21 @@ def make_spec(
         class_weights=class_weights,
         precision=precision,
         objectives=(objective,),
+        audit=_audit(declaration, overrides),
     )
+
+
+def _seed(declaration: Declaration, overrides: Overrides) -> int:
+    seed = declaration.seed if overrides.seed is None else overrides.seed
+    if not 0 <= seed < 2**32:
+        raise BadInput(f"--seed {seed}: must be at least 0 and below 2**32. Leave it out for the catalog's own.")
+    return seed
+
+
+def _audit(declaration: Declaration, overrides: Overrides) -> float:
+    audit = declaration.audit if overrides.audit is None else overrides.audit
+    if not 0 <= audit <= 1:
+        raise BadInput(
+            f"--audit {audit:g}: must be a share from 0 to 1, such as 0.1. Leave it out for the catalog's own."
+        )
+    return audit

@@ -74,11 +74,17 @@ def work_left(strategy: Strategy, standing: Standing, *, budget_epochs: int | No
     """
     trials = standing.budget - standing.finished
     if budget_epochs is None:
-        return WorkLeft(trials, trials * strategy.expected_epochs())
+        return WorkLeft(trials, trials * expected_epochs(strategy))
     # Each trial yet to come trains one, whatever is left.
     epochs = max(budget_epochs - spent, standing.budget - standing.started)
     epochs = min(max(0, epochs), trials * strategy.spec.epochs)
     return WorkLeft(times_taken_up(standing, epochs, freezes=strategy.freezes), epochs)
+
+
+def expected_epochs(strategy: Strategy) -> float:
+    """Return how many epochs a trial trains on average without a bound, those that are audited among them."""
+    expected, spec = strategy.expected_epochs(), strategy.spec
+    return expected + spec.audit * (spec.epochs - expected)
 
 
 def times_taken_up(standing: Standing, epochs: int, *, freezes: bool) -> float:

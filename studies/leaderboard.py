@@ -14,7 +14,7 @@ from storage import attributes
 from storage.attributes import PHASES, Phase
 from studies.forecast import seconds_of
 from studies.stored import StudyRecord
-from studies.trials import is_frozen, of_phase, phase_of
+from studies.trials import audited_after, is_frozen, of_phase, phase_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,7 +34,8 @@ class Row(TypedDict):
         epochs: how many were trained.
         seconds: how long it took; None while it is not over.
         worker: who ran it last.
-        reason: why it failed or was put back, or after which epoch it was frozen; else None.
+        reason: why it failed or was put back, or after which epoch it was frozen, or would have been pruned but for an
+            audit; else None.
         balanced_accuracy: the mean over the classes of their recall on the validation images, in 0..1, of a COMPLETE
             trial's weights; None where an earlier version trained them.
         backend: Keras's backend that it was trained on last, `tensorflow` or `jax`; None before, and where an earlier
@@ -168,6 +169,8 @@ def _reason(trial: FrozenTrial) -> str | None:
         return attributes.of_trial(trial, attributes.REASON, str)
     if is_frozen(trial):
         return f"frozen after epoch {trial.last_step}"
+    if (after := audited_after(trial)) is not None:
+        return f"audited: it would have been pruned after epoch {after}"
     given_up = attributes.of_trial(trial, attributes.GIVEN_UP, list) if trial.state == TrialState.WAITING else None
     last = attributes.typed(given_up[-1], dict) if given_up else None
     return attributes.typed(last.get("reason"), str) if last else None

@@ -2,6 +2,8 @@
 
 That is the search's to decide. A trial of another phase is there with all that it trains with, and goes on to its end.
 
+A trial that is audited goes on where it would be ended, see `studies.strategies.audit`.
+
 The same code serves real training and studies on a virtual clock; it knows no Keras, no process and no clock.
 
 A study ends when its trials were all started and its epochs are spent, or when the strategy wants none of the frozen
@@ -16,6 +18,7 @@ import math
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,9 +33,19 @@ from storage.errors import TuningError
 from studies.space import SearchSpace
 from studies.spec import STRATEGIES, StudySpec, derive_seed
 from studies.stored import StudyRecord
+from studies.strategies import audit
 from studies.strategies.samplers import SearchedStudy, SeenBySampler, make_sampler
 from studies.strategies.strategy import VERDICTS, Strategy, Verdict, View
-from studies.trials import as_searched, incumbent, is_foreign, is_frozen, is_running, spent_epochs
+from studies.trials import (
+    as_decided,
+    as_searched,
+    audited_after,
+    incumbent,
+    is_foreign,
+    is_frozen,
+    is_running,
+    spent_epochs,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +53,11 @@ T = TypeVar("T")
 
 # How often a worker chooses anew at once when others were quicker, before it waits a little.
 MAX_OVERTAKEN = 5
+
+
+@dataclass(frozen=True)
+class _Audit(Thaw):
+    """Thaw a trial that would be ended, and train it to its end."""
 
 
 class UnusableStrategy(TuningError):
@@ -82,7 +100,10 @@ class Scheduler:
             if claim is not None:
                 # A trial that was put back goes before any choice.
                 thawed = isinstance(choice, Thaw) and claim.number == choice.number
-                if thawed and view.epochs_left > 0 and not self._room_for(claim):
+                if thawed and isinstance(choice, _Audit):
+                    # Given up before this was written, it is frozen again after an epoch, and comes here again.
+                    self._audit(claim, len(view.trials[claim.number].intermediate_values))
+                elif thawed and view.epochs_left > 0 and not self._room_for(claim):
                     self._claims.put_back(claim, "another worker took the last epoch", "frozen")
                     continue
                 return claim
@@ -107,6 +128,8 @@ class Scheduler:
             self._require_parameters(choice.params, view.space)
         if isinstance(choice, Thaw | End) and all(choice.number != trial.number for trial in view.frozen()):
             choice = None
+        if isinstance(choice, End):
+            return self._ended(choice.number)
         if choice is not None or any(is_running(trial) for trial in view.trials):
             return choice
         if view.trials_left:
@@ -115,7 +138,14 @@ class Scheduler:
         best = incumbent(view.trials, self._spec.objective)
         if best is not None and is_frozen(best):
             return Thaw(best.number)
-        return End(frozen[0].number) if frozen else None
+        return self._ended(frozen[0].number) if frozen else None
+
+    def _ended(self, number: int) -> Choice:
+        """Return what becomes of a frozen trial that is not wanted any more."""
+        return _Audit(number) if audit.is_drawn(self._spec, number) else End(number)
+
+    def _audit(self, claim: Claim, epoch: int) -> None:
+        self._study._storage.set_trial_system_attr(claim.trial_id, attributes.AUDITED, epoch)
 
     def trial(self, claim: Claim, attempt: int = 0) -> optuna.trial.Trial:
         """Return a claimed trial, ready to suggest its parameters.
@@ -162,6 +192,9 @@ class Scheduler:
         storage.set_trial_intermediate_value(claim.trial_id, epoch, value)
         if last or epoch >= self._spec.epochs or claim.phase != attributes.SEARCH:
             return "go on"
+        drawn = audit.is_drawn(self._spec, claim.number)
+        if drawn and audited_after(storage.get_trial(claim.trial_id)) is not None:
+            return "go on"  # that was decided before
         # Reports of a former claim that lie ahead are not yet this one's.
         view = self._view(up_to=(claim.number, epoch))
         trial = view.trials[claim.number]
@@ -171,6 +204,9 @@ class Scheduler:
             verdict = self._out_of_budget(view, trial)
         if verdict not in VERDICTS:
             raise self._unusable(f"decided {verdict!r} and may decide {', '.join(VERDICTS)}")
+        if verdict == "prune" and drawn:
+            self._audit(claim, epoch)
+            return "go on"
         return verdict
 
     def _answer(self, ask: Callable[[], T]) -> T:
@@ -206,18 +242,20 @@ class Scheduler:
 
     def _view(self, up_to: tuple[int, int] | None = None) -> View:
         record = StudyRecord.of(self._study)
-        trials = as_searched(self._study.get_trials(deepcopy=False))
+        trained = as_searched(self._study.get_trials(deepcopy=False))
         if up_to is not None:
             number, epoch = up_to
-            trials[number] = known = copy(trials[number])
+            trained[number] = known = copy(trained[number])
             known.intermediate_values = {at: value for at, value in known.intermediate_values.items() if at <= epoch}
+        trials = [as_decided(trial) for trial in trained]
         started = sum(trial.state != TrialState.FAIL and not is_foreign(trial) for trial in trials)
         trials_left = max(0, record.budget - started)
         budget = record.budget_epochs
         epochs_left = math.inf
         if budget is not None:
             # Each trial yet to come trains an epoch, and the best one to its end.
-            epochs_left = budget - spent_epochs(trials) - trials_left - self._set_aside(trials)
+            epochs_left = budget - spent_epochs(trained) - trials_left - self._set_aside(trials)
+            epochs_left -= audit.set_aside(self._spec, trained, trials_left, incumbent(trials, self._spec.objective))
             epochs_left -= self._under_way(trials, besides=None if up_to is None else up_to[0])
         return View(self._searched, trials, self._space_of(record), self._spec.epochs, trials_left, epochs_left)
 
@@ -240,6 +278,7 @@ class Scheduler:
         """
         best = incumbent(trials, self._spec.objective)
         others = [trial for trial in trials if is_running(trial) and trial is not best and trial.number != besides]
+        others = [trial for trial in others if not audit.is_drawn(self._spec, trial.number)]
         return sum(len(trial.intermediate_values) < self._spec.epochs for trial in others)
 
 

@@ -63,6 +63,7 @@ _ADDED: dict[str, Any] = {
     "class_weights": "none",
     "precision": "float32",
     "objectives": [VALIDATION_ACCURACY.model_dump()],
+    "audit": 0.0,
 }
 
 ImageSide = Annotated[int, Field(ge=SMALLEST_SIDE, le=LARGEST_SIDE)]
@@ -257,6 +258,7 @@ class StudySpec(Frozen):
         class_weights: how the classes weigh while training; `search` makes it a parameter.
         precision: the Keras dtype policy that the cores compute in, in every worker alike; a GPU computes in its own.
         objectives: what is optimised.
+        audit: the share of trials that are trained to their end though the strategy ends them.
     """
 
     dataset: str
@@ -276,6 +278,7 @@ class StudySpec(Frozen):
     strategy: StrategyChoice
     class_weights: ClassWeights = "none"
     precision: Precision = "float32"
+    audit: Annotated[float, Field(ge=0, le=1)] = 0.0
     objectives: Annotated[tuple[Objective, ...], Field(min_length=1, max_length=1)] = (VALIDATION_ACCURACY,)
 
     @property

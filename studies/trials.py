@@ -30,6 +30,23 @@ def as_searched(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
     return [trial if phase_of(trial) == attributes.SEARCH else _blank(trial) for trial in trials]
 
 
+def audited_after(trial: FrozenTrial) -> int | None:
+    """Return the epoch after which the strategy ended a trial that was trained on all the same; None for any other."""
+    return attributes.typed(trial.system_attrs.get(attributes.AUDITED), int)
+
+
+def as_decided(trial: FrozenTrial) -> FrozenTrial:
+    """Return a trial as the search sees it: one that is audited was pruned, and nothing is known of it since."""
+    epochs = audited_after(trial)
+    if epochs is None:
+        return trial
+    shown = copy(trial)
+    shown.state = TrialState.PRUNED
+    shown.intermediate_values = {at: value for at, value in trial.intermediate_values.items() if at <= epochs}
+    shown.values = [shown.intermediate_values[epochs]] if epochs in shown.intermediate_values else None
+    return shown
+
+
 def _blank(trial: FrozenTrial) -> FrozenTrial:
     shown = copy(trial)
     shown.state, shown.values = TrialState.FAIL, None

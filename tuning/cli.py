@@ -132,6 +132,7 @@ def tune(
     strategy: options.Strategy = None,
     objective: options.Objective = None,
     direction: options.Direction = None,
+    audit: options.Audit = None,
     from_study: options.FromStudy = None,
     train_images: options.TrainImages = None,
     image_size: options.ImageSize = None,
@@ -154,8 +155,8 @@ def tune(
         dataset=dataset, study=study, trials=trials, epochs=epochs, budget_epochs=budget_epochs, for_=time_given,
         search_only=search_only, timeout=timeout, workers=workers, workers_per_device=workers_per_device, model=model,
         space=space, class_weights=class_weights, precision=precision, strategy=strategy, objective=objective,
-        direction=direction, from_study=from_study, train_images=train_images, image_size=image_size, fit=fit,
-        flips=flips, seed=seed, storage=storage, spec=spec, trial_timeout=trial_timeout,
+        direction=direction, audit=audit, from_study=from_study, train_images=train_images, image_size=image_size,
+        fit=fit, flips=flips, seed=seed, storage=storage, spec=spec, trial_timeout=trial_timeout,
         checkpoint_interval=checkpoint_interval, progress=progress, dashboard=dashboard,
     )  # fmt: skip
     return tune(given, _home(), _console())

@@ -49,6 +49,7 @@ class TuneWords(TypedDict, total=False):
     strategy: str | None
     objective: str | None
     direction: str | None
+    audit: float | None
     from_study: str | None
     train_images: int | None
     image_size: str | int | Sequence[int] | None
@@ -93,6 +94,7 @@ def tune_options(**said: Unpack[TuneWords]) -> TuneOptions:
         direction=said.get("direction"),
         images=images(said.get("image_size"), said.get("fit"), said.get("flips")),
         precision=said.get("precision"),
+        audit=said.get("audit"),
     )
     spec = said.get("spec")
     return TuneOptions(

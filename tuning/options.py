@@ -131,6 +131,13 @@ PhaseObjective = Annotated[
         "--objective", help="file.py:function, if the study's objective is a user's: the same file, to the byte."
     ),
 ]
+Audit = Annotated[
+    float | None,
+    typer.Option(
+        help="The share of trials, such as 0.1, that are trained to their end though the strategy ends them: the report"
+        " says what pruning costs. Their epochs are of the budget. [default: the study file's]"
+    ),
+]
 FromStudy = Annotated[str | None, typer.Option(help="Try the best configurations of that study first.")]
 TrainImages = Annotated[
     int | None,

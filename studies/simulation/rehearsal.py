@@ -40,6 +40,7 @@ class Rehearsal:
         storage: where the study is kept.
         users: the class of a strategy of the user's own.
         objective: of which values are reported. To the virtual clock higher is better, whatever it is.
+        audit: the share of trials that are finished in any case.
     """
 
     def __init__(
@@ -55,9 +56,10 @@ class Rehearsal:
         storage: Memory | Database | None = None,
         users: type[Strategy] | None = None,
         objective: Objective = VALIDATION_ACCURACY,
+        audit: float = 0.0,
     ) -> None:
         storage = Memory() if storage is None else storage
-        spec = _spec(horizon, seed, strategy, sampler, objective)
+        spec = _spec(horizon, seed, strategy, sampler, objective).model_copy(update={"audit": audit})
         study_id = storage.create_new_study([objective.optunas], "rehearsal")
         parameters = {name: Parameter(distribution) for name, distribution in space.items()}
         storage.set_study_user_attr(study_id, attributes.SPACE, SearchSpace(parameters).document())

@@ -18,7 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 from storage.errors import BadInput
 from studies.space import SearchSpace
 from studies.spec import StudySpec, derive_seed
-from studies.trials import is_frozen, of_phase
+from studies.trials import as_decided, is_frozen, of_phase
 
 
 def make_sampler(
@@ -147,7 +147,7 @@ class _CellOfNumber(GridSampler):
 
 
 class SearchedStudy(optuna.Study):
-    """A study as what searches sees it: with the trials of its search alone."""
+    """A study as what searches sees it: with the trials of its search alone, as was decided of them."""
 
     @classmethod
     def of(cls, study: optuna.Study) -> SearchedStudy:
@@ -157,7 +157,8 @@ class SearchedStudy(optuna.Study):
     def _get_trials(
         self, deepcopy: bool = True, states: Container[TrialState] | None = None, use_cache: bool = False
     ) -> list[FrozenTrial]:
-        return of_phase(super()._get_trials(deepcopy, states, use_cache))
+        trials = map(as_decided, of_phase(super()._get_trials(deepcopy, None, use_cache)))
+        return [trial for trial in trials if states is None or trial.state in states]
 
 
 class SeenBySampler(SearchedStudy):

@@ -85,12 +85,13 @@ class Seen:
         curves: Hill | None = None,
         users: type[Strategy] | None = None,
         ended_by_death: bool = False,
+        audit: float = 0.0,
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.rehearsal = Rehearsal(
             SPACE, R, seed, strategy=StrategyChoice(name=strategy), trials=trials, budget_epochs=budget_epochs,
             sampler=Sampler(name=sampler, startup_trials=startup),
-            storage=storage, users=users,
+            storage=storage, users=users, audit=audit,
         )  # fmt: skip
         self.curves = curves or Hill()
         self._workers = workers

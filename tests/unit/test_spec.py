@@ -60,6 +60,7 @@ CHANGES: list[dict[str, Any]] = [
     {"defaults": {"augmentation": 0.5}},
     {"test_images": 300},
     {"objectives": (Objective(name="val_loss", direction="min"),)},
+    {"audit": 0.1},
 ]
 
 

@@ -13,12 +13,14 @@ import optuna
 from storage import attributes
 from storage.claims import Claims, StudyDeleted
 from storage.database import Database
+from storage.errors import BadInput
 from storage.opening import open_database
 from storage.rows.study_rows import studies_of
 from storage.stores.chosen import artifact_files
 from studies.datasets.preparing import prepare
 from studies.spec import BUDGET_SHARE
 from studies.stored import StudyRecord, create_or_load, require_own_uid
+from studies.strategies.audit import least_epochs
 from studies.study_data import describe, repeated_images, split_of
 from tuning.launch.understand import Asked
 
@@ -72,6 +74,7 @@ def begun(asked: Asked) -> Begun:
             study of that name since.
         TuningError: the data set cannot be had, or the database cannot be reached.
     """
+    _require_room_for_audit(asked)
     asked.home.make(asked.home.root)
     spec = asked.spec
     dataset = prepare(spec.dataset, asked.home, images=spec.images, checksum=asked.declared.dataset.checksum)
@@ -93,11 +96,24 @@ def begun(asked: Asked) -> Begun:
     return Begun(study, StudyRecord.of(study), created, database, claims, repeated)
 
 
-def _budget_epochs(asked: Asked, trials: int, before: StudyRecord) -> int | None:
+def _require_room_for_audit(asked: Asked) -> None:
+    """Refuse to finish more trials in any case than there are epochs for."""
+    before, spec = asked.before, asked.spec
+    trials = asked.trials(before.budget if before is not None else 0)
+    budget = _budget_epochs(asked, trials, before)
+    least = least_epochs(spec, trials)
+    if spec.audit and budget is not None and budget < least:
+        raise BadInput(
+            f"--audit {spec.audit:g}: of {trials} trials so many are trained to their end that it takes {least} epochs,"
+            f" and the budget is {budget}. Give --budget-epochs {least} or more, or a smaller share."
+        )
+
+
+def _budget_epochs(asked: Asked, trials: int, before: StudyRecord | None) -> int | None:
     """Return how many epochs so many trials train together; None without a bound."""
     if asked.options.budget_epochs is not None:
         return asked.options.budget_epochs
-    if before.budget and before.budget_epochs:
+    if before is not None and before.budget and before.budget_epochs:
         return math.ceil(before.budget_epochs * trials / before.budget)
     plan = asked.plan
     if not asked.strategy.needs_budget and plan.budget_epochs is None:

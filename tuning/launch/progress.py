@@ -24,7 +24,7 @@ from studies.leaderboard import balanced_accuracy, best_trial
 from studies.objectives.objective import VALIDATION_ACCURACY, Objective
 from studies.phases.training import training_of
 from studies.stored import StudyRecord
-from studies.trials import is_frozen, is_running, of_phase, spent_epochs
+from studies.trials import audited_after, is_frozen, is_running, of_phase, spent_epochs
 from tuning.cell import Cell
 from tuning.words import counted, duration, parameters_in_words
 
@@ -80,6 +80,8 @@ def finished_line(
         return f"{head} {failure}: {reason}"
     value = _value(trial, objective, balanced=balanced) if trial.values else "-"
     mark = " (best so far)" if best is not None and best.number == trial.number else ""
+    if (ended := audited_after(trial)) is not None:
+        mark += f" (audited, pruned after epoch {ended})"
     effort = f"{counted(epochs, unit)}  {duration(took)}"
     return f"{head} {value}{mark}  {effort}  {parameters_in_words(trial.params)}"
 

@@ -52,7 +52,8 @@ def print_plan(report: Report, asked: Asked, study: Begun) -> None:
         "plan": f"{spec.plan_name}: {counted(record.budget, 'trial')} of at most {counted(spec.epochs, 'epoch')}"
         f"{in_all}, patience {spec.patience} at a constant learning rate",
         **({"objective": _objective(spec)} if not spec.objective.is_default else {}),
-        "strategy": asked.strategy.in_words(),
+        "strategy": asked.strategy.in_words()
+        + (f"; {spec.audit:.0%} of the trials are trained to their end in any case" if spec.audit else ""),
         "sampler": ("the strategy's own model" if sampler.name == "model" else sampler.name)
         + (f", {sampler.startup_trials} startup trials" if sampler.name == "tpe" else "")
         + (", the defaults first" if sampler.default_first else ""),

@@ -8,6 +8,7 @@ from storage.errors import BadInput
 from studies.course import Course
 from studies.datasets.preparing import prepare
 from studies.declaration import make_spec
+from studies.forecast import expected_epochs
 from studies.phases.sizing import LEAST_REFIT_EPOCHS, SEARCH_SHARE, Fidelity, Pace, Sized, epochs_in, sized
 from studies.spec import BUDGET_SHARE
 from studies.strategies.chosen import make_strategy
@@ -128,7 +129,7 @@ def _fixed(asked: Asked) -> Fidelity | None:
 def _share(asked: Asked) -> float:
     if asked.strategy.needs_budget:
         return BUDGET_SHARE
-    return asked.strategy.expected_epochs() / asked.spec.epochs
+    return expected_epochs(asked.strategy) / asked.spec.epochs
 
 
 def _with(asked: Asked, found: Sized) -> Asked:

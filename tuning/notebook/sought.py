@@ -69,6 +69,11 @@ class Sought:
         return parse_model(model)[1] if model is not None else None
 
     @property
+    def user_files(self) -> dict[str, str]:
+        """The user's files that the study is made with, as the commands of a later phase are told of them."""
+        return {name: said for name in ("model", "objective") if ".py:" in (said := self.options.get(name, ""))}
+
+    @property
     def storage(self) -> str | None:
         """The database, as given."""
         storage: str | None = self.options.get("storage")

@@ -194,5 +194,4 @@ class Study:
         return Pictures(lambda: Subject.of(self._sought.study(), self._sought.home), self._sought.data)
 
     def _place(self) -> dict[str, Any]:
-        own = self._sought.user_file
-        return {"study": self.name, "storage": self._sought.storage, "model": str(own) if own is not None else None}
+        return {"study": self.name, "storage": self._sought.storage, **self._sought.user_files}

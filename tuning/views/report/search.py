@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from optuna.trial import TrialState
 
 from storage.errors import shown
 from studies.findings.importance import Importances, importances
-from studies.findings.savings import saving, spending
+from studies.findings.savings import SURE, Audit, audit, saving, spending
+from studies.objectives.objective import Objective
 from studies.phases.confirmation import LEVEL
 from studies.spec import derive_seed
 from studies.trials import values_of
@@ -100,19 +103,26 @@ def curves_section(subject: Subject) -> Section:
 
 def _savings(subject: Subject) -> Section:
     name, title, again = "saved", "What pruning saved", subject.command("status")
-    found = saving(subject.spec, subject.searched)
-    if not found.trials:
+    found, audited = saving(subject.spec, subject.searched), audit(subject.searched, subject.objective)
+    if not found.trials and audited is None:
         return Section(name, title, again=again, left_out="no trial was pruned or frozen")
+    unknown = " Whether the best one is among them, nobody knows: AUDIT=0.1 finishes some all the same."
     words = [
         (
             f"{counted(found.trials, 'trial')} ended before the last epoch, after {counted(found.trained, 'epoch')}"
             " in all."
             f" To their end they would have trained {counted(found.spared, 'epoch')} more, {found.share:.0%} of all and"
             f" about {duration(found.spared_s)} of one worker, at most: some would have stopped by themselves."
-            " Whether the"
-            " best one is among them, nobody knows."
+            + (unknown if audited is None else "")
         )
     ]
+    tables = []
+    if audited is not None:
+        words.append(_words_of_audit(audited, subject.objective))
+        figure = subject.objective.figure
+        rows = [(str(one.number), str(one.after), figure(one.then), figure(one.end)) for one in audited.trials]
+        headings = ("audited trial", "would have ended after epoch", "best until then", "best in the end")
+        tables.append(Table(headings, rows, frozenset(range(4))))
     figures: Figures = {
         "trials": found.trials,
         "trained": found.trained,
@@ -120,7 +130,30 @@ def _savings(subject: Subject) -> Section:
         "spared_s": found.spared_s,
         "share": found.share,
     }
-    return Section(name, title, words, again=again, figures=figures)
+    if audited is not None:
+        figures["audited"] = [{**asdict(one)} for one in audited.trials]
+        figures["better_at_most"] = audited.at_most
+    return Section(name, title, words, tables, again=again, figures=figures)
+
+
+def _words_of_audit(found: Audit, objective: Objective) -> str:
+    epochs = sum(one.epochs for one in found.trials)
+    said = (
+        f"{counted(len(found.trials), 'trial')} of those that the strategy ended, drawn by their seeds, went on to the"
+        f" end all the same, for {counted(epochs, 'epoch')}: an audit."
+    )
+    if found.best is None:
+        return f"{said} No other trial has a value to compare them with."
+    number, value = found.best
+    than = f"the best of the others, trial {number} with {objective.figure(value)}"
+    if found.lost:
+        cost = max(objective.oriented(one.end - value) for one in found.lost)
+        lost = f"{len(found.lost)} of them ended better than {than}: pruning would have cost {objective.figure(cost)}."
+    else:
+        lost = f"None of them ended better than {than}: pruning cost nothing that is seen."
+    return (
+        f"{said} {lost} With {SURE:.0%} confidence, at most {found.at_most:.0%} of what is pruned is better than that."
+    )
 
 
 def _spending(subject: Subject) -> Section:

@@ -64,7 +64,8 @@ class Notes:
         if attributes.CLAIM not in system:
             return ""
         phase = phase_in({key: json.loads(system[key]) for key in (attributes.PHASE,) if key in system})
-        said = [_PHASES[phase].format(_of(system)), self._became(rows, user, system), self._trained(user)]
+        became = (self._became(rows, user, system), _audited(system))
+        said = [_PHASES[phase].format(_of(system)), *became, self._trained(user)]
         return "\n\n".join(filter(None, said))
 
     def _became(self, rows: TrialRows, user: Mapping[str, str], system: Mapping[str, str]) -> str:
@@ -119,6 +120,13 @@ def _place(*texts: str | None) -> str:
     number = attributes.typed(threads, int)
     said = [device, counted(number, "thread") if number else None, backend, precision]
     return markdown_text(", ".join(filter(None, (attributes.typed(one, str) for one in said))))
+
+
+def _audited(system: Mapping[str, str]) -> str:
+    after = _recorded(system, attributes.AUDITED, int)
+    if after is None:
+        return ""
+    return f"**Audited**: it would have been pruned after epoch {after}, and is trained to its end all the same."
 
 
 def _put_back(user: Mapping[str, str]) -> str:
