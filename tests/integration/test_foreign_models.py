@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,11 @@ import numpy as np
 import pytest
 
 from storage.errors import BadInput
+from tests.contract.test_foreign_contract import IMAGES
 from tests.integration.command_line import CommandLine
 from tuning.user_classes import parse_model
 from tuning.worker.joining import load_hypermodel
-from tuning.worker.preflight import preflight
+from tuning.worker.preflight import ESTIMATED, preflight
 from tuning.worker.training_data import Classifiers, TrainingData
 
 pytestmark = pytest.mark.keras
@@ -173,24 +175,25 @@ REFUSED = [
 ]
 
 
-def classifiers(hypermodel: Any) -> Classifiers:
+def classifiers(hypermodel: Any, *, images: int = IMAGES, epochs: int = 1) -> Classifiers:
     from models.training.compiled import CompiledModels
     from studies.spec import Sampler, StrategyChoice, StudySpec
     from tests.contract.test_foreign_contract import Data
 
-    data = Data((8, 8, 1), 4)
+    data = Data((8, 8, 1), 4, images)
     spec = StudySpec(
-        dataset="mnist_sample", model="mine.py:build@0", space="core", parameters={}, seed=0, plan_name="cpu", epochs=1,
-        train_images=None, validation_images=500, patience=1, sampler=Sampler(), strategy=StrategyChoice(),
+        dataset="mnist_sample", model="mine.py:build@0", space="core", parameters={}, seed=0, plan_name="cpu",
+        epochs=epochs, train_images=None, validation_images=500, patience=1, sampler=Sampler(),
+        strategy=StrategyChoice(),
     )  # fmt: skip
     parts = TrainingData(data.training, data.validation, data.training, data.inputs, ("a", "b", "c", "d"))
     return Classifiers(hypermodel, spec, parts, CompiledModels())
 
 
-def findings(text: str, tmp_path: Path) -> Any:
+def findings(text: str, tmp_path: Path, clock: Callable[[], float] = time.monotonic, **of: int) -> Any:
     file = tmp_path / "mine.py"
     file.write_text(HEAD + "\n\n" + text)
-    return preflight(classifiers(load_hypermodel(*parse_model(f"{file}:build"))), None)
+    return preflight(classifiers(load_hypermodel(*parse_model(f"{file}:build")), **of), None, clock)
 
 
 @pytest.mark.parametrize(("text", "says"), REFUSED)
@@ -219,6 +222,80 @@ class build(keras_tuner.HyperModel):
         "given float32 from 0 to 255, as keras.datasets has them, of the shape (8, 8, 1), and the labels as integers"
     ]
     assert np.isfinite(found.default_cost.epoch_s)
+
+
+# In seconds of a clock that only they turn on: 20 at the first call, 0.5 at each, 0.01 for an image of an epoch.
+UNTOLD_FITS = {
+    "unheard": """
+        self.spend(len(x) * epochs)
+        return 0.5
+""",
+    "told of its epochs": """
+        for callback in callbacks:
+            callback.set_model(model)
+        for epoch in range(epochs):
+            self.spend(len(x), start=not epoch)
+            for callback in callbacks:
+                callback.on_epoch_end(epoch, {})
+            if model.stop_training:
+                break
+        return 0.5
+""",
+    "in one step": """
+        self.spend(len(x))
+        return model.fit(x, y, batch_size=len(x), epochs=epochs, callbacks=callbacks, verbose=0)
+""",
+}
+FIT = """
+import time
+
+
+class build(keras_tuner.HyperModel):
+    first = True
+
+    def build(self, hp):
+        return dense((8, 8, 1), 4)
+
+    def spend(self, images, start=True):
+        time.now += (20.5 if self.first else 0.5) * start + 0.01 * images
+        type(self).first = False
+
+    def fit(self, hp, model, x, y, validation_data, epochs, callbacks, **kwargs):
+"""
+
+
+@pytest.mark.parametrize("fit", UNTOLD_FITS)
+def test_what_a_training_costs_that_tells_nobody_of_its_steps_is_estimated(
+    fit: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "now", 0.0, raising=False)
+    clock: Any = lambda: time.now  # type: ignore[attr-defined]  # noqa: E731
+    _, found, _ = findings(FIT + UNTOLD_FITS[fit], tmp_path, clock, images=3_000, epochs=5)
+    assert found.default_cost.epoch_s == pytest.approx(0.01 * 2_000, rel=0.05)
+    assert found.default_cost.start_s == pytest.approx(20.5, rel=0.05)
+    assert ESTIMATED in found.notes
+
+
+def test_batches_of_its_own_are_seen_in_what_a_training_costs(tmp_path: Path) -> None:
+    text = """
+class build(keras_tuner.HyperModel):
+    def build(self, hp):
+        return dense((8, 8, 1), 4)
+
+    def fit(self, hp, model, x, y, validation_data, **kwargs):
+        class Slow(keras.callbacks.Callback):
+            def on_train_batch_end(self, batch, logs=None):
+                time.now += 1.0
+
+        return model.fit(x, y, batch_size=8, **{**kwargs, "callbacks": [Slow(), *kwargs["callbacks"]]})
+"""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(time, "now", 0.0, raising=False)
+        clock: Any = lambda: time.now  # type: ignore[attr-defined]  # noqa: E731
+        _, found, _ = findings("import time\n" + text, tmp_path, clock, images=3_000)
+    steps = 2_000 / 8
+    assert found.default_cost.epoch_s == pytest.approx(steps + 1_000 / 8 / 3, rel=0.01)
+    assert ESTIMATED not in found.notes
 
 
 def test_a_layer_that_a_module_makes_once_begins_each_trial_as_it_was_given(tmp_path: Path) -> None:

@@ -50,6 +50,14 @@ logger = logging.getLogger(__name__)
 # Steps that are timed, after one that is not because it traces.
 TIMED_STEPS = 3
 
+# A training that tells nobody of its steps is timed for so long at least, on at most so many times the data.
+WHOLE_S, MOST_TIMES = 1.0, 64
+
+UNTOLD = FirstCalls(0.0, 0.0, 0.0)
+ESTIMATED = (
+    "its own training tells nobody of its steps: what a trial costs is estimated, from trainings on a part of the data"
+)
+
 # What a saved model says is compared on so many images.
 COMPARED_IMAGES = 8
 
@@ -120,6 +128,8 @@ def _preflight(
     largest_cost, largest_calls = (
         (default_cost, default_calls) if alike else _cost(classifiers, largest, clock, trained)
     )
+    if UNTOLD in (default_calls, largest_calls):
+        notes.append(ESTIMATED)
     # What a training of the model's own declares is known once it has run.
     space |= default.active | largest.active
     found = Preflight(
@@ -272,6 +282,7 @@ class _StepClock(keras.callbacks.Callback):
         # When the first call of each kind began; None while none has said so.
         self.step_began: float | None = None
         self.test_began: float | None = None
+        self.epochs = 0  # that told of themselves, not those that are taken for told because the training is over
 
     def on_train_batch_begin(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
         if self.step_began is None:
@@ -288,6 +299,7 @@ class _StepClock(keras.callbacks.Callback):
         self.tests.append((batch + 1, self._clock()))
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        self.epochs += not self.model.stop_training
         self.model.stop_training = True
 
 
@@ -337,22 +349,36 @@ def timed(
         model = classifier.build(hp)
         built = clock()
         classifier.fit(hp, model, part, validation, seed=0, callbacks=[times])
+        own, fitted = classifier.runs_whole() is not None, clock()
+        estimated = None
+        if own and len(times.steps) < 2:
+            epochs = training.epochs if training is not None else classifiers.spec.epochs
+
+            def train(images: int) -> int:
+                judged = max(1, images * len(data.validation) // len(learned_from))
+                counted, model.stop_training = _StepClock(clock), False
+                parts = _first(learned_from, images), _first(data.validation, judged)
+                classifier.fit(hp, model, *parts, seed=0, callbacks=[counted])
+                return counted.epochs or epochs
+
+            estimated = image_seconds(train, len(part), len(learned_from), clock)
     except Exception as error:
         raise BadInput(_cannot("trained", hp, error)) from error
-    fitted = clock()
     then(classifier.notes(), classifier.classifier(model))
-    if not times.steps or not times.tests:
-        # A training of the model's own, which calls nobody: it is taken for one epoch.
-        whole = Measured(start_s=0.0, image_s=(fitted - built) / len(part), judge_s=0.0, timed_s=clock() - started)
-        return whole, FirstCalls(0.0, 0.0, 0.0)
+    if estimated is not None:
+        image_s, epochs = estimated
+        start_s = max(0.0, fitted - started - image_s * epochs * len(part))
+        return Measured(start_s=start_s, image_s=image_s, judge_s=0.0, timed_s=clock() - started), UNTOLD
     step_s = _typical(times.steps)
+    if own:  # it may have batches of its own
+        batch_size = max(1, len(part) // max(step for step, _ in times.steps))
     # With a single batch of validation there is nothing to take a difference of: a third of a step's cost per image,
     # which is what the forward pass takes of it.
     test_s = _typical(times.tests) / min(VALIDATION_BATCH_SIZE, len(validation)) or step_s / batch_size / 3
     (_, first), (_, last) = times.steps[0], times.steps[-1]
-    traced = times.tests[0][1] - last
+    tested = times.tests[0][1] if times.tests else last
     measured = Measured(
-        start_s=first - started + traced,
+        start_s=first - started + tested - last,
         image_s=step_s / batch_size,
         judge_s=test_s * len(data.validation),
         timed_s=clock() - started,
@@ -360,7 +386,33 @@ def timed(
     step_began, test_began = times.step_began or first, times.test_began or last
     # What `fit` prepares may grow with the data.
     before_s = (step_began - built) * len(learned_from) / len(part)
-    return measured, FirstCalls(before_s, first - step_began, times.tests[0][1] - test_began)
+    return measured, FirstCalls(before_s, first - step_began, tested - test_began)
+
+
+def image_seconds(train: Callable[[int], int], images: int, most: int, clock: Callable[[], float]) -> tuple[float, int]:
+    """Return what each further image costs an epoch of a training of which only its end is heard, and its epochs.
+
+    What it takes whatever the data, which is most where they are few, is left out.
+
+    Args:
+        train: trains once more on so many images, with nothing left to trace; returns the epochs.
+        images: few.
+        most: how many there are.
+        clock: monotonic seconds.
+    """
+
+    def timed(count: int) -> tuple[float, int]:
+        began = clock()
+        epochs = train(count)
+        return clock() - began, epochs
+
+    few_s, epochs = timed(images)
+    many = min(most, images * max(4, min(MOST_TIMES, round(WHOLE_S / max(few_s, 1e-3)))))
+    if many <= images:
+        return few_s / images / epochs, epochs
+    many_s, epochs = timed(many)
+    more_s = (many_s - few_s) / (many - images)
+    return (more_s if more_s > 0.0 else many_s / many) / epochs, epochs
 
 
 def _typical(times: Sequence[tuple[int, float]]) -> float:
