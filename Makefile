@@ -123,6 +123,7 @@ tune: $(READY)  ## run or continue a study: DATASET= [FOR= STUDY= TRIALS= EPOCHS
 	  $(call flag,--for,FOR) $(call switch,--search-only,SEARCH_ONLY) \
 	  $(call flag,--epochs,EPOCHS) $(call flag,--timeout,TIMEOUT) $(call flag,--workers,WORKERS) \
 	  $(call flag,--workers-per-device,WORKERS_PER_DEVICE) $(call flag,--model,MODEL) $(call flag,--space,SPACE) \
+	  $(call flag,--base-weights,BASE_WEIGHTS) \
 	  $(call flag,--class-weights,CLASS_WEIGHTS) $(call flag,--precision,PRECISION) \
 	  $(call flag,--image-size,IMAGE_SIZE) $(call flag,--fit,FIT) $(call either,--flips,--no-flips,FLIPS) \
 	  $(call flag,--train-images,TRAIN_IMAGES) $(call flag,--seed,SEED) $(call flag,--storage,STORAGE) \

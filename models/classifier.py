@@ -313,6 +313,10 @@ class ImageClassifier(keras_tuner.HyperModel, abc.ABC):
         """How often a training step of a model has been traced."""
         return model.steps.traces
 
+    def phases(self, hp: Any) -> list[tuple[float, Any]]:
+        """One: all epochs are alike."""
+        return [(1.0, self)]
+
     def notes(self) -> list[str]:
         """Nothing: what a backbone is given does not depend on it."""
         return []

@@ -69,6 +69,12 @@ class Tunable(Protocol):
     def traces(self, model: Any) -> int:
         """Return how often a training step of a model has been traced."""
 
+    def phases(self, hp: Any) -> Sequence[tuple[float, Tunable]]:
+        """Return the kinds of its epochs, where one costs more than another: their share, and what trains them alone.
+
+        Where all are alike, that is itself.
+        """
+
     def notes(self) -> list[str]:
         """Return what the author of the model should know, one line each: how it is given data; then, of its fit."""
 

@@ -8,7 +8,8 @@ checkpoints would: then it is in a database that was not given, or it was delete
 knows which. Naming such a study frees its logs and checkpoints, and with them the doubt.
 
 Prepared data of somebody's own that no study of these databases records are freed under the same conditions, once
-nobody has asked for them for a month: they can be read anew from where they came, which is never touched.
+nobody has asked for them for a month: they can be read anew from where they came, which is never touched. So are the
+bases that studies began with. Features can be computed anew from both, and go after a month without a question.
 
 What needs no database to be told (files that a killed process was still writing) and what belongs to a finished trial
 of a known study is freed in any case, once it is old enough.
@@ -32,6 +33,7 @@ from sqlalchemy import select
 
 from storage import attributes
 from storage.database import Database
+from storage.prepared.bases import recorded_base
 from storage.prepared.own_data import OwnData, read_own, recorded_checksum
 from storage.rows.study_rows import named_artifacts
 from storage.rows.tables import STUDIES
@@ -61,6 +63,8 @@ Kind = Literal[
     "copies",
     "prepared data sets",
     "notes of prepared data",
+    "bases",
+    "features",
 ]
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -116,7 +120,7 @@ class _Known:
     """What the databases say.
 
     That is: studies' names and uids, the trials by checkpoint folder whose own folders in it are wanted, the artifacts,
-    and the checksums of the data that studies train on.
+    the checksums of the data that studies train on, and the beginnings of those of the bases that they begin with.
     """
 
     names: set[str]
@@ -124,6 +128,7 @@ class _Known:
     wanted: Mapping[str, set[str]]
     artifacts: set[str]
     data: set[str]
+    bases: set[str]
 
 
 def find_leftovers(
@@ -152,6 +157,7 @@ def find_leftovers(
     notes = home.all_read_before() if study is None else []
     checkpoints = all_checkpoint_files(home)
     folders = checkpoints.folders()
+    bases = home.bases() if study is None else []
     logs = sorted(_entries(home.logs("").parent))
     known = _read(home, databases, folders)
     found = Leftovers()
@@ -174,13 +180,14 @@ def find_leftovers(
             found.free += _old_path(folder, "logs", MIN_AGE_S, now)
     if study is None:
         unrecorded = _unrecorded(prepared, known.data, now)
-        orphans = [*_orphans(artifacts, listed, known.artifacts, now), *unrecorded]
+        orphans = [*_orphans(artifacts, listed, known.artifacts, now), *unrecorded, *_bases(bases, known.bases, now)]
         (found.doubtful if found.strangers else found.free).extend(orphans)
         going = {leftover.place for leftover in unrecorded if not found.strangers}
         found.free += _notes(notes, {own.checksum for own in prepared if str(own.folder) not in going}, now)
         found.free += _unfinished_files(artifacts, listed, [checkpoints.folder(name) for name in folders], now)
         found.free += _scratch_folders(home, now)
         found.free += _old_files(home.compiled("").parent, "compiled programs", COMPILED_MIN_AGE_S, now)
+        found.free += _old_files(home.features, "features", DATA_MIN_AGE_S, now)
         found.free += _old_files(home.all_copies, "copies", COPIES_MIN_AGE_S, now)
     return found
 
@@ -210,18 +217,20 @@ def _read(home: Home, databases: Iterable[Database], folders: list[str]) -> _Kno
     wanted: dict[str, set[str]] = {}
     artifacts: set[str] = set()
     data: set[str] = set()
+    bases: set[str] = set()
     for database in databases:
         for study_id, name, attrs in _studies(database):
             uid = attributes.of_study(attrs, attributes.UID, str) or ""
             names.add(name)
             uids.add(uid)
             data.add(recorded_checksum(attrs) or "")
+            bases.add(recorded_base(attrs) or "")
             trials = _unfinished_trials(database, study_id)
             if attributes.of_study(attrs, attributes.FUNCTION, str) is not None:
                 trials |= _complete_trials(database, study_id)
             wanted[home.checkpoints_name(name, uid, lambda: folders)] = trials
         artifacts |= _all_named(database)
-    return _Known(names, uids, wanted, artifacts, data)
+    return _Known(names, uids, wanted, artifacts, data, bases - {""})
 
 
 def _studies(database: Database) -> list[tuple[int, str, Mapping[str, Any]]]:
@@ -333,6 +342,13 @@ def _is_being_filled(path: Path) -> bool:
     except OSError:
         pass  # there is none, or a file system without locks
     return False
+
+
+def _bases(folders: Iterable[Path], recorded: set[str], now: float) -> Iterator[Leftover]:
+    """Bases that no study begins with."""
+    for folder in folders:
+        if not any(folder.name.startswith(digits) for digits in recorded):
+            yield from _old_path(folder, "bases", DATA_MIN_AGE_S, now)
 
 
 def _old_files(root: Path, kind: Kind, min_age_s: float, now: float) -> Iterator[Leftover]:

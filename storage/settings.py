@@ -140,6 +140,24 @@ class Home:
         return self.root / "datasets" / "downloads"
 
     @property
+    def bases_folder(self) -> Path:
+        """The folder of all trained models that studies begin with."""
+        return self.root / "bases"
+
+    def base(self, checksum: str) -> Path:
+        """The folder of one of them, by the SHA-256 of its file."""
+        return self.bases_folder / checksum
+
+    def bases(self, digits: str = "") -> list[Path]:
+        """The folders of those whose SHA-256 begins so."""
+        return [folder for folder in _entries(self.bases_folder) if folder.name.startswith(digits)]
+
+    @property
+    def features(self) -> Path:
+        """The folder of what trained models made of pictures; what nobody asks for any more, gc frees."""
+        return self.root / "features"
+
+    @property
     def artifacts(self) -> Path:
         """The root of all trials' artifacts, where they are in a folder."""
         return self._kept / "artifacts"

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from storage.errors import BadInput, shown
+from storage.prepared.bases import is_base
 from storage.settings import Home
 from studies.datasets.info import OwnDataset
 from studies.datasets.own.kept import difference, digests_of, with_checksum
@@ -82,9 +83,9 @@ def describe(dataset: PreparedDataset, spec: StudySpec) -> StudyData:
 
 
 def _require_pictures(dataset: PreparedDataset, spec: StudySpec) -> None:
-    """Refuse numbers that are no pictures to the project's own models, which look for what lies side by side."""
+    """Refuse numbers that are no pictures to models that look for what lies side by side: the project's own, bases."""
     info = dataset.info
-    if spec.model not in HYPERMODELS.values() or info.is_picture:
+    if info.is_picture or not (spec.model in HYPERMODELS.values() or is_base(spec.model)):
         return
     size = "x".join(map(str, info.shape))
     raise BadInput(

@@ -126,6 +126,7 @@ def tune(
     workers: options.Workers = "auto",
     workers_per_device: options.WorkersPerDevice = None,
     model: options.Model = None,
+    base_weights: options.BaseWeights = None,
     space: options.Space = None,
     class_weights: options.ClassWeights = None,
     precision: options.Precision = None,
@@ -154,9 +155,9 @@ def tune(
     given = tune_options(
         dataset=dataset, study=study, trials=trials, epochs=epochs, budget_epochs=budget_epochs, for_=time_given,
         search_only=search_only, timeout=timeout, workers=workers, workers_per_device=workers_per_device, model=model,
-        space=space, class_weights=class_weights, precision=precision, strategy=strategy, objective=objective,
-        direction=direction, audit=audit, from_study=from_study, train_images=train_images, image_size=image_size,
-        fit=fit, flips=flips, seed=seed, storage=storage, spec=spec, trial_timeout=trial_timeout,
+        base_weights=base_weights, space=space, class_weights=class_weights, precision=precision, strategy=strategy,
+        objective=objective, direction=direction, audit=audit, from_study=from_study, train_images=train_images,
+        image_size=image_size, fit=fit, flips=flips, seed=seed, storage=storage, spec=spec, trial_timeout=trial_timeout,
         checkpoint_interval=checkpoint_interval, progress=progress, dashboard=dashboard,
     )  # fmt: skip
     return tune(given, _home(), _console())

@@ -43,6 +43,7 @@ class TuneWords(TypedDict, total=False):
     workers: str | int
     workers_per_device: str | int | None
     model: str | None
+    base_weights: str | Path | None
     space: str | None
     class_weights: str | None
     precision: str | None
@@ -96,7 +97,7 @@ def tune_options(**said: Unpack[TuneWords]) -> TuneOptions:
         precision=said.get("precision"),
         audit=said.get("audit"),
     )
-    spec = said.get("spec")
+    spec, base_weights = said.get("spec"), said.get("base_weights")
     return TuneOptions(
         dataset=said.get("dataset"),
         spec_file=Path(spec) if spec is not None else None,
@@ -110,6 +111,7 @@ def tune_options(**said: Unpack[TuneWords]) -> TuneOptions:
         workers=_whole("workers", said.get("workers", "auto")),
         workers_per_device=_per_device(said.get("workers_per_device")),
         storage=said.get("storage"),
+        base_weights=Path(base_weights) if base_weights is not None else None,
         progress=said.get("progress", True),
         dashboard=said.get("dashboard", True),
         limits=_limits(said.get("trial_timeout"), said.get("checkpoint_interval")),

@@ -46,7 +46,7 @@ def require_keras_json(environ: Mapping[str, str]) -> None:
     Raises:
         BadInput: it is such a one.
     """
-    file = _keras_json(environ)
+    file = keras_folder(environ) / "keras.json"
     try:
         why = _unusable(json.loads(file.read_text(encoding="utf-8")))
     except (FileNotFoundError, NotADirectoryError, ValueError):
@@ -59,12 +59,12 @@ def require_keras_json(environ: Mapping[str, str]) -> None:
         )
 
 
-def _keras_json(environ: Mapping[str, str]) -> Path:
-    """Return where Keras looks for it."""
+def keras_folder(environ: Mapping[str, str]) -> Path:
+    """Return the folder where Keras keeps its settings and what it has downloaded."""
     if "KERAS_HOME" in environ:
-        return Path(environ["KERAS_HOME"], "keras.json").expanduser()
+        return Path(environ["KERAS_HOME"]).expanduser()
     home = Path.home()
-    return (home if os.access(home, os.W_OK) else Path("/tmp")) / ".keras" / "keras.json"  # noqa: S108 # Keras's own
+    return (home if os.access(home, os.W_OK) else Path("/tmp")) / ".keras"  # noqa: S108 # Keras's own
 
 
 def _unusable(found: Any) -> str | None:

@@ -85,7 +85,15 @@ WorkersPerDevice = Annotated[
 Model = Annotated[
     str | None,
     typer.Option(
-        help="cnn, deep_cnn, fast_cnn, resnet, or one of your own: file.py:Class. [default: the study file's]"
+        help="cnn, deep_cnn, fast_cnn, resnet, one of your own: file.py:Class, or a trained one to begin with:"
+        " keras.applications:NAME, file.keras. [default: the study file's]"
+    ),
+]
+BaseWeights = Annotated[
+    Path | None,
+    typer.Option(
+        help="A file with the weights of keras.applications:NAME, without its last layers. [default: where Keras keeps"
+        " what it has downloaded]"
     ),
 ]
 Space = Annotated[

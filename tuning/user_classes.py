@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from storage.errors import BadInput, shown
+from storage.prepared.bases import is_base
 from studies.declaration import hypermodel_name
 from studies.objectives.directions import objective_of
 from studies.objectives.objective import Objective
@@ -81,9 +82,13 @@ def _what(kind: str) -> str:
 def parse_model(text: str) -> tuple[str, UserFile | None]:
     """Return the spec's name for a model given on the command line, and the user's file if it is one.
 
+    What a base is called in a spec, its file says: `tuning.machine.bases`.
+
     Raises:
         BadInput: there is no such model, or the file cannot be read.
     """
+    if is_base(text):
+        return text, None
     if ".py:" not in text:
         return hypermodel_name(text), None
     user_file = UserFile.parse("model", text)

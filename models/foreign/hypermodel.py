@@ -181,6 +181,10 @@ class ForeignHypermodel:
         """Whether Keras's own training step has been traced: a model serves one training."""
         return 0 if model.train_function is None else 1
 
+    def phases(self, hp: Any) -> list[tuple[float, Any]]:
+        """One: nothing is known of others."""
+        return [(1.0, self)]
+
     def runs_whole(self) -> str | None:
         """Why a training that is interrupted begins anew."""
         if not self._named.fits:

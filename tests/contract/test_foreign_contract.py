@@ -261,7 +261,7 @@ NOT_COMPARED = ("k04_hypermodel_fit_batch.py:MyHyperModel", "k21_uncompiled.py:b
 
 def published(text: str) -> Any:
     from tuning.user_classes import parse_model
-    from tuning.worker.joining import load_hypermodel
+    from tuning.worker.preparing.hypermodels import load_hypermodel
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -116,6 +116,28 @@ def in_a_dict() -> Any:
     return two_optimizers("dict")
 
 
+def transferred() -> Any:
+    """A base, which is frozen in the first half of the epochs."""
+    import keras
+    from keras import layers
+
+    from models.transfer.bases import Base
+    from models.transfer.hypermodel import TransferModels
+
+    keras.utils.set_random_seed(0)
+    base = keras.Sequential(
+        [
+            keras.Input((8, 8, 1)),
+            layers.Rescaling(1 / 255),
+            layers.Conv2D(4, 3, activation="relu"),
+            layers.BatchNormalization(),
+            layers.Dropout(0.3),
+            layers.Conv2D(8, 3, activation="relu"),
+        ]
+    )
+    return TransferModels(lambda inputs: Base(base, inputs, shape=(8, 8)), "base", mixed=False)
+
+
 class Kept(Exception):
     """The training was broken off after its state was kept."""
 
@@ -166,11 +188,24 @@ class Trained:
         self.data = data
 
 
-HYPERMODELS = [(own, 2), (foreign, 2), (subclassed, 4), (attributes, 4), (in_a_dict, 4)]
+# What makes them, of how many classes, and after which epochs a training is broken off: one in two phases also in the
+# second.
+HYPERMODELS = [
+    (own, 2, (2,)),
+    (foreign, 2, (2,)),
+    (subclassed, 4, (2,)),
+    (attributes, 4, (2,)),
+    (in_a_dict, 4, (2,)),
+    (transferred, 2, (2, 3)),
+]
 
 
-@pytest.mark.parametrize(("made", "classes"), HYPERMODELS, ids=[made.__name__ for made, _ in HYPERMODELS])
-def test_a_training_is_heard_and_one_that_was_broken_off_is_continued_to_the_last_bit(made: Any, classes: int) -> None:
+@pytest.mark.parametrize(
+    ("made", "classes", "broken_off"), HYPERMODELS, ids=[made.__name__ for made, *_ in HYPERMODELS]
+)
+def test_a_training_is_heard_and_one_that_was_broken_off_is_continued_to_the_last_bit(
+    made: Any, classes: int, broken_off: tuple[int, ...]
+) -> None:
     from models.evaluation import evaluate
 
     hypermodel = made()
@@ -186,16 +221,17 @@ def test_a_training_is_heard_and_one_that_was_broken_off_is_continued_to_the_las
     assert tunable.traces(whole.model) > 0
     weights = [np.asarray(one) for one in whole.model.get_weights()]
 
-    keeper = Keeper(2)
-    with pytest.raises(Kept):
-        Trained(made(), classes, keeper)
-    again = Trained(made(), classes, content=keeper.content)
-    assert [epoch for epoch, _ in again.heard] == [2, 3]
-    assert again.result.history["val_accuracy"] == result.history["val_accuracy"]
-    assert again.result.history["loss"] == result.history["loss"]
-    assert again.result.best_epoch == result.best_epoch
-    for one, other in zip(weights, again.model.get_weights(), strict=True):
-        np.testing.assert_array_equal(one, other)
+    for after in broken_off:
+        keeper = Keeper(after)
+        with pytest.raises(Kept):
+            Trained(made(), classes, keeper)
+        again = Trained(made(), classes, content=keeper.content)
+        assert [epoch for epoch, _ in again.heard] == list(range(after, EPOCHS))
+        assert again.result.history["val_accuracy"] == result.history["val_accuracy"]
+        assert again.result.history["loss"] == result.history["loss"]
+        assert again.result.best_epoch == result.best_epoch
+        for one, other in zip(weights, again.model.get_weights(), strict=True):
+            np.testing.assert_array_equal(one, other)
 
     data = whole.data
     images, labels = data.validation.batch(np.arange(len(data.validation)))

@@ -16,8 +16,8 @@ from storage.errors import BadInput
 from tests.contract.test_foreign_contract import IMAGES
 from tests.integration.command_line import CommandLine
 from tuning.user_classes import parse_model
-from tuning.worker.joining import load_hypermodel
 from tuning.worker.preflight import ESTIMATED, preflight
+from tuning.worker.preparing.hypermodels import load_hypermodel
 from tuning.worker.training_data import Classifiers, TrainingData
 
 pytestmark = pytest.mark.keras

@@ -11,7 +11,7 @@ import pytest
 from storage.errors import BadInput
 from studies.spec import HYPERMODELS
 from tuning.user_classes import parse_model
-from tuning.worker.joining import load_hypermodel
+from tuning.worker.preparing.hypermodels import load_hypermodel
 
 pytestmark = pytest.mark.keras
 

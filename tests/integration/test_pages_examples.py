@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +18,7 @@ import pytest
 from studies.spec import HYPERMODELS
 from tests.integration.command_line import CommandLine
 from tests.pages.page import ROOT, Page, keys, named, row_of, rows
-from tuning.worker.joining import load_hypermodel
+from tuning.worker.preparing.hypermodels import load_hypermodel
 
 pytestmark = pytest.mark.keras
 
@@ -62,6 +67,50 @@ def test_the_example_of_a_hypermodel_is_tuned_as_printed_and_exported(tmp_path: 
     assert "tuning:whole" not in trial.user_attrs
     command.run("export", "--study", "my_hypermodel", "--format", "keras")
     assert (command.home / "exports" / "my_hypermodel" / "model.keras").is_file()
+
+
+@pytest.mark.slow
+def test_the_example_of_a_trained_model_is_tuned_as_printed_and_exported(tmp_path: Path) -> None:
+    text = MODELS.section("Begin with a trained model")
+    command = CommandLine(tmp_path / "home", folder=tmp_path)
+    (tmp_path / "halves.py").write_text(next(block for block in MODELS.blocks("python") if "known.keras" in block))
+    (lines,) = (block for block in MODELS.blocks("console") if "halves.py" in block)
+    python, tune, export = (shlex.split(line.removeprefix("$ ")) for line in lines.splitlines())
+    assert python == [".venv/bin/python", "halves.py"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TUNING_HOME": str(command.home)}
+    subprocess.run([sys.executable, "halves.py"], cwd=tmp_path, env=environment, check=True, capture_output=True)
+    small = ("--trials", "1", "--epochs", "4", "--workers", "1", "--search-only")
+    done = command.run(*flags(tune), *small)
+    (printed,) = (block for block in MODELS.blocks("") if "the base without" in block)
+    assert printed in done.stderr
+    (trial,) = command.study("new_digits").trials
+    assert trial.value is not None and trial.value > 0.7
+    known = {cell: row for row in rows(text) for cell in named(row[0])}
+    assert set(trial.params) == {*known, "batch_size", "optimizer", "learning_rate", "dropout"}
+    for name, row in known.items():
+        shown = in_words_of(done.stderr, name)
+        assert shown == f"{row[2] if 'log' in row[2] else 'one of ' + row[2]}, first {row[3]}"
+    # Nothing of the file is needed any more.
+    (tmp_path / "known.keras").unlink()
+    command.run(*flags(export), "--format", "keras")
+    card = json.loads((command.home / "exports" / "new_digits" / "card.json").read_text())
+    assert card["base"]["model"] == "known.keras"
+    (base,) = (command.home / "bases").iterdir()
+    assert base.name.startswith(card["base"]["sha256"])
+
+
+def flags(make: list[str]) -> list[str]:
+    """A line of make as the command that it runs."""
+    program, command, *variables = make
+    assert program == "make"
+    pairs = [variable.split("=", 1) for variable in variables]
+    return [command, *(part for name, value in pairs for part in (f"--{name.lower().replace('_', '-')}", value))]
+
+
+def in_words_of(printed: str, parameter: str) -> str:
+    """What is printed of a parameter before the first trial, without where it is searched."""
+    line = next(line for line in printed.splitlines() if line.split()[:1] == [parameter])
+    return re.sub(r" \(where .*\)", "", line.split(maxsplit=1)[1])
 
 
 @pytest.mark.slow

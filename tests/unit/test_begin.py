@@ -19,6 +19,7 @@ from studies.declaration import Overrides
 from studies.stored import DEFAULT_LIMITS
 from tests.databases import claimed, finish
 from tuning.launch.begin import Begun, begun
+from tuning.launch.declared import Model
 from tuning.launch.summary import print_end, print_plan, print_preflight
 from tuning.launch.understand import TuneOptions, understood
 from tuning.machine.devices import Device
@@ -301,7 +302,9 @@ def test_the_end_names_the_file_where_export_needs_it(place: Home, tmp_path: Pat
     file = tmp_path / "my model.py"
     file.write_text("")
     lines: list[str] = []
-    asked = replace(understood(replace(OPTIONS, trials=1), place), user_file=UserFile(file, "Mine"))
+    asked = replace(
+        understood(replace(OPTIONS, trials=1), place), model=Model("my_model", UserFile(file, "Mine"), None)
+    )
     with study_of(place, trials=1) as study:
         finish(study.database, claimed(study.claims), value=0.5)
         for with_file in (False, True):

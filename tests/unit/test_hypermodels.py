@@ -9,7 +9,7 @@ import pytest
 
 from storage.errors import BadInput
 from tuning.user_classes import UserFile, parse_model
-from tuning.worker.joining import load_hypermodel
+from tuning.worker.preparing.hypermodels import load_hypermodel
 
 
 @pytest.fixture

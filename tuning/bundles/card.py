@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial
 
 from storage import attributes
 from storage.files import sha256_of
+from storage.prepared.bases import digits_of, is_base
 from studies.datasets.prepared import PreparedDataset
 from studies.phases.confirmation import interval
 from studies.phases.known import confirmed, searched_value
@@ -59,6 +60,7 @@ def card_of(
         "output": ("the mean over the picture and its mirror image of " if checked.flips else "")
         + "one probability for each class, in the order of class_names",
         "flips": checked.flips,
+        **_base_card(spec.model),
         "parameters": trial.params,
         **_told_of_phases(study, record, trial),
         "precision": precision_of(trial),
@@ -73,6 +75,13 @@ def card_of(
         "model_sha256": sha256_of(checked.model),
         **_building_card(checked.building),
     }
+
+
+def _base_card(model: str) -> Document:
+    """What a card says of a model that began with one that was trained already."""
+    if not is_base(model):
+        return {}
+    return {"base": {"model": model.rpartition("@")[0], "sha256": digits_of(model)}}
 
 
 def _building_card(building: Building | None) -> Document:

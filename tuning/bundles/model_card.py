@@ -93,6 +93,12 @@ def _words(card: Document, title: str) -> str:
         f" {takes}, and returns {markdown_text(card['output'])}. Its hyperparameters were searched; it is trial"
         f" {card['trial']}."
     )
+    base = card.get("base")
+    if base is not None:
+        what += (
+            f" It began with {markdown_text(shown(base['model']))}, trained before on other pictures (SHA-256"
+            f" {base['sha256']}...)."
+        )
     caution = (
         "The test images were looked at once, when the model had been chosen. By the validation images it was chosen,"
         f"{markdown_text(by)} so that its {markdown_text(value)} on them looks better than it is."

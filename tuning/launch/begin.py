@@ -70,13 +70,14 @@ def begun(asked: Asked) -> Begun:
     """Make the home, the data set and the study, as far as they are not there, and record what holds from now on.
 
     Raises:
-        BadInput: the home cannot be made, or is not where the study keeps its files; another launcher has made another
-            study of that name since.
+        BadInput: the home cannot be made, or is not where the study keeps its files, or the base cannot be kept in it;
+            another launcher has made another study of that name since.
         TuningError: the data set cannot be had, or the database cannot be reached.
     """
     _require_room_for_audit(asked)
     asked.home.make(asked.home.root)
     spec = asked.spec
+    asked.model.keep(asked.home)
     dataset = prepare(spec.dataset, asked.home, images=spec.images, checksum=asked.declared.dataset.checksum)
     database = open_database(asked.url, create=True)
     artifact_files(asked.home, make=True)

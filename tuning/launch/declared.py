@@ -1,11 +1,13 @@
-"""Which study is meant: declared by the catalog, by a file, or made to suit data of somebody's own."""
+"""Which study is meant, declared by the catalog, by a file, or made to suit data of somebody's own; and its model."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from storage.errors import BadInput, shown
+from storage.prepared.bases import is_base
 from storage.settings import Home
 from studies.datasets.info import DatasetInfo, OwnDataset
 from studies.datasets.own.reference import Source, place_that_is_gone
@@ -17,7 +19,8 @@ from studies.spec import Images, StudySpec
 from studies.stored import StoredStudy, StudyRecord
 from studies.study_data import data_of, require_unchanged
 from studies.suited import reasons, suited, with_parts
-from tuning.user_classes import UserFile, parse_objective
+from tuning.machine.bases import BaseFile, base_meant
+from tuning.user_classes import UserFile, parse_model, parse_objective
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,46 @@ class Declared:
     declaration: Declaration
     dataset: DatasetInfo
     reasons: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Model:
+    """What a study's hypermodel is.
+
+    Attributes:
+        name: as the spec has it.
+        user_file: the file that has it, if it is a user's.
+        base: the trained model that it begins with, if it does.
+    """
+
+    name: str
+    user_file: UserFile | None
+    base: BaseFile | None
+
+    def keep(self, home: Home) -> None:
+        """Keep what every worker needs of it in a home.
+
+        Raises:
+            BadInput: it cannot be copied.
+        """
+        if self.base is not None:
+            self.base.keep(home)
+
+
+def model_meant(text: str, base_weights: Path | None, home: Home) -> Model:
+    """Return which model is meant.
+
+    Args:
+        text: as it is given or declared.
+        base_weights: the file with the weights of a base, as given.
+        home: where the bases of studies are kept.
+
+    Raises:
+        BadInput: there is no such model, or a file of it cannot be read.
+    """
+    name, user_file = parse_model(text)
+    base = base_meant(text, base_weights, home, os.environ)
+    return Model(name if base is None else base.name, user_file, base)
 
 
 def wanted(dataset: str | None, spec_file: Path | None) -> Wanted:
@@ -195,7 +238,7 @@ def _as_begun(begun: StudyRecord, today: Declaration, overrides: Overrides) -> D
         ("strategy", before.strategy.name, overrides.strategy, "Class"),
         ("objective", before.objective.name, overrides.objective, "function"),
     ):
-        if "@" in name and given is None:
+        if "@" in name and given is None and not is_base(name):
             own = f"{kind.upper()}=file.py:{what}"
             raise BadInput(f"the study was begun with the {kind} {name}, of a file of your own. Give {own}.")
     return declaration_of(before, begun.budget or today.plan_for(before.plan_name).trials)

@@ -88,6 +88,7 @@ def _longer(course: Course | None, time_s: float) -> Course:
 
 def _measured(asked: Asked) -> _Candidate:
     spec = asked.spec
+    asked.model.keep(asked.home)  # where the process that measures looks for it
     dataset = prepare(spec.dataset, asked.home, images=spec.images, checksum=asked.declared.dataset.checksum)
     whole = spec.model_copy(update={"train_images": None})
     data = describe(dataset, whole)

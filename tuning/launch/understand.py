@@ -29,9 +29,9 @@ from studies.stored import DEFAULT_LIMITS, Limits, StoredStudy, StudyRecord, fin
 from studies.strategies.chosen import make_strategy
 from studies.strategies.samplers import require_sampler
 from studies.strategies.strategy import Strategy
-from tuning.launch.declared import Declared, declared, objective_of, wanted
+from tuning.launch.declared import Declared, Model, declared, model_meant, objective_of, wanted
 from tuning.machine.devices import Device, PerDevice, Placement, find_gpus, place_workers
-from tuning.user_classes import UserFile, load_strategy, parse_model, parse_strategy
+from tuning.user_classes import UserFile, load_strategy, parse_strategy
 from tuning.words import duration
 
 # How many of another study's best configurations are tried first.
@@ -62,6 +62,7 @@ class TuneOptions:
     storage: str | None = None
     progress: bool = True
     dashboard: bool = True
+    base_weights: Path | None = None
     overrides: Overrides = field(default_factory=Overrides)
     limits: Limits = field(default_factory=DEFAULT_LIMITS.copy)
 
@@ -79,7 +80,7 @@ class Asked:
         plan: how much is spent where nothing else is said.
         spec: what is tuned and how.
         strategy: the spec's.
-        user_file: the file with the hypermodel, if it is a user's.
+        model: what the hypermodel is, which the spec names.
         strategy_file: the file with the strategy, likewise.
         objective_file: the file with the function that is optimised, likewise.
         first: configurations that a new study tries first, after the defaults.
@@ -97,7 +98,7 @@ class Asked:
     plan: Plan
     spec: StudySpec
     strategy: Strategy
-    user_file: UserFile | None
+    model: Model
     strategy_file: UserFile | None
     objective_file: UserFile | None
     first: Sequence[dict[str, Any]]
@@ -105,6 +106,11 @@ class Asked:
     placements: list[Placement]
     before: StudyRecord | None
     course: Course | None
+
+    @property
+    def user_file(self) -> UserFile | None:
+        """The file with the hypermodel, if it is a user's."""
+        return self.model.user_file
 
     @property
     def packs(self) -> bool:
@@ -145,12 +151,13 @@ def understood(options: TuneOptions, home: Home) -> Asked:
     # A study goes on under the plan that it was begun with, whatever machine it goes on on.
     plan_name: PlanName = stored.record.spec.plan_name if stored is not None else ("gpu" if gpus else "cpu")
     plan = declaration.plan_for(plan_name)
-    model, user_file = parse_model(options.overrides.model or plan.model or declaration.model)
+    model = model_meant(options.overrides.model or plan.model or declaration.model, options.base_weights, home)
     strategy_name, strategy_file = parse_strategy(options.overrides.strategy or declaration.strategy.name)
     objective, objective_file = objective_of(declaration, options.overrides)
     spec = make_spec(
-        declaration, options.overrides, plan_name=plan_name, model=model, strategy=strategy_name, objective=objective
-    )
+        declaration, options.overrides, plan_name=plan_name, model=model.name, strategy=strategy_name,
+        objective=objective,
+    )  # fmt: skip
     if stored is not None and stored.record.spec.patience == plan.patience:
         # Whatever its epochs: studies were begun so before patience grew with them.
         spec = spec.model_copy(update={"patience": plan.patience})
@@ -161,7 +168,7 @@ def understood(options: TuneOptions, home: Home) -> Asked:
     first = _first(declaration.first_for(plan, options.overrides.model), url, options.from_study)
     before = stored.record if stored is not None else None
     asked = Asked(
-        options, home, url, name, found, plan, spec, strategy, user_file, strategy_file, objective_file, first, gpus,
+        options, home, url, name, found, plan, spec, strategy, model, strategy_file, objective_file, first, gpus,
         placements, before, _course(options, plan, before),
     )  # fmt: skip
     _require_enough_epochs(options.budget_epochs, options.trials or (plan.trials if stored is None else 1), spec.epochs)

@@ -72,6 +72,10 @@ class ReportToTrial(keras.callbacks.Callback):
     def _whole(self) -> bool:
         return self._runs_whole()
 
+    def on_train_begin(self, logs: Mapping[str, float] | None = None) -> None:
+        if not self._whole:  # else it may call no callback between this and its end
+            self._steps.training_begins()
+
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         self._epoch_began = self._clock()
 

@@ -5,31 +5,24 @@ A spec read from a database is data. It may choose between what is already here;
 
 from __future__ import annotations
 
-import importlib
 import logging
 import time
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import optuna
 
 from storage.attributes import SEARCH
 from storage.claims import Claim, Claims, Start, owner_name
 from storage.database import OUTAGE_S, Database
-from storage.errors import BadInput, unknown_name
+from storage.errors import BadInput
 from storage.opening import open_database, open_to_read
 from studies.scheduler import Scheduler
-from studies.spec import HYPERMODELS, KERAS_TUNER_MODELS
 from studies.stored import StudyRecord, find_study
 from studies.strategies.chosen import make_strategy
 from studies.strategies.strategy import Strategy
 from tuning.machine.devices import CPU
 from tuning.messages import WorkerOptions
-from tuning.user_classes import UserFile, load_from, load_strategy
-
-if TYPE_CHECKING:
-    from models.tunable import Hypermodel
+from tuning.user_classes import load_strategy
 
 logger = logging.getLogger(__name__)
 
@@ -129,40 +122,6 @@ def open_when_back(url: str, outage_s: float) -> Database:
                 raise
             logger.warning("the database is away, waiting: %s", error)
             time.sleep(RETRY_S)
-
-
-def load_hypermodel(name: str, user_file: UserFile | None) -> Hypermodel:
-    """Return the hypermodel that a spec names. Imports Keras.
-
-    Raises:
-        BadInput: it is neither one of the project's own nor that of the file this process was started with.
-    """
-    if name in HYPERMODELS.values():
-        module, _, class_name = name.partition(":")
-        loaded: Hypermodel = getattr(importlib.import_module(module), class_name)
-        return loaded
-    if name in KERAS_TUNER_MODELS:
-        from models.foreign.meaning import keras_tuners
-
-        return keras_tuners(name.partition(":")[2])
-    if ".py:" not in name:
-        raise unknown_name("model", name, HYPERMODELS)
-    notes: list[str] = []
-
-    def importing() -> AbstractContextManager[None]:
-        from models.foreign.scripts import searches_left_out
-
-        return searches_left_out(notes)
-
-    found = load_from("model", name, user_file, importing)
-    from models.classifier import UnusableModel
-    from models.foreign.meaning import hypermodel_of
-
-    assert user_file is not None, "seen to by load_from"
-    try:
-        return hypermodel_of(found, user_file.class_name, notes)
-    except UnusableModel as error:
-        raise BadInput(f"{user_file}: {error}. Mend the file, or name something else in it.") from error
 
 
 def require_accelerator(device: str) -> None:

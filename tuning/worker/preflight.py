@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import reduce
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -337,7 +338,32 @@ def timed(
     Raises:
         BadInput: it cannot be trained.
     """
-    classifier, data = classifiers.new(training), classifiers.data
+    try:
+        phases = classifiers.new(training).phases(hp)
+    except Exception as error:
+        raise BadInput(_cannot("built", hp, error)) from error
+    found = [_timed(one, classifiers, hp, clock, training, steps, then) for _, one in phases]
+    shares = [share for share, _ in phases]
+    measured = Measured(
+        start_s=sum(one["start_s"] for one, _ in found),
+        image_s=sum(share * one["image_s"] for share, (one, _) in zip(shares, found, strict=True)),
+        judge_s=sum(share * one["judge_s"] for share, (one, _) in zip(shares, found, strict=True)),
+        timed_s=sum(one["timed_s"] for one, _ in found),
+    )
+    return measured, reduce(FirstCalls.longest, (calls for _, calls in found))
+
+
+def _timed(
+    classifier: Any,  # a `models.tunable.Tunable`
+    classifiers: Classifiers,
+    hp: RangedHyperParameters,
+    clock: Callable[[], float],
+    training: Training | None,
+    steps: int,
+    then: Callable[[list[str], keras.Model], None],
+) -> tuple[Measured, FirstCalls]:
+    """Time a few steps of a training whose epochs are all alike; see `timed`."""
+    data = classifiers.data
     learned_from = classifiers.learned_from(training)
     seed_generators(derive_seed(classifiers.spec.seed, "preflight"))
     batch_size = min(int(_batch(hp)) or 32, len(learned_from))

@@ -30,7 +30,7 @@ from studies.study_data import describe, inputs_of, split_of, test_part
 from tests.benchmarks.best.sizing import Pace, epochs_that_fit
 from tests.benchmarks.best.task import Answer, Task
 from tuning.machine.precision import cores_precision
-from tuning.worker.joining import load_hypermodel
+from tuning.worker.preparing.hypermodels import load_hypermodel
 
 # Steps of the throwaway start, in each of its two epochs: the first one builds and traces.
 THROWAWAY_STEPS: Final = 20

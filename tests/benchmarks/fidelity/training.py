@@ -16,7 +16,7 @@ from studies.declaration import from_catalog, hypermodel_name
 from studies.spec import derive_seed
 from tests.benchmarks.fidelity.trainings import DRAWN_WITH, Job, Trained, configuration
 from tests.benchmarks.throughput.data import prepared
-from tuning.worker.joining import load_hypermodel
+from tuning.worker.preparing.hypermodels import load_hypermodel
 
 _MODELS = CompiledModels()
 

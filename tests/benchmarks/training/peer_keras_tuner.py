@@ -25,7 +25,7 @@ from studies.declaration import Overrides, hypermodel_name, make_spec, read_decl
 from studies.spec import StudySpec, derive_seed
 from studies.study_data import describe, split_of
 from tests.benchmarks.throughput.peer_keras_tuner import stand_in_for_tensorboard
-from tuning.worker.joining import load_hypermodel
+from tuning.worker.preparing.hypermodels import load_hypermodel
 
 # More often than anyone waits for it: who runs this stops it when its epochs are trained.
 ITERATIONS = 1_000

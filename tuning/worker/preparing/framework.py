@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from storage.prepared.bases import is_base
 from storage.settings import Home
 from studies.stored import StudyRecord
 from tuning.keras_settings import require_backend, settle_keras
@@ -15,10 +16,12 @@ from tuning.machine.compile_cache import cache_environment
 from tuning.machine.devices import CPU
 from tuning.messages import WorkerOptions
 from tuning.user_classes import load_metric
-from tuning.worker.joining import load_hypermodel, require_accelerator
+from tuning.worker.joining import require_accelerator
+from tuning.worker.preparing.hypermodels import load_hypermodel
 
 if TYPE_CHECKING:
-    from tuning.worker.training_data import Classifiers
+    from models.tunable import Hypermodel
+    from tuning.worker.training_data import Classifiers, TrainingData
 
 
 def prepare_training(record: StudyRecord, options: WorkerOptions, home: Home) -> Classifiers:
@@ -39,11 +42,24 @@ def prepare_training(record: StudyRecord, options: WorkerOptions, home: Home) ->
         from tuning.worker.training_data import Classifiers, open_training_data
 
         set_defaults()
-        hypermodel = load_hypermodel(spec.model, options.user_file)
+        hypermodel = load_hypermodel(spec.model, options.user_file, home)
         metric = load_metric(spec.objective, options.objective_file)
     require_accelerator(options.device)
     set_precision(options.precision if hypermodel.mixed else "float32")
-    return Classifiers(hypermodel, spec, open_training_data(record, home), CompiledModels(), metric)
+    data = open_training_data(record, home)
+    if is_base(spec.model):
+        _keep_features(hypermodel, record, data, home)
+    return Classifiers(hypermodel, spec, data, CompiledModels(), metric)
+
+
+def _keep_features(hypermodel: Hypermodel, record: StudyRecord, data: TrainingData, home: Home) -> None:
+    """Have all workers of a home use the features that one of them has computed."""
+    from models.transfer.hypermodel import TransferModels
+    from tuning.worker.preparing.features import KeptFeatures
+
+    assert isinstance(hypermodel, TransferModels) and record.data is not None
+    parts = (data.training, data.validation, data.everything)
+    hypermodel.features = KeptFeatures(home, record.data["checksum"], parts)
 
 
 @contextlib.contextmanager
