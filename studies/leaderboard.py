@@ -128,6 +128,20 @@ def as_table(rows: list[Row]) -> pd.DataFrame:
     return pd.DataFrame(columns, dtype=object)
 
 
+# Of a column, by the types of what is in it: the first that has them all.
+_KINDS = (({bool}, "boolean"), ({int}, "Int64"), ({int, float}, "Float64"), ({str}, "string"))
+
+
+def as_typed_table(rows: list[Row]) -> pd.DataFrame:
+    """Return the rows as `as_table` does, each column with the type of what is in it: to reckon with."""
+    table = as_table(rows)
+    types: dict[str, Any] = {}
+    for name in table.columns:
+        found = {type(value) for value in table[name] if value is not None}
+        types[name] = next((kind for kinds, kind in _KINDS if found and found <= kinds), object)
+    return table.astype(types)
+
+
 def _value(trial: FrozenTrial) -> float | None:
     value = trial.values[0] if trial.values and len(trial.values) == 1 else None
     if value is None and trial.state in (TrialState.PRUNED, TrialState.WAITING) and trial.last_step is not None:

@@ -22,6 +22,7 @@ from storage.settings import Home
 from studies.datasets.own.arrays import read_npz
 from studies.datasets.preparing import prepare
 from studies.declaration import Overrides, from_catalog, make_spec
+from studies.leaderboard import as_typed_table, leaderboard
 from studies.stored import create_or_load
 from studies.study_data import describe
 from tests.pages.page import Page, named, rows
@@ -164,7 +165,10 @@ def test_best_trials_and_status_are_what_the_commands_say(begun: optuna.Study) -
     trials = study.trials
     assert list(trials["number"]) == [2, 1, 0]
     assert trials["value"].mean() == pytest.approx(0.6)
-    assert trials["params_learning_rate"].dtype == "Float64"
+    types = {name: str(trials[name].dtype) for name in ("number", "state", "value", "params_learning_rate")}
+    assert types == {"number": "Int64", "state": "string", "value": "Float64", "params_learning_rate": "Float64"}
+    whole = [row | {"value": 1.0} for row in leaderboard(begun)]
+    assert as_typed_table(whole)["value"].dtype == "Float64", "also where all of them are whole"
     begun.tell(begun.ask(), 0.9)
     assert len(study.trials) == 4, "it is read again"
 

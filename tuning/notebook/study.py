@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from studies.leaderboard import as_table, leaderboard
+from studies.leaderboard import as_typed_table, leaderboard
 from studies.status import status
 from tuning.bundles.export import export
 from tuning.bundles.predict import bundle_folder, predict
@@ -186,7 +186,7 @@ class Study:
     @property
     def trials(self) -> pd.DataFrame:
         """The leaderboard, as `tuning trials` has it: COMPLETE trials by validation accuracy, then the others."""
-        return as_table(leaderboard(self._sought.study())).convert_dtypes()
+        return as_typed_table(leaderboard(self._sought.study()))
 
     @property
     def plot(self) -> Pictures:
