@@ -141,8 +141,9 @@ confirm: $(READY)  ## train the best configurations again with other seeds: [STU
 	  $(call flag,--timeout,TIMEOUT) $(call switch,--no-progress,NO_PROGRESS)
 
 .PHONY: refit
-refit: $(READY)  ## train the winner for long: [STUDY= EPOCHS= STORAGE= MODEL= TIMEOUT= ...]
+refit: $(READY)  ## train the winner for long: [STUDY= EPOCHS= ALL_DATA=1 STORAGE= MODEL= TIMEOUT= ...]
 	@$(TUNING) refit $(call flag,--study,STUDY) $(call flag,--storage,STORAGE) $(call flag,--epochs,EPOCHS) \
+	  $(call switch,--all-data,ALL_DATA) \
 	  $(call flag,--model,MODEL) $(call flag,--objective,OBJECTIVE) $(call flag,--timeout,TIMEOUT) \
 	  $(call switch,--no-progress,NO_PROGRESS)
 

@@ -66,6 +66,8 @@ BEST_EPOCH = "tuning:best_epoch"
 # Of the epoch whose weights were kept; the accuracy where it is not the trial's value.
 VALIDATION_ACCURACY = "tuning:val_accuracy"
 VALIDATION_LOSS = "tuning:val_loss"
+# Of a trial that learned from the validation images too: its accuracy on these, by which a bundle's model is checked.
+LEARNED_ACCURACY = "tuning:learned_accuracy"
 VALIDATION_BALANCED_ACCURACY = "tuning:val_balanced_accuracy"
 PRECISION = "tuning:precision"
 THREADS = "tuning:threads"

@@ -82,7 +82,7 @@ def complete_trials(study: optuna.Study, trials: Sequence[FrozenTrial] | None = 
     """Return the search's COMPLETE trials that have one value, best first by its direction, the earliest of equals."""
     read = study.get_trials(deepcopy=False) if trials is None else trials
     complete = of_phase(trial for trial in read if trial.state == TrialState.COMPLETE)
-    return sorted((trial for trial in complete if _value(trial) is not None), key=_rank_in(study))
+    return sorted((trial for trial in complete if value_of(trial) is not None), key=_rank_in(study))
 
 
 def best_parameters(study: optuna.Study, count: int) -> list[dict[str, Any]]:
@@ -142,7 +142,11 @@ def as_typed_table(rows: list[Row]) -> pd.DataFrame:
     return table.astype(types)
 
 
-def _value(trial: FrozenTrial) -> float | None:
+def value_of(trial: FrozenTrial) -> float | None:
+    """Return a trial's value, or the last that it reported; None where it has none that is a finite number.
+
+    What learned from the validation images, too, has none: see `studies.phases.training.Training.is_judged`.
+    """
     value = trial.values[0] if trial.values and len(trial.values) == 1 else None
     if value is None and trial.state in (TrialState.PRUNED, TrialState.WAITING) and trial.last_step is not None:
         value = trial.intermediate_values[trial.last_step]
@@ -153,7 +157,7 @@ def _rank_in(study: optuna.Study) -> Callable[[FrozenTrial], tuple[int, float, i
     sign = 1 if study.directions == [StudyDirection.MINIMIZE] else -1
 
     def rank(trial: FrozenTrial) -> tuple[int, float, int]:
-        value = _value(trial)
+        value = value_of(trial)
         return _ORDER.index(trial.state), math.inf if value is None else sign * value, trial.number
 
     return rank
@@ -164,7 +168,7 @@ def _row(trial: FrozenTrial) -> Row:
     row = Row(
         number=trial.number,
         state=trial.state.name,
-        value=_value(trial),
+        value=value_of(trial),
         params=plain_parameters(trial),
         epochs=len(trial.intermediate_values) if epochs is None else epochs,
         seconds=seconds_of(trial),

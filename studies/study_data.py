@@ -47,7 +47,8 @@ def images_of(record: StudyRecord, dataset: PreparedDataset, learned: Learned) -
     assert record.data is not None, "seen to by whoever has its data"
     if learned == "searched":
         return record.data["train"]
-    return dataset.info.images("train") - record.data["validation"] - record.data.get("test", 0)
+    left = dataset.info.images("train") - record.data.get("test", 0)
+    return left if learned == "validation too" else left - record.data["validation"]
 
 
 def test_part(dataset: PreparedDataset, split: Split) -> tuple[Array, Labels]:

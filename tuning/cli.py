@@ -194,6 +194,9 @@ def refit(
     epochs: Annotated[
         int | None, typer.Option(help="How many epochs. [default: 40, or twice those of a trial if that is more]")
     ] = None,
+    all_data: Annotated[
+        bool, typer.Option("--all-data", help="Learn from the validation images, too; nothing judges it then.")
+    ] = False,
     model: options.PhaseModel = None,
     objective: options.PhaseObjective = None,
     timeout: options.Timeout = None,
@@ -207,7 +210,7 @@ def refit(
     given = phase_options(
         study=study, storage=storage, model=model, objective=objective, timeout=timeout, progress=progress
     )
-    return refit(given, _home(), _console(), epochs=epochs)
+    return refit(given, _home(), _console(), epochs=epochs, all_data=all_data)
 
 
 @app.command()

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from models.evaluation import METRICS
 from models.foreign.outputs import Judge
 from models.training.loop import LEARNING_RATE, NonFiniteLoss
-from models.training.monitor import Monitor
+from models.training.monitor import EPOCH, LAST_EPOCH, Monitor
 
 Curves = dict[str, list[float]]
 
@@ -157,6 +157,8 @@ class Hearing(keras.callbacks.Callback):
         rate = getattr(getattr(self.model, "optimizer", None), "learning_rate", None)
         if rate is not None:
             told.setdefault(LEARNING_RATE, float(keras.ops.convert_to_numpy(rate)))
+        if self._monitor is LAST_EPOCH:
+            told[EPOCH] = self.epochs + 1.0
         metric = self._monitor.computed(told)
         if metric is not None:
             told[self._monitor.name] = float(metric(*(said or self._judge())))

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from models.evaluation import Probabilities
 from models.training.feeding import LabelledImages, ValidationBatches, epoch_order
 from models.training.model import TrainingModel
-from models.training.monitor import VALIDATION_ACCURACY, Monitor
+from models.training.monitor import EPOCH, LAST_EPOCH, VALIDATION_ACCURACY, Monitor
 from models.training.monitor import UnknownMonitor as UnknownMonitor
 from models.training.steps import StepsPerCall
 
@@ -168,7 +168,7 @@ class Training:
             else None
         )
         names = [name for own in model.get_metrics_result() for name in (own, f"val_{own}")]
-        self._monitor, self._metric = monitor, monitor.computed([*names, LEARNING_RATE])
+        self._monitor, self._metric = monitor, monitor.computed([*names, LEARNING_RATE, EPOCH])
         self._training, self._validation = training, validation
         # Every batch is full; what is left over at the end of an epoch is not seen in that epoch.
         self._batch_size = min(batch_size, len(training))
@@ -201,6 +201,8 @@ class Training:
             with self.model.judged_weights():
                 judged, said = self._judge(every)
             logs |= {f"val_{name}": value for name, value in judged.items()}
+            if self._monitor is LAST_EPOCH:
+                logs[EPOCH] = epoch + 1.0
             if self._metric is not None:
                 logs[self._monitor.name] = float(self._metric(self._labels, said))
             every.on_epoch_end(epoch, logs)

@@ -9,6 +9,9 @@ from typing import Literal
 
 from models.evaluation import METRICS, Metric
 
+EPOCH = "epoch"
+"""The curve of the epochs' own numbers, from 1, of a training of which the last one is kept."""
+
 
 class UnknownMonitor(ValueError):
     """A history has no curve of that name.
@@ -44,7 +47,7 @@ class Monitor:
     @property
     def plateau(self) -> str:
         """The curve by which the learning rate is lowered: of an accuracy, which moves in steps, the loss beside it."""
-        return "val_loss" if self.name == "val_accuracy" else self.name
+        return "val_loss" if self.name in ("val_accuracy", EPOCH) else self.name
 
     def is_better(self, value: float, than: float | None) -> bool:
         """Return whether a value is better than another, or than none at all; what is no number never is."""
@@ -76,3 +79,5 @@ class Monitor:
 
 VALIDATION_ACCURACY = Monitor()
 """What a training is judged by where nobody says otherwise."""
+LAST_EPOCH = Monitor(EPOCH)
+"""Keeps the weights of the last epoch, whatever is said of it."""

@@ -111,6 +111,11 @@ class Objective(BaseModel):
         """Return what sorts values, the best first and what is none, or no number, last."""
         return math.inf if value is None or math.isnan(value) else -self.oriented(value)
 
+    @property
+    def worst(self) -> float:
+        """What every value is better than: the value of what has none, where one must be written."""
+        return -self.oriented(math.inf)
+
     def is_better(self, value: float, than: float) -> bool:
         """Return whether a value is better than another."""
         return self.oriented(value) > self.oriented(than)

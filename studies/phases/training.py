@@ -15,8 +15,8 @@ from optuna.trial import FrozenTrial
 from storage import attributes
 from studies.spec import StudySpec, derive_seed
 
-Learned = Literal["searched", "all"]
-"""The images that are trained on: those of the search, or all that validation and test leave."""
+Learned = Literal["searched", "all", "validation too"]
+"""What is trained on: the images of the search, all that validation and test leave, or these and validation's."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,11 @@ class Training:
     of: int | None = None
     at_least: Mapping[str, float] = field(default_factory=dict)
     learned: Learned = "searched"
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether there are images that it did not learn from: else its last epoch counts, and it has no value."""
+        return self.learned != "validation too"
 
     def document(self) -> dict[str, Any]:
         """Return it as JSON has it; what has been there before there was a choice is left out."""

@@ -57,6 +57,30 @@ def test_a_plan_searches_confirms_and_refits_in_one_command_that_goes_on_where_i
     command.run("export", "--study", STUDY)
     card = json.loads((command.home / "exports" / STUDY / "card.json").read_text())
     assert card["trial"] == winner.number
+    trained_on_all_is_claimed_for_nothing(command)
+
+
+def trained_on_all_is_claimed_for_nothing(command: CommandLine) -> None:
+    model = ("--model", f"{MODELS}:Slow")
+    told = command.run("refit", "--study", STUDY, "--epochs", "2", "--all-data", *model).stderr
+    assert "2 epochs of 2,000 images" in told
+    assert "no validation figure" in told
+    row = json.loads(command.run("trials", "--study", STUDY, "--format", "json").stdout)[-1]
+    assert (row["phase"], row["value"], row["epochs"]) == ("refit", None, 2)
+    exported = command.run("export", "--study", STUDY).stderr
+    assert "validation           none: it learned from these images, too" in exported
+    bundle = command.home / "exports" / STUDY
+    metrics, card = (json.loads((bundle / name).read_text()) for name in ("metrics.json", "card.json"))
+    assert metrics["validation"] is card["validation"] is card["objective"]["value"] is None
+    assert (card["trial"], card["training"]["images"]) == (row["number"], "all but test images")
+    assert 0 < metrics["test"]["accuracy"] < 1
+    assert "validation |" not in (bundle / "card.md").read_text()
+    assert not (bundle / "validation.json").exists()
+    assert (
+        "equal in every bit: " in command.run("replay", "--study", STUDY, "--trial", str(row["number"]), *model).stderr
+    )
+    report = command.run("report", "--study", STUDY)
+    assert "learned from the validation images, too" in Path(report.stdout.splitlines()[0]).read_text()
 
 
 @pytest.mark.long

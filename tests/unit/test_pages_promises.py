@@ -21,7 +21,7 @@ from studies.status import status
 from tests.databases import fresh_database
 from tests.pages.page import Page, keys, named, row_of, rows
 from tuning import messages, tasks
-from tuning.bundles import export, predict
+from tuning.bundles import figures, predict
 from tuning.launch import workforce
 
 PAGE = Page.read("tuning/README.md")
@@ -130,7 +130,7 @@ def test_the_other_examples_have_the_keys_of_the_code() -> None:
 
 def test_the_metrics_example_has_the_keys_that_export_writes() -> None:
     example = PAGE.json_after("### `metrics.json`")
-    assert list(example) == list(export.Metrics.__annotations__)
+    assert list(example) == list(figures.Metrics.__annotations__)
     assert list(example["validation"]) == list(tasks.Figures.__annotations__)
     assert list(example["test"]) == list(tasks.TestFigures.__annotations__)
     assert list(example["test"]["per_class"][0]) == list(tasks.LabelFigures.__annotations__)

@@ -15,6 +15,7 @@ from storage import attributes
 from storage.files import sha256_of
 from storage.prepared.bases import digits_of, is_base
 from studies.datasets.prepared import PreparedDataset
+from studies.leaderboard import value_of
 from studies.phases.confirmation import interval
 from studies.phases.known import confirmed, searched_value
 from studies.phases.training import training_of
@@ -25,6 +26,11 @@ from tuning.bundles.checking import Checked, precision_of
 from tuning.tasks import Figures
 from tuning.user_classes import UserFile
 
+_LEARNED = {
+    "searched": "the training part of data",
+    "all": "all but validation and test images",
+    "validation too": "all but test images",
+}
 _VERSIONS_OF = ("keras", "keras-tuner", "optuna", "numpy", "tensorflow", "jax", "torch")
 
 Document = dict[str, Any]
@@ -66,7 +72,7 @@ def card_of(
         "precision": precision_of(trial),
         "epochs": attributes.of_trial(trial, attributes.EPOCHS, int),
         "best_epoch": attributes.of_trial(trial, attributes.BEST_EPOCH, int),
-        "validation": judgement["validation"],
+        "validation": judgement["validation"] if training_of(spec, trial).is_judged else None,
         "test": Figures(accuracy=test["accuracy"], loss=test["loss"], balanced_accuracy=test["balanced_accuracy"]),
         "data": record.data,
         "spec": spec.model_dump(mode="json"),
@@ -114,8 +120,8 @@ def _told_of_phases(study: optuna.Study, record: StudyRecord, trial: FrozenTrial
         trial: whose model the bundle holds.
 
     Returns:
-        `seed`, which decided all randomness of its training; `phase`; `training`, with `epochs` and `at_least` (values
-        of the recipe that were raised to these), on the training part of `data`; `search`, the trial
+        `seed`, which decided all randomness of its training; `phase`; `training`, with `epochs`, `at_least` (values
+        of the recipe that were raised to these) and `images`, which it learned from; `search`, the trial
         that tried its parameters first, its best value of the objective there, and where that is the validation
         accuracy the same by that name; `confirmation`, where these were trained again with other seeds: the
         mean value, its 90% interval, and the trial and the seed of each; `objective`, with the trial's own value.
@@ -129,13 +135,14 @@ def _told_of_phases(study: optuna.Study, record: StudyRecord, trial: FrozenTrial
         "training": {
             "epochs": training.epochs,
             "at_least": dict(training.at_least),
+            "images": _LEARNED[training.learned],
         },
         "search": {
             "trial": of,
             "value": value,
             **({"validation_accuracy": value} if record.objective.is_default else {}),
         },
-        "objective": {**record.objective.model_dump(), "value": trial.value},
+        "objective": {**record.objective.model_dump(), "value": value_of(trial)},
         "confirmation": _confirmation(study, record, of),
     }
 

@@ -19,6 +19,7 @@ from storage import attributes
 from storage.artifacts import Artifacts
 from storage.errors import BadInput, SpecMismatch, TuningError, first_sentence
 from storage.settings import Home
+from studies.phases.training import training_of
 from studies.stored import StudyData, StudyRecord
 from tuning.building import WEIGHTS, Building, building_of, copy_code
 from tuning.bundles.bundle import MODEL
@@ -79,9 +80,16 @@ class Source:
         return precision_of(self.trial)
 
     @property
+    def is_judged(self) -> bool:
+        """Whether the trial left the validation images for others to judge by."""
+        return training_of(self.record.spec, self.trial).is_judged
+
+    @property
     def accuracy(self) -> float:
-        """The validation accuracy that the trial recorded, whatever it was chosen by."""
-        if self.record.objective.curve == "val_accuracy":
+        """The accuracy on the validation images that the trial recorded, whatever it was chosen by."""
+        if not self.is_judged:
+            value = attributes.of_trial(self.trial, attributes.LEARNED_ACCURACY, float)
+        elif self.record.objective.curve == "val_accuracy":
             value = self.trial.value
         else:
             value = attributes.of_trial(self.trial, attributes.VALIDATION_ACCURACY, float)

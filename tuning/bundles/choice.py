@@ -13,7 +13,7 @@ from storage import attributes
 from storage.artifacts import Artifacts
 from storage.errors import BadInput, TuningError
 from storage.settings import Home, database_of, owner_of
-from studies.leaderboard import complete_trials
+from studies.leaderboard import complete_trials, value_of
 from studies.objectives.objective import Objective
 from studies.phases.known import refitted
 from studies.stored import StudyRecord
@@ -52,12 +52,13 @@ def chosen(
 
 
 def _worse_than(best: FrozenTrial, refit: FrozenTrial, objective: Objective) -> str | None:
-    if refit.value is None or best.value is None or not objective.is_better(best.value, refit.value):
+    own, searched = value_of(refit), value_of(best)
+    if own is None or searched is None or not objective.is_better(searched, own):
         return None
     figure = objective.figure
     return (
-        f"the refitted trial {refit.number} has a {objective.words} of {figure(refit.value)}, and the search's best had"
-        f" {figure(best.value)}: --trial {best.number} exports that"
+        f"the refitted trial {refit.number} has a {objective.words} of {figure(own)}, and the search's best had"
+        f" {figure(searched)}: --trial {best.number} exports that"
     )
 
 

@@ -7,23 +7,20 @@ Another process writes the further formats. Both are `tuning.bundles.judge`, and
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
-import numpy as np
 import optuna
 from optuna.trial import FrozenTrial
 from rich.console import Console
 
-from storage import attributes
-from storage.artifacts import ArtifactDamaged, Artifacts
+from storage.artifacts import Artifacts
 from storage.errors import unknown_name
 from storage.settings import Home, mark
 from storage.stores.chosen import artifact_files
 from studies.datasets.preparing import open_prepared
+from studies.leaderboard import value_of
 from studies.stored import StudyRecord
 from studies.study_data import inputs_of, recorded_split
 from tuning.building import CODE, WEIGHTS
@@ -34,25 +31,15 @@ from tuning.bundles.bundle import (
     LEARNING_CURVE,
     METRICS,
     MODEL_CARD,
-    VALIDATION,
     replacing_bundle,
 )
 from tuning.bundles.card import card_of
-from tuning.bundles.checking import Checked, data_of, precision_of, put_checked, require_file, source_of
+from tuning.bundles.checking import data_of, precision_of, put_checked, require_file, source_of
 from tuning.bundles.choice import chosen, own_folder
 from tuning.bundles.converting import convert
+from tuning.bundles.figures import Metrics, put_figures, put_learning_curve, write_json
 from tuning.bundles.model_card import model_card
-from tuning.pictures import draw_confusion_matrix, draw_learning_curve
-from tuning.tasks import Figures, TestFigures
 from tuning.user_classes import UserFile
-
-
-class Metrics(TypedDict):
-    """What `metrics.json` holds; `flips`: whether they are of the mean over a picture and its mirror image."""
-
-    validation: Figures
-    test: TestFigures
-    flips: bool
 
 
 def export(
@@ -102,8 +89,8 @@ def export(
         console.print(f"{record.name}: {said}", soft_wrap=True)
     with replacing_bundle(target) as folder:
         checked = put_checked(source, home, folder)
-        metrics = _put_figures(folder, checked, dataset.info.class_names)
-        _put_learning_curve(folder / LEARNING_CURVE, artifacts, trial, record)
+        metrics = put_figures(folder, checked, dataset.info.class_names, is_judged=source.is_judged)
+        put_learning_curve(folder / LEARNING_CURVE, artifacts, trial, record)
         skipped = convert(checked, wanted, precision_of(trial), required=formats is not None)
         parts = {} if checked.building is None else {"weights": WEIGHTS, "code": CODE}
         written = parts | {name: FORMATS[name] for name in wanted if name not in skipped}
@@ -117,17 +104,8 @@ def export(
     return target
 
 
-def _put_figures(folder: Path, checked: Checked, class_names: Sequence[str]) -> Metrics:
-    judged = checked.judgement
-    metrics = Metrics(validation=judged["validation"], test=judged["test"], flips=checked.flips)
-    _write_json(folder / METRICS, metrics)
-    (folder / VALIDATION).write_text(json.dumps(judged["looked"]) + "\n", encoding="utf-8")
-    draw_confusion_matrix(np.array(judged["confusion"]), class_names, folder / CONFUSION_MATRIX)
-    return metrics
-
-
 def _put_card(folder: Path, card: Mapping[str, Any], title: str) -> None:
-    _write_json(folder / CARD, card)
+    write_json(folder / CARD, card)
     (folder / MODEL_CARD).write_text(model_card(card, title), encoding="utf-8")
 
 
@@ -140,25 +118,6 @@ def _wanted(formats: Sequence[str] | None) -> list[str]:
     return list(dict.fromkeys(["keras", *formats]))
 
 
-def _put_learning_curve(file: Path, artifacts: Artifacts, trial: FrozenTrial, record: StudyRecord) -> None:
-    try:
-        shutil.copyfile(artifacts.verified(trial, "learning_curve"), file)
-        return
-    except ArtifactDamaged:
-        pass  # it can be drawn again
-    try:
-        history = json.loads(artifacts.verified(trial, "history").read_text(encoding="utf-8"))
-    except ArtifactDamaged:
-        history = {record.objective.curve: [value for _, value in sorted(trial.intermediate_values.items())]}
-    best_epoch = history.pop("best_epoch", attributes.of_trial(trial, attributes.BEST_EPOCH, int))
-    title = f"{record.name}, trial {trial.number}"
-    draw_learning_curve(history, best_epoch, title, file, balanced=bool(record.imbalanced), also=record.objective.curve)
-
-
-def _write_json(file: Path, document: Mapping[str, object]) -> None:
-    file.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-
-
 def _summarise(
     console: Console,
     target: Path,
@@ -168,10 +127,14 @@ def _summarise(
     record: StudyRecord,
     trial: FrozenTrial,
 ) -> None:
-    objective = record.objective
-    if not objective.is_default and trial.value is not None:
-        console.print(f"  {objective.words:20} {objective.figure(trial.value)}, by which it was chosen")
-    for part, figures in (("validation", metrics["validation"]), ("test", metrics["test"])):
+    objective, value, validation = record.objective, value_of(trial), metrics["validation"]
+    if not objective.is_default and value is not None:
+        console.print(f"  {objective.words:20} {objective.figure(value)}, by which it was chosen")
+    if validation is None:
+        console.print("  validation           none: it learned from these images, too")
+    for part, figures in (("validation", validation), ("test", metrics["test"])):
+        if figures is None:
+            continue
         besides = f"   balanced {figures['balanced_accuracy']:.2%}" if record.imbalanced else ""
         console.print(f"  {part + ' accuracy':20} {figures['accuracy']:.2%}   loss {figures['loss']:.4f}{besides}")
     for name, file in written.items():

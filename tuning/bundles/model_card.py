@@ -81,6 +81,7 @@ def _words(card: Document, title: str) -> str:
     rows = [
         f"| {part} | {figures['accuracy']:.2%} | {figures['balanced_accuracy']:.2%} | {figures['loss']:.4f} |"
         for part, figures in (("validation", validation), ("test", test))
+        if figures is not None
     ]
     parameters = [
         f"| {markdown_text(shown(name))} | {markdown_text(shown(value_in_words(value)))} |"
@@ -99,9 +100,11 @@ def _words(card: Document, title: str) -> str:
             f" It began with {markdown_text(shown(base['model']))}, trained before on other pictures (SHA-256"
             f" {base['sha256']}...)."
         )
-    caution = (
-        "The test images were looked at once, when the model had been chosen. By the validation images it was chosen,"
-        f"{markdown_text(by)} so that its {markdown_text(value)} on them looks better than it is."
+    caution = "The test images were looked at once, when the model had been chosen. " + (
+        "Its hyperparameters were chosen by the validation images; then it learned from these, too."
+        if validation is None
+        else f"By the validation images it was chosen,{markdown_text(by)} so that its {markdown_text(value)} on them"
+        " looks better than it is."
     )
     more = "`card.json` beside this file has all there is to know: data, seed, spec, versions, how it was chosen."
     tests = ["| images | accuracy | balanced accuracy | loss |", "|---|---:|---:|---:|", *rows]

@@ -78,7 +78,7 @@ def finished_line(
         failure = attributes.of_trial(trial, attributes.FAILURE, str) or "error"
         reason = attributes.of_trial(trial, attributes.REASON, str) or "no reason was recorded"
         return f"{head} {failure}: {reason}"
-    value = _value(trial, objective, balanced=balanced) if trial.values else "-"
+    value = _value(trial, objective, balanced=balanced) if all(map(math.isfinite, trial.values or [math.nan])) else "-"
     mark = " (best so far)" if best is not None and best.number == trial.number else ""
     if (ended := audited_after(trial)) is not None:
         mark += f" (audited, pruned after epoch {ended})"

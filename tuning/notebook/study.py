@@ -94,7 +94,14 @@ class Study:
             heed(confirm(given, self._sought.home, console, top=top, seeds=seeds))
         return self
 
-    def refit(self, epochs: int | None = None, *, timeout: Duration | None = None, progress: bool = True) -> Self:
+    def refit(
+        self,
+        epochs: int | None = None,
+        *,
+        all_data: bool = False,
+        timeout: Duration | None = None,
+        progress: bool = True,
+    ) -> Self:
         """Train the winner for long, as `tuning refit` does; return the study.
 
         Raises:
@@ -103,7 +110,7 @@ class Study:
         """
         with saying() as console:
             given = phase_options(**self._place(), timeout=timeout, progress=progress)
-            heed(refit(given, self._sought.home, console, epochs=epochs))
+            heed(refit(given, self._sought.home, console, epochs=epochs, all_data=all_data))
         return self
 
     def export(

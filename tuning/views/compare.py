@@ -12,6 +12,7 @@ from rich.console import Console
 from storage.errors import shown
 from studies.findings.reaching import Reached, reached
 from studies.findings.savings import spending
+from studies.leaderboard import value_of
 from studies.objectives.objective import Objective
 from studies.phases.confirmation import interval, winner
 from studies.phases.known import best_configurations, confirmed, refitted, searched_value
@@ -91,7 +92,7 @@ def _one(study: optuna.Study, record: StudyRecord) -> Document:
         "objective": record.objective.model_dump(),
         "best": None if best is None else {"number": best.number, "value": searched_value(best, record.objective)},
         "confirmed": _confirmed(study, record),
-        "refitted": {"number": refits[0].number, "value": refits[0].value} if refits else None,
+        "refitted": {"number": refits[0].number, "value": value_of(refits[0])} if refits else None,
         "epochs": spent_epochs(of_phase(trials)),
         "hours": sum(one.seconds for one in spending(of_phase(trials))) / 3600,
     }
@@ -152,6 +153,8 @@ def _lines(one: Document) -> dict[str, str]:
     images, best, sure, refit = one["images"], one["best"], one["confirmed"], one["refitted"]
     objective = Objective.model_validate(one["objective"])
     share = objective.share
+    # What learned from the validation images, too, has no value.
+    told = "" if refit is None or refit["value"] is None else f"{share(refit['value'])}, "
     return {
         "data": dataset_in_words(one["dataset"]),
         "images": "none yet" if images is None else f"{images['train']:,} + {images['validation']:,}",
@@ -163,7 +166,7 @@ def _lines(one: Document) -> dict[str, str]:
         "confirmed": "no"
         if sure is None
         else f"{share(sure['mean'])}, {' to '.join(map(share, sure['interval']))}, trial {sure['of']}",
-        "trained for long": "no" if refit is None else f"{share(refit['value'])}, trial {refit['number']}",
+        "trained for long": "no" if refit is None else f"{told}trial {refit['number']}",
     }
 
 

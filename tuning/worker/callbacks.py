@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 import keras
 import optuna
 
+from models.training.monitor import EPOCH
 from models.training.state import TrainingState
 from storage.checkpoints import TrialCheckpoints
 from storage.errors import ClaimLost, StorageUnavailable
@@ -35,7 +36,7 @@ class ReportToTrial(keras.callbacks.Callback):
         began: called after the first step.
         steps: told of each call of steps.
         history: the curves of the epochs before, of a trial that is continued.
-        curve: the objective's, in the logs.
+        curve: the objective's, in the logs; None where the trial is not judged: its reports are no numbers.
         whole: returns whether the trial has no checkpoints, as far as is known: it is not frozen, and begins anew after
             a stop.
         clock: monotonic seconds.
@@ -50,7 +51,7 @@ class ReportToTrial(keras.callbacks.Callback):
         began: Callable[[], None],
         steps: StepWatch | None = None,
         history: Mapping[str, list[float]] | None = None,
-        curve: str = "val_accuracy",
+        curve: str | None = "val_accuracy",
         whole: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -66,7 +67,9 @@ class ReportToTrial(keras.callbacks.Callback):
         self._asked: float | None = None
         self._epoch_began = clock()
         self._epoch_s: float | None = None
-        self.history: dict[str, list[float]] = {name: list(curve) for name, curve in (history or {}).items()}
+        self.history: dict[str, list[float]] = {
+            name: list(curve) for name, curve in (history or {}).items() if self._is_told(name)
+        }
 
     @property
     def _whole(self) -> bool:
@@ -75,6 +78,10 @@ class ReportToTrial(keras.callbacks.Callback):
     def on_train_begin(self, logs: Mapping[str, float] | None = None) -> None:
         if not self._whole:  # else it may call no callback between this and its end
             self._steps.training_begins()
+
+    def _is_told(self, name: str) -> bool:
+        # What is not judged learned from what it is validated on.
+        return self._curve is not None or not (name.startswith("val_") or name == EPOCH)
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         self._epoch_began = self._clock()
@@ -127,11 +134,12 @@ class ReportToTrial(keras.callbacks.Callback):
         """
         assert logs is not None
         self._epoch_s = self._clock() - self._epoch_began
-        for name in {*self.history, *logs}:
+        for name in {*self.history, *filter(self._is_told, logs)}:
             # What was not told after an epoch has no value there.
             curve = self.history.setdefault(name, [math.nan] * epoch)
             curve.append(float(logs.get(name, math.nan)))
-        verdict = self._ended(epoch + 1, float(logs[self._curve]), bool(self.model.stop_training))
+        value = math.nan if self._curve is None else float(logs[self._curve])
+        verdict = self._ended(epoch + 1, value, bool(self.model.stop_training))
         if verdict == "prune":
             raise optuna.TrialPruned
         if verdict == "freeze" and not self._whole:

@@ -174,9 +174,8 @@ class Objective:
             claims=self._claims,
             device=self._place.device,
         )
-        trial, hp, model, learned_from = drawn.trial, drawn.hp, drawn.model, self._classifiers.learned_from(training)
-        hypermodel = drawn.hypermodel
-        traces = hypermodel.traces(model)
+        trial, hp, model, hypermodel = drawn.trial, drawn.hp, drawn.model, drawn.hypermodel
+        learned_from, traces = self._classifiers.learned_from(training), hypermodel.traces(model)
         self._tell_uncompiled(claim, model)
         checkpoints = self._files.checkpoints_of(claim)
         resume = state_of(checkpoints)
@@ -189,7 +188,7 @@ class Objective:
             began=lambda: logger.info("trial %d: first step", trial.number),
             steps=self._supervisor.steps,
             history=resume.history if resume is not None else None,
-            curve=self._curve,
+            curve=self._curve if training.is_judged else None,
             whole=lambda: hypermodel.runs_whole() is not None,
             clock=self._clock,
         )
@@ -222,7 +221,8 @@ class Objective:
             keeper.settle()
         self._record_effort(trial, claim, report, started, hypermodel.traces(model) - traces)
         self._record_found(trial, claim, hypermodel.runs_whole(), hypermodel.notes(), trained=True)
-        return self._completed(trial, claim, hypermodel.classifier(model), result, report.history)
+        end = self._completed if training.is_judged else self._unjudged
+        return end(trial, claim, hypermodel.classifier(model), result, report.history)
 
     def _tell_uncompiled(self, claim: Claim, model: keras.Model) -> None:
         why = why_not_compiled(model)
@@ -273,6 +273,26 @@ class Objective:
 
         return Outcome(Result(TrialState.COMPLETE, result.value), keep=keep)
 
+    def _unjudged(
+        self,
+        trial: optuna.trial.Trial,
+        claim: Claim,
+        classifier: keras.Model,
+        result: FitResult,
+        history: Mapping[str, list[float]],
+    ) -> Outcome:
+        """Return the outcome of a trial that learned from the validation images, too: it has no value that is one."""
+        keep_model = self._files.write_model(claim, classifier.save, classifier.save_weights)
+
+        def keep() -> None:
+            keep_model()
+            with self._claims.together(claim):
+                trial.set_user_attr(attributes.BEST_EPOCH, result.best_epoch + 1)
+                trial.set_user_attr(attributes.LEARNED_ACCURACY, result.history["val_accuracy"][result.best_epoch])
+            self._files.keep_curve(claim, history, best_epoch=result.best_epoch)
+
+        return Outcome(Result(TrialState.COMPLETE, self._record.objective.worst), keep=keep)
+
     def _record_place(self, trial: optuna.trial.Trial, claim: Claim, weight_count: int, *, resumed: bool) -> None:
         recorded = {
             attributes.DEVICE: self._place.device,
@@ -308,5 +328,5 @@ class Objective:
         traced = attributes.read(trial.user_attrs, attributes.TRACES, int) or 0
         with self._claims.together(claim):
             trial.set_user_attr(attributes.TRACES, traced + traces)
-            trial.set_user_attr(attributes.EPOCHS, len(report.history.get(self._curve, [])))
+            trial.set_user_attr(attributes.EPOCHS, len(next(iter(report.history.values()), [])))
             trial.set_user_attr(attributes.SECONDS, round(before + self._clock() - started, 3))

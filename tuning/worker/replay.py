@@ -53,7 +53,7 @@ def replay(
         BadInput: the trial has nothing to repeat, or it cannot be repeated here.
     """
     recorded = curves_of(trial, Artifacts(artifact_files(home)), record.objective.curve)
-    epochs = len(recorded[record.objective.curve])
+    epochs = len(values_of(trial))
     if not trial.params or not epochs:
         raise BadInput(
             f"trial {trial.number} has trained no epoch, so there is nothing to repeat. Give another --trial."
@@ -83,8 +83,11 @@ def curves_of(trial: FrozenTrial, artifacts: Artifacts, objective: str) -> dict[
         kept = json.loads(artifacts.verified(trial, "history").read_text(encoding="utf-8"))
     except (ArtifactDamaged, ValueError):
         kept = {}
-    others = {name: curve for name, curve in kept.items() if isinstance(curve, list) and len(curve) == len(reported)}
-    return {**others, objective: reported}
+    others: dict[str, Sequence[float]] = {
+        name: curve for name, curve in kept.items() if isinstance(curve, list) and len(curve) == len(reported)
+    }
+    # What is not judged reports no numbers.
+    return {**others, objective: reported} if any(map(math.isfinite, reported)) else others
 
 
 def differences(recorded: Curves, now: Curves) -> list[str]:

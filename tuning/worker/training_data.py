@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -12,7 +12,7 @@ from models.classifier import Inputs
 from models.evaluation import Metric, evaluate
 from models.training.compiled import CompiledModels
 from models.training.feeding import LabelledImages
-from models.training.monitor import Monitor
+from models.training.monitor import LAST_EPOCH, Monitor
 from models.tunable import Hypermodel, Tunable
 from storage.errors import shown
 from storage.settings import Home
@@ -90,7 +90,12 @@ class Classifiers:
 
     def learned_from(self, training: Training | None = None) -> LabelledImages:
         """Return the images that a trial trains on; None stands for a trial of the search."""
-        return self.data.everything if training is not None and training.learned == "all" else self.data.training
+        if training is None or training.learned == "searched":
+            return self.data.training
+        everything, validation = self.data.everything, self.data.validation
+        if training.learned == "all":
+            return everything
+        return replace(everything, indices=np.concatenate([everything.indices, validation.indices]))
 
     def new(self, training: Training | None = None) -> Tunable:
         """Return the classifier of one trial, which knows nothing of the trials before.
@@ -108,8 +113,12 @@ class Classifiers:
             class_weights=self.spec.class_weights,
             defaults=self.spec.defaults,
             at_least=None if training is None else training.at_least,
-            monitor=Monitor(self.spec.objective.curve, self.spec.objective.direction, self.metric),
+            monitor=self._monitor if training is None or training.is_judged else LAST_EPOCH,
         )
+
+    @property
+    def _monitor(self) -> Monitor:
+        return Monitor(self.spec.objective.curve, self.spec.objective.direction, self.metric)
 
     def mistakes(self, classifier: keras.Model) -> Mistakes | None:
         """Return what a trained classifier takes for what on the validation images; None where it cannot be asked.

@@ -29,7 +29,9 @@ AVERAGED_EPOCHS = 2
 MOST_AVERAGING = 0.999
 
 
-def refit(options: PhaseOptions, home: Home, console: Console, *, epochs: int | None = None) -> int:
+def refit(
+    options: PhaseOptions, home: Home, console: Console, *, epochs: int | None = None, all_data: bool = False
+) -> int:
     """Train the winner of a study for long; return the exit status: 0 done, 130 interrupted.
 
     Args:
@@ -37,6 +39,8 @@ def refit(options: PhaseOptions, home: Home, console: Console, *, epochs: int | 
         home: where everything is kept.
         console: takes what is said.
         epochs: how many; by default 40, or twice those of a trial where that is more.
+        all_data: whether it learns from the validation images, too: then nothing says which of its epochs is the best,
+            and how good it is.
 
     Raises:
         BadInput: something given cannot be used.
@@ -52,7 +56,8 @@ def refit(options: PhaseOptions, home: Home, console: Console, *, epochs: int | 
     best = winning_trial(found.study, spec)
     if best is None:
         raise nothing_to_refit(found)
-    training = long_training(found, best, epochs or max(LEAST_EPOCHS, TIMES * spec.epochs))
+    epochs = epochs or max(LEAST_EPOCHS, TIMES * spec.epochs)
+    training = long_training(found, best, epochs, learned="validation too" if all_data else None)
     status = refit_one(found, best, training)
     if found.claims("refit").standing().done:
         found.report(f"next: make export {found.arguments}")
@@ -67,10 +72,18 @@ def nothing_to_refit(found: Opened) -> TuningError:
     )
 
 
-def long_training(found: Opened, best: FrozenTrial, epochs: int) -> Training:
-    """Return what a winner is trained with for so many epochs."""
-    course = found.record.course
-    learned: Learned = "all" if course is not None and course.all_images else "searched"
+def long_training(found: Opened, best: FrozenTrial, epochs: int, learned: Learned | None = None) -> Training:
+    """Return what a winner is trained with for so many epochs.
+
+    Args:
+        found: the study.
+        best: the trial of the search that is the winner.
+        epochs: how many.
+        learned: on which images; None for what the plan says.
+    """
+    if learned is None:
+        course = found.record.course
+        learned = "all" if course is not None and course.all_images else "searched"
     at_least = _at_least(found, best, epochs, images_of(found.record, found.data, learned))
     return refit_training(found.record.spec, best.number, epochs=epochs, at_least=at_least, learned=learned)
 
@@ -102,7 +115,12 @@ def refit_one(found: Opened, best: FrozenTrial, training: Training) -> int:
     done = next((trial for trial in refitted(found.study) if training_of(spec, trial) == training), None)
     if done is None or done.value is None:
         raise TuningError("the training failed. Look at: tuning trials; the same command tries again.")
-    found.report(f"refitted: trial {done.number}, {objective.words} {objective.figure(done.value)}")
+    told = (
+        f"{objective.words} {objective.figure(done.value)}"
+        if training.is_judged
+        else "no validation figure: it learned from all but test"
+    )
+    found.report(f"refitted: trial {done.number}, {told}")
     return status
 
 

@@ -30,6 +30,9 @@ def mistakes_section(subject: Subject) -> Section:
         return Section(name, _TITLE, again=again, left_out="no model was exported")
     try:
         card, metrics = (_read(folder / file) for file in (CARD, METRICS))
+        if metrics["validation"] is None:
+            why = "the exported model learned from the validation images, too, and the test images are for no looking"
+            return Section(name, _TITLE, again=again, left_out=why)
         classes = [str(one) for one in card["class_names"]]
         looked = _looked(_read(folder / VALIDATION), len(classes))
         words = [_words(int(card["trial"]), metrics)]

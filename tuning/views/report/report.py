@@ -8,7 +8,7 @@ import optuna
 
 from storage.errors import shown
 from storage.settings import Home, mark
-from studies.leaderboard import best_trial
+from studies.leaderboard import best_trial, value_of
 from studies.phases.known import refitted
 from studies.status import counts_of
 from studies.stored import StudyRecord
@@ -84,6 +84,7 @@ def _lead(subject: Subject) -> str:
     if best is not None and best.value is not None:
         said.append(f"The search's best is trial {best.number}, with a {words} of {share(best.value)}.")
     refits = refitted(subject.study)
-    if refits and refits[0].value is not None:
-        said.append(f"Trained for long, the winner has {share(refits[0].value)}.")
+    refit_value = value_of(refits[0]) if refits else None
+    if refit_value is not None:
+        said.append(f"Trained for long, the winner has {share(refit_value)}.")
     return " ".join(said)

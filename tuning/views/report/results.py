@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial
 from storage import attributes
 from storage.errors import shown
 from studies.forecast import seconds_of
-from studies.leaderboard import balanced_accuracy, plain_parameters
+from studies.leaderboard import balanced_accuracy, plain_parameters, value_of
 from studies.objectives.objective import Objective
 from studies.phases.confirmation import LEVEL, Confirmed, Interval, interval, winner
 from studies.phases.known import best_configurations, refitted, searched_value
@@ -145,7 +145,10 @@ def winner_section(subject: Subject) -> Section:
     epochs, best_epoch = len(trial.intermediate_values), attributes.of_trial(trial, attributes.BEST_EPOCH, int)
     kept = f"; the weights are those of epoch {best_epoch}" if best_epoch is not None else ""
     took_s = seconds_of(trial)
-    value = subject.objective.share(trial.value) if trial.value is not None else "not known"
+    found_value = value_of(trial)
+    value = subject.objective.share(found_value) if found_value is not None else "not known"
+    if not training.is_judged:
+        value = "none, since it learned from the validation images, too"
     took = f", in {duration(took_s)}" if took_s is not None else ""
     raised = ", ".join(f"{shown(key)} at least {value:g}" for key, value in sorted(training.at_least.items()))
     words = [
@@ -156,5 +159,5 @@ def winner_section(subject: Subject) -> Section:
             + (f" Raised: {raised}." if raised else "")
         )
     ]
-    figures: Figures = {"trial": trial.number, "of": training.of, "value": trial.value, "epochs": epochs}
+    figures: Figures = {"trial": trial.number, "of": training.of, "value": found_value, "epochs": epochs}
     return Section(name, title, words, again=again, figures=figures)
