@@ -6,9 +6,12 @@ imported where it is asked, since the other one may not be installed.
 
 from __future__ import annotations
 
+import inspect
 import os
 import random
-from typing import Literal
+from collections.abc import Iterator
+from itertools import chain
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -103,3 +106,45 @@ def seed_generators(seed: int) -> None:
     """
     random.seed(seed)
     np.random.seed(seed % 2**32)
+
+
+def seed_own_generator(seed: int) -> None:
+    """Seed the backend's own generator, from which code may draw that is not Keras's; JAX has none."""
+    if backend_name() == "tensorflow":
+        import tensorflow
+
+        tensorflow.random.set_seed(seed)
+
+
+def draws_from_own_generators(model: keras.Model) -> bool:
+    """Return whether a training step, once traced, draws from generators of the backend, whose state nobody can keep.
+
+    What Keras draws is none of it: that follows from the variables of its own generators.
+    """
+    if backend_name() != "tensorflow" or not inspect.isfunction(model.train_function):
+        return False
+    parts = inspect.getclosurevars(model.train_function).nonlocals.values()  # Keras calls its `tf.function` there
+    listed = [part._list_all_concrete_functions() for part in parts if hasattr(part, "_list_all_concrete_functions")]
+    return any(_is_drawn(operation) for traced in chain(*listed) for operation in _operations_in(traced.graph))
+
+
+def _operations_in(graph: Any) -> Iterator[str]:
+    definition = graph.as_graph_def()
+    for nodes in (definition.node, *(function.node_def for function in definition.library.function)):
+        yield from (node.op for node in nodes)
+
+
+# What TensorFlow calls the operations that draw, but for those that are given all they draw from.
+_DRAWN = (
+    "Random",
+    "Truncated",
+    "ParameterizedTruncated",
+    "Multinomial",
+    "StatefulStandard",
+    "StatefulUniform",
+    "RngRead",
+)
+
+
+def _is_drawn(operation: str) -> bool:
+    return operation.startswith(_DRAWN)

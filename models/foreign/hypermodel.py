@@ -12,10 +12,12 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
+from models.backend import seed_own_generator
 from models.classifier import Inputs, UnusableModel
 from models.evaluation import METRICS
 from models.foreign.feeding import Batches, examples
 from models.foreign.form import Form, form_of
+from models.foreign.generators import DrawnFrom, drawn_without_consuming, states_outside
 from models.foreign.hearing import Curves, Hearing
 from models.foreign.named import NamedHypermodel, require_hypermodel
 from models.foreign.outputs import Judge, accuracy_name, classifier_of, validates_as_keras
@@ -33,6 +35,10 @@ BATCH_SIZE = 32
 OTHER_DATA = (
     "the accuracy that its own training reports is not that on the validation images: the latter is computed after each"
     " epoch, and is a trial's value"
+)
+OTHER_GENERATORS = (
+    "its training draws random numbers from a generator that is no attribute of the model or its layers: a trial that"
+    " is frozen or interrupted goes on with others than it would have had"
 )
 OWN_FIT = "its own fit decides what it trains on in which order, so what is interrupted begins anew"
 UNHEARD = "its own fit calls no callbacks, so nothing is reported before its end"
@@ -81,10 +87,10 @@ class ForeignModels:
     def begin_as_given(self, model: keras.Model) -> None:
         """Give variables that trainings before have changed the values that the user's code left in them.
 
-        A layer that a module makes once, such as a base with its weights, is no model's own.
+        A layer or a generator that a module makes once, such as a base with its weights, is no model's own.
         """
         self._given = {number: known for number, known in self._given.items() if known[0]() is not None}
-        for variable in model.variables:
+        for variable in (*model.variables, *states_outside(model)):
             known = self._given.get(id(variable))
             if known is not None:
                 variable.assign(known[1])
@@ -133,6 +139,7 @@ class ForeignHypermodel:
         self._form: Form | None = None
         self._heard = True
         self._other_data = False
+        self._other_generators = False
         self._not_kept: str | None = None
 
     def build(self, hp: Any) -> keras.Model:
@@ -144,6 +151,7 @@ class ForeignHypermodel:
         # Models hold themselves in cycles, and Keras numbers names on.
         keras.backend.clear_session()
         gc.collect()
+        seed_own_generator(drawn_without_consuming())
         model = self.untrained(hp)
         if not getattr(model, "compiled", True):
             _compile(model, self._known(model))
@@ -194,7 +202,8 @@ class ForeignHypermodel:
     def notes(self) -> list[str]:
         """What the author should know: once a model was built, how the data are given; then, how it was validated."""
         form = [] if self._form is None else [self._form.in_words(self._inputs)]
-        return [*self._maker.notes, *form, *([OTHER_DATA] if self._other_data else [])]
+        found = {OTHER_DATA: self._other_data, OTHER_GENERATORS: self._other_generators}
+        return [*self._maker.notes, *form, *(note for note, holds in found.items() if holds)]
 
     def _known(self, model: keras.Model) -> Form:
         if self._form is None:
@@ -256,7 +265,7 @@ class ForeignHypermodel:
         batch_size = int(hp.values.get("batch_size") or BATCH_SIZE)
         batches = Batches(training, form, classes, batch_size, seed if self._maker.shuffle else None)
 
-        stepped = False
+        stepped, drawn_from = False, DrawnFrom(model)
 
         def begin(epoch: int, logs: Any) -> None:
             batches.epoch = epoch
@@ -266,6 +275,7 @@ class ForeignHypermodel:
             if not stepped:
                 stepped = True
                 self._not_kept = why_not_kept(model)
+                self._other_generators = drawn_from.others()
 
         model.fit(
             batches,

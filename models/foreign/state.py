@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from models.foreign.generators import keras_own
 from models.foreign.hearing import Best, Curves
 from models.foreign.optimizers import inner_optimizers, optimizers_of
 from models.training.state import (
@@ -22,6 +23,8 @@ HIDDEN_OPTIMIZER = (
     "an optimizer that trains the model is no attribute of it, which nobody can put back, so what is interrupted begins"
     " anew"
 )
+
+_KERAS_OWN = "generator"
 
 
 def why_not_kept(model: keras.Model) -> str | None:
@@ -41,7 +44,7 @@ def why_not_kept(model: keras.Model) -> str | None:
 def capture(model: keras.Model, epochs: int, best: Best, history: Curves) -> TrainingState:
     """Return the state of a training after so many epochs, of which `why_not_kept` says nothing."""
     values = {"best": [best.epoch, best.value, best.waited], "optimizers": _trained_by(model)}
-    return state_after(epochs, _variables(model), best.weights, history, values)
+    return state_after(epochs, _variables(model) | {_KERAS_OWN: keras_own()}, best.weights, history, values)
 
 
 def restore(model: keras.Model, state: TrainingState) -> tuple[Best, Curves]:
@@ -60,7 +63,8 @@ def restore(model: keras.Model, state: TrainingState) -> tuple[Best, Curves]:
     for place, optimizer in optimizers.items():
         if trained_by[place] is not None and not optimizer.built:
             optimizer.build([trained[number] for number in trained_by[place]])
-    restore_variables(_variables(model), state)
+    drawn = {_KERAS_OWN: keras_own(make=True)} if numbered(state, _KERAS_OWN) else {}
+    restore_variables(_variables(model) | drawn, state)
     restore_generators(state)
     epoch, value, waited = state.values["best"]
     return Best(epoch, value, numbered(state, "best"), waited), state.history

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -103,6 +104,32 @@ def two_optimizers(where: str) -> Any:
     def build(hp: Any) -> Any:
         model = Parted(hp.Int("units", 4, 8))
         model.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+        return model
+
+    return hypermodel_of(build, "build")
+
+
+def noisy(source: str) -> Any:
+    """A model that learns from noise of Keras's own generator, of one of its module, or of TensorFlow's."""
+    import keras
+    import tensorflow as tf
+    from keras import layers
+
+    from models.foreign.meaning import hypermodel_of
+
+    of_a_module = keras.random.SeedGenerator(3)
+
+    class Noise(layers.Layer):
+        def call(self, x: Any, training: bool = False) -> Any:
+            seed = of_a_module if source == "module" else None
+            draw = tf.random.normal if source == "tensorflow" else partial(keras.random.normal, seed=seed)
+            return x + draw(keras.ops.shape(x)) if training else x
+
+    def build(hp: Any) -> Any:
+        model = keras.Sequential(
+            [layers.Rescaling(1 / 255), layers.Flatten(), Noise(), layers.Dense(4, activation="softmax")]
+        )
+        model.compile(keras.optimizers.Adam(1e-2), "sparse_categorical_crossentropy", metrics=["accuracy"])
         return model
 
     return hypermodel_of(build, "build")
@@ -217,6 +244,7 @@ def test_a_training_is_heard_and_one_that_was_broken_off_is_continued_to_the_las
     assert all(math.isfinite(result.history[name][result.best_epoch]) for name in ("val_loss", "val_balanced_accuracy"))
     assert whole.steps >= EPOCHS
     assert tunable.runs_whole() is None
+    assert not any("generator" in note for note in tunable.notes())
     assert tunable.weight_count(whole.model) == tunable.untrained(whole.hp).count_params()
     assert tunable.traces(whole.model) > 0
     weights = [np.asarray(one) for one in whole.model.get_weights()]
@@ -245,3 +273,18 @@ def test_a_training_by_an_optimizer_that_nobody_finds_runs_whole() -> None:
     assert keeper.content == b""
     assert [epoch for epoch, _ in done.heard] == list(range(EPOCHS))
     assert str(done.tunable.runs_whole()).startswith("an optimizer that trains the model is no attribute of it")
+
+
+@pytest.mark.parametrize(("source", "kept"), [("keras", True), ("module", False), ("tensorflow", False)])
+def test_the_same_trial_draws_the_same_noise_and_what_cannot_be_kept_of_it_is_told(source: str, kept: bool) -> None:
+    from models.foreign.hypermodel import OTHER_GENERATORS
+    from models.training.state import TrainingState
+
+    made, keeper = noisy(source), Keeper(2)
+    whole = Trained(made, 4)
+    assert (OTHER_GENERATORS not in whole.tunable.notes()) is kept
+    with pytest.raises(Kept):
+        Trained(made, 4, keeper)
+    assert TrainingState.from_bytes(keeper.content).history["loss"] == whole.result.history["loss"][:2]
+    again = Trained(made, 4, content=keeper.content)
+    assert (again.result.history["loss"] == whole.result.history["loss"]) is kept
