@@ -142,6 +142,15 @@ class TransferTraining:
         self.tuned, self._traced_before = model, model.steps.traces
 
     @property
+    def stop_training(self) -> bool:
+        """Whether somebody has ended the training, as of a Keras model."""
+        return bool((self.tuned or self.head).stop_training)
+
+    @stop_training.setter
+    def stop_training(self, ends: bool) -> None:
+        (self.tuned or self.head).stop_training = ends
+
+    @property
     def traces(self) -> int:
         """How often steps have been traced: of the head, and of the whole in this trial."""
         tuned = 0 if self.tuned is None else self.tuned.steps.traces - self._traced_before
@@ -153,7 +162,7 @@ class TransferTraining:
         return bool(self.head.jit_compile)
 
     def get_weights(self) -> list[npt.NDArray[Any]]:
-        """Return the weights of what is trained now."""
+        """Return the weights of what is trained."""
         weights: list[npt.NDArray[Any]] = (self.network or self.head).get_weights()
         return weights
 
@@ -315,7 +324,7 @@ class TransferClassifier:
         network = whole_network(self._base, self._inputs, recipe.pooling, recipe.tuned)
         give_head(network, model.head.network)
         model.network = network
-        if frozen == self._epochs or (found is not None and model.head.stop_training):
+        if frozen == self._epochs or (found is not None and model.stop_training):
             assert found is not None, "a state is of an epoch that there is"
             return found
         tuned = self._tuned(hp, recipe, network, self._epochs - frozen, seed)

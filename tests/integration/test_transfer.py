@@ -174,7 +174,8 @@ def test_what_is_no_base_is_refused_in_one_line(tmp_path: Path) -> None:
 class Trial:
     """One training on a base."""
 
-    def __init__(self, models: Any, epochs: int = 2, **values: Any) -> None:
+    def __init__(self, models: Any, epochs: int = 2, ends_after: int = 99, **values: Any) -> None:
+        import keras
         import keras_tuner
 
         from models.backend import seed_generators
@@ -186,7 +187,13 @@ class Trial:
         self.hp.values = {"batch_size": 32, **values}
         seed_generators(0)
         self.model = self.tunable.build(self.hp)
-        self.result = self.tunable.fit(self.hp, self.model, data, data, seed=0)
+
+        def end(epoch: int, _logs: object) -> None:
+            if epoch + 1 == ends_after:
+                self.model.stop_training = True
+
+        ending = keras.callbacks.LambdaCallback(on_epoch_end=end)
+        self.result = self.tunable.fit(self.hp, self.model, data, data, seed=0, callbacks=[ending])
 
 
 def test_only_the_last_layers_learn_and_batch_normalisation_stays_as_it_was(tmp_path: Path) -> None:
@@ -213,6 +220,16 @@ def test_only_the_last_layers_learn_and_batch_normalisation_stays_as_it_was(tmp_
     assert changed(frozen) == set()
     assert frozen.tunable.phases(frozen.hp) == [(1.0, frozen.tunable)]
     assert [share for share, _ in whole.tunable.phases(whole.hp)] == [0.25, 0.75]
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_a_training_that_is_ended_ends_in_either_phase(tmp_path: Path, epochs: int) -> None:
+    from models.transfer.named import transfer_models
+
+    models = transfer_models("base.keras", saved(tmp_path), None, published=False)
+    ended = Trial(models, 4, ends_after=epochs, frozen=0.25)
+    assert len(ended.result.history["val_accuracy"]) == epochs
+    assert ended.tunable.classifier(ended.model).output_shape == (None, 2)
 
 
 def test_a_model_of_keras_is_begun_with_and_handed_over_for_raw_grey_pixels(tmp_path: Path) -> None:
