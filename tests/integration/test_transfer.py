@@ -210,7 +210,7 @@ def test_only_the_last_layers_learn_and_batch_normalisation_stays_as_it_was(tmp_
         pairs = {layer.name: zip(layer.get_weights(), before.get(layer.name, []), strict=True) for layer in base.layers}
         return {name for name, weights in pairs.items() if any((one != other).any() for one, other in weights)}
 
-    rate = {"learning_rate": 0.1, "fine_tuning_rate": 1e-2}
+    rate: dict[str, Any] = {"learning_rate": 0.1, "fine_tuning_rate": 1e-2}
     whole = Trial(models, 4, unfrozen=1.0, frozen=0.25, **rate)
     assert whole.result.best_epoch >= 1, "in the second phase"
     assert changed(whole) == {"lower", "upper"}
@@ -318,3 +318,19 @@ def test_features_are_computed_once_for_all_workers_and_anew_where_they_are_dama
         file.write_bytes(content)
     np.testing.assert_array_equal(worker()(part, "a base", make), expected)
     assert make.calls[4:] == [20]
+
+
+def test_how_long_features_take_is_told_where_it_is_long(home: Path) -> None:
+    from tuning.worker.preparing.features import KeptFeatures
+
+    seconds = iter(range(0, 100, 4))
+    said: list[str] = []
+    data = images(30)
+    KeptFeatures(Home(home), "data", (data,), said.append, lambda: float(next(seconds)))(data, "a base", single)
+    assert said == ["computing the features of 30 pictures, once for all trials: 16 s left"]
+
+
+def single(some: Any) -> Iterator[Array]:
+    """Five pictures in a block."""
+    for _ in range(0, len(some), 5):
+        yield np.zeros((5, 1, 2), np.float32)

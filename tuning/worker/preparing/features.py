@@ -25,10 +25,14 @@ from models.transfer.features import rows_digest
 from storage.errors import BadInput, TuningError, disk_error
 from storage.files import replacing, sha256_of
 from storage.settings import Home
+from tuning.words import duration
 
 logger = logging.getLogger(__name__)
 
 Array = npt.NDArray[Any]
+TELLING_S = 5.0
+"""After so long the user is told how long it will take."""
+
 Make = Callable[[LabelledImages], Iterator[Array]]
 
 
@@ -39,12 +43,23 @@ class KeptFeatures:
         home: where they are kept.
         checksum: of the data.
         parts: the parts of the data that a study trains on and judges with; of others nothing is kept.
+        say: takes a line for the user, where computing them takes long.
+        clock: monotonic seconds.
     """
 
-    def __init__(self, home: Home, checksum: str, parts: Sequence[LabelledImages]) -> None:
+    def __init__(
+        self,
+        home: Home,
+        checksum: str,
+        parts: Sequence[LabelledImages],
+        say: Callable[[str], None] = logger.info,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._home = home
         self._checksum = checksum
         self._parts = parts
+        self._say = say
+        self._clock = clock
         # Those that this process has verified, mapped.
         self._mapped: dict[str, Array] = {}
 
@@ -71,7 +86,7 @@ class KeptFeatures:
             try:
                 with _locked(folder / f"{name}.lock"):
                     if not _is_whole(file):
-                        _write(file, part, make)
+                        _write(file, len(part), self._told(len(part), make(part)))
                 self._mapped[name] = np.load(file, mmap_mode="r", allow_pickle=False)
             except OSError as error:
                 fact = f"the features of {len(part):,} pictures cannot be kept in {folder}"
@@ -81,27 +96,39 @@ class KeptFeatures:
                     os.utime(one)
         return self._mapped[name]
 
+    def _told(self, pictures: int, blocks: Iterator[Array]) -> Iterator[Array]:
+        """The blocks of features, with a line for the user as soon as it is clear that all of them take long."""
+        began, done, told = self._clock(), 0, False
+        for block in blocks:
+            yield block
+            done += len(block)
+            passed_s = self._clock() - began
+            if not told and passed_s >= TELLING_S and done < pictures:
+                told = True
+                left_s = passed_s / done * (pictures - done)
+                self._say(
+                    f"computing the features of {pictures:,} pictures, once for all trials: {duration(left_s)} left"
+                )
+        logger.info("features of %d pictures computed in %.1f s", pictures, self._clock() - began)
+
 
 def _has(part: LabelledImages, images: LabelledImages) -> bool:
     inside: bool = part.images is images.images and not np.setdiff1d(images.indices, part.indices).size
     return inside
 
 
-def _write(file: Path, part: LabelledImages, make: Make) -> None:
-    began = time.monotonic()
-    blocks = make(part)
+def _write(file: Path, pictures: int, blocks: Iterator[Array]) -> None:
     first = next(blocks)
     with replacing(file) as beside:
         # Not a mapping: on a full disk a write into it is a SIGBUS, a write to a file an OSError.
         with beside.open("wb") as stream:
-            header = {"descr": "<f4", "fortran_order": False, "shape": (len(part), *first.shape[1:])}
+            header = {"descr": "<f4", "fortran_order": False, "shape": (pictures, *first.shape[1:])}
             np.lib.format.write_array_header_1_0(stream, header)
             for block in _each(first, blocks):
                 stream.write(np.ascontiguousarray(block, "<f4").data)
         note = json.dumps({"sha256": sha256_of(beside), "size_bytes": beside.stat().st_size})
     with replacing(_note(file)) as beside:
         beside.write_text(note + "\n", encoding="utf-8")
-    logger.info("features of %d pictures computed in %.1f s", len(part), time.monotonic() - began)
 
 
 def _each(first: Array, others: Iterator[Array]) -> Iterator[Array]:

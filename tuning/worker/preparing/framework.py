@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from storage.prepared.bases import is_base
@@ -23,9 +24,19 @@ if TYPE_CHECKING:
     from models.tunable import Hypermodel
     from tuning.worker.training_data import Classifiers, TrainingData
 
+logger = logging.getLogger(__name__)
 
-def prepare_training(record: StudyRecord, options: WorkerOptions, home: Home) -> Classifiers:
+
+def prepare_training(
+    record: StudyRecord, options: WorkerOptions, home: Home, say: Callable[[str], None] = logger.info
+) -> Classifiers:
     """Import the framework and open the data of a study; return what makes its classifiers.
+
+    Args:
+        record: the study's.
+        options: what the worker is started with.
+        home: where data are.
+        say: takes a line for the user, of what takes long.
 
     Raises:
         BadInput: the model, the objective or the data cannot be used.
@@ -48,18 +59,20 @@ def prepare_training(record: StudyRecord, options: WorkerOptions, home: Home) ->
     set_precision(options.precision if hypermodel.mixed else "float32")
     data = open_training_data(record, home)
     if is_base(spec.model):
-        _keep_features(hypermodel, record, data, home)
+        _keep_features(hypermodel, record, data, home, say)
     return Classifiers(hypermodel, spec, data, CompiledModels(), metric)
 
 
-def _keep_features(hypermodel: Hypermodel, record: StudyRecord, data: TrainingData, home: Home) -> None:
+def _keep_features(
+    hypermodel: Hypermodel, record: StudyRecord, data: TrainingData, home: Home, say: Callable[[str], None]
+) -> None:
     """Have all workers of a home use the features that one of them has computed."""
     from models.transfer.hypermodel import TransferModels
     from tuning.worker.preparing.features import KeptFeatures
 
     assert isinstance(hypermodel, TransferModels) and record.data is not None
     parts = (data.training, data.validation, data.everything)
-    hypermodel.features = KeptFeatures(home, record.data["checksum"], parts)
+    hypermodel.features = KeptFeatures(home, record.data["checksum"], parts, say)
 
 
 @contextlib.contextmanager

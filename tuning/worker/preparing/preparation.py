@@ -42,7 +42,7 @@ def prepare(joined: ScheduledStudy, options: WorkerOptions, home: Home, supervis
             f"the study computes in {options.precision}, which these cores are slow in: its epochs will take long here"
         )
         supervisor.tell(Note(slow))
-    classifiers = prepare_training(joined.record, options, home)
+    classifiers = prepare_training(joined.record, options, home, lambda line: supervisor.tell(Note(line)))
     # Keras is imported from here on.
     from models.backend import backend_name, precision_name
     from tuning.worker.objective import Objective, Place
