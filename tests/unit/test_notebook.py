@@ -263,6 +263,19 @@ def test_the_page_names_all_that_there_is() -> None:
     assert pictures == {name.removesuffix("()") for name in named(table) if name.endswith("()")}
 
 
+def test_who_has_looked_may_write_afterwards_in_the_same_process(begun: optuna.Study, home: Path) -> None:
+    """While another uses the database, as here: the first connection of a process that looks must not stay open."""
+    assert Path(f"{Home(home).root / 'studies.db'}-shm").exists()
+    program = (
+        "from tuning import Study; from storage.opening import open_database; from storage.settings import Home;"
+        "one, other = Study('mnist_sample'), Study(); one.best; other.trials; one.plot.history(); other.name;"
+        "database = open_database(Home.from_environment().database_url);"
+        "database.set_study_user_attr(database.get_study_id_from_name('mnist_sample'), 'x', 1); print('written')"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.returncode) == ("written\n", 0), done.stderr
+
+
 # --- What stays as it was ---
 
 

@@ -42,7 +42,11 @@ def exported_study(study: str | None, storage: str | None, home: Home) -> tuple[
         BadInput: there is no such study in the database that was given, or none at all.
     """
     try:
-        record = StudyRecord.of(find_study(opened(storage, home), study))
+        database = opened(storage, home)
+        try:
+            record = StudyRecord.of(find_study(database, study))
+        finally:
+            database.engine.dispose()
     except BadInput:
         if study is None or storage is not None:
             raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from storage.errors import disk_error
@@ -69,39 +70,45 @@ class Pictures:
     """The pictures of one study, each drawn when it is asked for.
 
     Args:
-        subject: reads the study.
+        subject: reads the study, which is looked at inside.
         dataset: returns its data, prepared.
     """
 
-    def __init__(self, subject: Callable[[], Subject], dataset: Callable[[], PreparedDataset]) -> None:
+    def __init__(
+        self, subject: Callable[[], AbstractContextManager[Subject]], dataset: Callable[[], PreparedDataset]
+    ) -> None:
         self._subject = subject
         self._dataset = dataset
 
     def history(self) -> Drawn | LeftOut:
         """The best value of each trial by number, and the best so far."""
-        return _of(best_section(self._subject()), "history")
+        with self._subject() as subject:
+            return _of(best_section(subject), "history")
 
     def curves(self) -> Drawn | LeftOut:
         """The validation accuracy over the epochs, of trials that were kept and of those that were not."""
-        return _of(curves_section(self._subject()), "curves")
+        with self._subject() as subject:
+            return _of(curves_section(subject), "curves")
 
     def importance(self) -> Drawn | LeftOut:
         """How important each hyperparameter is, with its interval."""
-        subject = self._subject()
-        return _of(importance_section(subject, importances_of(subject)), "importance")
+        with self._subject() as subject:
+            return _of(importance_section(subject, importances_of(subject)), "importance")
 
     def slices(self) -> Drawn | LeftOut:
         """The best value of each trial over each hyperparameter."""
-        subject = self._subject()
-        return _of(slices_section(subject, importances_of(subject)), "slices")
+        with self._subject() as subject:
+            return _of(slices_section(subject, importances_of(subject)), "slices")
 
     def confusion(self) -> Drawn | LeftOut:
         """Which class the exported model takes for which, on validation images."""
-        return _of(mistakes_section(self._subject()), "confusion")
+        with self._subject() as subject:
+            return _of(mistakes_section(subject), "confusion")
 
     def mistakes(self) -> Drawn | LeftOut:
         """The exported model's worst mistakes, on validation images."""
-        return _of(mistakes_section(self._subject()), "mistakes")
+        with self._subject() as subject:
+            return _of(mistakes_section(subject), "mistakes")
 
     def classes(self) -> Drawn | LeftOut:
         """How many training images each class has."""

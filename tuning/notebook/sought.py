@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +59,8 @@ class Sought:
             BadInput: there is neither such a study nor such data.
         """
         if self._name is None and self._dataset is None:
-            return self.study().study_name
+            with self.looking() as database:
+                return find_study(database, None).study_name
         if self._name is not None and (self._dataset is not None or self._is_begun()):
             return self._name
         return label_of(self._name or self._dataset or "")
@@ -79,24 +82,33 @@ class Sought:
         storage: str | None = self.options.get("storage")
         return storage
 
-    def database(self) -> Database:
-        """Return the database, opened to look at.
+    @contextmanager
+    def looking(self) -> Iterator[Database]:
+        """Yield the database, opened to look at; what was read of it is remembered.
+
+        Afterwards no connection is left: of a process whose first connection to a file only reads, SQLite lets no other
+        one write, and the next call may tune.
 
         Raises:
             BadInput: there is none yet, or it cannot be read.
         """
         if self._reading is None:
             self._reading = opened(self.storage, self.home)
-        return self._reading
+        try:
+            yield self._reading
+        finally:
+            self._reading.engine.dispose()
 
-    def study(self) -> optuna.Study:
-        """Return the study.
+    @contextmanager
+    def study(self) -> Iterator[tuple[optuna.Study, Database]]:
+        """Yield the study, to look at, and its database.
 
         Raises:
             BadInput: there is none yet.
         """
-        named = self._name is not None or self._dataset is not None
-        return find_study(self.database(), self.name if named else None)
+        name = self.name if self._name is not None or self._dataset is not None else None
+        with self.looking() as database:
+            yield find_study(database, name), database
 
     def words(self, options: dict[str, Any]) -> TuneWords:
         """Return what `tuning tune` is told.
@@ -124,7 +136,9 @@ class Sought:
             BadInput: it cannot be had.
         """
         if self._dataset is None and self._is_begun():
-            return data_of(StudyRecord.of(self.study()), self.home)
+            with self.study() as (study, _):
+                record = StudyRecord.of(study)
+            return data_of(record, self.home)
         form = images(*(self.options.get(key) for key in ("image_size", "fit", "flips")))
         return prepare(self._dataset or self._name or "", self.home, images=form)
 
@@ -133,7 +147,8 @@ class Sought:
         if self._name is None:
             return True
         try:
-            find_study(self.database(), self._name)
+            with self.looking() as database:
+                find_study(database, self._name)
         except BadInput:
             return False
         return True

@@ -7,7 +7,8 @@ kernel, or a terminal, goes on with it. No Keras: what needs it runs in processe
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -136,10 +137,9 @@ class Study:
             TuningError: there is no model that could be handed over.
         """
         folder = Path(out) if out is not None else None
-        with saying() as console:
-            study = self._sought.study()
+        with saying() as console, self._sought.study() as (study, database):
             return export(study, self._sought.home, folder, trial, formats, self._sought.user_file, flips=flips,
-                          database=self._sought.database().place, console=console)  # fmt: skip
+                          database=database.place, console=console)  # fmt: skip
 
     def predict(self, images: Any, *, run_code: bool = False) -> pd.DataFrame:
         """Classify pictures that are in no data set with the exported model, in a process of its own.
@@ -176,13 +176,15 @@ class Study:
             TuningError: there is no such study, or the file cannot be written.
         """
         file = Path(output) if output is not None else None
-        page, _ = write_report(self._sought.study(), self._sought.home, file)
+        with self._sought.study() as (study, _):
+            page, _ = write_report(study, self._sought.home, file)
         return page
 
     @property
     def status(self) -> dict[str, Any]:
         """Where the study stands, as `tuning status --json` says it."""
-        return status(self._sought.study(), self._sought.database().shown_url, self._sought.home)
+        with self._sought.study() as (study, database):
+            return status(study, database.shown_url, self._sought.home)
 
     @property
     def best(self) -> dict[str, Any] | None:
@@ -193,12 +195,18 @@ class Study:
     @property
     def trials(self) -> pd.DataFrame:
         """The leaderboard, as `tuning trials` has it: COMPLETE trials by validation accuracy, then the others."""
-        return as_typed_table(leaderboard(self._sought.study()))
+        with self._sought.study() as (study, _):
+            return as_typed_table(leaderboard(study))
 
     @property
     def plot(self) -> Pictures:
         """The report's pictures, each by its name: `study.plot.history()`."""
-        return Pictures(lambda: Subject.of(self._sought.study(), self._sought.home), self._sought.data)
+        return Pictures(self._subject, self._sought.data)
+
+    @contextmanager
+    def _subject(self) -> Iterator[Subject]:
+        with self._sought.study() as (study, _):
+            yield Subject.of(study, self._sought.home)
 
     def _place(self) -> dict[str, Any]:
         return {"study": self.name, "storage": self._sought.storage, **self._sought.user_files}
