@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import time
@@ -14,6 +15,8 @@ from storage.claims import Claims
 from storage.errors import BadInput, StorageUnavailable, TuningError
 from storage.rows.giving_up import MAX_RETRIES, GivenUp
 from tests.databases import fresh_database, new_study
+from tuning.launch.engines.engine import Start
+from tuning.launch.engines.here import ProcessHere
 from tuning.launch.packer import Packer, make_packer
 from tuning.launch.packing import EPOCHS_IN_ALL
 from tuning.launch.workforce import MAX_DEATHS, Slot, Workforce
@@ -56,34 +59,47 @@ class Clock:
         return self.now
 
 
+class Scripts:
+    """An engine whose workers are scripts: each started worker runs the next one."""
+
+    def __init__(self, scripts: Sequence[str]) -> None:
+        self.scripts = list(scripts)
+        self.started: list[Start] = []
+
+    def start(self, start: Start) -> ProcessHere:
+        self.started.append(start)
+        command = [sys.executable, "-c", self.scripts.pop(0)]
+        return ProcessHere(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
+
+
 class Acted(Workforce):
-    """A workforce whose workers are scripts: each started worker runs the next one."""
+    """A workforce whose workers are scripts."""
 
     def __init__(self, claims: Claims, logs: Path, *scripts: str, places: Sequence[Placement] = (PLACE,)) -> None:
         self.reports: list[str] = []
         self.clock = Clock()
         self.kernel_kills = 0
+        self.engine = Scripts(scripts)
+        self.scripts = self.engine.scripts
         super().__init__(
-            claims, list(places), options, {}, logs, self.reports.append, self.clock, lambda: self.kernel_kills
-        )
-        self.scripts = list(scripts)
-        self.preflights: list[bool] = []
-        self.placed: list[tuple[int, Placement]] = []
+            claims, list(places), options, {}, logs, self.reports.append, self.clock, lambda: self.kernel_kills,
+            self.engine,
+        )  # fmt: skip
 
-    def _start(self, slot: Slot, *, preflight: bool = False) -> None:
-        self.preflights.append(preflight)
-        self.placed.append((slot.number, slot.placement))
-        slot.owner, slot.refusal, slot.crash = None, None, None
-        slot.process = subprocess.Popen(
-            [sys.executable, "-c", self.scripts.pop(0)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        self._listen_to(slot)
+    @property
+    def preflights(self) -> list[bool]:
+        return [start.options.preflight for start in self.engine.started]
+
+    @property
+    def placed(self) -> list[tuple[int, Placement]]:
+        number = re.compile(r"worker-(\d+)\.log")
+        found = [(number.fullmatch(start.log.name), start.placement) for start in self.engine.started]
+        return [(int(match[1]), placement) for match, placement in found if match is not None]
 
     def have_said(self, slot: Slot, message: FromWorker) -> None:
         """Have the script of a place say something; see `OBEDIENT`."""
-        assert slot.process is not None and slot.process.stdin is not None
-        slot.process.stdin.write(f"tell {encode(message)}")
-        slot.process.stdin.flush()
+        assert slot.process is not None
+        slot.process.say(f"tell {encode(message)}")
 
     def skip_pauses(self) -> bool:
         """Let time pass, and do not give up."""
@@ -543,20 +559,16 @@ class Away(Claims):
 
 def test_no_process_is_left_even_if_the_database_is_away_at_the_end(tmp_path: Path) -> None:
     claims = Away()
-    workforce = Workforce(claims, [PLACE] * 3, options, {}, tmp_path, report=lambda line: None)
-    processes = []
+    deaf = Scripts(["import signal; signal.signal(15, lambda *_: None); signal.pause(); signal.pause()"] * 3)
+    workforce = Workforce(claims, [PLACE] * 3, options, {}, tmp_path, report=lambda line: None, engine=deaf)
+    workforce.start(preflight=False)
+    processes = [slot.process for slot in workforce.slots if slot.process is not None]
     for slot in workforce.slots:
-        slot.process = subprocess.Popen(
-            [sys.executable, "-c", "import signal; signal.signal(15, lambda *_: None); signal.pause(); signal.pause()"],
-            stdin=subprocess.PIPE,
-            text=True,
-        )
         slot.owner = f"worker {slot.number}"
-        processes.append(slot.process)
     with pytest.raises(StorageUnavailable):
         workforce.end(hurry=lambda: True)
     assert claims.asked == ["worker 0"]
-    assert all(process.poll() is not None for process in processes)
+    assert all(process.status() is not None for process in processes)
     assert not any(slot.alive for slot in workforce.slots)
 
 

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import queue
 import signal
-import subprocess
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO
 
 from storage.claims import Claims
 from storage.errors import BadInput, TuningError
-from storage.processes.isolation import python_environment
 from storage.rows.giving_up import GivenUp
 from storage.settings import STORAGE_VARIABLE, Home, mark
 from studies.stored import StudyRecord
+from tuning.launch.engines.engine import Engine, Start, WorkerProcess
+from tuning.launch.engines.here import Here
 from tuning.machine.devices import Placement
 from tuning.machine.memory import kernel_kills
 from tuning.messages import (
@@ -93,7 +90,7 @@ class Slot:
     number: int
     placement: Placement
     log: Path
-    process: subprocess.Popen[str] | None = None
+    process: WorkerProcess | None = None
     owner: str | None = None
     deaths: int = 0
     died_with: set[int] = field(default_factory=set)
@@ -109,7 +106,7 @@ class Slot:
     @property
     def alive(self) -> bool:
         """Whether a worker runs here."""
-        return self.process is not None and self.process.poll() is None
+        return self.process is not None and self.process.status() is None
 
     @property
     def given_up(self) -> bool:
@@ -126,7 +123,7 @@ def log_folder(home: Home, name: str, uid: str) -> Path:
 
 
 class Workforce:
-    """The workers of one study on this machine.
+    """The workers of one study.
 
     Args:
         claims: through which the trials of dead workers are put back.
@@ -137,6 +134,7 @@ class Workforce:
         report: takes one line about each death.
         clock: monotonic seconds.
         kernel_kills: how many processes the kernel has killed for want of memory.
+        engine: starts their processes; this machine by default.
     """
 
     def __init__(
@@ -149,7 +147,9 @@ class Workforce:
         report: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
         kernel_kills: Callable[[], int] = kernel_kills,
+        engine: Engine | None = None,
     ) -> None:
+        self._engine = engine or Here()
         self._claims = claims
         self._options = options
         self._environment = environment
@@ -178,6 +178,7 @@ class Workforce:
         url: str,
         record: StudyRecord,
         report: Callable[[str], None],
+        engine: Engine | None = None,
     ) -> Workforce:
         """Return the workers of a study, with its folder of logs.
 
@@ -189,10 +190,12 @@ class Workforce:
             url: where the study is.
             record: what it records.
             report: takes one line about each death.
+            engine: starts their processes; this machine by default.
         """
         # The URL may hold a password, and command lines are public.
         environment = {**home.environment, STORAGE_VARIABLE: url}
-        return cls(claims, placements, options, environment, log_folder(home, record.name, record.uid), report)
+        logs = log_folder(home, record.name, record.uid)
+        return cls(claims, placements, options, environment, logs, report, engine=engine)
 
     def start(self, *, preflight: bool = True) -> None:
         """Start all workers; the first one makes the preflight, if any does, and none asks for a trial before `Go`."""
@@ -233,30 +236,13 @@ class Workforce:
     def _start(self, slot: Slot, *, preflight: bool = False) -> None:
         options = replace(self._options(slot.placement), supervised=True, preflight=preflight)
         slot.owner, slot.refusal, slot.crash = None, None, None
-        # The folder is the name's: whoever deletes a study of that name in another database removes it.
-        slot.log.parent.mkdir(parents=True, exist_ok=True)
-        with slot.log.open("a", encoding="utf-8") as log:
-            # A session of its own: the terminal's Ctrl-C reaches the launcher alone, which decides for all.
-            slot.process = subprocess.Popen(
-                options.command(),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-                env={**python_environment(os.environ), **slot.placement.environment, **self._environment},
-                start_new_session=True,
-            )
-        self._listen_to(slot)
-
-    def _listen_to(self, slot: Slot) -> None:
-        assert slot.process is not None and slot.process.stdout is not None
-        slot.listener = threading.Thread(target=self._listen, args=(slot, slot.process.stdout), daemon=True)
+        slot.process = self._engine.start(Start(options, slot.placement, self._environment, slot.log))
+        slot.listener = threading.Thread(target=self._listen, args=(slot, slot.process), daemon=True)
         slot.listener.start()
 
-    def _listen(self, slot: Slot, output: IO[str]) -> None:
-        with output:
-            for line in output:
-                self._said.put((slot, decode(line)))
+    def _listen(self, slot: Slot, process: WorkerProcess) -> None:
+        for line in process.lines():
+            self._said.put((slot, decode(line)))
 
     def _hear(self) -> Preflight | None:
         """Take in what the workers said; return the preflight's findings if they are among it."""
@@ -304,8 +290,9 @@ class Workforce:
             if found is not None:
                 return found
             if died and first.process is not None:
-                killed = first.process.returncode < 0 and first.refusal is None
-                if not killed or first.deaths + 1 >= MAX_DEATHS:
+                status = first.process.wait()
+                replaced = (status < 0 or status == RENEWED) and first.refusal is None
+                if not replaced or first.deaths + 1 >= MAX_DEATHS:
                     self._raise_refusal(first)
                 self._handle_exit(first)
             time.sleep(0.05)
@@ -328,11 +315,8 @@ class Workforce:
 
     def say(self, slot: Slot, message: FromLauncher) -> None:
         """Tell the worker of a place something, if there is one."""
-        if slot.process is None or slot.process.stdin is None:
-            return
-        with contextlib.suppress(BrokenPipeError):  # it died since, which `tend` will see
-            slot.process.stdin.write(encode(message))
-            slot.process.stdin.flush()
+        if slot.process is not None:
+            slot.process.say(encode(message))
 
     def tend(self) -> None:
         """Replace the dead, after a pause that grows with their number; call it often.
@@ -355,7 +339,7 @@ class Workforce:
 
     def _handle_exit(self, slot: Slot) -> None:
         assert slot.process is not None
-        status = slot.process.returncode
+        status = slot.process.wait()
         self._last_words(slot)
         if slot.refusal is not None:
             # What ended it is the study's, and would end the next one, too.
@@ -413,7 +397,7 @@ class Workforce:
 
     def _raise_refusal(self, slot: Slot) -> None:
         if slot.refusal is None:
-            status = slot.process.poll() if slot.process is not None else None
+            status = slot.process.status() if slot.process is not None else None
             why = slot.crash or (_death(status, starved=self._starved(status)) if status is not None else "it ended")
             raise TuningError(f"the first worker failed before its first trial: {why}. Its log is {slot.log}")
         refused = slot.refusal.exit_status == BadInput.exit_status
@@ -432,7 +416,7 @@ class Workforce:
         """
         for slot in self.slots:
             if slot.alive and slot.process is not None:
-                slot.process.terminate()
+                slot.process.stop()
         until = self._clock() + LAUNCHER_GRACE_S
         while any(slot.alive for slot in self.slots) and self._clock() < until and not hurry():
             time.sleep(0.05)
@@ -449,9 +433,8 @@ class Workforce:
             self._claims.put_back_of(owner, "its worker was ended")
 
     def _close(self, slot: Slot) -> None:
-        assert slot.process is not None and slot.process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):
-            slot.process.stdin.close()
+        assert slot.process is not None
+        slot.process.close()
         slot.process = None
 
 
