@@ -127,7 +127,7 @@ tune: $(READY)  ## run or continue a study: DATASET= [FOR= STUDY= TRIALS= EPOCHS
 	  $(call flag,--class-weights,CLASS_WEIGHTS) $(call flag,--precision,PRECISION) \
 	  $(call flag,--image-size,IMAGE_SIZE) $(call flag,--fit,FIT) $(call either,--flips,--no-flips,FLIPS) \
 	  $(call flag,--train-images,TRAIN_IMAGES) $(call flag,--seed,SEED) $(call flag,--storage,STORAGE) \
-	  $(call flag,--spec,SPEC) $(call flag,--trial-timeout,TRIAL_TIMEOUT) \
+	  $(call flag,--cluster,CLUSTER) $(call flag,--spec,SPEC) $(call flag,--trial-timeout,TRIAL_TIMEOUT) \
 	  $(call flag,--budget-epochs,BUDGET_EPOCHS) $(call flag,--strategy,STRATEGY) $(call flag,--from-study,FROM_STUDY) \
 	  $(call flag,--objective,OBJECTIVE) $(call flag,--direction,DIRECTION) $(call flag,--audit,AUDIT) \
 	  $(call flag,--checkpoint-interval,CHECKPOINT_INTERVAL) $(call switch,--no-progress,NO_PROGRESS) \

@@ -37,6 +37,7 @@ from storage.attributes import Phase
 from storage.errors import ClaimLost, TuningError
 from storage.rows.giving_up import GivenUp, give_up
 from storage.rows.ledger import Counts, Ledger, Rows, TrialRow
+from storage.settings import NODE_VARIABLE
 
 # So many failures in a row, without a report of another trial between them, end the study: the cause is not the
 # parameters. A frozen trial has reported, and so has one that still trains: that all is well shows before one is over.
@@ -154,7 +155,12 @@ class Standing(Counts):
 
 def owner_name() -> str:
     """Return a name for this process that no other process has: host, process id and a random part."""
-    return f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+    return f"{os.environ.get(NODE_VARIABLE) or socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+
+
+def node_of(owner: str) -> str:
+    """Return the host, or the node of a cluster, of which the process of that name is one."""
+    return owner.rpartition(":")[0].rpartition(":")[0]
 
 
 class Claims:

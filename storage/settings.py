@@ -19,6 +19,8 @@ from storage.errors import BadInput, disk_error
 # How a launcher tells its workers where the study is.
 STORAGE_VARIABLE = "TUNING_STORAGE"
 FILES_VARIABLE = "TUNING_FILES"
+# How a worker is told what the node of a cluster that it runs on is called.
+NODE_VARIABLE = "TUNING_NODE"
 
 # What may keep files besides a folder, and what is installed for it.
 FILES_EXTRAS = {"s3": "files-s3", "gs": "files-gs"}
@@ -106,6 +108,10 @@ class Home:
     def dataset(self, name: str) -> Path:
         """The folder of a prepared data set."""
         return self.root / "datasets" / name
+
+    def shared_dataset(self, name: str) -> Path:
+        """The folder from which other machines take a prepared data set, where files are kept in folders."""
+        return self._kept / "datasets" / name
 
     def own_dataset(self, label: str, checksum: str) -> Path:
         """The folder of prepared data of somebody's own: its name says what is in it, so it never changes."""

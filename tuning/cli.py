@@ -141,6 +141,7 @@ def tune(
     flips: options.Flips = None,
     seed: options.Seed = None,
     storage: options.Storage = None,
+    cluster: options.ClusterAddress = None,
     spec: options.Spec = None,
     trial_timeout: options.TrialTimeout = None,
     checkpoint_interval: options.CheckpointInterval = "60s",
@@ -157,8 +158,8 @@ def tune(
         search_only=search_only, timeout=timeout, workers=workers, workers_per_device=workers_per_device, model=model,
         base_weights=base_weights, space=space, class_weights=class_weights, precision=precision, strategy=strategy,
         objective=objective, direction=direction, audit=audit, from_study=from_study, train_images=train_images,
-        image_size=image_size, fit=fit, flips=flips, seed=seed, storage=storage, spec=spec, trial_timeout=trial_timeout,
-        checkpoint_interval=checkpoint_interval, progress=progress, dashboard=dashboard,
+        image_size=image_size, fit=fit, flips=flips, seed=seed, storage=storage, cluster=cluster, spec=spec,
+        trial_timeout=trial_timeout, checkpoint_interval=checkpoint_interval, progress=progress, dashboard=dashboard,
     )  # fmt: skip
     return tune(given, _home(), _console())
 

@@ -58,6 +58,7 @@ class TuneWords(TypedDict, total=False):
     flips: bool | None
     seed: int | None
     storage: str | None
+    cluster: str | None
     spec: str | Path | None
     trial_timeout: Duration | None
     checkpoint_interval: Duration
@@ -112,6 +113,7 @@ def tune_options(**said: Unpack[TuneWords]) -> TuneOptions:
         workers_per_device=_per_device(said.get("workers_per_device")),
         storage=said.get("storage"),
         base_weights=Path(base_weights) if base_weights is not None else None,
+        cluster=said.get("cluster"),
         progress=said.get("progress", True),
         dashboard=said.get("dashboard", True),
         limits=_limits(said.get("trial_timeout"), said.get("checkpoint_interval")),

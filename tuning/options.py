@@ -178,6 +178,14 @@ Flips = Annotated[
 Seed = Annotated[
     int | None, typer.Option(help="All randomness of the study derives from it. [default: the study file's]")
 ]
+ClusterAddress = Annotated[
+    str | None,
+    typer.Option(
+        "--cluster",
+        help="Have the workers on the nodes of a Ray cluster: auto, on one of them, or ray://head:10001. It needs"
+        " PostgreSQL, and TUNING_FILES. [default: this machine]",
+    ),
+]
 Spec = Annotated[Path | None, typer.Option(help="A study's TOML file, instead of the catalog's.")]
 TrialTimeout = Annotated[
     str | None,

@@ -54,6 +54,11 @@ def all_checkpoint_files(home: Home) -> FileStore:
     return _remote(home, home.all_checkpoints.name) if home.is_remote else LocalFiles(home.all_checkpoints)
 
 
+def dataset_files(home: Home, name: str) -> FileStore:
+    """Return where prepared data are kept for machines that do not have them, by the name of their folder."""
+    return _remote(home, f"datasets/{name}") if home.is_remote else LocalFiles(home.shared_dataset(name))
+
+
 def _remote(home: Home, name: str, *, make: bool = False) -> FileStore:
     files = RemoteFiles(home.files, home.copies).folder(name)
     if make:

@@ -33,7 +33,7 @@ OPTIONS = TuneOptions(dataset="mnist_sample", workers=2, overrides=Overrides(epo
 def gpus(monkeypatch: pytest.MonkeyPatch) -> list[Device]:
     """The GPUs that the machine has: none until a test says otherwise."""
     found: list[Device] = []
-    monkeypatch.setattr("tuning.launch.understand.find_gpus", lambda: found)
+    monkeypatch.setattr("tuning.launch.engines.chosen.find_gpus", lambda: found)
     return found
 
 

@@ -27,7 +27,7 @@ from tuning.launch.understand import TuneOptions, understood
 
 @pytest.fixture(autouse=True)
 def no_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tuning.launch.understand.find_gpus", list)
+    monkeypatch.setattr("tuning.launch.engines.chosen.find_gpus", list)
 
 
 def pictures(folder: Path, per_class: int = 5) -> Path:

@@ -252,6 +252,18 @@ def test_the_live_view_counts_the_frozen_trials_instead_of_telling_them(study: o
     assert "trial   0 frozen" not in shown.text.getvalue()
 
 
+def test_the_live_view_shows_the_node_of_each_trial_where_there_are_several(study: optuna.Study) -> None:
+    running = study.ask()
+    running.set_user_attr(attributes.WORKER, "gpu-machine/ab12cd:4711:0123abcd")
+    shown = terminal(live=True)
+    progress = Progress(study, 4, shown.console, live=False, clock=shown, nodes=True)
+    rendered = terminal(width=80)
+    rendered.console.print(progress._render(study.trials, None))
+    titles, row = (line.split() for line in rendered.text.getvalue().splitlines()[-2:])
+    assert titles[:2] == ["running", "node"]
+    assert row[:4] == ["trial", "0", "gpu-machine/ab12cd", "0/4"]
+
+
 def test_the_live_view_shows_where_the_study_stands(study: optuna.Study) -> None:
     add(study, 0.1)
     shown = terminal(live=True)

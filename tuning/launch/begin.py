@@ -17,6 +17,7 @@ from storage.errors import BadInput
 from storage.opening import open_database
 from storage.rows.study_rows import studies_of
 from storage.stores.chosen import artifact_files
+from studies.datasets.prepared import PreparedDataset
 from studies.datasets.preparing import prepare
 from studies.spec import BUDGET_SHARE
 from studies.stored import StudyRecord, create_or_load, require_own_uid
@@ -35,6 +36,7 @@ class Begun:
         created: whether this command made it.
         database: where it is.
         claims: the study's, as the launcher makes them.
+        dataset: what it trains on, as it is prepared here.
         repeated: how many validation and test images are training images, too; see `repeated_images`.
     """
 
@@ -43,6 +45,7 @@ class Begun:
     created: bool
     database: Database
     claims: Claims
+    dataset: PreparedDataset
     repeated: Mapping[str, int]
 
     def undo(self) -> None:
@@ -94,7 +97,7 @@ def begun(asked: Asked) -> Begun:
         recorded[attributes.COURSE] = asked.course.document()
     claims.set_budget(trials, recorded)
     repeated = repeated_images(dataset, split_of(dataset, spec))
-    return Begun(study, StudyRecord.of(study), created, database, claims, repeated)
+    return Begun(study, StudyRecord.of(study), created, database, claims, dataset, repeated)
 
 
 def _require_room_for_audit(asked: Asked) -> None:

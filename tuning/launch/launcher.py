@@ -12,6 +12,7 @@ from studies.phases.known import refitted
 from studies.stored import StudyRecord
 from tuning.launch.begin import Begun, begun
 from tuning.launch.dashboard import dashboard_of
+from tuning.launch.engines.chosen import serve
 from tuning.launch.phases.following import follow
 from tuning.launch.phases.phase import Opened, PhaseOptions
 from tuning.launch.searching import is_over, search
@@ -36,8 +37,15 @@ def tune(options: TuneOptions, home: Home, console: Console) -> int:
     study = begun(asked)
     spending.on(study.study)
     print_plan(report, asked, study)
-    with _dashboard(asked, console, report):
-        return _tuned(asked, study, spending, console, report)
+    if asked.places.cluster is None:
+        with _dashboard(asked, console, report):
+            return _tuned(asked, study, spending, console, report)
+    try:
+        serve(asked.places.cluster, home, asked.spec, study.dataset)
+        with _dashboard(asked, console, report):
+            return _tuned(asked, study, spending, console, report)
+    finally:
+        asked.places.cluster.close()
 
 
 def _tuned(asked: Asked, study: Begun, spending: Spending, console: Console, report: Report) -> int:
@@ -72,5 +80,5 @@ def _opened(asked: Asked, study: Begun, spending: Spending, console: Console) ->
     given = PhaseOptions(asked.name, options.storage, model, objective, options.workers, left_s, options.progress)
     return Opened(
         given, asked.home, asked.url, study.database, study.study, StudyRecord.of(study.study), asked.user_file,
-        asked.objective_file, console, spending.note,
+        asked.objective_file, console, spending.note, asked.places.cluster,
     )  # fmt: skip

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 
+from storage.processes.cores import usable_cores
+from tuning.launch.engines.cluster import Growth
+from tuning.launch.engines.engine import Adjusting
 from tuning.launch.packing import MAX_WORKERS, CpuPacking, GpuPacking, Packing
+from tuning.launch.understand import Asked
 from tuning.launch.workforce import Ended, Event, Slot, Workforce
 from tuning.machine.devices import CORES, Device, Placement, cores_as_device, place_worker
+from tuning.machine.memory import free_bytes
 from tuning.messages import Alone, Crowded, EpochEnded, Memory, OutOfMemory, Started
 
 
@@ -88,6 +94,23 @@ class Packer:
 
     def _on(self, device: str) -> list[Slot]:
         return [slot for slot in self._workforce.slots if slot.placement.device.id == device]
+
+
+def packer_of(asked: Asked, workforce: Workforce, report: Callable[[str], None]) -> Adjusting | None:
+    """Return what has as many workers of a study as are useful; None where a number was given."""
+    if asked.places.cluster is not None and asked.options.workers is None:
+        return Growth(workforce, asked.places.cluster, asked.placements[0])
+    if not asked.packs:
+        return None
+    return make_packer(
+        workforce,
+        asked.gpus,
+        cores=usable_cores(),
+        workers=asked.options.workers,
+        memory_bytes=free_bytes(),
+        environ=os.environ,
+        report=report,
+    )
 
 
 def make_packer(

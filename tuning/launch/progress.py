@@ -19,6 +19,7 @@ from rich.text import Text
 
 from storage import attributes
 from storage.attributes import SEARCH, Phase
+from storage.claims import node_of
 from studies.forecast import seconds_of, seconds_per_epoch
 from studies.leaderboard import balanced_accuracy, best_trial
 from studies.objectives.objective import VALIDATION_ACCURACY, Objective
@@ -123,6 +124,7 @@ class Progress:
         expected_epoch_s: how long all workers together are expected to take for an epoch, before it is seen.
         balanced: whether balanced accuracies are shown besides.
         phase: whose trials are shown.
+        nodes: whether the node of each trial is shown besides.
     """
 
     study: optuna.Study
@@ -133,6 +135,7 @@ class Progress:
     expected_epoch_s: float | None = None
     balanced: bool = False
     phase: Phase = SEARCH
+    nodes: bool = False
     _told: set[int] = field(default_factory=set)
     # By trial: the epochs after which it is frozen, as far as was told.
     _frozen: dict[int, int] = field(default_factory=dict)
@@ -286,7 +289,7 @@ class Progress:
         table = Table(box=None, padding=(0, 2), header_style="dim", expand=True)
         own = self.epochs is not None
         titles = ("running", "epoch", self._objective.heading) if own else ("running", "step", "value")
-        for title in titles:
+        for title in (titles[0], *(["node"] if self.nodes else []), *titles[1:]):
             table.add_column(title, no_wrap=True, min_width=len(title))
         # Of a narrow terminal's few columns nothing useful is left to them.
         shown = self.console.width >= NARROW
@@ -297,7 +300,8 @@ class Progress:
             value = self._objective.figure(trial.intermediate_values[step]) if step is not None else "-"
             parameters = parameters_in_words(trial.params) if shown else ""
             far = f"{step or 0}/{most}" if most is not None else "-" if step is None else str(step)
-            table.add_row(f"trial {trial.number}", far, value, parameters)
+            node = [node_of(_worker_of(trial) or "")] if self.nodes else []
+            table.add_row(f"trial {trial.number}", *node, far, value, parameters)
         if len(running) > SHOWN_RUNNING:
             table.add_row(f"and {len(running) - SHOWN_RUNNING} more", "", "", "")
         return table

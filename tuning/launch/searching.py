@@ -16,7 +16,8 @@ from studies.phases.known import best_configurations
 from studies.stored import StudyRecord
 from studies.trials import of_phase, spent_epochs
 from tuning.launch.begin import Begun
-from tuning.launch.packer import Packer, make_packer
+from tuning.launch.engines.engine import Adjusting
+from tuning.launch.packer import packer_of
 from tuning.launch.progress import Progress
 from tuning.launch.spending import Spending
 from tuning.launch.summary import Report, print_end, print_forecast, print_preflight
@@ -24,7 +25,6 @@ from tuning.launch.understand import Asked
 from tuning.launch.watching import Watching
 from tuning.launch.workforce import Workforce
 from tuning.machine.compile_probe import prepare_compile_caches
-from tuning.machine.memory import free_bytes
 from tuning.messages import LAUNCHER_GRACE_S, Cost, WorkerOptions
 
 
@@ -48,11 +48,18 @@ def search(asked: Asked, study: Begun, spending: Spending, console: Console, rep
         if asked.course is None or asked.course.refit_epochs is None:
             report(f"nothing to do: {standing.finished} of {standing.budget} trials are finished")
         return 0
-    prepare_compile_caches(asked.home, asked.placements, os.environ, report)
-    live, balanced = asked.options.progress, bool(study.record.imbalanced)
-    progress = Progress(study.study, asked.spec.epochs, console, live=live, balanced=balanced)
+    if asked.places.cluster is None:
+        prepare_compile_caches(asked.home, asked.placements, os.environ, report)
+    progress = Progress(
+        study.study,
+        asked.spec.epochs,
+        console,
+        live=asked.options.progress,
+        balanced=bool(study.record.imbalanced),
+        nodes=asked.places.cluster is not None,
+    )
     workforce = _workforce(asked, study, report)
-    packer = _packer(asked, workforce, report) if asked.packs else None
+    packer = packer_of(asked, workforce, report)
     launcher = Launcher(asked, study, spending, workforce, packer, progress, report)
     try:
         return launcher.run_on(study.database)
@@ -80,18 +87,7 @@ def _workforce(asked: Asked, study: Begun, report: Report) -> Workforce:
         url=asked.url,
         record=study.record,
         report=report,
-    )
-
-
-def _packer(asked: Asked, workforce: Workforce, report: Report) -> Packer:
-    return make_packer(
-        workforce,
-        asked.gpus,
-        cores=usable_cores(),
-        workers=asked.options.workers,
-        memory_bytes=free_bytes(),
-        environ=os.environ,
-        report=report,
+        engine=asked.places.cluster,
     )
 
 
@@ -115,7 +111,7 @@ class Launcher(Watching):
         study: Begun,
         spending: Spending,
         workforce: Workforce,
-        packer: Packer | None,
+        packer: Adjusting | None,
         progress: Progress,
         report: Report,
         clock: Callable[[], float] = time.monotonic,

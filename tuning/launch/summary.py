@@ -13,6 +13,7 @@ from studies.scheduler import first_in_words
 from studies.spec import ClassWeights, StudySpec
 from studies.stored import StudyRecord
 from tuning.launch.begin import Begun
+from tuning.launch.engines.cluster import Cluster
 from tuning.launch.understand import Asked
 from tuning.messages import Preflight
 from tuning.own_modules import hidden
@@ -61,6 +62,11 @@ def print_plan(report: Report, asked: Asked, study: Begun) -> None:
         **({"precision": f"{spec.precision} on the cores"} if spec.precision != "float32" else {}),
         "workers": f"{len(asked.placements)} on {devices}, {asked.placements[0].threads} thread(s) each"
         + (", to begin with" if asked.packs else ""),
+        **(
+            {"cluster": f"{asked.places.cluster.address}, {_nodes(asked.places.cluster)}"}
+            if asked.places.cluster is not None
+            else {}
+        ),
     }
     if asked.declared.reasons:
         rows["because"] = "; ".join(asked.declared.reasons)
@@ -76,6 +82,12 @@ def print_plan(report: Report, asked: Asked, study: Begun) -> None:
 def _objective(spec: StudySpec) -> str:
     best = {"max": "largest", "min": "smallest"}[spec.objective.direction]
     return f"{spec.objective.words}, the {best} is the best"
+
+
+def _nodes(cluster: Cluster) -> str:
+    nodes = cluster.nodes()
+    names = sorted(cluster.name_of(node["NodeID"]) for node in nodes)
+    return f"{cluster.address}, {counted(len(nodes), 'node')} to begin with: {', '.join(names)}"
 
 
 def _classes(asked: Asked, record: StudyRecord) -> dict[str, str]:

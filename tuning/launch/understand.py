@@ -6,7 +6,6 @@ Nothing is created or changed here, but that data of somebody's own are prepared
 from __future__ import annotations
 
 import math
-import os
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +17,6 @@ from sqlalchemy.engine import make_url
 from storage.connections import sqlite_file
 from storage.errors import BadInput, shown
 from storage.opening import open_to_read
-from storage.processes.cores import usable_cores
 from storage.settings import Home
 from studies.course import Course
 from studies.datasets.splits import require_images
@@ -30,7 +28,8 @@ from studies.strategies.chosen import make_strategy
 from studies.strategies.samplers import require_sampler
 from studies.strategies.strategy import Strategy
 from tuning.launch.declared import Declared, Model, declared, model_meant, objective_of, wanted
-from tuning.machine.devices import Device, PerDevice, Placement, find_gpus, place_workers
+from tuning.launch.engines.chosen import Places, places_of
+from tuning.machine.devices import Device, PerDevice, Placement
 from tuning.user_classes import UserFile, load_strategy, parse_strategy
 from tuning.words import duration
 
@@ -60,6 +59,7 @@ class TuneOptions:
     workers: int | None = None
     workers_per_device: PerDevice = None
     storage: str | None = None
+    cluster: str | None = None
     progress: bool = True
     dashboard: bool = True
     base_weights: Path | None = None
@@ -84,8 +84,7 @@ class Asked:
         strategy_file: the file with the strategy, likewise.
         objective_file: the file with the function that is optimised, likewise.
         first: configurations that a new study tries first, after the defaults.
-        gpus: this machine's; none for its cores.
-        placements: where each worker runs, with `auto` each of those that are started first.
+        places: where workers run, with `auto` those that are started first.
         before: what the study records, where it is there.
         course: what follows the search, and when; None for nothing.
     """
@@ -102,8 +101,7 @@ class Asked:
     strategy_file: UserFile | None
     objective_file: UserFile | None
     first: Sequence[dict[str, Any]]
-    gpus: list[Device]
-    placements: list[Placement]
+    places: Places
     before: StudyRecord | None
     course: Course | None
 
@@ -111,6 +109,16 @@ class Asked:
     def user_file(self) -> UserFile | None:
         """The file with the hypermodel, if it is a user's."""
         return self.model.user_file
+
+    @property
+    def gpus(self) -> list[Device]:
+        """The devices of this machine, or of the cluster; none for cores."""
+        return self.places.gpus
+
+    @property
+    def placements(self) -> list[Placement]:
+        """Where each worker runs."""
+        return self.places.placements
 
     @property
     def packs(self) -> bool:
@@ -136,10 +144,7 @@ def understood(options: TuneOptions, home: Home) -> Asked:
     url = options.storage or home.database_url
     meant = wanted(options.dataset or _recorded_dataset(options, url, home), options.spec_file)
     _require_sane(options)
-    gpus = find_gpus()
-    placements = place_workers(
-        gpus, usable_cores(), workers=options.workers, per_device=options.workers_per_device, environ=os.environ
-    )
+    places = places_of(options.cluster, url, home, workers=options.workers, per_device=options.workers_per_device)
     name = options.study or meant.label
     _require_name(name, home)
     # A home that is not there yet holds no study.
@@ -149,7 +154,7 @@ def understood(options: TuneOptions, home: Home) -> Asked:
     found = declared(meant, options.overrides, home, stored)
     declaration, dataset = found.declaration, found.dataset
     # A study goes on under the plan that it was begun with, whatever machine it goes on on.
-    plan_name: PlanName = stored.record.spec.plan_name if stored is not None else ("gpu" if gpus else "cpu")
+    plan_name: PlanName = stored.record.spec.plan_name if stored is not None else ("gpu" if places.gpus else "cpu")
     plan = declaration.plan_for(plan_name)
     model = model_meant(options.overrides.model or plan.model or declaration.model, options.base_weights, home)
     strategy_name, strategy_file = parse_strategy(options.overrides.strategy or declaration.strategy.name)
@@ -168,8 +173,8 @@ def understood(options: TuneOptions, home: Home) -> Asked:
     first = _first(declaration.first_for(plan, options.overrides.model), url, options.from_study)
     before = stored.record if stored is not None else None
     asked = Asked(
-        options, home, url, name, found, plan, spec, strategy, model, strategy_file, objective_file, first, gpus,
-        placements, before, _course(options, plan, before),
+        options, home, url, name, found, plan, spec, strategy, model, strategy_file, objective_file, first, places,
+        before, _course(options, plan, before),
     )  # fmt: skip
     _require_enough_epochs(options.budget_epochs, options.trials or (plan.trials if stored is None else 1), spec.epochs)
     if stored is not None:
@@ -216,6 +221,8 @@ def _require_sane(options: TuneOptions) -> None:
         )
     if options.budget_epochs is not None and options.budget_epochs < 1:
         raise BadInput(f"--budget-epochs {options.budget_epochs}: must be at least 1. Leave it out for the plan's own.")
+    if options.for_s is not None and options.cluster is not None:
+        raise BadInput("--for: measures how fast this machine trains. Give --trials with --cluster (make: TRIALS=).")
     if options.for_s is not None:
         given = {"--trials": options.trials, "--budget-epochs": options.budget_epochs}
         for flag, value in given.items():

@@ -13,7 +13,7 @@ from storage.claims import Claims, Standing
 from storage.database import Database
 from storage.errors import StorageUnavailable
 from storage.leases import LeaseWatch
-from tuning.launch.packer import Packer
+from tuning.launch.engines.engine import Adjusting
 from tuning.launch.progress import Progress
 from tuning.launch.summary import Report
 from tuning.launch.workforce import Workforce
@@ -42,7 +42,7 @@ class Watching(abc.ABC):
         self,
         claims: Claims,
         workforce: Workforce,
-        packer: Packer | None,
+        packer: Adjusting | None,
         progress: Progress,
         report: Report,
         timeout_s: float | None,

@@ -194,8 +194,9 @@ class Workforce:
         """
         # The URL may hold a password, and command lines are public.
         environment = {**home.environment, STORAGE_VARIABLE: url}
+        kills = kernel_kills if engine is None else lambda: 0  # it is on other machines, too
         logs = log_folder(home, record.name, record.uid)
-        return cls(claims, placements, options, environment, logs, report, engine=engine)
+        return cls(claims, placements, options, environment, logs, report, kernel_kills=kills, engine=engine)
 
     def start(self, *, preflight: bool = True) -> None:
         """Start all workers; the first one makes the preflight, if any does, and none asks for a trial before `Go`."""

@@ -57,6 +57,17 @@ class WorkerProcess(Protocol):
         """Let go of what is held for it. It has ended, or ends by that."""
 
 
+class Adjusting(Protocol):
+    """Has as many workers as are useful."""
+
+    def adjust(self, trials_left: int) -> None:
+        """Look at the workers, and have more or fewer; it is called often.
+
+        Args:
+            trials_left: how many trials are not over. There is no use for more workers.
+        """
+
+
 class Engine(Protocol):
     """Starts workers."""
 

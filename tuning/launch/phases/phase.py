@@ -16,16 +16,16 @@ from storage.claims import Claims, Planned, Standing
 from storage.database import Database
 from storage.errors import BadInput
 from storage.opening import open_database, open_to_read
-from storage.processes.cores import usable_cores
 from storage.settings import Home
 from studies.datasets.prepared import PreparedDataset
 from studies.datasets.preparing import prepare
 from studies.stored import StudyRecord, find_study
+from tuning.launch.engines.chosen import no_more_than
+from tuning.launch.engines.cluster import Cluster
 from tuning.launch.progress import Progress
 from tuning.launch.watching import Watching
 from tuning.launch.workforce import Workforce
 from tuning.machine.compile_probe import prepare_compile_caches
-from tuning.machine.devices import find_gpus, place_workers
 from tuning.messages import WorkerOptions
 from tuning.user_classes import UserFile, parse_model
 from tuning.words import counted, duration
@@ -59,6 +59,7 @@ class Opened:
         objective_file: the file with the function that it optimises, likewise.
         console: takes what is said.
         noted: called now and then: so long it has taken.
+        cluster: what its workers are on; None for this machine.
     """
 
     options: PhaseOptions
@@ -71,6 +72,7 @@ class Opened:
     objective_file: UserFile | None
     console: Console
     noted: Callable[[], None] = lambda: None
+    cluster: Cluster | None = None
 
     @property
     def report(self) -> Callable[[str], None]:
@@ -149,11 +151,10 @@ def run_phase(opened: Opened, phase: Phase, planned: Sequence[Planned]) -> int:
     if standing.done:
         return 0
     opened.data  # noqa: B018 - once, before several workers want it
-    gpus, cores = find_gpus(), usable_cores()
     most = standing.budget - standing.finished
-    workers = min(opened.options.workers or (len(gpus) or cores), most)
-    placements = place_workers(gpus, cores, workers=workers, per_device=None, environ=os.environ)
-    prepare_compile_caches(opened.home, placements, os.environ, report)
+    placements = no_more_than(most, opened.options.workers, opened.cluster)
+    if opened.cluster is None:
+        prepare_compile_caches(opened.home, placements, os.environ, report)
     workforce = Workforce.of_study(
         claims,
         placements,
@@ -164,6 +165,7 @@ def run_phase(opened: Opened, phase: Phase, planned: Sequence[Planned]) -> int:
         url=opened.url,
         record=opened.record,
         report=report,
+        engine=opened.cluster,
     )
     progress = Progress(
         opened.study,
@@ -172,6 +174,7 @@ def run_phase(opened: Opened, phase: Phase, planned: Sequence[Planned]) -> int:
         live=opened.options.progress,
         balanced=bool(opened.record.imbalanced),
         phase=phase,
+        nodes=opened.cluster is not None,
     )
     try:
         return PhaseLauncher(opened, claims, workforce, progress).run_on(opened.database)

@@ -1,0 +1,189 @@
+"""A study on the nodes of a real Ray cluster, with a real PostgreSQL, while one node goes and another joins."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+import psutil
+import pytest
+from optuna.trial import TrialState
+
+from storage import attributes
+from storage.claims import node_of
+from storage.errors import BadInput
+from storage.opening import open_to_read
+from studies.stored import find_study
+from tests import postgres
+from tests.clusters import RayCluster, ray_cluster
+from tests.integration.command_line import ROOT, CommandLine, wait_until
+from tests.object_store import object_store
+
+pytestmark = [
+    pytest.mark.keras,
+    pytest.mark.postgres,
+    pytest.mark.slow,
+    pytest.mark.timeout(900),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
+
+PASSWORD = "hunter2-is-of-the-tests"
+MODEL = f"{ROOT / 'tests/faults/slow_models.py'}:Slow"
+SMALL = ("--dataset", "mnist_sample", "--train-images", "256", "--strategy", "none")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    try:
+        with postgres.server() as url:
+            yield url
+    except postgres.NoServer as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(f"PostgreSQL cannot be started: {error}")
+
+
+@dataclass
+class Machines:
+    """A cluster, a database and a place for files.
+
+    Attributes:
+        nodes: the cluster.
+        url: of the database.
+        files: the URL of where files are.
+        command: given on a machine that is no node.
+        epochs: the file in which each trained epoch is noted, by the seed of its trial.
+    """
+
+    nodes: RayCluster
+    url: str
+    files: str
+    command: CommandLine
+    epochs: Path
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        given = ("--cluster", "auto", "--storage", self.url, *arguments)
+        return self.command.start("tune", *given)
+
+    def trials(self, name: str) -> list[optuna.trial.FrozenTrial]:
+        """The trials of a study; none before it is there."""
+        try:
+            database = open_to_read(self.url)
+        except BadInput:
+            return []
+        try:
+            return find_study(database, name).get_trials()
+        except BadInput:
+            return []
+        finally:
+            database.engine.dispose()
+
+    def finished(self, name: str) -> int:
+        return sum(trial.state.is_finished() for trial in self.trials(name))
+
+
+@pytest.fixture
+def machines(request: pytest.FixtureRequest, server: str, tmp_path: Path) -> Iterator[Machines]:
+    with ExitStack() as stack:
+        files, secrets = f"file://{tmp_path / 'shared'}", {"PGPASSWORD": PASSWORD}
+        if getattr(request, "param", "folder") == "object store":
+            store = stack.enter_context(object_store())
+            files, secrets = store.bucket(), {**secrets, **store.environment}
+        url = stack.enter_context(postgres.database_on(server))
+        noted = {"SLOW_EPOCH_S": "0.3", "SLOW_EPOCH_LOG": str(tmp_path / "epochs")}
+        nodes = stack.enter_context(ray_cluster(tmp_path, **noted, KERAS_BACKEND="tensorflow"))
+        environment = {**secrets, **noted, "TUNING_FILES": files, "RAY_ADDRESS": nodes.cluster.address}
+        yield Machines(nodes, url, files, CommandLine(tmp_path / "home", environment), tmp_path / "epochs")
+
+
+def shown_commands() -> Iterator[str]:
+    for process in psutil.process_iter():
+        try:
+            yield " ".join(process.cmdline())
+        except psutil.Error:
+            continue
+
+
+def a_node_goes_and_another_joins(machines: Machines, trials: int, epochs: int) -> tuple[str, list[Any]]:
+    """Run a study of so many trials on three nodes, of which one is killed; return its output and its trials."""
+    nodes = [machines.nodes.add() for _ in range(3)]
+    process = machines.start(
+        *SMALL, "--model", MODEL, "--epochs", str(epochs), "--trials", str(trials), "--study", "many",
+        "--checkpoint-interval", "0.1s",
+    )  # fmt: skip
+    try:
+        wait_until(lambda: process.poll() is not None or machines.finished("many") >= 2, 400)
+        assert not [line for line in shown_commands() if PASSWORD in line]
+        machines.nodes.pull_the_plug(nodes[0])
+        machines.nodes.add()
+        _, said = process.communicate(timeout=400)
+    finally:
+        process.kill()
+    assert process.returncode == 0, f"{said}\n{machines.command.logs()}"
+    return said, machines.trials("many")
+
+
+def require_exact(machines: Machines, said: str, found: list[Any], trials: int, *, on: int) -> None:
+    states = Counter(trial.state for trial in found)
+    assert sum(states[state] for state in (TrialState.COMPLETE, TrialState.PRUNED)) == trials == len(found)
+    trained = machines.epochs.read_text().splitlines()
+    # With a checkpoint at each epoch's end, a trial whose node goes trains the epoch once more that it was in, and one
+    # before it whose checkpoint was still being written.
+    again = len(trained) - sum(len(trial.intermediate_values) for trial in found)
+    assert 0 <= again <= 2
+    assert "a node is gone" in said
+    assert len({node_of(trial.user_attrs[attributes.WORKER]) for trial in found}) >= on
+    logs = machines.command.logs()
+    assert "trial 0: claim 1" in logs
+    everything = [said, logs, *(file.read_text(errors="replace") for file in session_logs())]
+    assert not [text for text in everything if PASSWORD in text]
+
+
+def session_logs() -> list[Path]:
+    """What Ray's own pages show of this cluster."""
+    return [file for file in Path("/tmp/ray/session_latest/logs").resolve().rglob("*") if file.is_file()]
+
+
+def test_a_study_ends_with_its_budget_though_a_node_goes_and_another_joins(machines: Machines) -> None:
+    said, found = a_node_goes_and_another_joins(machines, trials=10, epochs=3)
+    require_exact(machines, said, found, 10, on=2)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("machines", ["object store"], indirect=True)
+def test_forty_trials_with_their_files_in_an_object_store(machines: Machines) -> None:
+    said, found = a_node_goes_and_another_joins(machines, trials=40, epochs=5)
+    require_exact(machines, said, found, 40, on=3)
+    export = machines.command.start("export", "--study", "many", "--storage", machines.url, "--model", MODEL)
+    _, told = export.communicate(timeout=200)
+    assert export.returncode == 0, told
+
+
+@pytest.mark.long
+def test_one_node_gives_what_plain_tune_does(machines: Machines, tmp_path: Path) -> None:
+    cores = os.cpu_count() or 1
+    machines.nodes.add(cpus=cores)
+    asked = (*SMALL, "--epochs", "2", "--trials", "3", "--workers", "1", "--seed", "7", "--search-only")
+    process = machines.start(*asked, "--study", "there")
+    _, said = process.communicate(timeout=280)
+    assert process.returncode == 0, said
+    here = CommandLine(tmp_path / "plain")
+    here.run("tune", *asked, "--study", "here")
+    mine, theirs = here.study("here").trials, machines.trials("there")
+    assert [trial.params for trial in mine] == [trial.params for trial in theirs]
+    assert [trial.intermediate_values for trial in mine] == [trial.intermediate_values for trial in theirs]
+
+
+def test_a_database_in_a_file_is_refused_before_any_cluster_is_asked(tmp_path: Path) -> None:
+    command = CommandLine(tmp_path)
+    refused = command.run("tune", "--dataset", "mnist_sample", "--cluster", "auto", status=2)
+    assert refused.stderr.count("\n") == 1
+    assert "needs PostgreSQL, since SQLite is for one machine" in refused.stderr
