@@ -18,9 +18,9 @@ from models.evaluation import METRICS
 from models.foreign.feeding import Batches, examples
 from models.foreign.form import Form, form_of
 from models.foreign.generators import DrawnFrom, drawn_without_consuming, states_outside
-from models.foreign.hearing import Curves, Hearing
 from models.foreign.named import NamedHypermodel, require_hypermodel
-from models.foreign.outputs import Judge, accuracy_name, classifier_of, validates_as_keras
+from models.foreign.outputs import ValidationPredictions, accuracy_name, classifier_of, validates_as_keras
+from models.foreign.reporting import Curves, ReportingCallback
 from models.foreign.state import capture, restore, why_not_kept
 from models.recipe import BATCH_SIZES, ClassWeights, declare_class_weights
 from models.training.balance import balanced_weights
@@ -41,7 +41,7 @@ OTHER_GENERATORS = (
     " is frozen or interrupted goes on with others than it would have had"
 )
 OWN_FIT = "its own fit decides what it trains on in which order, so what is interrupted begins anew"
-UNHEARD = "its own fit calls no callbacks, so nothing is reported before its end"
+UNREPORTED = "its own fit calls no callbacks, so nothing is reported before its end"
 
 
 class ForeignModels:
@@ -84,7 +84,7 @@ class ForeignModels:
             self, inputs, epochs=epochs, patience=patience, class_weights=class_weights, monitor=monitor
         )
 
-    def begin_as_given(self, model: keras.Model) -> None:
+    def reset_variables(self, model: keras.Model) -> None:
         """Give variables that trainings before have changed the values that the user's code left in them.
 
         A layer or a generator that a module makes once, such as a base with its weights, is no model's own.
@@ -137,7 +137,7 @@ class ForeignHypermodel:
         self._class_weights = class_weights
         self._monitor = monitor
         self._form: Form | None = None
-        self._heard = True
+        self._reported = True
         self._other_data = False
         self._other_generators = False
         self._not_kept: str | None = None
@@ -155,7 +155,7 @@ class ForeignHypermodel:
         model = self.untrained(hp)
         if not getattr(model, "compiled", True):
             _compile(model, self._known(model))
-        self._maker.begin_as_given(model)
+        self._maker.reset_variables(model)
         return model
 
     def untrained(self, hp: Any) -> keras.Model:
@@ -197,7 +197,7 @@ class ForeignHypermodel:
         """Why a training that is interrupted begins anew."""
         if not self._named.fits:
             return self._not_kept
-        return OWN_FIT if self._heard else f"{OWN_FIT}; {UNHEARD}"
+        return OWN_FIT if self._reported else f"{OWN_FIT}; {UNREPORTED}"
 
     def notes(self) -> list[str]:
         """What the author should know: once a model was built, how the data are given; then, how it was validated."""
@@ -224,18 +224,18 @@ class ForeignHypermodel:
     ) -> FitResult:
         """Train what `build` built and leave the weights of the best epoch in it, see `models.tunable.Tunable`."""
         form = self._known(model)
-        judge = Judge(model, form, self._inputs, validation)
+        predictions = ValidationPredictions(model, form, self._inputs, validation)
 
         def keep(epochs: int, history: Curves) -> None:
             if keeper is not None and not self._named.fits and keeper.due(epochs):
                 self._not_kept = self._not_kept or why_not_kept(model)
                 if self._not_kept is None:
-                    keeper.keep(capture(model, epochs, hearing.best, history))
+                    keeper.keep(capture(model, epochs, reporting.best, history))
 
-        hearing = Hearing(
+        reporting = ReportingCallback(
             model,
             lambda: accuracy_name(model, form),
-            judge,
+            predictions,
             monitor=self._monitor,
             trusted=not self._named.fits and validates_as_keras(model),
             patience=None if self._named.fits or _has_schedule(model) else self._patience,
@@ -244,13 +244,13 @@ class ForeignHypermodel:
             keep=keep,
         )
         if self._named.fits:
-            self._fit_as_written(hp, model, training, validation, hearing)
+            self._fit_as_written(hp, model, training, validation, reporting)
         else:
             if resume is not None:
-                hearing.begin_at(*restore(model, resume))
-            self._fit(hp, model, training, validation, hearing, seed)
-        self._other_data = hearing.other_data
-        return _result(model, hearing, judge, self._monitor)
+                reporting.begin_at(*restore(model, resume))
+            self._fit(hp, model, training, validation, reporting, seed)
+        self._other_data = reporting.other_data
+        return _result(model, reporting, predictions, self._monitor)
 
     def _fit(
         self,
@@ -258,7 +258,7 @@ class ForeignHypermodel:
         model: keras.Model,
         training: LabelledImages,
         validation: LabelledImages,
-        hearing: Hearing,
+        reporting: ReportingCallback,
         seed: int,
     ) -> None:
         form, classes = self._known(model), self._inputs.classes
@@ -281,10 +281,10 @@ class ForeignHypermodel:
             batches,
             validation_data=Batches(validation, form, classes, batch_size, None),
             epochs=self._epochs,
-            initial_epoch=hearing.epochs,
+            initial_epoch=reporting.epochs,
             shuffle=False,
             verbose=0,
-            callbacks=[keras.callbacks.LambdaCallback(on_epoch_begin=begin, on_train_batch_end=step), hearing],
+            callbacks=[keras.callbacks.LambdaCallback(on_epoch_begin=begin, on_train_batch_end=step), reporting],
             class_weight=self._weights(hp),
         )
 
@@ -295,7 +295,12 @@ class ForeignHypermodel:
         return {label: float(weight) for label, weight in enumerate(balanced_weights(self._inputs.class_counts))}
 
     def _fit_as_written(
-        self, hp: Any, model: keras.Model, training: LabelledImages, validation: LabelledImages, hearing: Hearing
+        self,
+        hp: Any,
+        model: keras.Model,
+        training: LabelledImages,
+        validation: LabelledImages,
+        reporting: ReportingCallback,
     ) -> None:
         form, classes = self._known(model), self._inputs.classes
         x, y = examples(training, np.arange(len(training)), form, classes)
@@ -304,19 +309,19 @@ class ForeignHypermodel:
             model,
             x,
             y,
-            lambda: hearing.epochs > 0,
+            lambda: reporting.epochs > 0,
             validation_data=examples(validation, np.arange(len(validation)), form, classes),
             epochs=self._epochs,
-            callbacks=[hearing],
+            callbacks=[reporting],
             verbose=0,
             **({} if self._maker.shuffle else {"shuffle": False}),
         )
         _require_result(returned, self._maker.name)
-        if hearing.epochs == 0:
-            self._heard = False
+        if reporting.epochs == 0:
+            self._reported = False
             # What is reported ends with this, whatever the strategy thinks of it.
             model.stop_training = True
-            hearing.on_epoch_end(0, {})
+            reporting.on_epoch_end(0, {})
 
 
 def _compile(model: keras.Model, form: Form) -> None:
@@ -343,13 +348,15 @@ def _require_result(returned: Any, name: str) -> None:
         )
 
 
-def _result(model: keras.Model, hearing: Hearing, judge: Judge, monitor: Monitor) -> FitResult:
-    best, epochs = hearing.best, hearing.epochs
+def _result(
+    model: keras.Model, reporting: ReportingCallback, predictions: ValidationPredictions, monitor: Monitor
+) -> FitResult:
+    best, epochs = reporting.best, reporting.epochs
     if best.epoch is None or best.value is None:
         raise NoFiniteValue(monitor.name, epochs)
     model.set_weights(best.weights)
-    said = judge()
-    history = {name: list(curve) for name, curve in hearing.history.items()}
+    said = predictions()
+    history = {name: list(curve) for name, curve in reporting.history.items()}
     for name in ("val_loss", "val_balanced_accuracy"):
         curve = history.setdefault(name, [math.nan] * epochs)
         if math.isnan(curve[best.epoch]):

@@ -52,7 +52,7 @@ class NamedHypermodel:
             raise UnusableModel(f"{self._name} must return a keras.Model. Received: {type(model).__name__}")
         return model
 
-    def fit(self, hp: Any, model: keras.Model, x: Any, y: Any, heard: Callable[[], bool], **given: Any) -> Any:
+    def fit(self, hp: Any, model: keras.Model, x: Any, y: Any, began: Callable[[], bool], **given: Any) -> Any:
         """Call the hypermodel's own `fit`, with what of `given` it takes; return what it returns.
 
         Args:
@@ -60,7 +60,7 @@ class NamedHypermodel:
             model: what `build` returned.
             x: the training data.
             y: their labels.
-            heard: whether the training has begun.
+            began: whether the training has begun.
             given: as `Tuner.search` passes it on.
         """
         fit = self._hypermodel.fit
@@ -73,7 +73,7 @@ class NamedHypermodel:
             except TypeError as error:
                 # `model.fit(*args, epochs=hp.Int(...), **kwargs)`: what it says itself is not said to it.
                 twice = re.search(r"multiple values for keyword argument '(\w+)'", str(error))
-                if twice is None or twice[1] not in given or heard():
+                if twice is None or twice[1] not in given or began():
                     raise
                 given = {name: value for name, value in given.items() if name != twice[1]}
 

@@ -47,7 +47,7 @@ def _probabilities(given: Any, form: Form) -> Any:
     return layers.Activation("linear", dtype="float32", name="probabilities")(given)
 
 
-class Judge:
+class ValidationPredictions:
     """Has a model speak of the validation part whenever it is asked; what that needs is made at the first time."""
 
     def __init__(self, model: keras.Model, form: Form, inputs: Inputs, validation: LabelledImages) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 import keras
 
 from models.foreign.generators import keras_own
-from models.foreign.hearing import Best, Curves
 from models.foreign.optimizers import inner_optimizers, optimizers_of
+from models.foreign.reporting import Best, Curves
 from models.training.state import (
     StateMismatch,
     TrainingState,

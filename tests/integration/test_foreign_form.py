@@ -12,8 +12,8 @@ from keras import layers
 
 from models.classifier import Inputs
 from models.foreign.form import form_of
-from models.foreign.hearing import Hearing
 from models.foreign.outputs import validates_as_keras
+from models.foreign.reporting import ReportingCallback
 from models.training.monitor import Monitor
 
 pytestmark = pytest.mark.keras
@@ -59,11 +59,11 @@ def test_a_loss_in_a_list_or_by_the_name_of_its_output_says_what_the_labels_are(
 def test_a_curve_has_a_place_for_each_epoch_whatever_is_told_after_which() -> None:
     model = network("softmax")
     model.compile("sgd", "sparse_categorical_crossentropy")
-    judge: Any = lambda: (np.array([0, 0, 0, 1]), np.tile([0.2, 0.7, 0.1], (4, 1)))  # noqa: E731
-    hearing = Hearing(
+    predictions: Any = lambda: (np.array([0, 0, 0, 1]), np.tile([0.2, 0.7, 0.1], (4, 1)))  # noqa: E731
+    reporting = ReportingCallback(
         model,
         lambda: "accuracy",
-        judge,
+        predictions,
         monitor=Monitor("val_f1_macro"),
         trusted=True,
         patience=None,
@@ -71,25 +71,25 @@ def test_a_curve_has_a_place_for_each_epoch_whatever_is_told_after_which() -> No
         callbacks=[],
         keep=lambda epochs, history: None,
     )
-    hearing.on_epoch_end(0, {"loss": 1.0})
-    hearing.on_epoch_end(1, {"loss": 0.9, "val_accuracy": 0.5, "val_loss": 1.1})
-    hearing.on_epoch_end(2, {"loss": 0.8, "own": 3.0})
-    assert hearing.history["val_accuracy"] == [0.25, 0.5, 0.25]
-    np.testing.assert_array_equal(hearing.history["val_balanced_accuracy"], [0.5, math.nan, 0.5])
-    assert hearing.history["val_f1_macro"] == [0.2, 0.2, 0.2], "which is computed after each"
-    np.testing.assert_array_equal(hearing.history["own"], [math.nan, math.nan, 3.0])
-    assert {len(curve) for curve in hearing.history.values()} == {3}
+    reporting.on_epoch_end(0, {"loss": 1.0})
+    reporting.on_epoch_end(1, {"loss": 0.9, "val_accuracy": 0.5, "val_loss": 1.1})
+    reporting.on_epoch_end(2, {"loss": 0.8, "own": 3.0})
+    assert reporting.history["val_accuracy"] == [0.25, 0.5, 0.25]
+    np.testing.assert_array_equal(reporting.history["val_balanced_accuracy"], [0.5, math.nan, 0.5])
+    assert reporting.history["val_f1_macro"] == [0.2, 0.2, 0.2], "which is computed after each"
+    np.testing.assert_array_equal(reporting.history["own"], [math.nan, math.nan, 3.0])
+    assert {len(curve) for curve in reporting.history.values()} == {3}
 
 
-def heard(said: list[float]) -> Hearing:
+def reported(said: list[float]) -> ReportingCallback:
     """A training of its own that reports these accuracies, of a model that has 0.25 on our validation part."""
     model = network("softmax")
     model.compile("sgd", "sparse_categorical_crossentropy")
-    judge: Any = lambda: (np.array([0, 0, 0, 1]), np.tile([0.2, 0.7, 0.1], (4, 1)))  # noqa: E731
-    hearing = Hearing(
+    predictions: Any = lambda: (np.array([0, 0, 0, 1]), np.tile([0.2, 0.7, 0.1], (4, 1)))  # noqa: E731
+    reporting = ReportingCallback(
         model,
         lambda: "acc",
-        judge,
+        predictions,
         monitor=Monitor("val_f1_macro"),
         trusted=False,
         patience=None,
@@ -98,25 +98,25 @@ def heard(said: list[float]) -> Hearing:
         keep=lambda *_: None,
     )
     for epoch, value in enumerate(said):
-        hearing.on_epoch_end(epoch, {"loss": 1.0, "acc": 0.9, "val_acc": value, "val_loss": 0.1, "val_f1_macro": 0.8})
-    return hearing
+        reporting.on_epoch_end(epoch, {"loss": 1.0, "acc": 0.9, "val_acc": value, "val_loss": 0.1, "val_f1_macro": 0.8})
+    return reporting
 
 
 def test_what_a_training_reports_of_other_data_than_ours_is_not_taken_for_it() -> None:
-    hearing = heard([0.25, 0.99, 0.25])
-    assert hearing.other_data
-    assert hearing.history["val_accuracy"] == [0.25] * 3
+    reporting = reported([0.25, 0.99, 0.25])
+    assert reporting.other_data
+    assert reporting.history["val_accuracy"] == [0.25] * 3
     loss = -(3 * math.log(0.2) + math.log(0.7)) / 4
-    of_ours, *others = hearing.history["val_loss"]
+    of_ours, *others = reporting.history["val_loss"]
     assert of_ours == 0.1 and others == [pytest.approx(loss)] * 2, "what was of other data once is not of ours again"
-    assert hearing.history["val_f1_macro"] == [0.8, 0.2, 0.2]
+    assert reporting.history["val_f1_macro"] == [0.8, 0.2, 0.2]
 
 
 def test_what_a_training_reports_of_our_data_is_taken_as_it_is() -> None:
-    hearing = heard([0.25, 0.25 + 1e-7])
-    assert not hearing.other_data
-    assert hearing.history["val_loss"] == [0.1, 0.1]
-    assert hearing.history["accuracy"] == [0.9, 0.9]
+    reporting = reported([0.25, 0.25 + 1e-7])
+    assert not reporting.other_data
+    assert reporting.history["val_loss"] == [0.1, 0.1]
+    assert reporting.history["accuracy"] == [0.9, 0.9]
 
 
 class Augmented(keras.Model):

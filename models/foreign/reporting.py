@@ -1,4 +1,4 @@
-"""The callback that a training of a foreign model is heard through, and which tells others of it in our words."""
+"""The callback through which a foreign model's training reports its epochs, with the curves that every training has."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.evaluation import METRICS
-from models.foreign.outputs import Judge
+from models.foreign.outputs import ValidationPredictions
 from models.training.loop import LEARNING_RATE, NonFiniteLoss
 from models.training.monitor import EPOCH, LAST_EPOCH, Monitor
 
@@ -39,16 +39,16 @@ class Best:
     waited: int = 0
 
 
-class Hearing(keras.callbacks.Callback):
-    """Hears a training, and lets others hear it, whose logs have `val_accuracy` whatever the model's have.
+class ReportingCallback(keras.callbacks.Callback):
+    """Hands what a training calls on to other callbacks, whose logs have `val_accuracy` whatever the model's have.
 
-    A training that calls `on_epoch_end` by itself and nothing else is heard as well. Epochs are counted as they end: a
-    training may call `fit` more than once.
+    A training that calls `on_epoch_end` by itself and nothing else is reported as well. Epochs are counted as they end:
+    a training may call `fit` more than once.
 
     Args:
         model: what is trained.
         accuracy: returns the name of the metric that is the accuracy; None where it must be computed.
-        judge: says what it is computed of, our validation part.
+        predictions: says what it is computed of, our validation part.
         monitor: what the training is judged by.
         trusted: whether what a training reports is of that part, too; else the accuracy is computed after each epoch.
         patience: epochs without a better value after which the training ends; None for no end.
@@ -66,7 +66,7 @@ class Hearing(keras.callbacks.Callback):
         self,
         model: keras.Model,
         accuracy: Callable[[], str | None],
-        judge: Judge,
+        predictions: ValidationPredictions,
         *,
         monitor: Monitor,
         trusted: bool,
@@ -77,7 +77,7 @@ class Hearing(keras.callbacks.Callback):
     ) -> None:
         super().__init__()
         self._accuracy = accuracy
-        self._judge = judge
+        self._predictions = predictions
         self._monitor = monitor
         self._trusted = trusted
         self._patience = patience
@@ -127,42 +127,42 @@ class Hearing(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         self._require_finite(logs)
-        done, told = self.epochs, self._told(logs or {})
-        for name in {*self.history, *told}:
-            # What was not told after an epoch, before or now, has no value there.
-            self.history.setdefault(name, [math.nan] * done).append(told.get(name, math.nan))
-        self._remember_best(done, self._monitor.value_in(told))
-        self._others.on_epoch_end(done, told)
+        done, completed = self.epochs, self._completed(logs or {})
+        for name in {*self.history, *completed}:
+            # What was not reported after an epoch, before or now, has no value there.
+            self.history.setdefault(name, [math.nan] * done).append(completed.get(name, math.nan))
+        self._remember_best(done, self._monitor.value_in(completed))
+        self._others.on_epoch_end(done, completed)
         if not self.model.stop_training:
             self._keep(done + 1, self.history)
 
-    def _told(self, logs: Mapping[str, Any]) -> dict[str, float]:
-        told = {name: float(value) for name, value in logs.items() if np.ndim(value) == 0}
+    def _completed(self, logs: Mapping[str, Any]) -> dict[str, float]:
+        completed = {name: float(value) for name, value in logs.items() if np.ndim(value) == 0}
         name, said = self._accuracy(), None
-        reported = told.get(f"val_{name}") if name is not None else None
+        reported = completed.get(f"val_{name}") if name is not None else None
         if reported is None:
             # What is called so may be another's: on the training part nobody computes it.
-            told.pop("accuracy", None)
-        elif name in told:
-            told["accuracy"] = told[name]
+            completed.pop("accuracy", None)
+        elif name in completed:
+            completed["accuracy"] = completed[name]
         if reported is not None and self._trusted:
-            told["val_accuracy"] = reported
+            completed["val_accuracy"] = reported
         else:
-            said = self._judge()
+            said = self._predictions()
             accuracy = METRICS["val_accuracy"](*said)
             if not self._is_of_ours(reported, accuracy):
-                told = {name: value for name, value in told.items() if name not in METRICS}
-            told |= {"val_accuracy": accuracy, "val_balanced_accuracy": METRICS["val_balanced_accuracy"](*said)}
-            told.setdefault("val_loss", METRICS["val_loss"](*said))
+                completed = {name: value for name, value in completed.items() if name not in METRICS}
+            completed |= {"val_accuracy": accuracy, "val_balanced_accuracy": METRICS["val_balanced_accuracy"](*said)}
+            completed.setdefault("val_loss", METRICS["val_loss"](*said))
         rate = getattr(getattr(self.model, "optimizer", None), "learning_rate", None)
         if rate is not None:
-            told.setdefault(LEARNING_RATE, float(keras.ops.convert_to_numpy(rate)))
+            completed.setdefault(LEARNING_RATE, float(keras.ops.convert_to_numpy(rate)))
         if self._monitor is LAST_EPOCH:
-            told[EPOCH] = self.epochs + 1.0
-        metric = self._monitor.computed(told)
+            completed[EPOCH] = self.epochs + 1.0
+        metric = self._monitor.computed(completed)
         if metric is not None:
-            told[self._monitor.name] = float(metric(*(said or self._judge())))
-        return told
+            completed[self._monitor.name] = float(metric(*(said or self._predictions())))
+        return completed
 
     def _is_of_ours(self, reported: float | None, accuracy: float) -> bool:
         """Whether what was reported with this accuracy is of our validation part, which has the other."""
