@@ -211,15 +211,14 @@ def test_only_the_last_layers_learn_and_batch_normalisation_stays_as_it_was(tmp_
         return {name for name, weights in pairs.items() if any((one != other).any() for one, other in weights)}
 
     rate: dict[str, Any] = {"learning_rate": 0.1, "fine_tuning_rate": 1e-2}
-    whole = Trial(models, 4, unfrozen=1.0, frozen=0.25, **rate)
-    assert whole.result.best_epoch >= 1, "in the second phase"
-    assert changed(whole) == {"lower", "upper"}
     last = Trial(models, 4, unfrozen=0.3, frozen=0.25, **rate)
+    assert last.result.best_epoch >= 1, "in the second phase"
+    assert [layer.name for layer in models.base(inputs()).layers_that_learn()] == ["lower", "upper"]
     assert changed(last) == {"upper"}
     frozen = Trial(models, 2, frozen=1.0, **rate)
     assert changed(frozen) == set()
     assert frozen.tunable.phases(frozen.hp) == [(1.0, frozen.tunable)]
-    assert [share for share, _ in whole.tunable.phases(whole.hp)] == [0.25, 0.75]
+    assert [share for share, _ in last.tunable.phases(last.hp)] == [0.25, 0.75]
 
 
 @pytest.mark.parametrize("epochs", [1, 2])
