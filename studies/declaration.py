@@ -13,6 +13,7 @@ from pydantic import Field, ValidationError
 
 from storage.errors import BadInput, unknown_name
 from studies.objectives.objective import VALIDATION_ACCURACY, Direction, Objective
+from studies.objectives.several import require_whole_trials
 from studies.spec import (
     HYPERMODELS,
     KERAS_TUNER_MODELS,
@@ -56,9 +57,10 @@ class Declaration(Frozen):
         seed: all randomness derives from it: the split, the proposals, the weights, the order of the images.
         objective: what is optimised: `val_accuracy`, or any other curve that the history of a training has, such as
             `val_loss`; `balanced_accuracy`, `f1_macro` or `auc`, which are computed after each epoch; or a function of
-            your own, `file.py:function`.
-        direction: whether its largest value is the best one, `max`, or its smallest, `min`; left out, it is told from
-            the name.
+            your own, `file.py:function`. After it may stand what a trained model costs, of which less is better:
+            `weights`, `bytes` or `seconds_per_image`.
+        direction: whether the largest value of its curve is the best one, `max`, or the smallest, `min`; left out, it
+            is told from the name.
         parameters: ranges that replace the model's own, a table for each parameter; a name that the model does not
             know is refused.
         defaults: values in place of the model's own defaults, by parameter name, whether the parameter is searched or
@@ -241,7 +243,7 @@ def declaration_of(spec: StudySpec, trials: int) -> Declaration:
         precision=spec.precision,
         audit=spec.audit,
         seed=spec.seed,
-        objective=spec.objective.name,
+        objective=" ".join(objective.name for objective in spec.objectives),
         direction=spec.objective.direction,
         parameters=spec.parameters,
         defaults=spec.defaults,
@@ -271,7 +273,7 @@ def make_spec(
     plan_name: PlanName,
     model: str,
     strategy: str,
-    objective: Objective = VALIDATION_ACCURACY,
+    objectives: tuple[Objective, ...] = (VALIDATION_ACCURACY,),
 ) -> StudySpec:
     """Return the spec that a declaration and a command line mean together.
 
@@ -281,7 +283,7 @@ def make_spec(
         plan_name: which plan to take, by the devices at hand.
         model: full name of the hypermodel, see `hypermodel_name`.
         strategy: name of the strategy.
-        objective: what is optimised.
+        objectives: what is optimised.
 
     Raises:
         BadInput: an override is out of its range.
@@ -300,7 +302,7 @@ def make_spec(
         precision = overrides.cores if plan_name == "cpu" and model in HYPERMODELS.values() else "float32"
     if precision not in get_args(Precision):
         raise unknown_name("precision", precision, get_args(AskedPrecision))
-    return StudySpec(
+    spec = StudySpec(
         dataset=declaration.dataset,
         images=declaration.images,
         model=model,
@@ -318,9 +320,11 @@ def make_spec(
         strategy=declaration.strategy.model_copy(update={"name": strategy}),
         class_weights=class_weights,
         precision=precision,
-        objectives=(objective,),
+        objectives=objectives,
         audit=_audit(declaration, overrides),
     )
+    require_whole_trials(objectives, strategy=strategy, sampler=declaration.sampler.name)
+    return spec
 
 
 def _seed(declaration: Declaration, overrides: Overrides) -> int:

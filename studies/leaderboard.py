@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import optuna
-from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from storage import attributes
 from storage.attributes import PHASES, Phase
 from studies.forecast import seconds_of
+from studies.objectives.several import front
 from studies.stored import StudyRecord
 from studies.trials import audited_after, is_frozen, of_phase, phase_of
 
@@ -57,19 +57,22 @@ class Row(TypedDict):
 
 
 class RowOfSeveral(Row):
-    """One COMPLETE trial of another program's study that has several objectives: its `value` is None.
+    """One COMPLETE trial of a study with several objectives; where another program made that, its `value` is None.
 
     Attributes:
         values: one for each objective.
+        front: whether no trial is better, or as good in one of them and better in another.
     """
 
     values: list[float]
+    front: bool
 
 
 def best_trial(study: optuna.Study, trials: Sequence[FrozenTrial] | None = None) -> FrozenTrial | None:
     """Return the search's COMPLETE trial with the best value, by the study's direction, the earliest of equals.
 
-    None if there is none: before the first one, and where there are several objectives.
+    None if there is none: before the first one, and where another program's study has several objectives; one of this
+    service goes by the first.
 
     Args:
         study: the study.
@@ -79,10 +82,26 @@ def best_trial(study: optuna.Study, trials: Sequence[FrozenTrial] | None = None)
 
 
 def complete_trials(study: optuna.Study, trials: Sequence[FrozenTrial] | None = None) -> list[FrozenTrial]:
-    """Return the search's COMPLETE trials that have one value, best first by its direction, the earliest of equals."""
+    """Return the search's COMPLETE trials that have a value, best first by its direction, the earliest of equals.
+
+    Where there are several objectives, the first one counts; of another program's study nobody knows which that is.
+    """
     read = study.get_trials(deepcopy=False) if trials is None else trials
     complete = of_phase(trial for trial in read if trial.state == TrialState.COMPLETE)
-    return sorted((trial for trial in complete if value_of(trial) is not None), key=_rank_in(study))
+    known = StudyRecord.of(study)
+    return sorted((trial for trial in complete if _value(trial, known) is not None), key=_rank_in(known))
+
+
+def pareto_front(study: optuna.Study, trials: Sequence[FrozenTrial] | None = None) -> list[FrozenTrial]:
+    """Return the search's trials that none is better than, where a study has several objectives; else none.
+
+    Args:
+        study: the study.
+        trials: all of its trials, where they have just been read.
+    """
+    read = study.get_trials(deepcopy=False) if trials is None else trials
+    objectives = StudyRecord.of(study).valued
+    return front(of_phase(read), objectives) if len(objectives) > 1 else []
 
 
 def best_parameters(study: optuna.Study, count: int) -> list[dict[str, Any]]:
@@ -98,9 +117,10 @@ def best_parameters(study: optuna.Study, count: int) -> list[dict[str, Any]]:
 
 def leaderboard(study: optuna.Study) -> list[Row]:
     """Return all trials, the search's first: COMPLETE ones best first, then PRUNED, RUNNING, WAITING and FAIL ones."""
-    rank = _rank_in(study)
-    trials = sorted(study.get_trials(deepcopy=False), key=lambda trial: (PHASES.index(phase_of(trial)), rank(trial)))
-    return [_row(trial) for trial in trials]
+    known, read = StudyRecord.of(study), study.get_trials(deepcopy=False)
+    rank, best = _rank_in(known), {trial.number for trial in pareto_front(study, read)}
+    trials = sorted(read, key=lambda trial: (PHASES.index(phase_of(trial)), rank(trial)))
+    return [_row(trial, known, front=trial.number in best) for trial in trials]
 
 
 def plain_parameters(trial: FrozenTrial) -> dict[str, Any]:
@@ -145,30 +165,33 @@ def as_typed_table(rows: list[Row]) -> pd.DataFrame:
 def value_of(trial: FrozenTrial) -> float | None:
     """Return a trial's value, or the last that it reported; None where it has none that is a finite number.
 
-    What learned from the validation images, too, has none: see `studies.phases.training.Training.is_judged`.
+    Where there are several objectives, it is that of the first. What learned from the validation images, too, has none:
+    see `studies.phases.training.Training.is_judged`.
     """
-    value = trial.values[0] if trial.values and len(trial.values) == 1 else None
+    value = trial.values[0] if trial.values else None
     if value is None and trial.state in (TrialState.PRUNED, TrialState.WAITING) and trial.last_step is not None:
         value = trial.intermediate_values[trial.last_step]
     return value if value is not None and math.isfinite(value) else None
 
 
-def _rank_in(study: optuna.Study) -> Callable[[FrozenTrial], tuple[int, float, int]]:
-    sign = 1 if study.directions == [StudyDirection.MINIMIZE] else -1
+def _value(trial: FrozenTrial, record: StudyRecord) -> float | None:
+    """The value that a trial is ranked by; of another program's several objectives nobody knows which comes first."""
+    return value_of(trial) if len(record.directions) == 1 or record.is_ours else None
 
+
+def _rank_in(record: StudyRecord) -> Callable[[FrozenTrial], tuple[int, float, int]]:
     def rank(trial: FrozenTrial) -> tuple[int, float, int]:
-        value = value_of(trial)
-        return _ORDER.index(trial.state), math.inf if value is None else sign * value, trial.number
+        return _ORDER.index(trial.state), record.objective.rank(_value(trial, record)), trial.number
 
     return rank
 
 
-def _row(trial: FrozenTrial) -> Row:
+def _row(trial: FrozenTrial, record: StudyRecord, *, front: bool) -> Row:
     epochs = attributes.of_trial(trial, attributes.EPOCHS, int)
     row = Row(
         number=trial.number,
         state=trial.state.name,
-        value=value_of(trial),
+        value=_value(trial, record),
         params=plain_parameters(trial),
         epochs=len(trial.intermediate_values) if epochs is None else epochs,
         seconds=seconds_of(trial),
@@ -179,7 +202,7 @@ def _row(trial: FrozenTrial) -> Row:
         phase=phase_of(trial),
     )
     several = trial.values is not None and len(trial.values) > 1
-    return RowOfSeveral(**row, values=trial.values) if several else row
+    return RowOfSeveral(**row, values=trial.values, front=front) if several else row
 
 
 def _reason(trial: FrozenTrial) -> str | None:

@@ -257,7 +257,7 @@ class StudySpec(Frozen):
         plan_name: the catalog's plan that was taken, `cpu` or `gpu`.
         class_weights: how the classes weigh while training; `search` makes it a parameter.
         precision: the Keras dtype policy that the cores compute in, in every worker alike; a GPU computes in its own.
-        objectives: what is optimised.
+        objectives: what is optimised: a curve, and perhaps what a trained model costs besides.
         audit: the share of trials that are trained to their end though the strategy ends them.
     """
 
@@ -279,11 +279,11 @@ class StudySpec(Frozen):
     class_weights: ClassWeights = "none"
     precision: Precision = "float32"
     audit: Annotated[float, Field(ge=0, le=1)] = 0.0
-    objectives: Annotated[tuple[Objective, ...], Field(min_length=1, max_length=1)] = (VALIDATION_ACCURACY,)
+    objectives: Annotated[tuple[Objective, ...], Field(min_length=1, max_length=2)] = (VALIDATION_ACCURACY,)
 
     @property
     def objective(self) -> Objective:
-        """What is optimised."""
+        """What is optimised, where there are two the first: by it an epoch is judged."""
         return self.objectives[0]
 
     @model_serializer(mode="wrap")

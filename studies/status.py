@@ -18,7 +18,7 @@ from storage.settings import Home
 from storage.stores.chosen import artifact_files, checkpoint_files
 from storage.stores.file_store import FileStore
 from studies.forecast import Effort, effort_of, epochs_forecast_s, rate_per_hour
-from studies.leaderboard import balanced_accuracy, best_trial, plain_parameters
+from studies.leaderboard import balanced_accuracy, best_trial, pareto_front, plain_parameters, value_of
 from studies.stored import StudyRecord
 from studies.trials import is_alive, is_frozen, of_phase, spent_epochs
 
@@ -37,7 +37,8 @@ def status(study: optuna.Study, storage_url: str, home: Home, clock: Callable[[]
     All of that is said of the search, but that it runs while a trial of any phase does. `phases` counts the trials of
     each phase as `trials` does.
 
-    `objectives` are what it optimises, each with its `name` and `direction`, `max` or `min`.
+    `objectives` are what it optimises, each with its `name` and `direction`, `max` or `min`. Where there are several,
+    `front` are the trials that none is better than, with their `values`.
 
     A study of another program is not `ours`: it has no budget and no objectives, and its best trial is that of its own
     direction. Nor is one whose trials a `function` of the user's runs, but it has a budget.
@@ -73,6 +74,7 @@ def status(study: optuna.Study, storage_url: str, home: Home, clock: Callable[[]
         "dataset": record.dataset,
         "images": _images(record),
         "objectives": [objective.model_dump() for objective in record.objectives],
+        "front": [_shown(trial) | {"values": trial.values} for trial in pareto_front(study, trials)],
     }
 
 
@@ -99,7 +101,7 @@ def _images(record: StudyRecord) -> dict[str, int | None] | None:
 def _shown(best: FrozenTrial) -> dict[str, Any]:
     return {
         "number": best.number,
-        "value": best.value,
+        "value": value_of(best),
         "params": plain_parameters(best),
         "balanced_accuracy": balanced_accuracy(best),
     }

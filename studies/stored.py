@@ -190,10 +190,16 @@ class StudyRecord:
 
     @property
     def objective(self) -> Objective:
-        """What it optimises; of another program's nothing is known but its first direction."""
-        if self.objectives:
-            return self.objectives[0]
-        return Objective(name="value", direction="min" if self.directions[:1] == (StudyDirection.MINIMIZE,) else "max")
+        """What it optimises, where there are two the first; of another program's only its direction is known."""
+        return self.valued[0]
+
+    @property
+    def valued(self) -> tuple[Objective, ...]:
+        """Of what its trials have values; of another program's study only the directions are known."""
+        return self.objectives or tuple(
+            Objective(name="value", direction="min" if direction == StudyDirection.MINIMIZE else "max")
+            for direction in self.directions
+        )
 
     @property
     def is_ours(self) -> bool:
@@ -219,11 +225,11 @@ class StudyRecord:
                 f"study {self.name!r} is of {self.function}, not of a model that is built and kept here. Go on with it"
                 " as it was begun; tuning status, trials, watch and dashboard show it."
             )
-        if len(self.directions) != 1:
+        meant = objectives_in(self.spec_document)
+        if len(self.directions) != (len(meant) or 1):
             unlike_ours = f"has {len(self.directions)} objectives"
         elif self.spec_document is not None:
-            meant = objectives_in(self.spec_document)
-            unlike_ours = f"does not {meant[0].optunas.name.lower()}" if meant else "says not what it optimises"
+            unlike_ours = f"does not {_in_words(meant)}" if meant else "says not what it optimises"
         return ForeignStudy(
             f"study {self.name!r} {unlike_ours}: another program made it. Take STUDY=another; tuning status and tuning"
             " trials show this one as it is."
@@ -257,6 +263,11 @@ class StudyRecord:
     def space(self) -> SearchSpace | None:
         """What is searched; None before the first preflight."""
         return SearchSpace.stored(self.space_document) if self.space_document is not None else None
+
+
+def _in_words(objectives: Sequence[Objective]) -> str:
+    """Return what a study does with its values: `maximize`, `maximize and minimize`."""
+    return " and ".join(objective.optunas.name.lower() for objective in objectives)
 
 
 def _limits(document: dict[str, Any]) -> Limits:
@@ -368,8 +379,6 @@ def _begun(database: Database, study_id: int, name: str) -> StudyRecord | None:
         raise record.foreign("has trials but no spec")
     if database.get_study_user_attrs(study_id):
         raise record.foreign("has attributes but no spec")
-    if len(record.directions) != 1:
-        raise record.foreign("has no spec")
     return None
 
 
@@ -406,7 +415,7 @@ def create_or_load(
     study = optuna.load_study(study_name=name, storage=database)
     if before is None:
         if study.directions != [objective.optunas for objective in spec.objectives]:
-            raise StudyRecord.of(study).foreign(f"does not {spec.objective.optunas.name.lower()}")
+            raise StudyRecord.of(study).foreign(f"does not {_in_words(spec.objectives)}")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             # What the dashboard writes at its axes.

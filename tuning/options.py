@@ -124,7 +124,8 @@ Objective = Annotated[
     str | None,
     typer.Option(
         help="What is optimised: val_accuracy, or any curve that the history of a training has, such as val_loss;"
-        " balanced_accuracy, f1_macro or auc; or a function of your own: file.py:function. [default: the study file's]"
+        " balanced_accuracy, f1_macro or auc; or a function of your own: file.py:function. After it"
+        " may stand what a trained model costs: weights, bytes or seconds_per_image. [default: the study file's]"
     ),
 ]
 Direction = Annotated[

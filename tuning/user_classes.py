@@ -17,7 +17,7 @@ from storage.errors import BadInput, shown
 from storage.prepared.bases import is_base
 from studies.declaration import hypermodel_name
 from studies.objectives.directions import objective_of
-from studies.objectives.objective import Objective
+from studies.objectives.objective import MEASURED, Objective
 from studies.spec import STRATEGIES
 from studies.strategies.strategy import Strategy
 from tuning.own_modules import content_digest, hidden, make_importable
@@ -107,10 +107,36 @@ def parse_strategy(text: str) -> tuple[str, UserFile | None]:
     return user_file.name, user_file
 
 
+def parse_objectives(
+    text: str, direction: str | None, declared: tuple[str, str | None] = ("", None)
+) -> tuple[tuple[Objective, ...], UserFile | None]:
+    """Return the objectives given on the command line, and the user's file if one is a function of theirs.
+
+    Args:
+        text: the name of a curve, or `file.py:function`, and perhaps one of `MEASURED` after it.
+        direction: of the curve, `max` or `min`; None where it is to be told.
+        declared: the names and the direction of the study's own, which says it of that; of another, the name does.
+
+    Raises:
+        BadInput: see `parse_objective`; or what a model costs is all that was given.
+    """
+    first, _, second = text.rpartition(" ")
+    if second not in MEASURED:
+        first, second = text, ""
+    known = declared[0].rpartition(" ")[0] if declared[0].rpartition(" ")[2] in MEASURED else declared[0]
+    if not first.strip():
+        raise BadInput(
+            f"objective {text!r}: what a model costs is the second one. Give first what an epoch is judged by, such as"
+            f" 'val_accuracy {second}'."
+        )
+    objective, user_file = parse_objective(first.strip(), direction, (known, declared[1]))
+    return (objective, *([objective_of(second)] if second else [])), user_file
+
+
 def parse_objective(
     text: str, direction: str | None, declared: tuple[str, str | None] = ("", None)
 ) -> tuple[Objective, UserFile | None]:
-    """Return the objective given on the command line, and the user's file if it is a function of theirs.
+    """Return the objective that a curve is, and the user's file if it is a function of theirs.
 
     Args:
         text: the name of a curve, or `file.py:function`.
@@ -123,7 +149,10 @@ def parse_objective(
     user_file = UserFile.parse("objective", text) if ".py:" in text else None
     name = text if user_file is None else user_file.name
     if not name or not name.isprintable() or any(letter.isspace() for letter in name):
-        raise BadInput(f"objective {shown(text)!r}: must be one name without spaces, such as val_loss.")
+        raise BadInput(
+            f"objective {shown(text)!r}: must be one name without spaces, such as val_loss, and may have one of"
+            f" {', '.join(MEASURED)} after it."
+        )
     said = declared[1] if declared[0] in (text, name) else None
     return objective_of(name, direction or said), user_file
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from storage.errors import BadInput, unknown_name
-from studies.objectives.objective import Direction, Objective
+from studies.objectives.objective import MEASURED, Direction, Objective
 
 LARGEST: Final = frozenset({
     "acc", "accuracy", "auc", "binary_accuracy", "categorical_accuracy", "precision", "recall",
@@ -47,7 +47,7 @@ def direction_of(name: str) -> Direction | None:
     plain = name.removeprefix("val_").removeprefix("weighted_")
     if plain in LARGEST | CORRECTED | COMPUTED:
         return "max"
-    return "min" if plain in SMALLEST else None
+    return "min" if plain in SMALLEST or name in MEASURED else None
 
 
 def objective_of(name: str, direction: str | None = None) -> Objective:

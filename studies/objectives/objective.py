@@ -36,6 +36,14 @@ _WORDS: Final[Mapping[str, str]] = {
     "balanced_accuracy": "balanced accuracy",
     "f1_macro": "macro F1",
 }
+# What a trained model costs, which no history has; for each how the head of a column calls it.
+_MEASURED: Final[Mapping[str, tuple[str, str]]] = {
+    "weights": ("weights", "weights"),
+    "bytes": ("bytes", "bytes"),
+    "seconds_per_image": ("seconds per image", "s/image"),
+}
+MEASURED: Final = tuple(_MEASURED)
+"""The names of what is measured of a trained model: the smallest is the best."""
 _DIRECTIONS: Final[Mapping[Direction, StudyDirection]] = {
     "max": StudyDirection.MAXIMIZE,
     "min": StudyDirection.MINIMIZE,
@@ -84,6 +92,11 @@ class Objective(BaseModel):
         return self.function is None and self._metric in _SHARES
 
     @property
+    def is_measured(self) -> bool:
+        """Whether it is what a trained model costs, rather than a curve."""
+        return self.name in _MEASURED
+
+    @property
     def _metric(self) -> str:
         return self.curve.removeprefix("val_")
 
@@ -94,12 +107,21 @@ class Objective(BaseModel):
     @property
     def words(self) -> str:
         """What people call it: `validation accuracy`, `validation loss`."""
+        if self.is_measured:
+            return _MEASURED[self.name][0]
         return f"{'validation' if self.curve.startswith('val_') else 'training'} {self._metric_in_words}"
 
     @property
     def heading(self) -> str:
         """The same for the head of a column: `val accuracy`."""
+        if self.is_measured:
+            return _MEASURED[self.name][1]
         return f"{'val' if self.curve.startswith('val_') else 'training'} {self._metric_in_words}"
+
+    @property
+    def aim(self) -> str:
+        """What is wanted of it: `validation loss, the smallest is the best`."""
+        return f"{self.words}, the {'largest' if self.direction == 'max' else 'smallest'} is the best"
 
     # --- which value is the better one ---
 
@@ -128,6 +150,8 @@ class Objective(BaseModel):
 
     def figure(self, value: float) -> str:
         """Return a value in few characters: `0.8312`."""
+        if self.name in ("weights", "bytes") and math.isfinite(value):
+            return f"{value:,.0f}"
         plain = self.is_share or value == 0 or not math.isfinite(value) or 1e-2 <= abs(value) < 1e5
         return f"{value:.4f}" if plain else f"{value:.4g}"
 

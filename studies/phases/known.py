@@ -10,7 +10,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from storage.claims import Planned
-from studies.leaderboard import complete_trials
+from studies.leaderboard import complete_trials, value_of
 from studies.objectives.objective import Objective
 from studies.phases.confirmation import Confirmed, winner
 from studies.phases.training import confirmation_training, training_of
@@ -26,7 +26,7 @@ CLEARLY = 2.0
 
 def searched_value(trial: FrozenTrial, objective: Objective) -> float | None:
     """Return the best value that a trial had, whether it was trained to its end or not; None without one."""
-    return objective.best([*trial.intermediate_values.values(), *(trial.values or ())])
+    return objective.best([*trial.intermediate_values.values(), *(trial.values or ())[:1]])
 
 
 def best_configurations(study: optuna.Study, count: int) -> list[FrozenTrial]:
@@ -118,7 +118,8 @@ def confirmed(study: optuna.Study, spec: StudySpec) -> list[Confirmed]:
             groups.setdefault(of, []).append(trial)
     found = []
     for of, group in sorted(groups.items()):
-        values = tuple(t.value for t in group if t.state == TrialState.COMPLETE and t.value is not None)
+        ended = [value_of(trial) for trial in group if trial.state == TrialState.COMPLETE]
+        values = tuple(value for value in ended if value is not None)
         searched = trials[of]
         if len(values) >= LEAST_SEEDS and all(trial.state.is_finished() for trial in group):
             value, epochs = searched_value(searched, spec.objective), len(searched.intermediate_values)

@@ -93,3 +93,38 @@ def test_a_study_by_a_function_of_the_users_needs_its_file_and_no_other(command:
         "tune", "--study", "mnist_sample", "--trials", "5", "--objective", own, "--direction", "min", status=2
     ).stderr
     assert "exists with another spec" in changed
+
+
+def test_accuracy_against_the_number_of_weights_has_a_front_and_any_trial_of_it_is_exported(
+    command: CommandLine,
+) -> None:
+    two = ("--objective", "val_accuracy weights", "--space", "extended")
+    refused = command.run("tune", *SMALL, *two, "--strategy", "promotion", status=2).stderr
+    assert "strategy 'promotion': with the objectives val_accuracy and weights every trial is trained" in refused
+    timed = command.run("tune", *SMALL[:-4], *two, "--for", "5m", status=2).stderr
+    assert "with two objectives no single trial wins" in timed
+    said = command.run("tune", *SMALL, *two).stderr
+    assert "objective validation accuracy, the largest is the best and weights, the smallest is the best" in said
+    study = command.study("mnist_sample")
+    assert study.directions == [StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE]
+    assert [trial.state for trial in study.trials] == [TrialState.COMPLETE] * 4, "whole trials"
+    for trial in study.trials:
+        assert trial.values == [max(trial.intermediate_values.values()), trial.user_attrs[attributes.WEIGHTS]]
+    best = {trial.number for trial in study.best_trials}
+    status = command.json("status", "--json")
+    assert {one["number"] for one in status["front"]} == best, "Optuna's own front"
+    rows = command.json("trials", "--format", "json")
+    assert {row["number"] for row in rows if row["front"]} == best
+    first = max(study.trials, key=lambda trial: (trial.values[0], -trial.number))
+    assert rows[0]["number"] == status["best"]["number"] == first.number
+    small = min(study.trials, key=lambda trial: trial.values[1])
+    table = command.run("status").stdout + command.run("trials").stdout
+    assert f"{small.values[1]:,.0f} weights" in table
+    assert "front" in table
+    for number in ((), ("--trial", str(small.number))):
+        command.run("export", *number, "--format", "keras")
+        card = json.loads((command.home / "exports/mnist_sample/card.json").read_text())
+        trial = study.trials[card["trial"]]
+        assert trial.number == (small.number if number else first.number)
+        assert card["costs"] == [{"name": "weights", "direction": "min", "value": trial.values[1]}]
+    assert "has 2 objectives and no single winner" in command.run("refit", status=2).stderr

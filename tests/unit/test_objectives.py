@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any, cast
 
+import hypothesis.strategies as st
 import numpy as np
+import optuna
 import pytest
+from hypothesis import given
+from optuna.trial import TrialState
 
+from storage import attributes
+from storage.database import Database
 from storage.errors import BadInput
+from studies.leaderboard import RowOfSeveral, best_trial, leaderboard
 from studies.objectives.directions import direction_of, objective_of
 from studies.objectives.objective import VALIDATION_ACCURACY, Objective, objectives_in
-from tuning.user_classes import UserFile, load_metric, parse_objective
+from studies.objectives.several import front, require_whole_trials
+from studies.spec import Sampler, StrategyChoice, StudySpec
+from studies.stored import StudyRecord
+from tuning.user_classes import UserFile, load_metric, parse_objective, parse_objectives
 
 LOSS = Objective(name="val_loss", direction="min")
 
@@ -119,3 +130,86 @@ def test_a_study_from_before_there_was_a_choice_optimises_the_validation_accurac
     assert objectives_in({"objectives": [LOSS.model_dump()]}) == (LOSS,)
     assert objectives_in({"objectives": [{"name": "val_loss"}]}) == ()
     assert objectives_in(None) == ()
+
+
+# --- Two of them ---
+
+SEVERAL = (VALIDATION_ACCURACY, Objective(name="weights", direction="min"))
+
+
+def two(**changes: Any) -> StudySpec:
+    usual: dict[str, Any] = {
+        "dataset": "mnist",
+        "model": "models.cnn:CNN",
+        "space": "core",
+        "parameters": {},
+        "seed": 0,
+        "plan_name": "cpu",
+        "epochs": 3,
+        "train_images": None,
+        "validation_images": 500,
+        "patience": 2,
+        "sampler": Sampler(),
+        "strategy": StrategyChoice(name="none"),
+        "objectives": SEVERAL,
+    }
+    return StudySpec(**{**usual, **changes})
+
+
+def test_what_a_model_costs_stands_behind_what_it_is_judged_by() -> None:
+    assert parse_objectives("val_accuracy weights", None) == (SEVERAL, None)
+    assert parse_objectives("val_loss bytes", None)[0] == (LOSS, Objective(name="bytes", direction="min"))
+    assert parse_objectives("val_cost seconds_per_image", None, ("val_cost bytes", "min"))[0][0].direction == "min"
+    for text, says in (
+        ("weights", "what a model costs is the second one"),
+        ("weights val_loss", "one name without spaces"),
+        ("val_accuracy weights bytes", "one name without spaces"),
+    ):
+        with pytest.raises(BadInput, match=says):
+            parse_objectives(text, None)
+    assert [one.figure(12345.0) for one in SEVERAL] == ["12345.0000", "12,345"]
+
+
+@pytest.mark.parametrize(
+    ("strategy", "sampler", "says"),
+    [
+        ("freeze_thaw", "model", "strategy 'freeze_thaw': with the objectives val_accuracy and weights every"),
+        ("median", "tpe", "give --strategy none"),
+        ("none", "gp", "it knows one objective"),
+    ],
+)
+def test_with_two_objectives_every_trial_is_whole(strategy: str, sampler: str, says: str) -> None:
+    require_whole_trials(SEVERAL, strategy="none", sampler="model")
+    require_whole_trials(SEVERAL[:1], strategy=strategy, sampler=sampler)
+    with pytest.raises(BadInput, match=says):
+        require_whole_trials(SEVERAL, strategy=strategy, sampler=sampler)
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), max_size=12))
+def test_on_the_front_is_what_nothing_dominates(values: list[tuple[int, int]]) -> None:
+    trials = [optuna.create_trial(values=[float(up), float(down)]) for up, down in values]
+    for number, trial in enumerate(trials):
+        trial.number = number
+    trials.append(optuna.create_trial(state=TrialState.FAIL))
+    best = [one for one in values if not any(a >= one[0] and b <= one[1] and (a, b) != one for a, b in values)]
+    found = front(trials, SEVERAL)
+    assert sorted(tuple(trial.values) for trial in found) == sorted((float(a), float(b)) for a, b in best)
+    assert [trial.values[0] for trial in found] == sorted((trial.values[0] for trial in found), reverse=True)
+
+
+def test_the_leaderboard_goes_by_the_first_objective_and_marks_the_front(database: Database) -> None:
+    study = optuna.create_study(study_name="two", storage=database, directions=["maximize", "minimize"])
+    study.set_user_attr(attributes.SPEC, two().model_dump(mode="json"))
+    for accuracy, weights in ((0.8, 500.0), (0.9, 900.0), (0.7, 600.0)):
+        study.add_trial(optuna.create_trial(values=[accuracy, weights], intermediate_values={1: accuracy}))
+    rows = cast(list[RowOfSeveral], leaderboard(study))
+    assert [(row["number"], row["value"], row["values"], row["front"]) for row in rows] == [
+        (1, 0.9, [0.9, 900.0], True),
+        (0, 0.8, [0.8, 500.0], True),
+        (2, 0.7, [0.7, 600.0], False),
+    ]
+    best = best_trial(study)
+    assert best is not None
+    assert best.number == 1
+    record = StudyRecord.of(study)
+    assert (record.is_ours, record.objectives) == (True, SEVERAL)

@@ -54,10 +54,11 @@ def full(file: Path) -> NoReturn:
 
 def test_a_model_is_written_at_once_and_found_when_it_is_kept(kept: Kept) -> None:
     weights = [b"the trial's"]
-    keep = kept.files.write_model(kept.claim, lambda file: void(file.write_bytes(weights[0])), unused)
+    written = kept.files.write_model(kept.claim, lambda file: void(file.write_bytes(weights[0])), unused)
     weights[0] = b"the next trial's"
     assert kept.artifacts.find(kept.trial, "model") is None
-    keep()
+    assert written.size_bytes == 11
+    written.keep()
     assert kept.artifacts.verified(kept.trial, "model").read_bytes() == b"the trial's"
 
 
@@ -72,7 +73,7 @@ def test_the_weights_are_kept_of_a_model_that_cannot_be_saved(kept: Kept) -> Non
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)  # as HDF5 does
             stream.write(b"weights")
 
-    kept.files.write_model(kept.claim, save, save_weights)()
+    kept.files.write_model(kept.claim, save, save_weights).keep()
     artifact = kept.artifacts.find(kept.trial, "model")
     assert artifact is not None and artifact.filename == "model.weights.h5"
     assert kept.artifacts.verified(kept.trial, "model").read_bytes() == b"weights"

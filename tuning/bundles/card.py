@@ -124,7 +124,8 @@ def _told_of_phases(study: optuna.Study, record: StudyRecord, trial: FrozenTrial
         of the recipe that were raised to these) and `images`, which it learned from; `search`, the trial
         that tried its parameters first, its best value of the objective there, and where that is the validation
         accuracy the same by that name; `confirmation`, where these were trained again with other seeds: the
-        mean value, its 90% interval, and the trial and the seed of each; `objective`, with the trial's own value.
+        mean value, its 90% interval, and the trial and the seed of each; `objective`, with the trial's own value;
+        `costs`, likewise where there are more.
     """
     training = training_of(record.spec, trial)
     of = trial.number if training.of is None else training.of
@@ -143,8 +144,16 @@ def _told_of_phases(study: optuna.Study, record: StudyRecord, trial: FrozenTrial
             **({"validation_accuracy": value} if record.objective.is_default else {}),
         },
         "objective": {**record.objective.model_dump(), "value": value_of(trial)},
+        **_costs(record, trial),
         "confirmation": _confirmation(study, record, of),
     }
+
+
+def _costs(record: StudyRecord, trial: FrozenTrial) -> Document:
+    """What a card says of what a model costs, where that was an objective."""
+    values = zip(record.objectives[1:], (trial.values or [])[1:], strict=False)
+    costs = [{**objective.model_dump(), "value": value} for objective, value in values]
+    return {"costs": costs} if costs else {}
 
 
 def _confirmation(study: optuna.Study, record: StudyRecord, of: int) -> dict[str, Any] | None:
@@ -157,7 +166,9 @@ def _confirmation(study: optuna.Study, record: StudyRecord, of: int) -> dict[str
         (trial, training_of(record.spec, trial)) for trial in of_phase(study.get_trials(deepcopy=False), "confirm")
     ]
     seeds = [
-        (trial.number, training.seed) for trial, training in trained if training.of == of and trial.value is not None
+        (trial.number, training.seed)
+        for trial, training in trained
+        if training.of == of and value_of(trial) is not None
     ]
     return {
         "mean": one.mean,

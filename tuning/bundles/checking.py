@@ -19,6 +19,7 @@ from storage import attributes
 from storage.artifacts import Artifacts
 from storage.errors import BadInput, SpecMismatch, TuningError, first_sentence
 from storage.settings import Home
+from studies.leaderboard import value_of
 from studies.phases.training import training_of
 from studies.stored import StudyData, StudyRecord
 from tuning.building import WEIGHTS, Building, building_of, copy_code
@@ -90,7 +91,7 @@ class Source:
         if not self.is_judged:
             value = attributes.of_trial(self.trial, attributes.LEARNED_ACCURACY, float)
         elif self.record.objective.curve == "val_accuracy":
-            value = self.trial.value
+            value = value_of(self.trial)
         else:
             value = attributes.of_trial(self.trial, attributes.VALIDATION_ACCURACY, float)
         assert value is not None, "recorded with its model"

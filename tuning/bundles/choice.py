@@ -52,10 +52,9 @@ def chosen(
 
 
 def _worse_than(best: FrozenTrial, refit: FrozenTrial, objective: Objective) -> str | None:
-    own, searched = value_of(refit), value_of(best)
+    own, searched, figure = value_of(refit), value_of(best), objective.figure
     if own is None or searched is None or not objective.is_better(searched, own):
         return None
-    figure = objective.figure
     return (
         f"the refitted trial {refit.number} has a {objective.words} of {figure(own)}, and the search's best had"
         f" {figure(searched)}: --trial {best.number} exports that"
@@ -119,5 +118,5 @@ def _nothing_to_export(record: StudyRecord, trials: list[FrozenTrial], complete:
 
 
 def _in_words(trials: Sequence[FrozenTrial]) -> str:
-    shown = ", ".join(f"trial {trial.number} ({trial.value:.4g})" for trial in trials[:MOST_NAMED])
+    shown = ", ".join(f"trial {trial.number} ({value_of(trial):.4g})" for trial in trials[:MOST_NAMED])
     return shown + (f" and {len(trials) - MOST_NAMED} more" if len(trials) > MOST_NAMED else "")

@@ -128,8 +128,9 @@ def _summarise(
     trial: FrozenTrial,
 ) -> None:
     objective, value, validation = record.objective, value_of(trial), metrics["validation"]
-    if not objective.is_default and value is not None:
-        console.print(f"  {objective.words:20} {objective.figure(value)}, by which it was chosen")
+    if value is not None and (len(record.objectives) > 1 or not objective.is_default):
+        for one, cost in zip(record.objectives, trial.values or (), strict=False):
+            console.print(f"  {one.words:20} {one.figure(cost)}, by which it was chosen")
     if validation is None:
         console.print("  validation           none: it learned from these images, too")
     for part, figures in (("validation", validation), ("test", metrics["test"])):

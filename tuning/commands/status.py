@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, cast
 
 import optuna
@@ -16,7 +16,7 @@ from storage.errors import unknown_name
 from storage.leases import LEASE_S
 from storage.settings import Home
 from studies.leaderboard import Row, RowOfSeveral, as_table, leaderboard
-from studies.objectives.objective import objectives_in
+from studies.objectives.objective import Objective, objectives_in
 from studies.status import status
 from studies.stored import StudyRecord
 from tuning.commands.tables import Column, print_table
@@ -27,6 +27,7 @@ TRIAL_FORMATS = ("table", "csv", "json")
 # A terminal's own width, and outside a terminal one at which nothing is cut.
 _PIPED_WIDTH = 160
 _MOST_PARAMETER_COLUMNS = 6
+_MOST_OF_FRONT = 8
 
 
 def show_status(study: optuna.Study, storage_url: str, home: Home, *, as_json: bool = False) -> None:
@@ -100,12 +101,12 @@ def _status_lines(standing: dict[str, Any]) -> Iterable[tuple[str, str]]:
     if standing["forecast_s"] is not None:
         yield "done in", f"about {duration(standing['forecast_s'])}"
     yield "disk", _disk(standing["disk_bytes"])
+    objectives = objectives_in(standing)
     if len(standing["directions"]) > 1:
-        yield "best", "none: there are several objectives"
+        yield from _front(standing["front"], objectives)
     elif best is None:
         yield "best", "no trial is COMPLETE yet"
     else:
-        objectives = objectives_in(standing)
         value = objectives[0].in_words(best["value"]) if objectives else f"value {best['value']:.6g}"
         if standing["imbalanced"] and best["balanced_accuracy"] is not None:
             value += f", {best['balanced_accuracy']:.2%} balanced"
@@ -113,26 +114,46 @@ def _status_lines(standing: dict[str, Any]) -> Iterable[tuple[str, str]]:
         yield "", _parameters(best["params"])
 
 
+def _front(trials: list[dict[str, Any]], objectives: Sequence[Objective]) -> Iterator[tuple[str, str]]:
+    """Yield the trials that none is better than."""
+    if not objectives:
+        yield "best", "none: there are several objectives"
+        return
+    if not trials:
+        yield "front", "no trial is COMPLETE yet"
+    for place, one in enumerate(trials[:_MOST_OF_FRONT]):
+        values = zip(objectives, one["values"], strict=True)
+        said = ", ".join(objective.in_words(value) for objective, value in values)
+        yield "" if place else "front", f"trial {one['number']}: {said}"
+    if len(trials) > _MOST_OF_FRONT:
+        yield "", f"and {len(trials) - _MOST_OF_FRONT} more: tuning trials"
+
+
 def _disk(used: dict[str, int]) -> str:
     parts = ", ".join(f"{size / 1e6:,.1f} MB {name}" for name, size in used.items() if size and name != "total")
     return f"{used['total'] / 1e6:,.1f} MB" + (f": {parts}" if parts else "")
 
 
-def _heading(record: StudyRecord) -> str:
-    """Return what the values of a study are called."""
-    if record.is_ours:
-        return record.objective.heading
-    return f"value ({', '.join(direction.name.lower() for direction in record.directions)})"
+def _values(rows: list[Row], record: StudyRecord) -> Iterator[Column]:
+    """Yield the columns of the values: of a study of this service one for each objective."""
+    told = [_values_of(row) for row in rows]
+    if not record.is_ours:
+        heading = f"value ({', '.join(direction.name.lower() for direction in record.directions)})"
+        yield Column(heading, [", ".join(f"{value:.4f}" for value in values) for values in told], right=True)
+    for place, objective in enumerate(record.objectives):
+        figures = [objective.figure(values[place]) if place < len(values) else "" for values in told]
+        yield Column(objective.heading, figures, right=True)
+    if len(record.objectives) > 1:
+        yield Column("front", ["*" if row.get("front") else "" for row in rows])
 
 
 def _print_trials(rows: list[Row], record: StudyRecord) -> None:
     names = list(dict.fromkeys(name for row in rows for name in row["params"]))
-    figure = record.objective.figure if record.is_ours else "{:.4f}".format
     first = [
         Column("trial", [str(row["number"]) for row in rows], right=True),
         Column("state", [row["state"] for row in rows]),
         *_phases(rows),
-        Column(_heading(record), [", ".join(map(figure, _values(row))) for row in rows], right=True),
+        *_values(rows, record),
         *_balanced(rows, record),
         Column("epochs", [str(row["epochs"]) for row in rows], right=True),
         Column("time", ["" if row["seconds"] is None else duration(row["seconds"]) for row in rows], right=True),
@@ -159,7 +180,7 @@ def _balanced(rows: list[Row], record: StudyRecord) -> Iterator[Column]:
         yield Column("balanced", ["" if figure is None else f"{figure:.4f}" for figure in figures], right=True)
 
 
-def _values(row: Row) -> list[float]:
+def _values_of(row: Row) -> list[float]:
     if "values" in row:
         return cast(RowOfSeveral, row)["values"]
     return [row["value"]] if row["value"] is not None else []

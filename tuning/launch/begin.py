@@ -120,6 +120,8 @@ def _budget_epochs(asked: Asked, trials: int, before: StudyRecord | None) -> int
     if before is not None and before.budget and before.budget_epochs:
         return math.ceil(before.budget_epochs * trials / before.budget)
     plan = asked.plan
+    if len(asked.spec.objectives) > 1:
+        return None
     if not asked.strategy.needs_budget and plan.budget_epochs is None:
         return None
     whole = plan.trials * plan.epochs

@@ -20,7 +20,7 @@ from studies.stored import StoredStudy, StudyRecord
 from studies.study_data import data_of, require_unchanged
 from studies.suited import reasons, suited, with_parts
 from tuning.machine.bases import BaseFile, base_meant
-from tuning.user_classes import UserFile, parse_model, parse_objective
+from tuning.user_classes import UserFile, parse_model, parse_objectives
 
 
 @dataclass(frozen=True)
@@ -177,14 +177,19 @@ def declared(wanted: Wanted, overrides: Overrides, home: Home, stored: StoredStu
     return Declared(declaration.model_copy(update={"plan": plans}), info, why)
 
 
-def objective_of(declaration: Declaration, said: Overrides) -> tuple[Objective, UserFile | None]:
+def objectives_of(declaration: Declaration, said: Overrides) -> tuple[tuple[Objective, ...], UserFile | None]:
     """Return what a study optimises, and the user's file with the function, if that is one.
 
     Raises:
         BadInput: it cannot be used.
     """
     declared = (declaration.objective, declaration.direction)
-    return parse_objective(said.objective or declaration.objective, said.direction, declared)
+    return parse_objectives(said.objective or declaration.objective, said.direction, declared)
+
+
+def strategy_of(declaration: Declaration, said: Overrides, objectives: tuple[Objective, ...]) -> str:
+    """Return which strategy a study has, as given; with two objectives each trial is trained to its end."""
+    return said.strategy or (declaration.strategy.name if len(objectives) == 1 else "none")
 
 
 def _own(wanted: Wanted, images: Images, home: Home, begun: StudyRecord | None) -> PreparedDataset:

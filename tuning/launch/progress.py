@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol
@@ -59,7 +59,7 @@ def finished_line(
     trial: FrozenTrial,
     best: FrozenTrial | None,
     *,
-    objective: Objective = VALIDATION_ACCURACY,
+    objectives: Sequence[Objective] = (VALIDATION_ACCURACY,),
     balanced: bool = False,
     unit: str = "epoch",
 ) -> str:
@@ -68,7 +68,7 @@ def finished_line(
     Args:
         trial: which is over.
         best: the study's so far.
-        objective: the study's.
+        objectives: the study's.
         balanced: whether its balanced accuracy is told besides.
         unit: what is between two of its reports.
     """
@@ -79,7 +79,7 @@ def finished_line(
         failure = attributes.of_trial(trial, attributes.FAILURE, str) or "error"
         reason = attributes.of_trial(trial, attributes.REASON, str) or "no reason was recorded"
         return f"{head} {failure}: {reason}"
-    value = _value(trial, objective, balanced=balanced) if all(map(math.isfinite, trial.values or [math.nan])) else "-"
+    value = _value(trial, objectives, balanced=balanced) if all(map(math.isfinite, trial.values or [math.nan])) else "-"
     mark = " (best so far)" if best is not None and best.number == trial.number else ""
     if (ended := audited_after(trial)) is not None:
         mark += f" (audited, pruned after epoch {ended})"
@@ -87,9 +87,11 @@ def finished_line(
     return f"{head} {value}{mark}  {effort}  {parameters_in_words(trial.params)}"
 
 
-def _value(trial: FrozenTrial, objective: Objective, *, balanced: bool) -> str:
+def _value(trial: FrozenTrial, objectives: Sequence[Objective], *, balanced: bool) -> str:
     figure = balanced_accuracy(trial) if balanced else None
-    return ", ".join(map(objective.figure, trial.values)) + (f", balanced {figure:.4f}" if figure is not None else "")
+    told = zip(objectives, trial.values, strict=False)
+    said = [f"{one.figure(value)}{f' {one.heading}' * one.is_measured}" for one, value in told]
+    return ", ".join(said) + (f", balanced {figure:.4f}" if figure is not None else "")
 
 
 def frozen_line(trial: FrozenTrial, objective: Objective = VALIDATION_ACCURACY) -> str:
@@ -146,8 +148,12 @@ class Progress:
     _view: LiveView | None = None
 
     @cached_property
+    def _objectives(self) -> Sequence[Objective]:
+        return StudyRecord.of(self.study).valued
+
+    @property
     def _objective(self) -> Objective:
-        return StudyRecord.of(self.study).objective
+        return self._objectives[0]
 
     def start(self) -> None:
         """Begin: what finished before is counted, but neither told again nor part of the rate."""
@@ -188,7 +194,7 @@ class Progress:
             return
         self._tell_thawed(trial)
         unit, balanced = "epoch" if self.epochs is not None else "step", self.balanced
-        self._print(finished_line(trial, best, objective=self._objective, balanced=balanced, unit=unit))
+        self._print(finished_line(trial, best, objectives=self._objectives, balanced=balanced, unit=unit))
 
     def _tell_frozen(self, trial: FrozenTrial) -> None:
         epochs = len(trial.intermediate_values)
@@ -229,7 +235,7 @@ class Progress:
         done = sum(_counts(trial) for trial in trials)
         parts: list[RenderableType] = [self._headline(trials, done, budget), self._running(trials)]
         if best is not None:
-            value = _value(best, self._objective, balanced=self.balanced)
+            value = _value(best, self._objectives, balanced=self.balanced)
             text = f"best so far: trial {best.number}, {value}  {parameters_in_words(best.params)}"
             parts.append(Text(text, style="green"))
         return Group(*parts)

@@ -8,9 +8,10 @@ from collections.abc import Callable
 from storage.claims import Standing
 from storage.connections import shown_url
 from studies.class_balance import sizes_in_words
-from studies.leaderboard import balanced_accuracy, best_trial
+from studies.leaderboard import balanced_accuracy, best_trial, pareto_front
+from studies.objectives.objective import VALIDATION_ACCURACY
 from studies.scheduler import first_in_words
-from studies.spec import ClassWeights, StudySpec
+from studies.spec import ClassWeights
 from studies.stored import StudyRecord
 from tuning.launch.begin import Begun
 from tuning.launch.engines.cluster import Cluster
@@ -52,7 +53,11 @@ def print_plan(report: Report, asked: Asked, study: Begun) -> None:
         "model": f"{spec.model}, {spec.space} space",
         "plan": f"{spec.plan_name}: {counted(record.budget, 'trial')} of at most {counted(spec.epochs, 'epoch')}"
         f"{in_all}, patience {spec.patience} at a constant learning rate",
-        **({"objective": _objective(spec)} if not spec.objective.is_default else {}),
+        **(
+            {"objective": " and ".join(one.aim for one in spec.objectives)}
+            if spec.objectives != (VALIDATION_ACCURACY,)
+            else {}
+        ),
         "strategy": asked.strategy.in_words()
         + (f"; {spec.audit:.0%} of the trials are trained to their end in any case" if spec.audit else ""),
         "sampler": ("the strategy's own model" if sampler.name == "model" else sampler.name)
@@ -77,11 +82,6 @@ def print_plan(report: Report, asked: Asked, study: Begun) -> None:
             f"warning: {count:,} {part} pictures are training pictures, too, pixel for pixel: the {part} accuracy will"
             " look better than it is"
         )
-
-
-def _objective(spec: StudySpec) -> str:
-    best = {"max": "largest", "min": "smallest"}[spec.objective.direction]
-    return f"{spec.objective.words}, the {best} is the best"
 
 
 def _nodes(cluster: Cluster) -> str:
@@ -164,9 +164,13 @@ def print_end(
         params = parameters_in_words(best.params)
         figure = balanced_accuracy(best) if study.record.imbalanced else None
         balanced = f" (balanced {figure:.4f})" if figure is not None else ""
-        assert best.value is not None, "it is COMPLETE"
-        value = f"{asked.spec.objective.words} {asked.spec.objective.figure(best.value)}"
+        values = zip(asked.spec.objectives, best.values or (), strict=True)
+        value = ", ".join(f"{objective.words} {objective.figure(value)}" for objective, value in values)
         report(f"best: trial {best.number}, {value}{balanced}, {params}")
+        others = [trial.number for trial in pareto_front(study.study) if trial.number != best.number]
+        if others:
+            cheaper = " and ".join(objective.words for objective in asked.spec.objectives[1:])
+            report(f"front: {', '.join(map(str, others))} have fewer {cheaper}; look at: tuning trials")
     follows = asked.course is not None
     if interrupted or not standing.done:
         why = "interrupted" if interrupted else "the search's time is up" if follows else "time is up"

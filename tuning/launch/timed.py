@@ -112,7 +112,7 @@ def _of_large_model(asked: Asked) -> Asked | None:
         plan_name=name,
         model=model,
         strategy=before.strategy.name,
-        objective=before.objective,
+        objectives=before.objectives,
     )
     # What is known to be good is so of the other network.
     first = asked.first if asked.options.from_study is not None else ()

@@ -27,7 +27,7 @@ from studies.stored import DEFAULT_LIMITS, Limits, StoredStudy, StudyRecord, fin
 from studies.strategies.chosen import make_strategy
 from studies.strategies.samplers import require_sampler
 from studies.strategies.strategy import Strategy
-from tuning.launch.declared import Declared, Model, declared, model_meant, objective_of, wanted
+from tuning.launch.declared import Declared, Model, declared, model_meant, objectives_of, strategy_of, wanted
 from tuning.launch.engines.chosen import Places, places_of
 from tuning.machine.devices import Device, PerDevice, Placement
 from tuning.user_classes import UserFile, load_strategy, parse_strategy
@@ -157,11 +157,11 @@ def understood(options: TuneOptions, home: Home) -> Asked:
     plan_name: PlanName = stored.record.spec.plan_name if stored is not None else ("gpu" if places.gpus else "cpu")
     plan = declaration.plan_for(plan_name)
     model = model_meant(options.overrides.model or plan.model or declaration.model, options.base_weights, home)
-    strategy_name, strategy_file = parse_strategy(options.overrides.strategy or declaration.strategy.name)
-    objective, objective_file = objective_of(declaration, options.overrides)
+    objectives, objective_file = objectives_of(declaration, options.overrides)
+    strategy_name, strategy_file = parse_strategy(strategy_of(declaration, options.overrides, objectives))
     spec = make_spec(
         declaration, options.overrides, plan_name=plan_name, model=model.name, strategy=strategy_name,
-        objective=objective,
+        objectives=objectives,
     )  # fmt: skip
     if stored is not None and stored.record.spec.patience == plan.patience:
         # Whatever its epochs: studies were begun so before patience grew with them.
@@ -174,7 +174,7 @@ def understood(options: TuneOptions, home: Home) -> Asked:
     before = stored.record if stored is not None else None
     asked = Asked(
         options, home, url, name, found, plan, spec, strategy, model, strategy_file, objective_file, first, places,
-        before, _course(options, plan, before),
+        before, _course(options, plan, before, objectives),
     )  # fmt: skip
     _require_enough_epochs(options.budget_epochs, options.trials or (plan.trials if stored is None else 1), spec.epochs)
     if stored is not None:
@@ -232,8 +232,25 @@ def _require_sane(options: TuneOptions) -> None:
             raise BadInput("--search-only: with --for, most of the time is the winner's. Give --timeout instead.")
 
 
-def _course(options: TuneOptions, plan: Plan, before: StudyRecord | None) -> Course | None:
-    """Return what follows the search: what the study was begun with, else what the plan says."""
+def _course(
+    options: TuneOptions, plan: Plan, before: StudyRecord | None, objectives: Sequence[object]
+) -> Course | None:
+    """Return what follows the search: what the study was begun with, else what the plan says.
+
+    With two objectives nothing does: which trial is worth more training is for a person to say.
+
+    Raises:
+        BadInput: there are two, and what was given needs a winner, or trials that are not whole.
+    """
+    if len(objectives) > 1:
+        if options.for_s is not None:
+            raise BadInput("--for: with two objectives no single trial wins. Give --trials and --timeout instead.")
+        if options.budget_epochs is not None:
+            raise BadInput(
+                f"--budget-epochs {options.budget_epochs}: with two objectives every trial is trained to its end. Give"
+                " --trials and --epochs instead."
+            )
+        return None
     if options.search_only:
         return None
     if before is not None and before.budget:

@@ -109,9 +109,9 @@ def _confirmed(study: optuna.Study, record: StudyRecord) -> Document | None:
 
 def _why_not(first: StudyRecord, second: StudyRecord) -> str | None:
     """Return why the values of two studies are unlike, or of different images; None where they can be compared."""
-    mine, theirs = first.objective, second.objective
-    if mine != theirs:
-        return f"they are of other objectives ({shown(mine.words)} and {shown(theirs.words)})"
+    if first.objectives != second.objectives:
+        mine, theirs = (" with ".join(one.words for one in record.objectives) for record in (first, second))
+        return f"they are of other objectives ({shown(mine)} and {shown(theirs)})"
     one, other = first.data, second.data
     if one is None or other is None:
         return f"{shown((first if one is None else second).name)} was never trained"

@@ -255,11 +255,13 @@ class Objective:
         result: FitResult,
         history: Mapping[str, list[float]],
     ) -> Outcome:
-        keep_model = self._files.write_model(claim, classifier.save, classifier.save_weights)
+        model = self._files.write_model(claim, classifier.save, classifier.save_weights)
+        costs = [one.name for one in self._record.objectives[1:]]
+        others = tuple(self._classifiers.cost(name, classifier, model.size_bytes) for name in costs)
         mistakes = self._classifiers.mistakes(classifier)
 
         def keep() -> None:
-            keep_model()
+            model.keep()
             with self._claims.together(claim):
                 trial.set_user_attr(attributes.BEST_EPOCH, result.best_epoch + 1)
                 for key, curve in _OF_THE_BEST_EPOCH.items():
@@ -271,7 +273,7 @@ class Objective:
             if mistakes is not None:
                 self._files.keep_mistakes(claim, mistakes)
 
-        return Outcome(Result(TrialState.COMPLETE, result.value), keep=keep)
+        return Outcome(Result(TrialState.COMPLETE, result.value, others), keep=keep)
 
     def _unjudged(
         self,
@@ -282,10 +284,10 @@ class Objective:
         history: Mapping[str, list[float]],
     ) -> Outcome:
         """Return the outcome of a trial that learned from the validation images, too: it has no value that is one."""
-        keep_model = self._files.write_model(claim, classifier.save, classifier.save_weights)
+        model = self._files.write_model(claim, classifier.save, classifier.save_weights)
 
         def keep() -> None:
-            keep_model()
+            model.keep()
             with self._claims.together(claim):
                 trial.set_user_attr(attributes.BEST_EPOCH, result.best_epoch + 1)
                 trial.set_user_attr(attributes.LEARNED_ACCURACY, result.history["val_accuracy"][result.best_epoch])

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from models.classifier import Inputs
+from models.cost import BATCH_SIZE, seconds_per_image
 from models.evaluation import Metric, evaluate
 from models.training.compiled import CompiledModels
 from models.training.feeding import LabelledImages
@@ -119,6 +120,19 @@ class Classifiers:
     @property
     def _monitor(self) -> Monitor:
         return Monitor(self.spec.objective.curve, self.spec.objective.direction, self.metric)
+
+    def cost(self, name: str, classifier: keras.Model, size_bytes: int) -> float:
+        """Return what a trained classifier costs.
+
+        Args:
+            name: one of `studies.objectives.objective.MEASURED`.
+            classifier: raw data to probabilities.
+            size_bytes: of its file.
+        """
+        if name == "seconds_per_image":
+            data = self.data.validation
+            return seconds_per_image(classifier, data.batch(np.arange(BATCH_SIZE) % len(data))[0])
+        return float({"weights": classifier.count_params(), "bytes": size_bytes}[name])
 
     def mistakes(self, classifier: keras.Model) -> Mistakes | None:
         """Return what a trained classifier takes for what on the validation images; None where it cannot be asked.

@@ -8,6 +8,7 @@ import logging
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import optuna
@@ -27,6 +28,19 @@ from tuning.pictures import (
 )
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Written:
+    """A file that is written and not yet kept.
+
+    Attributes:
+        size_bytes: how large it is.
+        keep: puts it in its place.
+    """
+
+    size_bytes: int
+    keep: Callable[[], None]
 
 
 class TrialFiles:
@@ -69,10 +83,8 @@ class TrialFiles:
         files = self._checkpoints.folder(str(claim.number))
         return TrialCheckpoints(files, fingerprint=self._fingerprint, trial=claim.number)
 
-    def write_model(
-        self, claim: Claim, save: Callable[[Path], None], save_weights: Callable[[Path], None]
-    ) -> Callable[[], None]:
-        """Write a trial's model now, since its weights are the next trial's as well; return what keeps it.
+    def write_model(self, claim: Claim, save: Callable[[Path], None], save_weights: Callable[[Path], None]) -> Written:
+        """Write a trial's model now, since its weights are the next trial's as well; it is to be kept yet.
 
         Args:
             claim: the right to the trial.
@@ -80,7 +92,7 @@ class TrialFiles:
             save_weights: writes a `.weights.h5` file, which is kept then.
 
         Raises:
-            StorageUnavailable: the disk does not take it; so does what is returned.
+            StorageUnavailable: the disk does not take it; so does what keeps it.
         """
         try:
             return self._write(claim, "model.keras", save)
@@ -90,16 +102,18 @@ class TrialFiles:
             logger.info("trial %d: its weights are kept, since the model cannot be saved: %s", claim.number, error)
             return self._write(claim, WEIGHTS, lambda file: _copied(save_weights, file))
 
-    def _write(self, claim: Claim, name: str, save: Callable[[Path], None]) -> Callable[[], None]:
+    def _write(self, claim: Claim, name: str, save: Callable[[Path], None]) -> Written:
         with self._on_disk(claim, name), contextlib.ExitStack() as held:
-            save(held.enter_context(self._artifacts.writing(self._study._storage, claim.trial_id, "model", name)))
+            file = held.enter_context(self._artifacts.writing(self._study._storage, claim.trial_id, "model", name))
+            save(file)
+            size_bytes = file.stat().st_size
             unfinished = held.pop_all()
 
         def keep() -> None:
             with self._on_disk(claim, name):
                 unfinished.close()
 
-        return keep
+        return Written(size_bytes, keep)
 
     def keep_curve(self, claim: Claim, history: Mapping[str, list[float]], best_epoch: int | None) -> None:
         """Keep a trial's learning curve, as data and as a picture.

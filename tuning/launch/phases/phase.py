@@ -118,6 +118,11 @@ def opened(options: PhaseOptions, home: Home, console: Console) -> Opened:
     finally:
         reading.engine.dispose()
     record.require_ours(home)
+    if len(record.objectives) > 1:
+        raise BadInput(
+            f"study {record.name!r} has {len(record.objectives)} objectives and no single winner. Choose a trial of its"
+            " front (tuning trials) and export that: make export TRIAL=..."
+        )
     if record.data is None:
         raise BadInput(f"study {record.name!r} records no data. Tune it first: make tune DATASET=...")
     user_file = parse_model(options.model)[1] if options.model is not None else None

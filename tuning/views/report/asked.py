@@ -12,7 +12,7 @@ from studies.class_balance import sizes_in_words
 from studies.datasets.prepared import PreparedDataset
 from studies.objectives.directions import direction_of
 from studies.space import Parameter
-from studies.spec import model_name
+from studies.spec import StudySpec, model_name
 from tuning.commands.explore import glance
 from tuning.views.report.document import Figures, Picture, Section, Table
 from tuning.views.report.drawing import png_of, svg_of
@@ -68,7 +68,7 @@ def tune_command(subject: Subject) -> str:
         SEED=spec.seed,
         TRAIN_IMAGES=spec.train_images,
         PRECISION=spec.precision,
-        OBJECTIVE=spec.objective.name.partition("@")[0] if not spec.objective.is_default else None,
+        OBJECTIVE=" ".join(one.name.partition("@")[0] for one in spec.objectives) if _is_said(spec) else None,
         DIRECTION=spec.objective.direction if direction_of(spec.objective.curve) != spec.objective.direction else None,
         CLASS_WEIGHTS=spec.class_weights if spec.class_weights != "none" else None,
         IMAGE_SIZE="x".join(map(str, size)) if size else None,
@@ -77,10 +77,14 @@ def tune_command(subject: Subject) -> str:
     )
 
 
+def _is_said(spec: StudySpec) -> bool:
+    return len(spec.objectives) > 1 or not spec.objective.is_default
+
+
 def _objective(subject: Subject) -> str:
-    best = {"max": "largest", "min": "smallest"}[subject.objective.direction]
     function = subject.spec.objective.name.partition("@")[0] if subject.objective.function is not None else ""
-    return f"{subject.objective.words}, the {best} is the best{f', by {function}' if function else ''}"
+    said = " and ".join(one.aim for one in subject.spec.objectives)
+    return f"{said}{f', by {function}' if function else ''}"
 
 
 def _range(parameter: Parameter) -> str:

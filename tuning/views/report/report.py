@@ -81,8 +81,8 @@ def _lead(subject: Subject) -> str:
     ]
     best = best_trial(subject.study)
     words, share = shown(subject.objective.words), subject.objective.share
-    if best is not None and best.value is not None:
-        said.append(f"The search's best is trial {best.number}, with a {words} of {share(best.value)}.")
+    if best is not None and (value := value_of(best)) is not None:
+        said.append(f"The search's best is trial {best.number}, with a {words} of {share(value)}.")
     refits = refitted(subject.study)
     refit_value = value_of(refits[0]) if refits else None
     if refit_value is not None:

@@ -66,9 +66,8 @@ def _lines(record: StudyRecord, trials: Sequence[ShownTrial]) -> Iterator[tuple[
     model, space = (attributes.typed(spec.get(key), str) for key in ("model", "space"))
     if model is not None:
         yield "model", markdown_text(model_name(model) + (f", {space} space" if space else ""))
-    if not record.objective.is_default:
-        best = {"max": "largest", "min": "smallest"}[record.objective.direction]
-        yield "objective", f"{markdown_text(record.objective.words)}, the {best} is the best"
+    if len(record.objectives) > 1 or not record.objective.is_default:
+        yield "objective", markdown_text(" and ".join(one.aim for one in record.objectives))
     strategy = attributes.typed((attributes.typed(spec.get("strategy"), dict) or {}).get("name"), str)
     epochs, seed = attributes.typed(spec.get("epochs"), int), attributes.typed(spec.get("seed"), int)
     plan = [
