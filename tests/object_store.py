@@ -47,7 +47,10 @@ def object_store() -> Iterator[ObjectStore]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of what moto imports
         from moto.server import ThreadedMotoServer
+        from s3fs import S3FileSystem
 
+    # It remembers where an earlier server of this process was.
+    S3FileSystem.clear_instance_cache()
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()

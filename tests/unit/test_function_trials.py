@@ -240,7 +240,7 @@ def test_what_no_worker_could_find_is_refused_in_one_line(tmp_path: Path, monkey
     with pytest.raises(BadInput, match=r"objective cannot be handed to workers: .*lambda.* Define it with def") as told:
         hand_over(tmp_path / "objective", handed(lambda trial: 0.0))
     assert "\n" not in str(told.value)
-    monkeypatch.delattr(sys.modules["__main__"], "__file__")
+    monkeypatch.delattr(sys.modules["__main__"], "__file__", raising=False)  # a worker of xdist has none
     monkeypatch.setattr(objective, "__module__", "__main__")
     monkeypatch.setattr(sys.modules["__main__"], "objective", objective, raising=False)
     with pytest.raises(BadInput, match="stands in a notebook or at a prompt"):
