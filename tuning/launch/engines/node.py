@@ -120,6 +120,8 @@ class Node:
     def _start(self, job: Job) -> None:
         home = replace(Home.from_environment(), files=job.files)
         home.make(home.root)
+        # The data may be in an object store. This process is one worker's alone, and goes with it.
+        os.environ.update({name: value for name, value in job.environment.items() if name.startswith("AWS_")})
         if job.data is not None:
             data = job.data
             images = Images.model_validate(data.images) if data.images is not None else None
