@@ -114,7 +114,8 @@ def test_the_refitted_model_is_exported_with_what_the_search_had_given(undisturb
     card = json.loads((undisturbed.home / "exports" / STUDY / "card.json").read_text())
     training = refitted.system_attrs[attributes.TRAINING]
     assert (card["trial"], card["phase"], card["seed"]) == (refitted.number, "refit", training["seed"])
-    assert card["training"] == {"epochs": REFIT_EPOCHS, "at_least": training["at_least"]}
+    images = "the training part of data"
+    assert card["training"] == {"epochs": REFIT_EPOCHS, "at_least": training["at_least"], "images": images}
     assert card["search"]["trial"] == training["of"]
     assert card["search"]["validation_accuracy"] == trials(undisturbed)[training["of"]].value
     assert len(card["confirmation"]["trials"]) == 2

@@ -161,7 +161,8 @@ def test_a_study_goes_on_is_exported_and_predicts_where_its_folder_is_not(comman
     folder = small_folder(tmp_path / "two words")
     command.run("tune", "--dataset", str(folder), *SHORT)
     backup = command.run("backup", "--out", str(tmp_path / "copy"))
-    assert "1 trials, 3 artifacts, 0 checkpoints, the data, " in backup.stderr
+    # Its worst mistakes are among them where it made any.
+    assert re.search(r"1 trials, [45] artifacts, 0 checkpoints, the data, ", backup.stderr)
     picture = (folder / "a" / "0.png").rename(tmp_path / "picture.png")
     shutil.rmtree(folder)
     shutil.rmtree(command.home)

@@ -59,7 +59,7 @@ def test_the_example_of_a_hypermodel_is_tuned_as_printed_and_exported(tmp_path: 
     command = CommandLine(tmp_path / "home")
     small = ("--train-images", "256", "--epochs", "2", "--trials", "1", "--workers", "1", "--study", "my_hypermodel")
     done = command.run("tune", "--dataset", "mnist_sample", *small, "--model", f"{file}:MyHyperModel")
-    (printed,) = (text for text in MODELS.blocks("") if text.startswith("model: "))
+    (printed,) = (text for text in MODELS.blocks("") if text.startswith("model: given"))
     assert printed in done.stderr
     (trial,) = command.study("my_hypermodel").trials
     assert {"layers", "units_0", "dropout", "learning_rate", "batch_size"} == set(trial.params)
