@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from storage.stores.remote import file_system
+
 
 @dataclass(frozen=True)
 class ObjectStore:
@@ -47,10 +49,9 @@ def object_store() -> Iterator[ObjectStore]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of what moto imports
         from moto.server import ThreadedMotoServer
-        from s3fs import S3FileSystem
 
     # It remembers where an earlier server of this process was.
-    S3FileSystem.clear_instance_cache()
+    file_system.cache_clear()
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()

@@ -45,7 +45,7 @@ class RemoteFiles:
 
     @cached_property
     def _system(self) -> Any:
-        return _file_system(self._url.partition("://")[0])
+        return file_system(self._url.partition("://")[0])
 
     def shown(self, name: str = "") -> str:
         """Return a URL."""
@@ -213,7 +213,7 @@ class RemoteFiles:
 
 
 @lru_cache
-def _file_system(scheme: str) -> Any:
+def file_system(scheme: str) -> Any:
     """Return what fsspec has for the scheme of a URL.
 
     Raises:

@@ -20,7 +20,7 @@ from storage.errors import BadInput, ClaimLost, StorageUnavailable
 from storage.settings import Home, files_url
 from storage.stores.chosen import all_checkpoint_files, artifact_files, checkpoint_files
 from storage.stores.file_store import FileStore
-from storage.stores.remote import _file_system
+from storage.stores.remote import file_system
 from tests.databases import fresh_database, new_study, second_connection
 from tests.object_store import ObjectStore, object_store
 
@@ -301,7 +301,7 @@ def test_a_store_that_cannot_be_reached_is_told_in_one_line_without_a_secret(
             monkeypatch.delenv(name)
         monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
         monkeypatch.setenv("HOME", str(tmp_path))
-    _file_system.cache_clear()
+    file_system.cache_clear()
     with pytest.raises(BadInput, match=r"^s3://.*/artifacts cannot be written: .*credentials come from") as refused:
         artifact_files(home, make=True)
     assert "a-secret-of-the-tests" not in str(refused.value)
@@ -309,7 +309,7 @@ def test_a_store_that_cannot_be_reached_is_told_in_one_line_without_a_secret(
     if what == "server":
         with pytest.raises(StorageUnavailable, match="cannot be read: Could not connect"):
             checkpoints(home).load()
-    _file_system.cache_clear()
+    file_system.cache_clear()
 
 
 # --- The URL
@@ -346,7 +346,7 @@ def test_another_url_is_refused_and_no_password_is_shown(given: str) -> None:
 
 
 def test_a_package_that_is_not_installed_is_named_by_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    _file_system.cache_clear()
+    file_system.cache_clear()
     monkeypatch.setitem(sys.modules, "gcsfs", None)
     with pytest.raises(BadInput, match=r"pip install '\.\[files-gs\]'"):
         artifact_files(Home(tmp_path, "gs://bucket/tuning"), make=True)
