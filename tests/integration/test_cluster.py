@@ -157,17 +157,6 @@ def test_a_study_ends_with_its_budget_though_a_node_goes_and_another_joins(machi
     require_exact(machines, said, found, 10, on=2)
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("machines", ["object store"], indirect=True)
-def test_forty_trials_with_their_files_in_an_object_store(machines: Machines) -> None:
-    said, found = a_node_goes_and_another_joins(machines, trials=40, epochs=5)
-    require_exact(machines, said, found, 40, on=3)
-    export = machines.command.start("export", "--study", "many", "--storage", machines.url, "--model", MODEL)
-    _, told = export.communicate(timeout=200)
-    assert export.returncode == 0, told
-
-
-@pytest.mark.long
 def test_one_node_gives_what_plain_tune_does(machines: Machines, tmp_path: Path) -> None:
     cores = os.cpu_count() or 1
     machines.nodes.add(cpus=cores)
