@@ -67,9 +67,9 @@ def test_what_a_study_records_is_read_in_one_place() -> None:
     assert outside == set()
 
 
-def test_an_objective_takes_at_most_nine_arguments_and_each_by_its_name() -> None:
-    tree = ast.parse((ROOT / "tuning/worker/objective.py").read_text(encoding="utf-8"))
-    (objective,) = (node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Objective")
-    (init,) = (node for node in objective.body if isinstance(node, ast.FunctionDef) and node.name == "__init__")
+def test_what_runs_trials_takes_at_most_nine_arguments_and_each_by_its_name() -> None:
+    tree = ast.parse((ROOT / "tuning/worker/trial_runner.py").read_text(encoding="utf-8"))
+    (runner,) = (node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "TrialRunner")
+    (init,) = (node for node in runner.body if isinstance(node, ast.FunctionDef) and node.name == "__init__")
     assert [argument.arg for argument in init.args.args] == ["self"]
     assert len(init.args.kwonlyargs) <= 9

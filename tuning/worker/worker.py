@@ -35,14 +35,14 @@ from tuning.messages import (
     WorkerOptions,
 )
 from tuning.worker.endings import ERROR, Interrupted, TrialError, failure_of
-from tuning.worker.functions.objective import FunctionObjective, function_objective
+from tuning.worker.functions.trial_runner import FunctionTrialRunner, function_trial_runner
 from tuning.worker.joining import ScheduledStudy, join
 from tuning.worker.preparing.preparation import prepare
 from tuning.worker.result_writer import ResultWriter
 from tuning.worker.supervisor import Supervisor
 
 if TYPE_CHECKING:
-    from tuning.worker.objective import Objective
+    from tuning.worker.trial_runner import TrialRunner
 
 logger = logging.getLogger(__name__)
 
@@ -113,21 +113,21 @@ class _Worker:
             self._supervisor.ready.set()  # it holds a trial already, which a stop must put back
         kept_alive = self._heartbeat.of(self._options.claim) if self._options.claim else contextlib.nullcontext()
         with kept_alive:
-            objective = self._prepared()
+            runner = self._prepared()
         self._supervisor.wait_for_go()
         self._supervisor.ready.set()
         self._expect_first_calls()
         try:
-            status = self._run_trials(objective)
+            status = self._run_trials(runner)
         finally:
             self._results.settle()
         return self._renew() if status == RENEWED else status
 
-    def _prepared(self) -> Objective | FunctionObjective:
+    def _prepared(self) -> TrialRunner | FunctionTrialRunner:
         joined = self._joined
         if isinstance(joined, ScheduledStudy):
             return prepare(joined, self._options, self._home, self._supervisor)
-        return function_objective(joined, self._options, self._home, self._supervisor)
+        return function_trial_runner(joined, self._options, self._home, self._supervisor)
 
     def _expect_first_calls(self) -> None:
         # After the preflight, which another worker may have made.
@@ -137,10 +137,10 @@ class _Worker:
             alone = self._options.device == CPU and os.environ.get("KERAS_BACKEND") == "tensorflow"
             self._supervisor.steps.expect(first, compiling=not alone)
 
-    def _run_trials(self, objective: Objective | FunctionObjective) -> int:
+    def _run_trials(self, runner: TrialRunner | FunctionTrialRunner) -> int:
         if self._options.claim is not None:
             self._database.fence(self._options.claim.trial_id, self._options.claim.id)
-            self._run_trial(objective, self._options.claim)
+            self._run_trial(runner, self._options.claim)
             if self._supervisor.stop.is_set() or self._supervisor.leaving.is_set():
                 return 0
             # The threads were that trial's.
@@ -161,7 +161,7 @@ class _Worker:
                 if not claim.ends and not self._continue_with_its_threads(claim):
                     return 0
                 trials_run += 1
-                if self._spoils(self._run_trial(objective, claim)):
+                if self._spoils(self._run_trial(runner, claim)):
                     return RENEWED
             elif self._results.pending:
                 # To the others that trial still runs: what comes next may wait for its end.
@@ -208,7 +208,7 @@ class _Worker:
             self._start_again(self._options.successor())
         return RENEWED
 
-    def _run_trial(self, objective: Objective | FunctionObjective, claim: Claim) -> str | None:
+    def _run_trial(self, runner: TrialRunner | FunctionTrialRunner, claim: Claim) -> str | None:
         """Run a claimed trial; return the class of its failure, if it failed.
 
         How it ended is recorded while the next one is chosen, a failure at once.
@@ -218,7 +218,7 @@ class _Worker:
             held.callback(self._database.unfence, claim.trial_id)
             held.enter_context(self._heartbeat.of(claim))
             try:
-                outcome = objective.run(claim)
+                outcome = runner.run(claim)
             except Interrupted:
                 self._claims.put_back(claim, "interrupted")
                 return None
@@ -238,7 +238,7 @@ class _Worker:
                     self._claims.put_back(claim, str(error))
                 raise
             if outcome is not None:
-                self._results.submit(claim, outcome.result, lambda: objective.record(claim, outcome), held.pop_all())
+                self._results.submit(claim, outcome.result, lambda: runner.record(claim, outcome), held.pop_all())
         seal_compiled(self._home)
         if outcome is None:
             self._over(claim)

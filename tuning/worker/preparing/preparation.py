@@ -24,13 +24,13 @@ from tuning.worker.supervisor import Supervisor
 from tuning.worker.trial_files import TrialFiles
 
 if TYPE_CHECKING:
-    from tuning.worker.objective import Objective
     from tuning.worker.training_data import Classifiers
+    from tuning.worker.trial_runner import TrialRunner
 
 logger = logging.getLogger(__name__)
 
 
-def prepare(joined: ScheduledStudy, options: WorkerOptions, home: Home, supervisor: Supervisor) -> Objective:
+def prepare(joined: ScheduledStudy, options: WorkerOptions, home: Home, supervisor: Supervisor) -> TrialRunner:
     """Import the framework, open the data, make the preflight if asked to; return what runs the trials.
 
     Raises:
@@ -45,13 +45,13 @@ def prepare(joined: ScheduledStudy, options: WorkerOptions, home: Home, supervis
     classifiers = prepare_training(joined.record, options, home, lambda line: supervisor.tell(Note(line)))
     # Keras is imported from here on.
     from models.backend import backend_name, precision_name
-    from tuning.worker.objective import Objective, Place
+    from tuning.worker.trial_runner import Place, TrialRunner
 
     if options.preflight:
         _preflight(joined, classifiers, options, supervisor)
     files = _files(joined, home)
     files.tidy()
-    return Objective(
+    return TrialRunner(
         study=joined.study,
         record=joined.record,
         scheduler=joined.scheduler,

@@ -28,7 +28,7 @@ from tuning.worker.supervisor import Supervisor
 logger = logging.getLogger(__name__)
 
 
-class FunctionObjective:
+class FunctionTrialRunner:
     """Runs the trials of one study in this process, one after the other.
 
     Args:
@@ -133,9 +133,9 @@ class FunctionObjective:
             self._trials.remove(claim.number)
 
 
-def function_objective(
+def function_trial_runner(
     joined: JoinedStudy, options: WorkerOptions, home: Home, supervisor: Supervisor
-) -> FunctionObjective:
+) -> FunctionTrialRunner:
     """Return what runs the trials of the study that a worker was started for.
 
     Raises:
@@ -148,4 +148,4 @@ def function_objective(
         sampler.reseed_rng()  # else each worker, and the one after it, would draw the same
     study, folder = joined.study, home.checkpoints(joined.record.name, joined.record.uid)
     trials = FunctionTrials(study, joined.claims, folder, lambda _: sampler, handed.pruner)
-    return FunctionObjective(handed.objective, study, trials, joined.claims, supervisor, options.device)
+    return FunctionTrialRunner(handed.objective, study, trials, joined.claims, supervisor, options.device)

@@ -57,7 +57,7 @@ class Place:
     threads: int
 
 
-class Objective:
+class TrialRunner:
     """Runs the trials of one study in this process, one after the other.
 
     Args:

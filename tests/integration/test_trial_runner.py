@@ -19,11 +19,11 @@ from storage.stores.local import LocalFiles
 from studies.stored import StudyRecord
 from tests.databases import claimed, fresh_database, new_study, second_connection
 from tuning.worker.endings import Outcome
-from tuning.worker.objective import Objective
 from tuning.worker.result_writer import ResultWriter
 from tuning.worker.supervisor import Supervisor
 from tuning.worker.training_data import Classifiers
 from tuning.worker.trial_files import TrialFiles
+from tuning.worker.trial_runner import TrialRunner
 
 pytestmark = pytest.mark.keras
 
@@ -38,7 +38,7 @@ def test_the_checkpoint_of_a_trial_that_goes_on_elsewhere_is_kept_though_its_end
         (tmp_path / "artifacts").mkdir()
         kept, checkpoints = Artifacts(LocalFiles(tmp_path / "artifacts")), LocalFiles(tmp_path / "checkpoints")
         files = TrialFiles(study, "f", claims, kept, checkpoints)
-        objective = Objective(
+        runner = TrialRunner(
             study=study,
             record=StudyRecord.of(study),
             scheduler=unused,
@@ -59,7 +59,7 @@ def test_the_checkpoint_of_a_trial_that_goes_on_elsewhere_is_kept_though_its_end
             raise ValueError("no such font")
 
         writer.submit(
-            first, COMPLETE, lambda: objective.record(first, Outcome(COMPLETE, keep=fails)), contextlib.nullcontext()
+            first, COMPLETE, lambda: runner.record(first, Outcome(COMPLETE, keep=fails)), contextlib.nullcontext()
         )
         assert study.get_trials(deepcopy=False)[0].state == TrialState.COMPLETE  # Optuna's cache remembers it so
         second = claimed(claims)
@@ -71,7 +71,7 @@ def test_the_checkpoint_of_a_trial_that_goes_on_elsewhere_is_kept_though_its_end
         assert again.number == first.number
         files.checkpoints_of(again).save(claim=again.count, epochs=20, content=b"twenty")
         elsewhere.put_back(again, "frozen", "frozen")
-        writer.submit(second, COMPLETE, lambda: objective.record(second, Outcome(COMPLETE)), contextlib.nullcontext())
+        writer.submit(second, COMPLETE, lambda: runner.record(second, Outcome(COMPLETE)), contextlib.nullcontext())
         writer.settle()
         assert other.get_trial(second.trial_id).state == TrialState.COMPLETE
         assert files.checkpoints_of(again).load() == Checkpoint(20, b"twenty")
