@@ -21,6 +21,16 @@ _OWN: dict[str, Callable[[StudySpec], Strategy]] = {
 }
 
 
+def sampler_in_words(spec: StudySpec) -> str:
+    """Return who proposes a study's parameters, as its sampler's and its strategy's names decide it."""
+    if spec.sampler.name != "model":
+        return spec.sampler.name
+    own, known = "the strategy's own model", _OWN.get(spec.strategy.name)
+    if known is None:  # a user's, which may or may not
+        return f"{own}, or tpe"
+    return own if getattr(known, "proposes", False) else "tpe"
+
+
 def make_strategy(spec: StudySpec, users: type[Strategy] | None = None) -> Strategy:
     """Return a study's strategy.
 

@@ -14,6 +14,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from storage.errors import BadInput
 from studies.space import Parameter, SearchSpace
 from studies.spec import Sampler, StrategyChoice, StudySpec
+from studies.strategies.chosen import sampler_in_words
 from studies.strategies.samplers import grid_of, make_sampler, require_room, require_sampler
 
 Name = Literal["model", "tpe", "cmaes", "gp", "random", "grid", "qmc"]
@@ -215,3 +216,19 @@ def test_gp_without_pytorch_is_refused_with_the_cure(monkeypatch: pytest.MonkeyP
 def test_gp_draws_the_same_given_the_same_history() -> None:
     one = spec(sampler=Sampler(name="gp", startup_trials=3))
     assert search(one, 6) == search(one, 6)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "strategy", "says"),
+    [
+        ("model", "freeze_thaw", "the strategy's own model"),
+        ("model", "promotion", "tpe"),
+        ("model", "none", "tpe"),
+        ("model", "mine.py:Mine@0", "the strategy's own model, or tpe"),
+        ("cmaes", "freeze_thaw", "cmaes"),
+    ],
+)
+def test_who_proposes_is_said_as_it_is(sampler: Name, strategy: str, says: str) -> None:
+    choice = StrategyChoice(name=strategy)
+    given = spec(sampler=Sampler(name=sampler)).model_copy(update={"strategy": choice})
+    assert sampler_in_words(given) == says

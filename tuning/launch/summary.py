@@ -13,6 +13,7 @@ from studies.objectives.objective import VALIDATION_ACCURACY
 from studies.scheduler import first_in_words
 from studies.spec import ClassWeights
 from studies.stored import StudyRecord
+from studies.strategies.chosen import sampler_in_words
 from tuning.launch.begin import Begun
 from tuning.launch.engines.cluster import Cluster
 from tuning.launch.understand import Asked
@@ -60,7 +61,7 @@ def print_plan(report: Report, asked: Asked, study: Begun) -> None:
         ),
         "strategy": asked.strategy.in_words()
         + (f"; {spec.audit:.0%} of the trials are trained to their end in any case" if spec.audit else ""),
-        "sampler": ("the strategy's own model" if sampler.name == "model" else sampler.name)
+        "sampler": sampler_in_words(spec)
         + (f", {sampler.startup_trials} startup trials" if sampler.name == "tpe" else "")
         + (", the defaults first" if sampler.default_first else ""),
         "seed": str(spec.seed),

@@ -123,7 +123,7 @@ def _as_recorded(record: StudyRecord, trial: FrozenTrial, user_file: UserFile | 
         )
     place = place_worker(gpus[0] if gpus else cores_as_device(), threads, os.environ)
     os.environ.update(place.environment)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # of what TensorFlow has to say, nothing is of the curves
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # of what TensorFlow has to say, nothing is of the curves
     if backend is not None:
         os.environ["KERAS_BACKEND"] = backend
     return WorkerOptions(record.name, user_file, None, place.device.name, precision or "float32", threads)

@@ -13,6 +13,7 @@ from studies.datasets.prepared import PreparedDataset
 from studies.objectives.directions import direction_of
 from studies.space import Parameter
 from studies.spec import StudySpec, model_name
+from studies.strategies.chosen import sampler_in_words
 from tuning.commands.explore import glance
 from tuning.views.report.document import Figures, Picture, Section, Table
 from tuning.views.report.drawing import png_of, svg_of
@@ -32,7 +33,7 @@ def asked_section(subject: Subject) -> Section:
         ("objective", shown(_objective(subject))),
         ("plan", plan),
         ("strategy", shown(spec.strategy.name) + (f", {spec.audit:.0%} of the trials audited" if spec.audit else "")),
-        ("sampler", "the strategy's own model" if spec.sampler.name == "model" else spec.sampler.name),
+        ("sampler", sampler_in_words(spec)),
         ("class weights", spec.class_weights),
         ("seed", str(spec.seed)),
         ("fingerprint", spec.fingerprint[:16]),
