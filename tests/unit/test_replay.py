@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +20,7 @@ from storage.errors import BadInput
 from storage.settings import Home
 from storage.stores.local import LocalFiles
 from studies.objectives.objective import VALIDATION_ACCURACY
-from tuning.worker.replay import curves_of, differences, replay
+from tuning.worker.replay import _unheard, curves_of, differences, replay
 
 
 def test_equal_curves_have_no_difference_and_what_one_lacks_is_not_compared() -> None:
@@ -72,3 +73,13 @@ def test_what_cannot_be_repeated_is_refused(
 def test_a_replay_is_imported_without_keras() -> None:
     program = "import sys, tuning.worker.replay; sys.exit('keras' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_what_libraries_write_past_python_is_seen_only_where_it_fails(capfd: pytest.CaptureFixture[str]) -> None:
+    with _unheard():
+        os.write(2, b"of no curve\n")
+    assert capfd.readouterr().err == ""
+    with pytest.raises(ZeroDivisionError), _unheard():
+        os.write(2, b"why it ended\n") // 0
+    os.write(2, b"afterwards\n")
+    assert capfd.readouterr().err == "why it ended\nafterwards\n"

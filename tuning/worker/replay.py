@@ -8,7 +8,11 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 from optuna.trial import FrozenTrial
@@ -61,7 +65,8 @@ def replay(
     options = replace(_as_recorded(record, trial, user_file), objective_file=objective_file)
     on = f"{options.device} with {counted(options.threads, 'thread')}"
     report(f"replay: trial {trial.number} of {record.name}, {counted(epochs, 'epoch')} on {on}")
-    now = _trained(record, trial, epochs, options, home)
+    with _unheard():
+        now = _trained(record, trial, epochs, options, home)
     lines = differences(recorded, now)
     for line in lines:
         report(line)
@@ -123,10 +128,26 @@ def _as_recorded(record: StudyRecord, trial: FrozenTrial, user_file: UserFile | 
         )
     place = place_worker(gpus[0] if gpus else cores_as_device(), threads, os.environ)
     os.environ.update(place.environment)
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # of what TensorFlow has to say, nothing is of the curves
     if backend is not None:
         os.environ["KERAS_BACKEND"] = backend
     return WorkerOptions(record.name, user_file, None, place.device.name, precision or "float32", threads)
+
+
+@contextmanager
+def _unheard() -> Iterator[None]:
+    """Keep what is written past this process's console, of which nothing is of the curves, for where it fails."""
+    sys.stderr.flush()
+    with os.fdopen(os.dup(2), "wb") as console, tempfile.TemporaryFile() as kept:
+        os.dup2(kept.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            kept.seek(0)
+            shutil.copyfileobj(kept, console)
+            raise
+        finally:
+            sys.stderr.flush()
+            os.dup2(console.fileno(), 2)
 
 
 def _trained(record: StudyRecord, trial: FrozenTrial, epochs: int, options: WorkerOptions, home: Home) -> Curves:
