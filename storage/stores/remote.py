@@ -167,8 +167,10 @@ class RemoteFiles:
 
     def remove(self, name: str) -> None:
         """Remove an object, or all whose names go on so, and the copies."""
-        with self._reaching(name), suppress(FileNotFoundError):
-            self._system.rm(self._at(name), recursive=True)
+        with self._reaching(name):
+            # Not `rm`, to which the brackets and stars of a name are a pattern.
+            for path in self._system.find(self._at(name), refresh=True):
+                self._system.rm_file(path)
         self._forget(name)
 
     def _forget(self, name: str) -> None:

@@ -133,6 +133,16 @@ def test_folders_have_files_and_are_removed_with_them_and_no_others(files: FileS
     assert study.folder("70").names() == []
 
 
+@pytest.mark.parametrize("name", ["[small] v2", "sta*", "what?", "100% ü"])
+def test_a_folder_of_any_name_is_removed_and_no_other(files: FileStore, name: str) -> None:
+    for folder in (name, "small v2", "star", "what!"):
+        put_in = files.folder(folder)
+        put_in.make()
+        put(put_in, "one")
+    files.remove(name)
+    assert files.folders() == ["small v2", "star", "what!"]
+
+
 def test_a_file_is_called_otherwise(files: FileStore, elsewhere: FileStore) -> None:
     put(files, "a.checkpoint")
     files.rename("a.checkpoint", "a.damaged")
