@@ -7,6 +7,7 @@ never change under their names; a copy of one is as good as the object, once its
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import tempfile
 from collections.abc import Iterator
@@ -116,6 +117,8 @@ class RemoteFiles:
         try:
             with self._reaching(name):
                 self._system.get_file(self._at(name), fetched.name)
+            with suppress(OSError):  # a file system without locks
+                fcntl.flock(fetched, fcntl.LOCK_EX)  # against `sweep`
         except BaseException:
             fetched.close()
             raise

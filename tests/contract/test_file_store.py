@@ -143,6 +143,14 @@ def test_a_folder_of_any_name_is_removed_and_no_other(files: FileStore, name: st
     assert files.folders() == ["small v2", "star", "what!"]
 
 
+def test_what_is_open_is_not_swept(files: FileStore, elsewhere: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("storage.files.HELD_AFTER_S", -1.0)
+    put(files, "a")
+    with elsewhere.open("a") as opened:
+        elsewhere.sweep()
+        assert opened.read() == b"weights"
+
+
 def test_a_file_is_called_otherwise(files: FileStore, elsewhere: FileStore) -> None:
     put(files, "a.checkpoint")
     files.rename("a.checkpoint", "a.damaged")
