@@ -24,7 +24,7 @@ from storage.stores.file_store import Stored
 from storage.stores.local import LocalFiles
 
 COPIES_BYTES = 10 * 2**30
-"""How large the copies in one folder may grow together; then those that were used the longest ago go."""
+"""How large all copies together may grow; then those that were used the longest ago go."""
 
 _MADE = ".made"
 """An object store has no empty folders: this object is what is in one."""
@@ -36,12 +36,14 @@ class RemoteFiles:
     Args:
         url: such as `s3://bucket/tuning`.
         copies: the folder on this machine for copies.
+        all_copies: the one in which those of the whole store are; the same by default.
     """
 
-    def __init__(self, url: str, copies: Path) -> None:
+    def __init__(self, url: str, copies: Path, all_copies: Path | None = None) -> None:
         self._url = url.rstrip("/")
         self._prefix = self._url.partition("://")[2]
         self._copies = copies
+        self._all_copies = all_copies or copies
         self._made = False
 
     @cached_property
@@ -54,7 +56,7 @@ class RemoteFiles:
 
     def folder(self, name: str) -> RemoteFiles:
         """Return what is under a further part of the prefix."""
-        return RemoteFiles(f"{self._url}/{name}", self._copies / name)
+        return RemoteFiles(f"{self._url}/{name}", self._copies / name, self._all_copies)
 
     def make(self) -> None:
         """Put an object there that is nothing else's."""
@@ -115,10 +117,10 @@ class RemoteFiles:
         self._copies.mkdir(parents=True, exist_ok=True)
         fetched = tempfile.NamedTemporaryFile(prefix=".open-", dir=self._copies)  # noqa: SIM115 the caller closes it
         try:
-            with self._reaching(name):
-                self._system.get_file(self._at(name), fetched.name)
             with suppress(OSError):  # a file system without locks
                 fcntl.flock(fetched, fcntl.LOCK_EX)  # against `sweep`
+            with self._reaching(name):
+                self._system.get_file(self._at(name), fetched.name)
         except BaseException:
             fetched.close()
             raise
@@ -204,15 +206,16 @@ class RemoteFiles:
     def _make_room(self) -> None:
         """Let the copies that were used the longest ago go, where all of them take too much room."""
         known = []
-        for file in self._copies.iterdir():
-            with suppress(OSError):
-                stat = file.stat()
-                known.append((stat.st_mtime, stat.st_size, file))
+        for parent, _, names in os.walk(self._all_copies):  # unlike `rglob`, it bears that others remove folders
+            for file in (Path(parent, name) for name in names):
+                with suppress(OSError):
+                    stat = file.stat()
+                    known.append((stat.st_mtime, stat.st_size, file))
         total = sum(size for _, size, _ in known)
-        for _, size, file in sorted(known, key=lambda one: one[0]):
+        for _, size, file in sorted(known):
             if total <= COPIES_BYTES:
                 return
-            if file.is_file() and not file.name.startswith("."):
+            if not file.name.startswith("."):
                 file.unlink(missing_ok=True)
                 total -= size
 

@@ -302,6 +302,13 @@ def test_copies_that_were_not_used_for_the_longest_make_room(
             os.utime(home.copies / "artifacts" / name, (age, age))
     assert sorted(file.name for file in (home.copies / "artifacts").iterdir()) == ["b", "c"]
     assert files.names() == ["a", "b", "c"]
+    os.utime(home.copies / "artifacts" / "b", (1, 1))
+    # A trial that goes on elsewhere leaves its copies here, and there may be thousands.
+    for trial in ("7", "8"):
+        put(checkpoint_files(home, "mnist", "0123456789").folder(trial), "d", b"12345678")
+    assert sorted(str(file.relative_to(home.copies)) for file in home.copies.rglob("?") if file.is_file()) == [
+        "checkpoints/mnist-01234567/7/d", "checkpoints/mnist-01234567/8/d",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("what", ["credentials", "bucket", "server"])
