@@ -32,6 +32,21 @@ def test_what_was_saved_is_loaded(tmp_path: Path) -> None:
     assert of(tmp_path).load() == Checkpoint(3, CONTENT)
 
 
+def test_a_checkpoint_is_there_though_older_ones_cannot_be_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENETUNREACH, "Network is unreachable")
+
+    with monkeypatch.context() as cut:
+        cut.setattr(LocalFiles, "remove", fail)
+        for epochs in range(1, KEPT + 2):
+            of(tmp_path).save(claim=1, epochs=epochs, content=b"%d" % epochs)
+    assert of(tmp_path).load() == Checkpoint(KEPT + 1, b"%d" % (KEPT + 1))
+    of(tmp_path).save(claim=1, epochs=9, content=CONTENT)
+    assert len(names(tmp_path)) == KEPT
+
+
 def test_the_newest_two_are_kept_and_the_newest_is_loaded(tmp_path: Path) -> None:
     mine = of(tmp_path)
     for epochs in range(1, 12):
