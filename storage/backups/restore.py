@@ -17,7 +17,7 @@ from sqlalchemy.exc import IntegrityError
 
 from storage import attributes
 from storage.backups.backup import refused
-from storage.backups.data import place_data, require_data_of
+from storage.backups.data import attributes_of, place_data, require_data_of
 from storage.backups.manifest import ARTIFACTS, CHECKPOINTS, ROWS, Backup, copy_file, open_rows, verify
 from storage.connections import shown_url
 from storage.database import Database
@@ -61,6 +61,7 @@ def restore(backup: Backup, url: str, home: Home, *, name: str | None = None) ->
     verify(backup)
     with open_rows(backup.folder / ROWS) as rows:
         require_data_of(backup, rows)
+        has_uid = attributes.of_study(attributes_of(rows, backup.study), attributes.UID, str) is not None
     artifact_files(home, make=True)
     database = open_database(url, create=True)
     uid = uuid.uuid4().hex
@@ -68,6 +69,10 @@ def restore(backup: Backup, url: str, home: Home, *, name: str | None = None) ->
     try:
         with refused(home.root):
             files = _place_files(backup, home, checkpoints)
+            if (
+                has_uid
+            ):  # also where no trial has one: the folder tells `gc` of a study in a database that it is not given
+                checkpoints.make()
         with open_rows(backup.folder / ROWS) as rows:
             made = _Made(name, uid, files, home.files)
             database.repeated(lambda: _insert(rows, backup.study, database, made))

@@ -14,6 +14,7 @@ from storage.backups.backup import back_up
 from storage.backups.restore import restore
 from storage.database import Database
 from storage.leftovers import COMPILED_MIN_AGE_S, MIN_AGE_S, Leftovers, find_leftovers, free
+from storage.opening import open_to_read
 from storage.scratch import ABANDONED_AFTER_S
 from storage.settings import Home
 from storage.stores.local import LocalFiles
@@ -195,6 +196,17 @@ def test_what_a_restoration_that_was_killed_left_is_found(database: Database, mi
         free(found(new, empty, study="mnist").free)
         free(found(new, empty).free)
     assert list(new.artifacts.iterdir()) == []
+
+
+def test_a_restored_study_is_told_of_though_no_trial_of_it_has_a_checkpoint(tmp_path: Path) -> None:
+    new = Home(tmp_path / "new")
+    with fresh_database(tmp_path / "old.db") as old, fresh_database(tmp_path / "empty.db") as empty:
+        old.set_study_user_attr(new_study(old)._study_id, attributes.UID, UID)
+        restore(back_up(old, "mnist", tmp_path / "copy", Home(tmp_path / "old")), new.database_url, new)
+        assert len(found(new, empty).strangers) == 1
+        restored = open_to_read(new.database_url)
+        assert found(new, restored).strangers == []
+        restored.engine.dispose()
 
 
 def test_the_command_only_tells_until_it_is_told_to_free(
