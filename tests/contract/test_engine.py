@@ -19,8 +19,9 @@ from tests.clusters import RayCluster, ray_cluster
 from tuning.launch.engines.cluster import Cluster
 from tuning.launch.engines.engine import Engine, Start, WorkerProcess
 from tuning.launch.engines.here import Here
+from tuning.launch.engines.node import Data
 from tuning.machine.devices import CPU, Device, Placement
-from tuning.messages import WorkerOptions
+from tuning.messages import Crashed, Refused, WorkerOptions, decode
 
 # Ray leaves processes of its own behind, and says so as they are forgotten.
 pytestmark = [
@@ -218,6 +219,21 @@ def test_a_node_that_is_unlike_is_refused_with_the_difference_and_the_others_go_
             talk.end()
         nodes.remove(unlike)
         connected.place(2, None)
+
+
+@pytest.mark.parametrize(("images", "said"), [({"unknown": 1}, Crashed), (None, Refused)])
+def test_what_may_be_wrong_with_one_node_alone_does_not_end_the_study(
+    connected: Cluster, tmp_path: Path, images: dict[str, Any] | None, said: type
+) -> None:
+    connected.serve(files="", data=Data(str(tmp_path / "nowhere"), "nowhere", "0", images))
+    talk = Talk(connected, tmp_path / "worker-0.log")
+    try:
+        assert talk.process.wait() == (1 if said is Crashed else 2)
+        talk.until(lambda: talk.said)
+        assert isinstance(decode(talk.said[-1]), said)
+    finally:
+        talk.end()
+        connected.serve(files="", data=None)
 
 
 def test_a_cluster_that_does_not_answer_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

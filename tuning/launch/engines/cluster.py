@@ -21,7 +21,7 @@ from tuning.launch.engines.engine import Start
 from tuning.launch.engines.node import Data, Heard, Job, Node, Refusal
 from tuning.machine.devices import MOST_WORKERS, Device, PerDevice, Placement, cores_as_device
 from tuning.machine.installation import Installation, differences, installation
-from tuning.messages import RENEWED, Note, Refused, encode
+from tuning.messages import RENEWED, Crashed, Note, Refused, encode
 
 GROW_S = 5.0
 """How often it is looked whether the cluster has more room."""
@@ -228,8 +228,9 @@ class OnNode:
             return
         refusal: Refusal | None = self._ray.get(self._actor.begin.remote(self._job(self._cluster.name_of(node_id))))
         if refusal is not None:
-            yield encode(Refused(refusal.message, refusal.exit_status))
-            self._end(refusal.exit_status)
+            status = refusal.exit_status
+            yield encode(Crashed(refusal.message) if status is None else Refused(refusal.message, status))
+            self._end(1 if status is None else status)
             return
         self._begun = True
         threading.Thread(target=self._tell, daemon=True).start()

@@ -69,11 +69,11 @@ class Refusal:
 
     Attributes:
         message: in one line.
-        exit_status: what a command ends with for that.
+        exit_status: what a command ends with for that; None where it may be this node's alone, or pass.
     """
 
     message: str
-    exit_status: int
+    exit_status: int | None
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class Node:
         except TuningError as error:
             return Refusal(f"on {job.node}: {error}", error.exit_status)
         except Exception as error:
-            return Refusal(f"on {job.node}: {in_one_line(error)}", 1)
+            return Refusal(f"on {job.node}: {in_one_line(error)}", None)
         return None
 
     def _start(self, job: Job) -> None:
