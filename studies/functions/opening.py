@@ -56,9 +56,16 @@ def begin(database: Database, study: optuna.Study, function: str) -> StudyRecord
         raise BadInput(
             f"study {shown(name)!r} was begun with tuning tune: its trials train what its spec says. Give another name."
         )
-    if not record.uid:
-        study.set_user_attr(attributes.UID, uuid.uuid4().hex)
-    study.set_user_attr(attributes.FUNCTION, function)
+
+    def write() -> None:
+        # Of several processes that begin it at the same time, one says its uid, and all go by that.
+        with database.rows(study._study_id, write=True) as rows:
+            rows.lock()
+            if attributes.of_study(rows.study_user_attrs(), attributes.UID, str) is None:
+                rows.set_study_user_attr(attributes.UID, uuid.uuid4().hex)
+            rows.set_study_user_attr(attributes.FUNCTION, function)
+
+    database.repeated(write)
     require_own_uid(database, study)
     return StudyRecord.of(study)
 
