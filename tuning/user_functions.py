@@ -120,7 +120,8 @@ def take(file: Path, note: Callable[[str], None]) -> Handed:
     head, _, content = file.read_bytes().partition(b"\n")
     script = _Script(**json.loads(head))
     sys.argv[:] = script.argv
-    sys.path += [folder for folder in script.path if folder not in sys.path]
+    # In the order of the user's process: a `models.py` of theirs is found before this project's folder of that name.
+    sys.path[:] = dict.fromkeys([*script.path, *sys.path])
     try:
         handed: Handed = _Unpickler(io.BytesIO(content), script, note).load()
     except (Exception, SystemExit) as error:
