@@ -37,13 +37,11 @@ class Handed:
         objective: takes an Optuna trial, and returns its values.
         sampler: says what each trial tries.
         pruner: says whether it goes on.
-        repeats: whether the sampler draws as it would in the user's own process: one worker, from the first trial on.
     """
 
     objective: Callable[[optuna.Trial], Any]
     sampler: optuna.samplers.BaseSampler
     pruner: optuna.pruners.BasePruner
-    repeats: bool
 
 
 @dataclass(frozen=True)

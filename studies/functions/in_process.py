@@ -101,7 +101,7 @@ class OwnTrials:
             self.study,
             self._claims,
             self.folder,
-            lambda number: tpe(derive_seed(seed, "sampler", number), startup),
+            lambda claim: tpe(derive_seed(seed, "sampler", claim.number), startup),
             pruner,
         )
         self._held: dict[int, tuple[Claim, ClaimedTrial, ExitStack, float]] = {}

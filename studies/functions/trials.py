@@ -22,8 +22,8 @@ from storage import attributes
 from storage.claims import Claim, Claims, Start
 from storage.database import Result
 
-SamplerOf = Callable[[int], BaseSampler]
-"""Returns the sampler of the trial of a number."""
+SamplerOf = Callable[[Claim], BaseSampler]
+"""Returns the sampler of a claimed trial."""
 
 
 class ClaimedTrial(optuna.trial.Trial):
@@ -114,7 +114,7 @@ class FunctionTrials:
         storage = self._study._storage
         # It was created in a transaction of its own; Optuna's cache learns of it by reading.
         storage.get_all_trials(self._study._study_id, deepcopy=False)
-        study = _Seen(self._study.study_name, storage, self._sampler_of(claim.number), self._pruner)
+        study = _Seen(self._study.study_name, storage, self._sampler_of(claim), self._pruner)
         study.claims = self._claims
         former = storage.get_trial(claim.trial_id).intermediate_values
         furthest = max(former, default=-1)

@@ -6,12 +6,14 @@ import functools
 import math
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import optuna
 import pytest
-from optuna.samplers import BaseSampler, GridSampler, RandomSampler
+from optuna.samplers import GridSampler, RandomSampler
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
@@ -23,10 +25,11 @@ from storage.leftovers import find_leftovers
 from storage.settings import Home
 from studies.functions.in_process import Meant, OwnTrials
 from studies.functions.opening import begin, claims_of, find_or_create, is_in_memory, move, url_of
-from studies.functions.trials import ClaimedTrial, FunctionTrials, values_of
+from studies.functions.trials import ClaimedTrial, FunctionTrials, SamplerOf, values_of
 from studies.stored import StudyRecord
-from tests.databases import fresh_database
+from tests.databases import fresh_database, second_connection
 from tuning.user_functions import Handed, hand_over, in_words, take
+from tuning.worker.functions.trial_runner import drawing_apart
 
 MINIMIZE = StudyDirection.MINIMIZE
 
@@ -37,14 +40,14 @@ def database(tmp_path: Path) -> Iterator[Database]:
         yield opened
 
 
-def begun(database: Database, folder: Path, sampler: BaseSampler | None = None) -> tuple[FunctionTrials, Claims]:
+def begun(database: Database, folder: Path, sampler_of: SamplerOf | None = None) -> tuple[FunctionTrials, Claims]:
     study = find_or_create(database, "mine", [MINIMIZE])
     record = begin(database, study, "mine.py:objective")
     claims = claims_of(database, study, record)
     claims.set_budget(3)
-    chosen = sampler or RandomSampler(seed=1)
+    chosen = RandomSampler(seed=1)
     pruner = optuna.pruners.MedianPruner(n_startup_trials=1)
-    return FunctionTrials(study, claims, folder, lambda _: chosen, pruner), claims
+    return FunctionTrials(study, claims, folder, sampler_of or (lambda _: chosen), pruner), claims
 
 
 def taken(trials: FunctionTrials) -> tuple[ClaimedTrial, Claim]:
@@ -110,7 +113,8 @@ def test_who_gets_further_before_each_death_is_tried_for_as_long_as_it_does(data
 
 
 def test_a_sampler_that_is_at_its_end_stops_the_study(database: Database, tmp_path: Path) -> None:
-    trials, claims = begun(database, tmp_path, GridSampler({"x": [1, 2]}, seed=0))
+    grid = GridSampler({"x": [1, 2]}, seed=0)
+    trials, claims = begun(database, tmp_path, lambda _: grid)
     seen = set()
     while (claim := trials.next()) is not None:
         trial = trials.trial(claim)
@@ -220,7 +224,7 @@ def objective(trial: optuna.Trial, shift: float = 0.0) -> float:
 
 
 def handed(objective: Any) -> Handed:
-    return Handed(objective, RandomSampler(seed=1), optuna.pruners.NopPruner(), repeats=True)
+    return Handed(objective, RandomSampler(seed=1), optuna.pruners.NopPruner())
 
 
 def test_a_worker_is_handed_a_function_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,6 +238,43 @@ def test_a_worker_is_handed_a_function_by_its_name(tmp_path: Path, monkeypatch: 
     fixed: Any = optuna.trial.FixedTrial({"x": 0.5})
     assert found.objective(fixed) == 2.5
     assert in_words(found.objective) == "test_function_trials.py:objective"
+
+
+def test_the_users_own_modules_are_found_before_this_projects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", [*sys.argv])
+    project = str(Path(__file__).resolve().parents[2])
+    monkeypatch.setattr(sys, "path", [str(tmp_path), project, *sys.path])
+    hand_over(tmp_path / "objective", handed(objective))
+    monkeypatch.setattr(sys, "path", [folder for folder in sys.path if folder != str(tmp_path)])  # as a worker begins
+    take(tmp_path / "objective", lambda line: pytest.fail(line))
+    assert sys.path.index(str(tmp_path)) < sys.path.index(project)
+
+
+def test_no_two_processes_draw_alike_and_the_first_one_repeats_what_a_seed_says(tmp_path: Path) -> None:
+    with fresh_database(tmp_path / "studies.db") as database:
+        find_or_create(database, "mine", [MINIMIZE]).enqueue_trial({"x": 0.5})
+        first, second = (begun(database, tmp_path, drawing_apart(RandomSampler(seed=1)))[0] for _ in range(2))
+        drawn = [taken(trials)[0].suggest_float("x", 0, 1) for trials in (first, second, first)]
+    alone = optuna.create_study(sampler=RandomSampler(seed=1))
+    alone.enqueue_trial({"x": 0.5})
+    expected = [alone.ask().suggest_float("x", 0, 1) for _ in range(2)]
+    assert [drawn[0], drawn[2]] == expected
+    assert drawn[1] not in expected
+
+
+def test_processes_that_begin_a_study_at_the_same_time_go_by_one_uid(database: Database, tmp_path: Path) -> None:
+    study = find_or_create(database, "mine", [MINIMIZE])
+    together = Barrier(4)
+
+    def begin_it(_: int) -> str:
+        with second_connection(database) as own:
+            mine = optuna.load_study(study_name="mine", storage=own)
+            together.wait()
+            return begin(own, mine, "mine.py:objective").uid
+
+    with ThreadPoolExecutor(4) as processes:
+        uids = set(processes.map(begin_it, range(4)))
+    assert uids == {StudyRecord.of(study).uid}
 
 
 def test_what_no_worker_could_find_is_refused_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

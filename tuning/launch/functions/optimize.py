@@ -83,7 +83,7 @@ def optimize(
     # There, what a killed process leaves goes with the study.
     with tempfile.TemporaryDirectory(prefix="objective-", dir=log_folder(home, record.name, record.uid)) as folder:
         file = Path(folder) / "objective"
-        hand_over(file, Handed(objective, found.sampler, found.pruner, repeats=len(places) == 1 and not found.trials))
+        hand_over(file, Handed(objective, found.sampler, found.pruner))
         _say_what(report, found, record, database.shown_url, trials, places)
         claims = claims_of(database, found, record, "launcher")
         claims.set_budget(trials)

@@ -18,7 +18,7 @@ from storage.claims import Claim, Claims
 from storage.database import Result
 from storage.errors import ClaimLost, StorageUnavailable
 from storage.settings import Home
-from studies.functions.trials import ClaimedTrial, FunctionTrials, values_of
+from studies.functions.trials import ClaimedTrial, FunctionTrials, SamplerOf, values_of
 from tuning.messages import Note, WorkerOptions
 from tuning.user_functions import take
 from tuning.worker.endings import ERROR, Interrupted, Outcome, TrialError, failure_of
@@ -133,6 +133,23 @@ class FunctionTrialRunner:
             self._trials.remove(claim.number)
 
 
+def drawing_apart(sampler: BaseSampler) -> SamplerOf:
+    """Return what gives each trial of this process a sampler, seeded or not, which draws like that of no other.
+
+    The process that begins with the study's first trial draws as the user's own would; all others begin anew.
+    """
+    begun = False
+
+    def sampler_of(claim: Claim) -> BaseSampler:
+        nonlocal begun
+        if not begun and (claim.number, claim.count) != (0, 1):
+            sampler.reseed_rng()
+        begun = True
+        return sampler
+
+    return sampler_of
+
+
 def function_trial_runner(
     joined: JoinedStudy, options: WorkerOptions, home: Home, supervisor: Supervisor
 ) -> FunctionTrialRunner:
@@ -143,9 +160,6 @@ def function_trial_runner(
     """
     assert options.function is not None
     handed = take(Path(options.function), lambda line: supervisor.tell(Note(line)))
-    sampler: BaseSampler = handed.sampler
-    if not handed.repeats or joined.study.get_trials(deepcopy=False):
-        sampler.reseed_rng()  # else each worker, and the one after it, would draw the same
     study, folder = joined.study, home.checkpoints(joined.record.name, joined.record.uid)
-    trials = FunctionTrials(study, joined.claims, folder, lambda _: sampler, handed.pruner)
+    trials = FunctionTrials(study, joined.claims, folder, drawing_apart(handed.sampler), handed.pruner)
     return FunctionTrialRunner(handed.objective, study, trials, joined.claims, supervisor, options.device)
