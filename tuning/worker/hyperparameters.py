@@ -20,7 +20,6 @@ import optuna
 from keras_tuner.engine import hyperparameters as kt
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from models.recipe import CORE
 from storage.errors import BadInput
 from studies.space import Parameter, SearchSpace
 from studies.spec import ParameterRange
@@ -283,12 +282,18 @@ class RangedHyperParameters(keras_tuner.HyperParameters):
         if self._first_range_holds and self._exists(name, hyperparameter.conditions):
             self.repeated.setdefault(name, f"{two} As in KerasTuner, all of that name have the first one's value")
         else:
-            ours = f" Every model has a {name!r} of the service's own: read it with hp.get." if name in CORE else ""
+            ours = "" if self._first_range_holds else _word_of_core(name)
             raise UnusableParameter(f"{two}{ours} Give each its own name, with hp.name_scope for example.")
 
     def _value_of(self, hyperparameter: Any) -> Value:
         value: Value = self._given.get(hyperparameter.name, hyperparameter.default)
         return value
+
+
+def _word_of_core(name: str) -> str:
+    from models.recipe import CORE  # not above: beside a script that has a tuner there may be a models.py of its own
+
+    return f" Every model has a {name!r} of the service's own: read it with hp.get." if name in CORE else ""
 
 
 class DeclaredHyperParameters(RangedHyperParameters):
