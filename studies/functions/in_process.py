@@ -22,7 +22,7 @@ from storage.errors import BadInput
 from storage.leases import Heartbeat, LeaseWatch
 from storage.opening import open_database
 from storage.settings import Home
-from studies.functions.opening import begin, claims_of, find_or_create
+from studies.functions.opening import begin, claims_of, find_or_create, require_no_spec
 from studies.functions.trials import ClaimedTrial, FunctionTrials
 from studies.spec import STRATEGIES, Sampler, StrategyChoice, derive_seed
 from studies.strategies.samplers import tpe
@@ -74,17 +74,22 @@ class OwnTrials:
 
     Args:
         meant: which study, and how.
+        delete: deletes the study of that name, where there is one that a function's trials made; None to go on with it.
 
     Raises:
         BadInput: the study cannot be had.
+        TuningError: it is to be deleted, and is running.
     """
 
-    def __init__(self, meant: Meant) -> None:
+    def __init__(self, meant: Meant, delete: Callable[[], object] | None = None) -> None:
         pruner, home, direction = pruner_named(meant.strategy), meant.home, meant.direction
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         home.require_folders()
         home.make(home.root)
         self._database = open_database(home.database_url, create=True)
+        if delete is not None and meant.name in optuna.get_all_study_names(self._database):
+            require_no_spec(optuna.load_study(study_name=meant.name, storage=self._database))
+            delete()
         wanted = StudyDirection.MAXIMIZE if direction == "max" else StudyDirection.MINIMIZE
         self.study = find_or_create(self._database, meant.name, [wanted])
         record = begin(self._database, self.study, meant.function)

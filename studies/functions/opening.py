@@ -51,11 +51,7 @@ def begin(database: Database, study: optuna.Study, function: str) -> StudyRecord
     Raises:
         BadInput: it has a spec: its trials train what that says.
     """
-    name, record = study.study_name, StudyRecord.of(study)
-    if record.spec_document is not None:
-        raise BadInput(
-            f"study {shown(name)!r} was begun with tuning tune: its trials train what its spec says. Give another name."
-        )
+    require_no_spec(study)
 
     def write() -> None:
         # Of several processes that begin it at the same time, one says its uid, and all go by that.
@@ -68,6 +64,19 @@ def begin(database: Database, study: optuna.Study, function: str) -> StudyRecord
     database.repeated(write)
     require_own_uid(database, study)
     return StudyRecord.of(study)
+
+
+def require_no_spec(study: optuna.Study) -> None:
+    """Refuse a study that `tuning tune` began.
+
+    Raises:
+        BadInput: it has a spec: its trials train what that says.
+    """
+    if StudyRecord.of(study).spec_document is not None:
+        raise BadInput(
+            f"study {shown(study.study_name)!r} was begun with tuning tune: its trials train what its spec says. Give"
+            " another name."
+        )
 
 
 def claims_of(database: Database, study: optuna.Study, record: StudyRecord, owner: str | None = None) -> Claims:
@@ -99,7 +108,7 @@ def move(study: optuna.Study, database: Database, function: str) -> bool:
     former, empty = study.study_name, not study.get_trials(deepcopy=False)
     unnamed = former.startswith(DEFAULT_STUDY_NAME_PREFIX)
     name = f"{function.partition('.')[0]}-{former[-8:]}" if unnamed else former
-    there = name in {known.study_name for known in optuna.get_all_study_summaries(database, include_best_trial=False)}
+    there = name in optuna.get_all_study_names(database)
     if there and not empty:
         raise BadInput(f"study {shown(name)!r} is in {database.shown_url} already. Give this one another name.")
     if not there:

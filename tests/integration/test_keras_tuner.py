@@ -53,8 +53,10 @@ import numpy as np
 
 from tuning.keras_tuner import Tuner
 
+from models import SIZE
+
 random = np.random.default_rng(1)
-x, y = random.random((64, 4)), random.random((64, 1))
+x, y = random.random((SIZE, 4)), random.random((SIZE, 1))
 
 
 class Regression(keras_tuner.HyperModel):
@@ -108,6 +110,9 @@ print(few.get_best_models()[0].optimizer.learning_rate.numpy() <= 1.01e-4)
 
 
 class Square(Tuner):
+    def on_search_begin(self):
+        print("one's own beginning")
+
     def run_trial(self, trial, *args, **kwargs):
         return trial.hyperparameters.Float("x", -1.0, 1.0) ** 2
 
@@ -136,6 +141,7 @@ for wrong in ({"oracle": 1}, {"max_trials": 0}, {"strategy": "freeze_thaw"}):
 
 
 def test_a_training_of_ones_own_is_searched_gone_on_with_and_refused_where_it_cannot_be(script: UserScript) -> None:
+    (script.folder / "models.py").write_text("SIZE = 64")
     stdout, stderr = script.run(OWN_TRAINING)
     trials = script.trials("own", "my_dir/studies.db")
     values = [trial.value for trial in trials if trial.value is not None]
@@ -150,7 +156,7 @@ def test_a_training_of_ones_own_is_searched_gone_on_with_and_refused_where_it_ca
     few = [trial.params for trial in script.trials("few", "my_dir/studies.db")]
     assert all(params.keys() == {"units", "optimizer"} and params["optimizer"] == "adam" for params in few)
     assert {params["units"] for params in few} <= {4, 8}
-    assert "left 0 and anew 2" in lines
+    assert "one's own beginning" in lines and "left 0 and anew 2" in lines
     assert "ValueError: never this way" in lines
     assert [trial.state for trial in script.trials("raises", "my_dir/studies.db")] == [TrialState.FAIL] * 3
     assert (

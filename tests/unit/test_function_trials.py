@@ -206,6 +206,17 @@ def test_a_process_runs_trials_itself_and_a_strategy_stops_the_bad_ones(tmp_path
         OwnTrials(Meant(home, "mine", "val_loss", "min", "mine.py:build_model", 1, "freeze_thaw"))
 
 
+def test_to_begin_anew_deletes_no_study_of_tune(tmp_path: Path) -> None:
+    meant, deleted = Meant(Home(tmp_path), "mnist", "val_loss", "min", "mine.py:build_model", 1, "none"), []
+    own = OwnTrials(meant, lambda: deleted.append("not there"))
+    OwnTrials(meant, lambda: deleted.append("there"))
+    assert deleted == ["there"]
+    own.study.set_user_attr(attributes.SPEC, {"dataset": "mnist"})
+    with pytest.raises(BadInput, match="was begun with tuning tune"):
+        OwnTrials(meant, lambda: deleted.append("of tune"))
+    assert deleted == ["there"]
+
+
 @pytest.mark.parametrize(
     ("returned", "objectives", "values"), [(1, 1, [1.0]), ((0.5, 3), 2, [0.5, 3.0]), (math.inf, 1, [math.inf])]
 )

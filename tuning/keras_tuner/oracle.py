@@ -42,8 +42,9 @@ class StudyOracle(keras_tuner.Oracle):
         super().__init__(objective=objective, max_trials=max_trials, **kwargs)
         self._own = own
         self._ranges = ranges_of(self.hyperparameters)
+        self._begun = False
 
-    def begin(self) -> None:
+    def _begin(self) -> None:
         """Let the study have so many trials, and say where it is."""
         own = self._own()
         done = own.set_budget(self.max_trials)
@@ -52,8 +53,13 @@ class StudyOracle(keras_tuner.Oracle):
 
     def create_trial(self, tuner_id: str) -> Trial:
         """Return the next trial; one that is STOPPED once the budget is spent."""
+        # Not in the tuner's `on_search_begin`, which is for who derives from it.
+        if not self._begun:
+            self._begin()
+            self._begun = True
         taken = self._own().take(waiting=lambda: print("waiting for the trials of other processes", file=sys.stderr))
         if taken is None:
+            self._begun = False  # the next search may have another number of trials
             return Trial(keras_tuner.HyperParameters(), trial_id="", status=TrialStatus.STOPPED)
         searched = None if self.tune_new_entries else self._ranges.keys()
         hp = TrialHyperParameters(taken, self._ranges, first_range_holds=True, searched=searched)
@@ -118,6 +124,7 @@ class StudyOracle(keras_tuner.Oracle):
 
     def put_back(self, trial: Trial) -> None:
         """Put a trial that was cut short back into the queue."""
+        self._begun = False
         self._own().put_back(int(trial.trial_id))
 
     def folder_of(self, trial_id: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -91,17 +92,12 @@ class Tuner(keras_tuner.Tuner):
 
     def _own_trials(self) -> OwnTrials:
         if self._opened is None:
-            if self._deletes:
-                with suppress(BadInput):  # there is none
-                    delete_study(self._home.database_url, self._study_name, self._home, confirm=lambda _: True)
-            name, direction = self.oracle.objective.name, self.oracle.objective.direction
+            home, study, objective = self._home, self._study_name, self.oracle.objective
             search = (self._seed, self._strategy)
-            self._opened = OwnTrials(Meant(self._home, self._study_name, name, direction, self._function, *search))
+            meant = Meant(home, study, objective.name, objective.direction, self._function, *search)
+            delete = partial(delete_study, home.database_url, study, home, confirm=lambda _: True)
+            self._opened = OwnTrials(meant, delete if self._deletes else None)
         return self._opened
-
-    def on_search_begin(self) -> None:
-        """Set the budget of the study, and say where it is."""
-        self.oracle.begin()
 
     def _try_build(self, hp: Any) -> Any:
         first = isinstance(hp, TrialHyperParameters) and not hp.values
