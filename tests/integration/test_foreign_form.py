@@ -56,21 +56,26 @@ def test_a_loss_in_a_list_or_by_the_name_of_its_output_says_what_the_labels_are(
     assert form_of(model, INPUTS).labels == labels
 
 
-def test_a_curve_has_a_place_for_each_epoch_whatever_is_told_after_which() -> None:
+def reporting_of(accuracy: str, *, trusted: bool) -> ReportingCallback:
+    """What hears a model that has the accuracy 0.25 on our validation part, and calls it so."""
     model = network("softmax")
     model.compile("sgd", "sparse_categorical_crossentropy")
     predictions: Any = lambda: (np.array([0, 0, 0, 1]), np.tile([0.2, 0.7, 0.1], (4, 1)))  # noqa: E731
-    reporting = ReportingCallback(
+    return ReportingCallback(
         model,
-        lambda: "accuracy",
+        lambda: accuracy,
         predictions,
         monitor=Monitor("val_f1_macro"),
-        trusted=True,
+        trusted=trusted,
         patience=None,
         epochs=4,
         callbacks=[],
-        keep=lambda epochs, history: None,
+        keep=lambda *_: None,
     )
+
+
+def test_a_curve_has_a_place_for_each_epoch_whatever_is_told_after_which() -> None:
+    reporting = reporting_of("accuracy", trusted=True)
     reporting.on_epoch_end(0, {"loss": 1.0})
     reporting.on_epoch_end(1, {"loss": 0.9, "val_accuracy": 0.5, "val_loss": 1.1})
     reporting.on_epoch_end(2, {"loss": 0.8, "own": 3.0})
@@ -82,21 +87,8 @@ def test_a_curve_has_a_place_for_each_epoch_whatever_is_told_after_which() -> No
 
 
 def reported(said: list[float]) -> ReportingCallback:
-    """A training of its own that reports these accuracies, of a model that has 0.25 on our validation part."""
-    model = network("softmax")
-    model.compile("sgd", "sparse_categorical_crossentropy")
-    predictions: Any = lambda: (np.array([0, 0, 0, 1]), np.tile([0.2, 0.7, 0.1], (4, 1)))  # noqa: E731
-    reporting = ReportingCallback(
-        model,
-        lambda: "acc",
-        predictions,
-        monitor=Monitor("val_f1_macro"),
-        trusted=False,
-        patience=None,
-        epochs=4,
-        callbacks=[],
-        keep=lambda *_: None,
-    )
+    """A training of its own that reports these accuracies."""
+    reporting = reporting_of("acc", trusted=False)
     for epoch, value in enumerate(said):
         reporting.on_epoch_end(epoch, {"loss": 1.0, "acc": 0.9, "val_acc": value, "val_loss": 0.1, "val_f1_macro": 0.8})
     return reporting
