@@ -5,26 +5,25 @@ from __future__ import annotations
 import abc
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import keras
 import keras_tuner
-import numpy as np
-import numpy.typing as npt
 from keras import layers
 
 from models.backend import seed_generators
 from models.recipe import ClassWeights, Recipe, declare_class_weights, declare_recipe, raised, replaced
 from models.training.augmentation import RandomAugmentation
-from models.training.balance import balanced_weights
+from models.training.balance import declared_class_weights
 from models.training.compiled import CompiledModels, signature_of
 from models.training.feeding import LabelledImages
 from models.training.loop import FitResult, Training
 from models.training.model import TrainingModel, classifier_of
 from models.training.monitor import VALIDATION_ACCURACY, Monitor
 from models.training.optimizers import make_optimizer
-from models.training.state import Checkpointing, Resume, StateKeeper, TrainingState
+from models.training.phase import run_phase
+from models.training.state import StateKeeper, TrainingState
 
 NORMALIZATION = "pixel_normalization"
 """The name of the layer whose output the backbone is given."""
@@ -180,7 +179,8 @@ class ImageClassifier(keras_tuner.HyperModel, abc.ABC):
         self.models.discard(weights)
         batch_size = min(recipe.batch_size, self.train_images)
         steps = self.epochs * (self.train_images // batch_size)
-        model.begin(recipe, steps=steps, seed=seed, class_weights=self._class_weights(hp))
+        weights_of_classes = declared_class_weights(hp, self.class_weights, self.inputs.class_counts)
+        model.begin(recipe, steps=steps, seed=seed, class_weights=weights_of_classes)
         seed_generators(seed)
         return model
 
@@ -189,12 +189,6 @@ class ImageClassifier(keras_tuner.HyperModel, abc.ABC):
         recipe = self._recipe(hp)
         declare_class_weights(hp, self.class_weights)
         return self._network(hp, recipe)
-
-    def _class_weights(self, hp: Any) -> npt.NDArray[np.float32] | None:
-        if declare_class_weights(hp, self.class_weights) == "none":
-            return None
-        assert self.inputs.class_counts is not None, "seen to at the beginning"
-        return balanced_weights(self.inputs.class_counts)
 
     def untrained_classifier(self, hp: Any) -> keras.Model:
         """What `classifier` returns of the model of `hp`, with weights as they are drawn: to load those of a trial."""
@@ -290,12 +284,7 @@ class ImageClassifier(keras_tuner.HyperModel, abc.ABC):
         """
         initial_epoch = resume.epochs if resume is not None else 0
         run = self.training(hp, model, training, validation, seed=seed, initial_epoch=initial_epoch)
-        before = resume.history if resume is not None else {}
-        first = [Resume(run, resume)] if resume is not None else []
-        last = [Checkpointing(run, keeper, before)] if keeper is not None else []
-        result = run.run([*first, *callbacks, *last])
-        curves = {name: [*before.get(name, []), *result.history.get(name, [])] for name in {**before, **result.history}}
-        return replace(result, history=curves)
+        return run_phase(run, callbacks, keeper, resume=resume)
 
     def classifier(self, model: TrainingModel) -> keras.Model:
         """Raw pixels `(batch, height, width, channels)` to float32 probabilities `(batch, classes)`.

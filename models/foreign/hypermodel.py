@@ -23,11 +23,11 @@ from models.foreign.outputs import ValidationPredictions, accuracy_name, classif
 from models.foreign.reporting import Curves, ReportingCallback
 from models.foreign.state import capture, restore, why_not_kept
 from models.recipe import BATCH_SIZES, ClassWeights, declare_class_weights
-from models.training.balance import balanced_weights
+from models.training.balance import declared_class_weights
 from models.training.feeding import LabelledImages
 from models.training.loop import FitResult, NoFiniteValue
 from models.training.monitor import VALIDATION_ACCURACY, Monitor
-from models.training.state import StateKeeper, TrainingState
+from models.training.state import StateKeeper, TrainingState, value_of
 
 BATCH_SIZE = 32
 """What Keras takes where nobody says."""
@@ -95,8 +95,7 @@ class ForeignModels:
             if known is not None:
                 variable.assign(known[1])
             else:
-                value = np.array(keras.ops.convert_to_numpy(variable.value))
-                self._given[id(variable)] = weakref.ref(variable), value
+                self._given[id(variable)] = weakref.ref(variable), value_of(variable)
 
 
 class ForeignHypermodel:
@@ -289,10 +288,8 @@ class ForeignHypermodel:
         )
 
     def _weights(self, hp: Any) -> dict[int, float] | None:
-        if declare_class_weights(hp, self._class_weights) == "none":
-            return None
-        assert self._inputs.class_counts is not None, "a study records them"
-        return {label: float(weight) for label, weight in enumerate(balanced_weights(self._inputs.class_counts))}
+        weights = declared_class_weights(hp, self._class_weights, self._inputs.class_counts)
+        return None if weights is None else dict(enumerate(weights.tolist()))
 
     def _fit_as_written(
         self,

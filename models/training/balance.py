@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
 import numpy.typing as npt
 from keras import ops
+
+from models.recipe import ClassWeights, declare_class_weights
 
 
 class BalancedAccuracy(keras.metrics.Metric):
@@ -57,3 +59,19 @@ def balanced_weights(counts: Sequence[int]) -> npt.NDArray[np.float32]:
     weights = np.ones_like(pictures)
     weights[present] = pictures.sum() / (present.sum() * pictures[present])
     return weights.astype(np.float32)
+
+
+def declared_class_weights(
+    hp: Any, asked: ClassWeights | Literal["search"], counts: Sequence[int] | None
+) -> npt.NDArray[np.float32] | None:
+    """Return the weight of each class `(classes,)` that `hp` gives; None where all pictures weigh alike.
+
+    Args:
+        hp: the hyperparameters, on which it is declared if that is asked.
+        asked: what the study says, see `declare_class_weights`.
+        counts: how many pictures each class has; a study that weighs classes has them recorded.
+    """
+    if declare_class_weights(hp, asked) == "none":
+        return None
+    assert counts is not None, "seen to before"
+    return balanced_weights(counts)

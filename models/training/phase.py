@@ -1,8 +1,7 @@
-"""A training in two phases: of a head on features that were computed once, then of the whole with a part of its base.
+"""A training that may be continued, in one phase or in several, of which each trains something else.
 
-The second begins with the best weights of the first, and what it finds is better only if it is better than those. Each
-phase has a schedule of its own. The state at the end of an epoch is that of the phase that it is of; the one at the end
-of the first phase is the last one of its head.
+A later phase begins with the best weights of the one before, and what it finds is better only if it is better than
+those. Each has a schedule of its own. The state at the end of an epoch is that of the phase that it is of.
 """
 
 from __future__ import annotations
@@ -55,6 +54,11 @@ def run_phase(
         keeper: who wants the state at the end of epochs.
         resume: the state of this phase to go on from.
         before: what the phase before found.
+
+    Raises:
+        NonFiniteLoss: the loss is no longer a finite number, or what it is judged by never was one.
+        StateMismatch: `resume` is the state of another model.
+        UnknownMonitor: the history does not have what it is judged by.
     """
     curves: Curves = resume.history if resume is not None else before.history if before is not None else {}
     first: list[keras.callbacks.Callback] = []

@@ -6,14 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
-import numpy.typing as npt
 from keras import layers
 
 from models.classifier import Inputs, UnusableModel
+from models.training.state import value_of
 from models.transfer.applications import application, prepared, suited_shape
-
-Array = npt.NDArray[Any]
 
 _POOLINGS = (layers.GlobalAveragePooling2D, layers.GlobalMaxPooling2D)
 # What may follow the layer of the classes, and what may lie between that and the pooling without being missed.
@@ -59,7 +56,7 @@ class Base:
         self.channels = int(model.outputs[0].shape[-1])
         # It is never trained as a whole: see `unfreeze`.
         self.unfreeze(0)
-        self._given = [_value(one) for one in model.weights]
+        self._given = [value_of(one) for one in model.weights]
         self._changed = False
 
     @property
@@ -114,10 +111,6 @@ class Base:
 def _inside(layer: Any) -> list[Any]:
     """The layers that a layer is made of."""
     return list(layer._flatten_layers(include_self=False, recursive=False))
-
-
-def _value(variable: Any) -> Array:
-    return np.array(keras.ops.convert_to_numpy(variable.value))
 
 
 def base_from_weights(name: str, weights: Path, inputs: Inputs, *, published: bool) -> Base:

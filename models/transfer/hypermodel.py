@@ -17,19 +17,19 @@ from models.backend import backend_name, precision_name, seed_generators
 from models.classifier import Inputs
 from models.recipe import ClassWeights, Recipe, declare_class_weights
 from models.training.augmentation import RandomAugmentation
-from models.training.balance import balanced_weights
+from models.training.balance import declared_class_weights
 from models.training.compiled import CompiledModels, signature_of
 from models.training.feeding import LabelledImages
 from models.training.loop import FitResult, Training
 from models.training.model import TrainingModel, classifier_of
 from models.training.monitor import VALIDATION_ACCURACY, Monitor
 from models.training.optimizers import make_optimizer
+from models.training.phase import run_phase
 from models.training.state import StateKeeper, TrainingState
 from models.transfer.bases import Base
 from models.transfer.features import FeatureStore, InMemory, computed
 from models.transfer.networks import feature_network, give_head, head_network, normalize, whole_network
 from models.transfer.parameters import TransferRecipe, declare_transfer
-from models.transfer.training import run_phase
 
 KEPT = 3
 """How many compiled models of whole networks are kept: each holds a graph of a large network."""
@@ -57,34 +57,9 @@ class TransferModels:
         self._base: Base | None = None
         self._compiled: OrderedDict[tuple[Any, ...], TrainingModel] = OrderedDict()
 
-    def __call__(
-        self,
-        inputs: Inputs,
-        *,
-        extended: bool,
-        epochs: int,
-        train_images: int,
-        patience: int = 3,
-        models: CompiledModels | None = None,
-        class_weights: ClassWeights | Literal["search"] = "none",
-        defaults: Mapping[str, Any] | None = None,
-        at_least: Mapping[str, float] | None = None,
-        monitor: Monitor = VALIDATION_ACCURACY,
-    ) -> TransferClassifier:
+    def __call__(self, inputs: Inputs, **arguments: Any) -> TransferClassifier:
         """Return one trial's; the arguments are those of `ImageClassifier`."""
-        return TransferClassifier(
-            self,
-            inputs,
-            extended=extended,
-            epochs=epochs,
-            train_images=train_images,
-            patience=patience,
-            models=models if models is not None else CompiledModels(kept=0),
-            class_weights=class_weights,
-            defaults=defaults or {},
-            at_least=at_least or {},
-            monitor=monitor,
-        )
+        return TransferClassifier(self, inputs, **arguments)
 
     def base(self, inputs: Inputs) -> Base:
         """Return the base, with what the training before has left in it.
@@ -187,12 +162,12 @@ class TransferClassifier:
         extended: bool,
         epochs: int,
         train_images: int,
-        patience: int,
-        models: CompiledModels,
-        class_weights: ClassWeights | Literal["search"],
-        defaults: Mapping[str, Any],
-        at_least: Mapping[str, float],
-        monitor: Monitor,
+        patience: int = 3,
+        models: CompiledModels | None = None,
+        class_weights: ClassWeights | Literal["search"] = "none",
+        defaults: Mapping[str, Any] | None = None,
+        at_least: Mapping[str, float] | None = None,
+        monitor: Monitor = VALIDATION_ACCURACY,
     ) -> None:
         self._maker = maker
         self._inputs = inputs
@@ -200,10 +175,10 @@ class TransferClassifier:
         self._epochs = epochs
         self._train_images = train_images
         self._patience = patience
-        self._models = models
+        self._models = models if models is not None else CompiledModels(kept=0)
         self._class_weights = class_weights
-        self._defaults = dict(defaults)
-        self._at_least = dict(at_least)
+        self._defaults = dict(defaults or {})
+        self._at_least = dict(at_least or {})
         self._monitor = monitor
         self._only: Literal["head", "whole"] | None = None
 
@@ -245,10 +220,7 @@ class TransferClassifier:
         return self._train_images // min(recipe.batch_size, self._train_images)
 
     def _weights(self, hp: Any) -> npt.NDArray[np.float32] | None:
-        if declare_class_weights(hp, self._class_weights) == "none":
-            return None
-        assert self._inputs.class_counts is not None, "a study records them"
-        return balanced_weights(self._inputs.class_counts)
+        return declared_class_weights(hp, self._class_weights, self._inputs.class_counts)
 
     def untrained(self, hp: Any) -> keras.Model:
         """Pixels to logits `(batch, classes)`, as `hp` describes them, with the base as it came."""
@@ -308,7 +280,10 @@ class TransferClassifier:
         resume: TrainingState | None = None,
         keeper: StateKeeper | None = None,
     ) -> FitResult:
-        """Train the head, then the whole, and leave the weights of the best epoch, see `models.tunable.Tunable`."""
+        """Train the head, then the whole, and leave the weights of the best epoch, see `models.tunable.Tunable`.
+
+        The state at the end of the first phase is the last one of its head.
+        """
         recipe = self._declared(hp)
         self._base.put_back()
         frozen = self._frozen_epochs(recipe)
