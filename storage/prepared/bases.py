@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from storage import attributes
-from storage.errors import disk_error
+from storage.errors import BadInput, disk_error
 from storage.files import replacing, sha256_of
 from storage.settings import Home
 
@@ -59,8 +59,7 @@ def keep_base(home: Home, file: Path, checksum: str) -> Path:
         checksum: its SHA-256.
 
     Raises:
-        BadInput: it cannot be read, or is another one by now.
-        TuningError: there is no room for it.
+        BadInput: it cannot be read, is another one by now, or there is no room for it.
     """
     target = home.base(checksum) / file.name
     if not target.exists() or sha256_of(target) != checksum:
@@ -68,6 +67,8 @@ def keep_base(home: Home, file: Path, checksum: str) -> Path:
         try:
             with replacing(target) as beside:
                 shutil.copyfile(file, beside)
+                if sha256_of(beside) != checksum:
+                    raise BadInput(f"{file} was changed while it was copied. Start again when it is complete.")
         except OSError as error:
             raise disk_error(error, f"cannot copy {file} to {target}", "Make room, or mend the file.") from error
     with suppress(OSError):  # somebody else's home, which is only read

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -82,6 +83,37 @@ def test_what_cannot_be_had_is_refused_at_once_with_its_place_and_the_cure(mine:
     saved.write_bytes(b"")
     assert "has its weights in it" in refused(str(saved), mine, missing)
     assert "not for cnn" in refused("cnn", mine, missing)
+
+
+def test_weights_given_for_a_study_that_is_there_are_those_that_it_was_begun_with(mine: Home, tmp_path: Path) -> None:
+    file, other = tmp_path / "own.weights.h5", tmp_path / "other.weights.h5"
+    file.write_bytes(b"own")
+    other.write_bytes(b"other")
+    begun = meant(MOBILE, mine, file)
+    assert begun is not None
+    assert meant(begun.name, mine, file) == begun
+    said = refused(begun.name, mine, other)
+    assert f"begins with {sha256_of(other)[:16]}, and the study begins with {begun.name}. Give the file" in said
+    assert "there is no file" in refused(begun.name, mine, tmp_path / "no.weights.h5")
+    assert "has its weights in it" in refused("mine.keras@0123456789abcdef", mine, file)
+
+
+def test_what_a_database_names_is_a_model_of_keras_or_refused(mine: Home, tmp_path: Path) -> None:
+    file = tmp_path / "a.h5"
+    file.write_bytes(b"weights")
+    keep_base(mine, file, sha256_of(file))
+    name = recorded_as("keras.applications:Nobodys", sha256_of(file))
+    with pytest.raises(BadInput, match=r"unknown model of keras\.applications 'Nobodys'"):
+        recorded_file(name, mine, {})
+
+
+def test_a_file_that_changes_while_it_is_copied_is_not_kept(mine: Home, tmp_path: Path) -> None:
+    file = tmp_path / "a.keras"
+    file.write_bytes(b"a model, trunc")
+    checksum = hashlib.sha256(b"a model, truncated no more").hexdigest()
+    with pytest.raises(BadInput, match=r"a\.keras was changed while it was copied\. Start again"):
+        keep_base(mine, file, checksum)
+    assert [*mine.base(checksum).iterdir()] == []
 
 
 def test_the_command_refuses_it_before_anything_is_made(mine: Home, capsys: pytest.CaptureFixture[str]) -> None:

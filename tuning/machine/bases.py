@@ -96,13 +96,14 @@ def base_meant(model: str, weights: Path | None, home: Home, environ: Mapping[st
                 " BASE_WEIGHTS=), or give --model keras.applications:NAME."
             )
         return None
+    application = _known_application(model)
     if digits_of(model) and not Path(model).expanduser().is_file():
-        return recorded_file(model, home, environ)
-    application = application_in(model)
+        if weights is None:
+            return recorded_file(model, home, environ)
+        if application is not None:
+            return _as_recorded(model, weights.expanduser())
     if application is None:
         return _saved(model, weights)
-    if application not in PUBLISHED:
-        raise unknown_name("model of keras.applications", application, PUBLISHED)
     file = weights.expanduser() if weights is not None else _cached(application, environ)
     if not file.is_file():
         raise BadInput(_missing(application, file, given=weights is not None))
@@ -114,13 +115,13 @@ def recorded_file(name: str, home: Home, environ: Mapping[str, str]) -> BaseFile
     """Return the file of a base that a study records, from the home or from Keras's cache.
 
     Raises:
-        BadInput: it is in neither.
+        BadInput: it is in neither, or there is no such base.
     """
-    application, digits = application_in(name), digits_of(name)
+    application, digits = _known_application(name), digits_of(name)
     found = find_base(home, digits) if len(digits) == DIGITS else None
-    if found is None and application in PUBLISHED and application is not None:
+    if found is None and application is not None:
         cached = _cached(application, environ)
-        found = cached if cached.is_file() and sha256_of(cached).startswith(digits) else None
+        found = cached if cached.is_file() and sha256_of(cached)[:DIGITS] == digits else None
     if found is None:
         place = home.bases_folder
         raise BadInput(
@@ -128,6 +129,26 @@ def recorded_file(name: str, home: Home, environ: Mapping[str, str]) -> BaseFile
             f" {place}/{digits}... to this place from the machine where the study was begun."
         )
     return BaseFile(name, found, sha256_of(found))
+
+
+def _known_application(model: str) -> str | None:
+    application = application_in(model)
+    if application is not None and application not in PUBLISHED:
+        raise unknown_name("model of keras.applications", application, PUBLISHED)
+    return application
+
+
+def _as_recorded(name: str, weights: Path) -> BaseFile:
+    """The file that is given for a base that a study records."""
+    if not weights.is_file():
+        raise BadInput(f"--base-weights: there is no file {weights.resolve()}. Give the one of {name}.")
+    checksum = sha256_of(weights)
+    if checksum[:DIGITS] != digits_of(name):
+        raise BadInput(
+            f"--base-weights {weights}: its SHA-256 begins with {checksum[:DIGITS]}, and the study begins with {name}."
+            " Give the file that it was begun with."
+        )
+    return BaseFile(name, weights.resolve(), checksum)
 
 
 def _saved(model: str, weights: Path | None) -> BaseFile:
