@@ -23,7 +23,7 @@ class Base:
 
     Args:
         model: pictures as it takes them to maps `(batch, height, width, channels)` or features `(batch, features)`.
-        inputs: what the data look like.
+        inputs: what the data look like: pictures.
         shape: `(height, width)` that the pictures are given.
         application: the name of a model of `keras.applications`, which takes pixels in a form of its own; empty for a
             saved one, which takes pixels 0..255 as every model of this project does.
@@ -40,8 +40,6 @@ class Base:
     def __init__(
         self, model: keras.Model, inputs: Inputs, *, shape: tuple[int, int], application: str = "", left_off: str = ""
     ) -> None:
-        if not inputs.are_pictures:
-            raise UnusableModel(f"a trained model takes pictures, and an example of the data is {inputs.shape}")
         self.model = model
         self.shape = shape
         self.left_off = left_off
@@ -125,7 +123,8 @@ def base_from_weights(name: str, weights: Path, inputs: Inputs, *, published: bo
     Raises:
         UnusableModel: the file is none, or one of another model; or the data are no pictures.
     """
-    height, width, *_ = (*inputs.shape, 1)
+    _require_pictures(inputs)
+    height, width, _ = inputs.shape
     shape = suited_shape(name, (height, width))
     try:
         model = application(name, weights, shape, published=published)
@@ -141,8 +140,9 @@ def base_from_file(file: Path, inputs: Inputs) -> Base:
     """Return a saved model without its head as a base: the layer of its classes, and what comes after it.
 
     Raises:
-        UnusableModel: Keras cannot load it by itself, or it has another form.
+        UnusableModel: Keras cannot load it by itself, or it has another form; or the data are no pictures.
     """
+    _require_pictures(inputs)
     try:
         model = keras.saving.load_model(file, compile=False)
     except Exception as error:  # likewise
@@ -153,9 +153,18 @@ def base_from_file(file: Path, inputs: Inputs) -> Base:
         raise UnusableModel(f"{file} takes {tuple(model.inputs[0].shape[1:])}, and no pictures")
     features, left_off = _without_head(model, file)
     own = model.inputs[0].shape[1:3]
-    height, width = (taken or given for taken, given in zip(own, inputs.shape, strict=False))
+    height, width = (taken or given for taken, given in zip(own, inputs.shape[:2], strict=True))
     without = keras.Model(model.inputs[0], features, name=f"base_{model.name}")
     return Base(without, inputs, shape=(height, width), left_off=left_off)
+
+
+def _require_pictures(inputs: Inputs) -> None:
+    # First of all: what follows takes the shape of the data for that of pictures.
+    if not inputs.are_pictures:
+        raise UnusableModel(
+            "a trained model is shown pictures, pixels 0..255 of the type uint8, grey or in colour. Received: the shape"
+            f" {inputs.shape} of the type {inputs.dtype}. Give a model of another kind for such data."
+        )
 
 
 def _without_head(model: keras.Model, file: Path) -> tuple[Any, str]:

@@ -146,7 +146,7 @@ def test_what_is_no_base_is_refused_in_one_line(tmp_path: Path) -> None:
     import keras
     from keras import layers
 
-    from models.classifier import UnusableModel
+    from models.classifier import Inputs, UnusableModel
     from models.transfer.bases import base_from_file, base_from_weights
 
     def refused(load: Callable[[], Any]) -> str:
@@ -164,6 +164,12 @@ def test_what_is_no_base_is_refused_in_one_line(tmp_path: Path) -> None:
     rows = keras.Sequential([keras.Input((5,)), layers.Dense(2)])
     rows.save(tmp_path / "rows.keras")
     assert "takes (5,), and no pictures" in refused(lambda: base_from_file(tmp_path / "rows.keras", inputs()))
+    numbers = Inputs((5,), 2, (0.0,) * 5, (1.0,) * 5, False, "float32")
+    for load in (
+        lambda: base_from_file(grey, numbers),
+        lambda: base_from_weights("MobileNetV3Small", grey, numbers, published=False),
+    ):
+        assert "Received: the shape (5,) of the type float32" in refused(load)
     other = tmp_path / "other.weights.h5"
     rows.save_weights(other)
     line = refused(lambda: base_from_weights("MobileNetV3Small", other, inputs(), published=False))
