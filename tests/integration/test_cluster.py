@@ -17,9 +17,12 @@ import pytest
 from optuna.trial import TrialState
 
 from storage import attributes
+from storage.artifacts import Artifacts
 from storage.claims import node_of
 from storage.errors import BadInput
 from storage.opening import open_to_read
+from storage.settings import Home
+from storage.stores.chosen import artifact_files
 from studies.stored import find_study
 from tests import postgres
 from tests.clusters import RayCluster, ray_cluster
@@ -157,18 +160,29 @@ def test_a_study_ends_with_its_budget_though_a_node_goes_and_another_joins(machi
     require_exact(machines, said, found, 10, on=2)
 
 
-def test_one_node_gives_what_plain_tune_does(machines: Machines, tmp_path: Path) -> None:
+@pytest.mark.parametrize("machines", ["object store"], indirect=True)
+def test_one_node_with_its_files_in_an_object_store_gives_what_plain_tune_does(
+    machines: Machines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cores = os.cpu_count() or 1
     machines.nodes.add(cpus=cores)
     asked = (*SMALL, "--epochs", "2", "--trials", "3", "--workers", "1", "--seed", "7", "--search-only")
     process = machines.start(*asked, "--study", "there")
     _, said = process.communicate(timeout=280)
-    assert process.returncode == 0, said
+    logs = machines.command.logs()
+    assert process.returncode == 0, f"{said}\n{logs}"
     here = CommandLine(tmp_path / "plain")
     here.run("tune", *asked, "--study", "here")
     mine, theirs = here.study("here").trials, machines.trials("there")
     assert [trial.params for trial in mine] == [trial.params for trial in theirs]
     assert [trial.intermediate_values for trial in mine] == [trial.intermediate_values for trial in theirs]
+    credentials = {name: value for name, value in machines.command.environment.items() if name.startswith("AWS_")}
+    everything = [said, logs, *(file.read_text(errors="replace") for file in session_logs())]
+    assert not [text for text in everything if credentials["AWS_SECRET_ACCESS_KEY"] in text]
+    for name, value in credentials.items():  # not before: a node has what whoever starts it has
+        monkeypatch.setenv(name, value)
+    artifacts = Artifacts(artifact_files(Home(tmp_path / "elsewhere", machines.files)))
+    assert len([artifacts.verified(trial, "model") for trial in theirs]) == 3
 
 
 def test_a_database_in_a_file_is_refused_before_any_cluster_is_asked(tmp_path: Path) -> None:
