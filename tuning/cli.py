@@ -230,7 +230,6 @@ def worker(
 ) -> int:
     """Join a study from anywhere."""
     import logging
-    import os
 
     from storage.attributes import PHASES
     from storage.errors import unknown_name
