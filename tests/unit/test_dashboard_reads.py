@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import itertools
 import json
+import math
 import re
 import shlex
 import threading
@@ -322,3 +323,7 @@ def test_a_note_says_what_came_of_a_study_and_when_its_search_is_done(database: 
     assert shown()["trials"][2]["note"]["body"].startswith("Trains the winner, trial 1, for long.\n\n**Complete**.")
     database.set_trial_state_values(running.trial_id, TrialState.PRUNED)
     assert "forecast" not in shown()["note"]["body"]
+    unjudged = taken(claims)
+    database.set_trial_system_attr(unjudged.trial_id, attributes.PHASE, "refit")
+    database.set_trial_state_values(unjudged.trial_id, TrialState.COMPLETE, [-math.inf])
+    assert f"- **refitted**: trial {unjudged.number}: the winner, trained for long\n" in shown()["note"]["body"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
 from collections import Counter
@@ -95,7 +96,10 @@ def _results(trials: Sequence[ShownTrial], best: ShownTrial | None) -> Iterator[
         yield "confirmed", f"{counted(len(confirming), 'training')} with other seeds; `make report` has the means"
     refitted = [trial for trial in trials if trial.phase == "refit" and trial.state == TrialState.COMPLETE]
     if refitted:
-        yield "refitted", f"trial {refitted[-1].number}, {refitted[-1].values[0]:.4f}: the winner, trained for long"
+        number, value = refitted[-1].number, refitted[-1].values[0]
+        # What learned from the validation images, too, has the worst value there is: none.
+        told = f", {value:.4f}" if math.isfinite(value) else ""
+        yield "refitted", f"trial {number}{told}: the winner, trained for long"
 
 
 def _forecast(record: StudyRecord, trials: Sequence[ShownTrial], now: float) -> Iterator[tuple[str, str]]:
