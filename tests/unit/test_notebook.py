@@ -132,6 +132,12 @@ def test_the_name_is_a_studys_where_there_is_one_and_else_its_datas(begun: optun
         _ = Study("cifar11").name
 
 
+def test_a_study_is_shown_by_what_was_said_of_it_without_a_password() -> None:
+    shown = repr(Study("mine", storage="postgresql+psycopg://me:secret@db/tuning", trials=9))
+    assert shown == "Study('mine', storage='postgresql+psycopg://me:***@db/tuning', trials=9)"
+    assert repr(Study("mine")) == "Study('mine')"
+
+
 def test_before_any_study_there_is_one_line(home: Path) -> None:
     with pytest.raises(BadInput, match="there is no study"):
         _ = Study("mnist").best

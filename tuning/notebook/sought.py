@@ -9,6 +9,7 @@ from typing import Any
 
 import optuna
 
+from storage.connections import shown_url
 from storage.database import Database
 from storage.errors import BadInput, unknown_name
 from storage.settings import Home
@@ -47,7 +48,9 @@ class Sought:
         self._reading: Database | None = None
 
     def __repr__(self) -> str:
-        said = {"dataset": self._dataset, **self.options}
+        # What stands last in a cell is kept in the notebook.
+        storage = shown_url(self.storage) if self.storage is not None else None
+        said = {"dataset": self._dataset, **self.options, "storage": storage}
         named = [repr(self._name)] if self._name is not None else []
         return ", ".join([*named, *(f"{key}={value!r}" for key, value in said.items() if value is not None)])
 
