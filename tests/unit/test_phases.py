@@ -12,10 +12,12 @@ import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import FrozenTrial, TrialState
+from rich.console import Console
 
 from storage import attributes
 from storage.attributes import Phase
 from storage.claims import Claim, Claims, Planned, StudyDeleted
+from storage.connections import shown_url
 from storage.database import Database
 from storage.rows.giving_up import MAX_RETRIES
 from storage.rows.memory_rows import Memory
@@ -28,10 +30,12 @@ from studies.simulation.rehearsal import Rehearsal
 from studies.simulation.virtual_clock import Recording, simulate
 from studies.spec import STRATEGIES, Sampler, StrategyChoice, StudySpec
 from studies.status import status
+from studies.stored import StudyRecord
 from studies.strategies.samplers import SearchedStudy
 from studies.strategies.strategy import Strategy
 from studies.trials import incumbent, spent_epochs
 from tests.databases import Kept, claimed, finish, new_study, trials
+from tuning.launch.phases.phase import Opened, PhaseOptions
 
 R = 4
 SPACE = {"learning_rate": FloatDistribution(1e-4, 1.0, log=True), "optimizer": CategoricalDistribution(["sgd", "adam"])}
@@ -259,3 +263,17 @@ def test_a_claim_says_its_phase_to_the_program_that_takes_over(database: Databas
     held = claimed(confirm)
     assert confirm.running() == [(held, 0)]
     assert isinstance(held, Claim)
+
+
+def test_the_next_command_names_the_database_without_its_password(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new_study(database)
+    record = StudyRecord.read(database, 1, "mnist")
+    given = "postgresql+psycopg://me:secret@db/tuning"
+    monkeypatch.setattr(Database, "shown_url", shown_url(given))
+    study = optuna.load_study(study_name="mnist", storage=database)
+    options = PhaseOptions(storage=given, objective="costs.py:cost")
+    opened = Opened(options, Home(Path()), given, database, study, record, None, None, Console())
+    assert opened.arguments == "STUDY=mnist STORAGE='postgresql+psycopg://me:***@db/tuning'"
+    assert opened.phase_arguments == f"{opened.arguments} OBJECTIVE=costs.py:cost"

@@ -88,8 +88,9 @@ class Opened:
 
     @property
     def arguments(self) -> str:
-        """How a command that follows names the study: variables of make."""
-        return self._said(STUDY=self.record.name, STORAGE=self.options.storage, MODEL=self.options.model)
+        """How a command that follows names the study: variables of make, without a password."""
+        storage = self.database.shown_url if self.options.storage is not None else None
+        return self._said(STUDY=self.record.name, STORAGE=storage, MODEL=self.options.model)
 
     @property
     def phase_arguments(self) -> str:
