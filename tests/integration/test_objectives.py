@@ -58,7 +58,7 @@ def test_a_study_by_the_loss_keeps_the_epoch_with_the_smallest_and_exports_it(co
     assert f"{best.value:.4f} validation loss" in shown
     assert "val loss" in shown
     assert "accuracy" not in said + shown
-    exported = command.run("export").stderr
+    exported = command.run("export", "--format", "keras").stderr
     assert f"validation loss      {best.value:.4f}, by which it was chosen" in exported
     card = json.loads((command.home / "exports/mnist_sample/card.json").read_text())
     assert card["objective"] == {"name": "val_loss", "direction": "min", "value": best.value}

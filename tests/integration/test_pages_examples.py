@@ -43,7 +43,7 @@ def test_the_example_model_is_tuned_exported_and_asked(my_model: Path, tmp_path:
     assert "filters" in finished.stderr
     (trial,) = command.study("my_model").trials
     assert {"filters", "batch_size", "optimizer", "learning_rate", "dropout"} == set(trial.params)
-    command.run("export", "--study", "my_model")
+    command.run("export", "--study", "my_model", "--format", "keras")
     metrics = json.loads((command.home / "exports" / "my_model" / "metrics.json").read_text())
     assert keys(metrics) == keys(TUNING.json_after("### `metrics.json`"))
     digit = ROOT / ".readme" / "digit.png"

@@ -54,7 +54,7 @@ def test_a_plan_searches_confirms_and_refits_in_one_command_that_goes_on_where_i
     assert winner.state == TrialState.COMPLETE
     assert len(winner.intermediate_values) == 6
     assert "nothing to do" in command.run(*tune).stderr
-    command.run("export", "--study", STUDY)
+    command.run("export", "--study", STUDY, "--format", "keras")
     card = json.loads((command.home / "exports" / STUDY / "card.json").read_text())
     assert card["trial"] == winner.number
     trained_on_all_is_claimed_for_nothing(command)
@@ -67,7 +67,7 @@ def trained_on_all_is_claimed_for_nothing(command: CommandLine) -> None:
     assert "no validation figure" in told
     row = json.loads(command.run("trials", "--study", STUDY, "--format", "json").stdout)[-1]
     assert (row["phase"], row["value"], row["epochs"]) == ("refit", None, 2)
-    exported = command.run("export", "--study", STUDY).stderr
+    exported = command.run("export", "--study", STUDY, "--format", "keras").stderr
     assert "validation           none: it learned from these images, too" in exported
     bundle = command.home / "exports" / STUDY
     metrics, card = (json.loads((bundle / name).read_text()) for name in ("metrics.json", "card.json"))
