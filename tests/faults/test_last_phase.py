@@ -73,14 +73,21 @@ def again(searched: Path, folder: Path, faults: Faults | None = None, *, epoch_s
 
 
 @pytest.fixture(scope="module")
-def undisturbed(searched: Path, tmp_path_factory: pytest.TempPathFactory) -> CommandLine:
-    """A copy that was confirmed and refitted without any disturbance."""
-    command = again(searched, tmp_path_factory.mktemp("undisturbed"))
-    before = command.json("status", "--study", STUDY, "--json")
+def confirmed(searched: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The home of a copy that was confirmed without any disturbance."""
+    command = again(searched, tmp_path_factory.mktemp("confirmed"))
     said = command.run(*CONFIRM).stderr
     assert "winner: trial" in said
     assert "90% interval" in said
     assert "luck: the search's best, trial" in said
+    return command.home
+
+
+@pytest.fixture(scope="module")
+def undisturbed(searched: Path, confirmed: Path, tmp_path_factory: pytest.TempPathFactory) -> CommandLine:
+    """A copy of that which was refitted likewise."""
+    before = again(searched, tmp_path_factory.mktemp("before")).json("status", "--study", STUDY, "--json")
+    command = again(confirmed, tmp_path_factory.mktemp("undisturbed"))
     command.run(*REFIT)
     after = command.json("status", "--study", STUDY, "--json")
     assert [after["phases"][phase]["complete"] for phase in ("search", "confirm", "refit")] == [2, 4, 1]
@@ -178,10 +185,9 @@ def test_a_worker_that_is_killed_while_it_confirms_and_a_ctrl_c_cost_nothing(
 
 
 def test_a_worker_and_a_launcher_that_are_killed_while_they_refit_cost_no_epoch_that_was_kept(
-    searched: Path, undisturbed: CommandLine, tmp_path: Path
+    confirmed: Path, undisturbed: CommandLine, tmp_path: Path
 ) -> None:
-    command = again(searched, tmp_path, Faults(tmp_path / "faults", constants=QUICK), epoch_s=0.7)
-    command.run(*CONFIRM)
+    command = again(confirmed, tmp_path, Faults(tmp_path / "faults", constants=QUICK), epoch_s=0.7)
 
     def kept(epochs: int) -> bool:
         return any(
