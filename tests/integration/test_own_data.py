@@ -116,33 +116,36 @@ def test_photographs_with_a_broken_a_cmyk_and_a_turned_one_among_them(
 
 @pytest.mark.slow
 @pytest.mark.keras
-@pytest.mark.parametrize("form", ["npz", "pixels", "paths"])
-def test_arrays_and_both_forms_of_a_table_are_tuned_on(
-    form: str, samples: dict[str, PreparedDataset], command: CommandLine, tmp_path: Path
+def test_arrays_and_both_forms_of_a_table_are_the_same_data_and_are_tuned_on(
+    samples: dict[str, PreparedDataset], command: CommandLine, tmp_path: Path
 ) -> None:
     digits = samples["mnist_sample"]
     images, labels = np.asarray(digits.train_images[::8]), digits.train_labels[::8]
-    file = tmp_path / ("own.npz" if form == "npz" else "own.csv")
-    if form == "npz":
-        np.savez(file, x_train=images, y_train=labels)
-    else:
-        with file.open("w", newline="") as stream:
-            writer = csv.writer(stream)
-            if form == "pixels":
-                writer.writerow(["label", *(f"pixel{number}" for number in range(784))])
-                writer.writerows([label, *image.ravel()] for image, label in zip(images, labels, strict=True))
-            else:
-                writer.writerow(["path", "label"])
-                for number, (image, label) in enumerate(zip(images, labels, strict=True)):
-                    Image.fromarray(image[..., 0]).save(tmp_path / f"{number}.png")
-                    writer.writerow([f"{number}.png", label])
-    finished = command.run("tune", "--dataset", str(file), *SHORT)
-    assert "own: 180 training and 32 validation images, 38 kept for the test" in finished.stderr
-    (trial,) = command.study("own").trials
+    arrays, pixels, paths = (tmp_path / name for name in ("arrays.npz", "pixels.csv", "paths.csv"))
+    np.savez(arrays, x_train=images, y_train=labels)
+    write_table(
+        pixels,
+        ["label", *(f"pixel{number}" for number in range(784))],
+        [[label, *image.ravel()] for image, label in zip(images, labels, strict=True)],
+    )
+    for number, image in enumerate(images):
+        Image.fromarray(image[..., 0]).save(tmp_path / f"{number}.png")
+    write_table(paths, ["path", "label"], [[f"{number}.png", label] for number, label in enumerate(labels)])
+    for file in (arrays, pixels, paths):
+        command.run("data", "prepare", str(file))
+        dataset = prepare(str(file), Home(command.home), report=lambda _: None)
+        assert np.array_equal(dataset.train_images, images)
+        assert np.array_equal(dataset.train_labels, labels)
+        assert dataset.info.class_names == tuple("0123456789")
+    finished = command.run("tune", "--dataset", str(paths), *SHORT)
+    assert "paths: 180 training and 32 validation images, 38 kept for the test" in finished.stderr
+    (trial,) = command.study("paths").trials
     assert trial.value is not None
-    dataset = prepare(str(file), Home(command.home), report=lambda _: None)
-    assert np.array_equal(dataset.train_images, images)
-    assert dataset.info.class_names == tuple("0123456789")
+
+
+def write_table(file: Path, head: list[str], lines: list[list[object]]) -> None:
+    with file.open("w", newline="") as stream:
+        csv.writer(stream).writerows([head, *lines])
 
 
 def small_folder(folder: Path) -> Path:
