@@ -5,6 +5,8 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from contextlib import suppress
+from operator import index
+from typing import SupportsIndex
 
 import optuna
 from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage
@@ -18,6 +20,19 @@ from storage.errors import BadInput, shown
 from studies.stored import StudyRecord, require_own_uid
 
 _DATABASES = ("sqlite", "postgresql")
+
+
+def total_of_trials(argument: str, given: object) -> int:
+    """Return a study's total of finished trials, as it was given for an argument of that name.
+
+    Raises:
+        BadInput: it is no whole number above 0.
+    """
+    if not isinstance(given, SupportsIndex) or isinstance(given, bool) or index(given) < 1:
+        raise BadInput(
+            f"{argument}={given!r}: must be a whole number, at least 1: the study's total of finished trials."
+        )
+    return index(given)
 
 
 def find_or_create(database: Database, name: str, directions: Sequence[StudyDirection]) -> optuna.Study:

@@ -163,7 +163,7 @@ def test_a_training_of_ones_own_is_searched_gone_on_with_and_refused_where_it_ca
         "BadInput oracle=...: is not taken here, since what is tried is said by the study's sampler. Leave it out."
         in lines
     )
-    assert "BadInput max_trials=0: must be at least 1: the study's total of finished trials." in lines
+    assert "BadInput max_trials=0: must be a whole number, at least 1: the study's total of finished trials." in lines
     assert any(line.startswith("BadInput strategy='freeze_thaw': ") for line in lines)
     assert "study 'own' in " in stderr and ", 4 of 4 trials finished" in stderr
 

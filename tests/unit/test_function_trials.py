@@ -11,6 +11,7 @@ from pathlib import Path
 from threading import Barrier
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
 from optuna.samplers import GridSampler, RandomSampler
@@ -24,10 +25,11 @@ from storage.errors import BadInput
 from storage.leftovers import find_leftovers
 from storage.settings import Home
 from studies.functions.in_process import Meant, OwnTrials
-from studies.functions.opening import begin, claims_of, find_or_create, is_in_memory, move, url_of
+from studies.functions.opening import begin, claims_of, find_or_create, is_in_memory, move, total_of_trials, url_of
 from studies.functions.trials import ClaimedTrial, FunctionTrials, SamplerOf, values_of
 from studies.stored import StudyRecord
 from tests.databases import fresh_database, second_connection
+from tuning.launch.functions.optimize import optimize
 from tuning.user_functions import Handed, hand_over, in_words, take
 from tuning.worker.functions.trial_runner import drawing_apart
 
@@ -228,6 +230,23 @@ def test_what_an_objective_returns_is_its_values(returned: Any, objectives: int,
 def test_what_is_no_value_is_told(returned: Any, objectives: int) -> None:
     with pytest.raises(ValueError, match="returned"):
         values_of(returned, objectives)
+
+
+def test_a_total_of_trials_is_a_whole_number() -> None:
+    assert [total_of_trials("trials", given) for given in (3, np.int64(3))] == [3, 3]
+    for given in (0, 2.5, "3", True, None):
+        with pytest.raises(BadInput, match=r"trials=.*: must be a whole number, at least 1"):
+            total_of_trials("trials", given)
+
+
+@pytest.mark.parametrize("wrong", [{"trials": 2.5}, {"timeout": 0}, {"strategy": "freeze_thaw"}])
+def test_what_cannot_be_meant_is_refused_before_a_study_is_made(
+    wrong: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TUNING_HOME", str(tmp_path / "home"))
+    with pytest.raises(BadInput, match=f"^{next(iter(wrong))}="):
+        optimize(objective, study="mine", **{"trials": 1, **wrong})
+    assert not (tmp_path / "home").exists()
 
 
 def objective(trial: optuna.Trial, shift: float = 0.0) -> float:

@@ -13,7 +13,7 @@ from keras_tuner.engine.hyperparameters import Fixed
 from keras_tuner.engine.trial import Trial, TrialStatus
 
 from storage import attributes
-from storage.errors import BadInput, ClaimLost
+from storage.errors import ClaimLost
 from studies.functions.in_process import OwnTrials
 from tuning.words import counted
 from tuning.worker.endings import ERROR
@@ -163,13 +163,3 @@ class StudyOracle(keras_tuner.Oracle):
 
     def reload(self) -> None:
         """Nothing: the study has it."""
-
-
-def require_trials(max_trials: Any) -> None:
-    """Refuse a number of trials that is none.
-
-    Raises:
-        BadInput: it is no whole number above 0.
-    """
-    if not isinstance(max_trials, int) or max_trials < 1:
-        raise BadInput(f"max_trials={max_trials!r}: must be at least 1: the study's total of finished trials.")

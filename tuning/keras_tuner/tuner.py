@@ -14,8 +14,9 @@ from keras_tuner.engine.trial import Trial, TrialStatus
 from storage.errors import BadInput, ClaimLost, TuningError
 from storage.settings import Home
 from studies.functions.in_process import Meant, OwnTrials, pruner_named
+from studies.functions.opening import total_of_trials
 from tuning.commands.delete import delete_study
-from tuning.keras_tuner.oracle import PRUNED, StudyOracle, require_trials
+from tuning.keras_tuner.oracle import PRUNED, StudyOracle
 from tuning.user_functions import in_words
 from tuning.worker.hyperparameters import TrialHyperParameters
 
@@ -70,7 +71,7 @@ class Tuner(keras_tuner.Tuner):
     ) -> None:
         for name in _REFUSED.keys() & kwargs.keys():
             raise BadInput(f"{name}=...: is not taken here, since {_REFUSED[name]}. Leave it out.")
-        require_trials(max_trials)
+        max_trials = total_of_trials("max_trials", max_trials)
         pruner_named(strategy)
         self._home = Home(Path(directory).expanduser().resolve()) if directory else Home.from_environment()
         self._study_name = project_name or _PROJECT

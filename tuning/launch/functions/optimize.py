@@ -20,7 +20,7 @@ from storage.opening import open_database
 from storage.processes.cores import usable_cores
 from storage.settings import Home
 from studies.functions.in_process import pruner_named
-from studies.functions.opening import begin, claims_of, find_or_create, is_in_memory, move, url_of
+from studies.functions.opening import begin, claims_of, find_or_create, is_in_memory, move, total_of_trials, url_of
 from studies.stored import StudyRecord
 from tuning.launch.dashboard import dashboard_of
 from tuning.launch.functions.optimizing import Optimizing, workforce_of
@@ -71,14 +71,14 @@ def optimize(
         TuningError: the study cannot go on.
         KeyboardInterrupt: after Ctrl-C, when all is put back.
     """
-    if trials < 1:
-        raise BadInput(f"trials={trials}: must be at least 1: the study's total of finished trials.")
+    trials = total_of_trials("trials", trials)
+    _require_time(timeout)
+    pruner = pruner_named(strategy) if strategy is not None else None
     home, console = Home.from_environment(), Console(stderr=True)
     report: Report = partial(console.print, highlight=False, markup=False, soft_wrap=True)
     places = place_workers(find_gpus(), usable_cores(), workers=workers, per_device=None, environ=os.environ)
     found, database = _opened(study, in_words(objective), direction, home, report)
-    if strategy is not None:
-        found.pruner = pruner_named(strategy)
+    found.pruner = pruner or found.pruner
     record, url = begin(database, found, in_words(objective)), url_of(found)
     # There, what a killed process leaves goes with the study.
     with tempfile.TemporaryDirectory(prefix="objective-", dir=log_folder(home, record.name, record.uid)) as folder:
@@ -95,6 +95,11 @@ def optimize(
     if status == INTERRUPTED:
         raise KeyboardInterrupt
     return found
+
+
+def _require_time(timeout: float | None) -> None:
+    if timeout is not None and timeout <= 0:
+        raise BadInput(f"timeout={timeout}: must be above 0: seconds in which it ends. Leave it out for none.")
 
 
 def _opened(
