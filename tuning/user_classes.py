@@ -53,7 +53,10 @@ class UserFile:
             raise BadInput(f"{kind} {text!r}: one of your own is given as file.py:{_what(kind)}.")
         file = Path(path).expanduser().resolve()
         if not file.is_file():
-            raise BadInput(f"{kind} {text!r}: there is no file {file}. Give the path of the file that has the class.")
+            raise BadInput(
+                f"{kind} {text!r}: there is no file {file}. Give the path of the file that has the"
+                f" {_what(kind).lower()}."
+            )
         return cls(file, class_name)
 
     @classmethod
@@ -120,17 +123,21 @@ def parse_objectives(
     Raises:
         BadInput: see `parse_objective`; or what a model costs is all that was given.
     """
-    first, _, second = text.rpartition(" ")
-    if second not in MEASURED:
-        first, second = text, ""
-    known = declared[0].rpartition(" ")[0] if declared[0].rpartition(" ")[2] in MEASURED else declared[0]
-    if not first.strip():
+    first, second = _curve_and_cost(text)
+    known, _ = _curve_and_cost(declared[0])
+    if second and not first:
         raise BadInput(
             f"objective {text!r}: what a model costs is the second one. Give first what an epoch is judged by, such as"
             f" 'val_accuracy {second}'."
         )
-    objective, user_file = parse_objective(first.strip(), direction, (known, declared[1]))
+    objective, user_file = parse_objective(first, direction, (known, declared[1]))
     return (objective, *([objective_of(second)] if second else [])), user_file
+
+
+def _curve_and_cost(text: str) -> tuple[str, str]:
+    """Return the two objectives that are given; of one alone, the second is empty."""
+    first, _, second = text.rpartition(" ")
+    return (first.strip(), second) if second in MEASURED else (text.strip(), "")
 
 
 def parse_objective(

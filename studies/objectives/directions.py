@@ -66,14 +66,13 @@ def objective_of(name: str, direction: str | None = None) -> Objective:
     meant = Objective(name=_OF_VALIDATION.get(name, name), direction="max")
     if meant.function in ("accuracy", "loss", "balanced_accuracy"):
         raise BadInput(
-            f"objective {name.partition('@')[0]!r}: every training has a curve called {meant.curve}. Give the function"
+            f"objective {meant.given!r}: every training has a curve called {meant.curve}. Give the function"
             " another name."
         )
     told = direction or direction_of(meant.function or meant.name)
     if told is None:
-        shown = name.partition("@")[0]
         raise BadInput(
-            f"objective {shown!r}: its name does not say whether the largest value is the best one. Give --direction"
-            " max or --direction min as well (make: DIRECTION=)."
+            f"objective {meant.given!r}: its name does not say whether the largest value is the best one. Give"
+            " --direction max or --direction min as well (make: DIRECTION=)."
         )
     return meant.model_copy(update={"direction": told})

@@ -72,6 +72,11 @@ class Objective(BaseModel):
         return found["function"] if found is not None else None
 
     @property
+    def given(self) -> str:
+        """What the command line calls it: a user's function without the checksum of its file."""
+        return self.name if self.function is None else self.name.rpartition("@")[0]
+
+    @property
     def curve(self) -> str:
         """What a history calls it."""
         return self.name if self.function is None else f"val_{self.function}"

@@ -28,7 +28,7 @@ def require_whole_trials(objectives: Sequence[Objective], *, strategy: str, samp
     """
     if len(objectives) < 2:
         return
-    both = " and ".join(objective.name.partition("@")[0] for objective in objectives)
+    both = " and ".join(objective.given for objective in objectives)
     if strategy != "none":
         raise BadInput(
             f"strategy {strategy.partition('@')[0]!r}: with the objectives {both} every trial is trained to its end."

@@ -107,13 +107,22 @@ def test_a_function_of_the_users_is_named_with_what_is_in_its_file(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
+    ("name", "said"), [("val_precision@5", "val_precision@5"), ("costs.py:cost@0123abcd", "costs.py:cost")]
+)
+def test_an_objective_is_called_as_it_is_given_on_the_command_line(name: str, said: str) -> None:
+    assert Objective(name=name, direction="max").given == said
+    with pytest.raises(BadInput, match=f"^objective '{said}': its name does not say"):
+        objective_of(name)
+
+
+@pytest.mark.parametrize(
     ("text", "says"),
     [
         ("two words", "must be one name without spaces"),
         ("", "must be one name without spaces"),
         ("costs.py:accuracy", "every training has a curve called val_accuracy"),
         ("costs.py:no name", "one of your own is given as file.py:function"),
-        ("nowhere.py:cost", "there is no file"),
+        ("nowhere.py:cost", "there is no file .* Give the path of the file that has the function"),
     ],
 )
 def test_an_objective_that_is_none_is_refused(
@@ -162,6 +171,7 @@ def test_what_a_model_costs_stands_behind_what_it_is_judged_by() -> None:
     assert parse_objectives("val_cost seconds_per_image", None, ("val_cost bytes", "min"))[0][0].direction == "min"
     for text, says in (
         ("weights", "what a model costs is the second one"),
+        (" ", "one name without spaces"),
         ("weights val_loss", "one name without spaces"),
         ("val_accuracy weights bytes", "one name without spaces"),
     ):

@@ -69,7 +69,7 @@ def tune_command(subject: Subject) -> str:
         SEED=spec.seed,
         TRAIN_IMAGES=spec.train_images,
         PRECISION=spec.precision,
-        OBJECTIVE=" ".join(one.name.partition("@")[0] for one in spec.objectives) if _is_said(spec) else None,
+        OBJECTIVE=" ".join(one.given for one in spec.objectives) if _is_said(spec) else None,
         DIRECTION=spec.objective.direction if direction_of(spec.objective.curve) != spec.objective.direction else None,
         CLASS_WEIGHTS=spec.class_weights if spec.class_weights != "none" else None,
         IMAGE_SIZE="x".join(map(str, size)) if size else None,
@@ -83,9 +83,8 @@ def _is_said(spec: StudySpec) -> bool:
 
 
 def _objective(subject: Subject) -> str:
-    function = subject.spec.objective.name.partition("@")[0] if subject.objective.function is not None else ""
     said = " and ".join(one.aim for one in subject.spec.objectives)
-    return f"{said}{f', by {function}' if function else ''}"
+    return said if subject.objective.function is None else f"{said}, by {subject.objective.given}"
 
 
 def _range(parameter: Parameter) -> str:
