@@ -38,6 +38,8 @@ _OF_THE_BEST_EPOCH = {
     attributes.VALIDATION_LOSS: "val_loss",
     attributes.VALIDATION_BALANCED_ACCURACY: "val_balanced_accuracy",
 }
+# The same where it is no figure, since those images were learned from.
+_LEARNED = {attributes.LEARNED_ACCURACY: "val_accuracy"}
 
 
 @dataclass(frozen=True)
@@ -221,8 +223,8 @@ class TrialRunner:
             keeper.settle()
         self._record_effort(trial, claim, report, started, hypermodel.traces(model) - traces)
         self._record_found(trial, claim, hypermodel.runs_whole(), hypermodel.notes(), trained=True)
-        end = self._completed if training.is_judged else self._unjudged
-        return end(trial, claim, hypermodel.classifier(model), result, report.history)
+        classifier, judged = hypermodel.classifier(model), training.is_judged
+        return self._completed(trial, claim, classifier, result, report.history, judged=judged)
 
     def _tell_uncompiled(self, claim: Claim, model: keras.Model) -> None:
         why = why_not_compiled(model)
@@ -254,17 +256,21 @@ class TrialRunner:
         classifier: keras.Model,
         result: FitResult,
         history: Mapping[str, list[float]],
+        *,
+        judged: bool,
     ) -> Outcome:
+        """Return the outcome of a trial; one that learned from the validation images, too, has no value that is one."""
         model = self._files.write_model(claim, classifier.save, classifier.save_weights)
         costs = [one.name for one in self._record.objectives[1:]]
         others = tuple(self._classifiers.cost(name, classifier, model.size_bytes) for name in costs)
-        mistakes = self._classifiers.mistakes(classifier)
+        mistakes = self._classifiers.mistakes(classifier) if judged else None
+        figures = _OF_THE_BEST_EPOCH if judged else _LEARNED
 
         def keep() -> None:
             model.keep()
             with self._claims.together(claim):
                 trial.set_user_attr(attributes.BEST_EPOCH, result.best_epoch + 1)
-                for key, curve in _OF_THE_BEST_EPOCH.items():
+                for key, curve in figures.items():
                     value = result.history[curve][result.best_epoch]
                     own = key == attributes.VALIDATION_ACCURACY and curve == self._curve  # the trial's value
                     if not own and math.isfinite(value):  # an earlier version may have trained that epoch
@@ -273,27 +279,8 @@ class TrialRunner:
             if mistakes is not None:
                 self._files.keep_mistakes(claim, mistakes)
 
-        return Outcome(Result(TrialState.COMPLETE, result.value, others), keep=keep)
-
-    def _unjudged(
-        self,
-        trial: optuna.trial.Trial,
-        claim: Claim,
-        classifier: keras.Model,
-        result: FitResult,
-        history: Mapping[str, list[float]],
-    ) -> Outcome:
-        """Return the outcome of a trial that learned from the validation images, too: it has no value that is one."""
-        model = self._files.write_model(claim, classifier.save, classifier.save_weights)
-
-        def keep() -> None:
-            model.keep()
-            with self._claims.together(claim):
-                trial.set_user_attr(attributes.BEST_EPOCH, result.best_epoch + 1)
-                trial.set_user_attr(attributes.LEARNED_ACCURACY, result.history["val_accuracy"][result.best_epoch])
-            self._files.keep_curve(claim, history, best_epoch=result.best_epoch)
-
-        return Outcome(Result(TrialState.COMPLETE, self._record.objective.worst), keep=keep)
+        value = result.value if judged else self._record.objective.worst
+        return Outcome(Result(TrialState.COMPLETE, value, others), keep=keep)
 
     def _record_place(self, trial: optuna.trial.Trial, claim: Claim, weight_count: int, *, resumed: bool) -> None:
         recorded = {
