@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -323,6 +324,18 @@ def test_features_are_computed_once_for_all_workers_and_anew_where_they_are_dama
         file.write_bytes(content)
     np.testing.assert_array_equal(worker()(part, "a base", make), expected)
     assert make.calls[4:] == [20]
+
+
+def test_what_a_worker_that_was_killed_had_written_of_features_is_removed_by_the_next(home: Path) -> None:
+    from tuning.worker.preparing.features import KeptFeatures
+
+    mine, data = Home(home), images(30)
+    part = mine.make(mine.features) / ".0123-abcd1234.npy"
+    part.write_bytes(bytes(100))
+    os.utime(part, (0, 0))
+    assert KeptFeatures(mine, "data", (data,))(data, "a base", single).shape == (30, 1, 2)
+    assert sorted(file.suffix for file in mine.features.iterdir()) == [".json", ".lock", ".npy"]
+    assert not part.exists()
 
 
 def test_how_long_features_take_is_told_where_it_is_long(home: Path) -> None:

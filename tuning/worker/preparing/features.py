@@ -23,7 +23,7 @@ import numpy.typing as npt
 from models.training.feeding import LabelledImages
 from models.transfer.features import rows_digest
 from storage.errors import BadInput, TuningError, disk_error
-from storage.files import replacing, sha256_of
+from storage.files import replacing, sha256_of, sweep
 from storage.settings import Home
 from tuning.words import duration
 
@@ -86,6 +86,7 @@ class KeptFeatures:
             try:
                 with _locked(folder / f"{name}.lock"):
                     if not _is_whole(file):
+                        sweep(folder)  # what killed workers left takes as much room as what is to come
                         _write(file, len(part), self._told(len(part), make(part)))
                 self._mapped[name] = np.load(file, mmap_mode="r", allow_pickle=False)
             except OSError as error:
