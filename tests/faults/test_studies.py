@@ -40,7 +40,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[FrozenTrial]:
 
 # In the order in which a study comes by them.
 POINTS = [
-    Fault("tuning.worker.preflight:preflight", "kill"),
+    Fault("tuning.worker.preflight.walk:preflight", "kill"),
     Fault("storage.claims:Claims.next", "kill", "after", match="Claim("),
     Fault("os:replace", "kill", match=".checkpoint"),
     Fault("storage.checkpoints:TrialCheckpoints._remove_older", "kill"),

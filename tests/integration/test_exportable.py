@@ -18,7 +18,7 @@ from models.recipe import Recipe
 from tuning.building import Building
 from tuning.tasks import Judge
 from tuning.user_classes import UserFile
-from tuning.worker.preflight import ON_CPU, NotExportable, why_not_whole
+from tuning.worker.preflight.exporting import ON_CPU, NotExportable, why_not_whole
 
 pytestmark = [
     pytest.mark.keras,

@@ -16,7 +16,8 @@ from storage.errors import BadInput
 from tests.contract.test_foreign_contract import IMAGES
 from tests.integration.command_line import CommandLine
 from tuning.user_classes import parse_model
-from tuning.worker.preflight import ESTIMATED, preflight
+from tuning.worker.preflight.timing import ESTIMATED
+from tuning.worker.preflight.walk import preflight
 from tuning.worker.preparing.hypermodels import load_hypermodel
 from tuning.worker.training_data import Classifiers, TrainingData
 

@@ -14,7 +14,7 @@ from models.training.compiled import CompiledModels
 from models.training.feeding import LabelledImages
 from storage.errors import BadInput
 from studies.spec import ParameterRange, Sampler, StrategyChoice, StudySpec
-from tuning.worker.preflight import require_known_parameters
+from tuning.worker.preflight.walk import require_known_parameters
 from tuning.worker.training_data import Classifiers, TrainingData
 
 pytestmark = pytest.mark.keras

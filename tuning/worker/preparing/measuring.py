@@ -31,7 +31,7 @@ def measured(task: MeasureTask) -> Measured:
     options = WorkerOptions.from_json(task["options"]).computing_in(record.spec.precision)
     classifiers = prepare_training(record, options, Home(Path(task["home"])))
     from tuning.worker.hyperparameters import RangedHyperParameters
-    from tuning.worker.preflight import timed
+    from tuning.worker.preflight.timing import timed
 
     training = training_in(record.spec, task["training"]) if task["training"] is not None else None
     began = time.monotonic()

@@ -66,7 +66,7 @@ def prepare(joined: ScheduledStudy, options: WorkerOptions, home: Home, supervis
 def _preflight(
     joined: ScheduledStudy, classifiers: Classifiers, options: WorkerOptions, supervisor: Supervisor
 ) -> None:
-    from tuning.worker.preflight import preflight
+    from tuning.worker.preflight.walk import preflight
     from tuning.worker.throughput import peaks
 
     space, found, first_calls = preflight(classifiers, options.user_file)

@@ -1,0 +1,1 @@
+"""What would fail in every trial fails here, once, before the first: the space at its extremes, the largest model."""
