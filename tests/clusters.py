@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import psutil
 
@@ -34,14 +35,15 @@ class RayCluster:
     environment: dict[str, str]
     _added: list[Any] = field(default_factory=list)
 
-    def add(self, *, cpus: int = 1, **variables: str) -> Any:
-        """Have a node join."""
+    def add(self, *, cpus: int = 1, gpus: int = 0, **variables: str) -> Any:
+        """Have a node join; Ray does not look whether it has the GPUs."""
         home = self.homes / f"node-{len(self._added)}"
         home.mkdir(parents=True)
-        variables = {**self.environment, "TUNING_HOME": str(home), **variables}
-        node = self.cluster.add_node(
-            num_cpus=cpus, num_gpus=0, include_dashboard=False, object_store_memory=80_000_000, env_vars=variables
-        )
+        every = {**self.environment, "TUNING_HOME": str(home), **variables}
+        with mock.patch.dict(os.environ, variables):  # Ray reads some here
+            node = self.cluster.add_node(
+                num_cpus=cpus, num_gpus=gpus, include_dashboard=False, object_store_memory=80_000_000, env_vars=every
+            )
         self._added.append(node)
         return node
 

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,12 +17,12 @@ import pytest
 
 from storage.errors import BadInput
 from tests.clusters import RayCluster, ray_cluster
-from tuning.launch.engines.cluster import Cluster
+from tuning.launch.engines.cluster import Cluster, handed_on
 from tuning.launch.engines.engine import Engine, Start, WorkerProcess
 from tuning.launch.engines.here import Here
 from tuning.launch.engines.node import Data
 from tuning.machine.devices import CPU, Device, Placement
-from tuning.messages import Crashed, Refused, WorkerOptions, decode
+from tuning.messages import Crashed, Note, Refused, WorkerOptions, decode
 
 # Ray leaves processes of its own behind, and says so as they are forgotten.
 pytestmark = [
@@ -43,20 +44,35 @@ signal.signal(signal.SIGTERM, stopped)
 for line in sys.stdin:
     if line == "end\\n":
         sys.exit(3)
+    if line == "device\\n":
+        print(os.environ["CUDA_VISIBLE_DEVICES"], flush=True)
+        continue
     print("heard", line, end="", flush=True)
 print("alone", flush=True)
 """
 
 
-# Python imports it as it starts, on each node: there, too, a worker is that script.
+# Python imports it as it starts, on each node: there, too, a worker is that script. Ray looks for no GPUs where it is
+# told how many there are, and what stands in for NVIDIA's driver has as many.
 ON_A_NODE = f"""
 import os, sys
+from types import SimpleNamespace
 from tuning.machine import installation
 from tuning.messages import WorkerOptions
 WorkerOptions.command = lambda self: [sys.executable, "-c", {ACTED!r}]
 if os.environ.get("UNLIKE"):
     known = installation._source
     installation._source = lambda checkout: {{**known(checkout), "tuning/other.py": "0"}}
+if os.environ.get("GPUS"):
+    import pynvml
+    answers = dict(
+        Init=None, Shutdown=None, DeviceGetCount=int(os.environ["GPUS"]), DeviceGetName="a GPU of the tests",
+        DeviceGetCudaComputeCapability=(8, 0), DeviceGetMigMode=(0, 0), DeviceGetMemoryInfo=SimpleNamespace(total=1),
+    )
+    for name, answer in answers.items():
+        setattr(pynvml, f"nvml{{name}}", lambda *_, answer=answer: answer)
+    pynvml.nvmlDeviceGetHandleByIndex = lambda index: index
+    pynvml.nvmlDeviceGetUUID = lambda index: f"GPU-{{index}}"
 """
 
 
@@ -94,10 +110,10 @@ def engine(request: pytest.FixtureRequest) -> Engine:
 class Talk:
     """A started worker, and what it has said so far."""
 
-    def __init__(self, engine: Engine, log: Path) -> None:
-        options = WorkerOptions.at(PLACE, "mnist", None, None)
+    def __init__(self, engine: Engine, log: Path, place: Placement = PLACE) -> None:
+        options = WorkerOptions.at(place, "mnist", None, None)
         self.log = log
-        self.process: WorkerProcess = engine.start(Start(options, PLACE, {"OF_ALL": "hunter2"}, log))
+        self.process: WorkerProcess = engine.start(Start(options, place, {"OF_ALL": "hunter2"}, log))
         self.said: list[str] = []
         self._thread = threading.Thread(target=self._listen)
         self._thread.start()
@@ -202,38 +218,80 @@ def test_as_many_workers_as_there_is_room_for_with_the_cores_shared(connected: C
     connected.place(2, None)
 
 
-def test_a_node_that_is_unlike_is_refused_with_the_difference_and_the_others_go_on(
+def test_a_node_that_cannot_be_used_is_refused_with_the_reason_and_the_others_go_on(
     connected: Cluster, nodes: RayCluster, tmp_path: Path
 ) -> None:
-    connected.place(3, None)
-    unlike = nodes.add(cpus=1, UNLIKE="1")
-    talks = [Talk(connected, tmp_path / f"worker-{number}.log") for number in range(3)]
+    connected.place(4, None)
+    unfit = [nodes.add(cpus=1, UNLIKE="1"), nodes.add(cpus=1, TUNING_HOME="/dev/null/home")]
+    talks = [Talk(connected, tmp_path / f"worker-{number}.log") for number in range(4)]
     try:
-        talks[0].until(lambda: [talk for talk in talks if talk.process.status() is not None])
-        (one,) = (talk for talk in talks if talk.process.status() is not None)
-        assert one.process.wait() == 75
-        assert "is not used: its checkout differs in tuning/other.py" in one.said[-1]
+        talks[0].until(lambda: len([talk for talk in talks if talk.process.status() is not None]) == 2)
+        refused = [talk for talk in talks if talk.process.status() is not None]
+        assert [talk.process.wait() for talk in refused] == [75, 75]
+        notes = [note for note in (decode(talk.said[-1]) for talk in refused) if isinstance(note, Note)]
+        homeless, unlike = sorted(note.message.partition(" is not used: ")[2] for note in notes)
+        assert unlike == "its checkout differs in tuning/other.py. Make them alike, and start Ray there anew"
+        assert homeless.startswith("cannot create the folder /dev/null/home: ")
         assert len(connected.nodes()) == 2  # the head, which has no cores, is one
     finally:
         for talk in talks:
             talk.end()
-        nodes.remove(unlike)
+        for node in unfit:
+            nodes.remove(node)
         connected.place(2, None)
 
 
-@pytest.mark.parametrize(("images", "said"), [({"unknown": 1}, Crashed), (None, Refused)])
-def test_what_may_be_wrong_with_one_node_alone_does_not_end_the_study(
-    connected: Cluster, tmp_path: Path, images: dict[str, Any] | None, said: type
+def test_where_no_node_is_left_the_study_is_refused_but_for_what_may_pass(connected: Cluster, tmp_path: Path) -> None:
+    import ray
+
+    for images, status, kind in (({"unknown": 1}, 1, Crashed), (None, 75, Refused)):
+        alone = Cluster(ray, connected.address)
+        alone.serve(files="", data=Data(str(tmp_path / "nowhere"), "nowhere", "0", images))
+        talk = Talk(alone, tmp_path / "worker-0.log")
+        try:
+            assert talk.process.wait() == status
+            talk.until(lambda talk=talk: talk.said)  # type: ignore[misc]
+            said = decode(talk.said[-1])
+            assert isinstance(said, kind)
+        finally:
+            talk.end()
+    assert isinstance(said, Refused)
+    assert said.exit_status == 2
+    assert "is not used: " in said.message
+
+
+def test_workers_that_share_gpus_each_get_the_one_that_ray_gave_them(
+    connected: Cluster, nodes: RayCluster, tmp_path: Path
 ) -> None:
-    connected.serve(files="", data=Data(str(tmp_path / "nowhere"), "nowhere", "0", images))
-    talk = Talk(connected, tmp_path / "worker-0.log")
+    with pytest.raises(BadInput, match="--workers-per-device 2: the cluster has no GPU, or Ray was not told of it"):
+        connected.place(None, 2)
+    node = nodes.add(cpus=5, gpus=2, GPUS="4", CUDA_VISIBLE_DEVICES="1,3")
+    talks = []
     try:
-        assert talk.process.wait() == (1 if said is Crashed else 2)
-        talk.until(lambda: talk.said)
-        assert isinstance(decode(talk.said[-1]), said)
+        # As many threads as the cores allow where the GPUs are: those of the other node are of no use to them.
+        asked: list[tuple[int | None, int | None]] = [(None, None), (1, 1), (4, None), (None, 2)]
+        placed = [connected.place(*one) for one in asked]
+        assert [(len(places), places[0].threads) for places in placed] == [(2, 2), (1, 5), (4, 1), (4, 1)]
+        assert connected.room() == 4
+        talks = [Talk(connected, tmp_path / f"worker-{number}.log", placed[-1][0]) for number in range(5)]
+        talks[0].until(lambda: len([talk for talk in talks if talk.said]) == 4)
+        begun = [talk for talk in talks if talk.said]
+        for talk in begun:
+            talk.process.say("device\n")
+            talk.until(lambda talk=talk: len(talk.said) == 2)  # type: ignore[misc]
+        assert Counter(talk.said[1] for talk in begun) == {"GPU-1": 2, "GPU-3": 2}
     finally:
-        talk.end()
-        connected.serve(files="", data=None)
+        for talk in talks:
+            talk.end()
+        nodes.remove(node)
+        connected.place(2, None)
+
+
+def test_a_node_is_handed_values_and_nothing_that_names_what_is_on_this_machine() -> None:
+    handed = {"AWS_ACCESS_KEY_ID": "a", "AWS_ENDPOINT_URL_S3": "b", "PGPASSWORD": "c", "KERAS_BACKEND": "jax"}
+    named = ("PROFILE", "CONFIG_FILE", "WEB_IDENTITY_TOKEN_FILE", "CA_BUNDLE", "CONTAINER_CREDENTIALS_FULL_URI")
+    own = [*(f"AWS_{name}" for name in named), "GOOGLE_APPLICATION_CREDENTIALS", "PGPASSFILE", "HOME"]
+    assert handed_on({**handed, **dict.fromkeys(own, "mine")}) == handed
 
 
 def test_a_cluster_that_does_not_answer_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

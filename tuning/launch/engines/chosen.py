@@ -83,7 +83,7 @@ def no_more_than(most: int, workers: int | None, cluster: Cluster | None) -> lis
         BadInput: a number cannot be.
     """
     if cluster is not None:
-        return cluster.place(min(workers or max(1, cluster.room()), most), None)
+        return cluster.place(min(workers or cluster.devices(), most), None)
     gpus, cores = find_gpus(), usable_cores()
     count = min(workers or (len(gpus) or cores), most)
     return place_workers(gpus, cores, workers=count, per_device=None, environ=os.environ)

@@ -10,6 +10,7 @@ import contextlib
 import logging
 import os
 import queue
+import re
 import signal
 import threading
 import time
@@ -31,6 +32,17 @@ HEAR_S = 5.0
 # What another machine needs to reach the database and the files, and to compute alike; not its own to know.
 _HANDED_ON = ("KERAS_BACKEND", "TF_ENABLE_ONEDNN_OPTS", "TUNING_PRECISION", "PGPASSWORD")
 _HANDED_ON_PREFIX = "AWS_"
+# What names something of this machine, a file, a profile in one, or who answers here: another has its own.
+_OF_THIS_MACHINE = re.compile(r"AWS_(.*_FILE|.*PROFILE|CA_BUNDLE|CONTAINER_.*|EC2_METADATA_.*)")
+
+
+def handed_on(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that a node is given: what says a value, not what names something of this machine."""
+    return {
+        name: value
+        for name, value in environ.items()
+        if name in _HANDED_ON or (name.startswith(_HANDED_ON_PREFIX) and not _OF_THIS_MACHINE.fullmatch(name))
+    }
 
 
 class Grows(Protocol):
@@ -55,7 +67,7 @@ class Cluster:
         self.address = address
         self._actor = ray.remote(max_restarts=0, max_concurrency=4)(Node)
         self._refused: set[str] = set()
-        self._cpus, self._gpus = 1.0, 0.0
+        self._cpus, self._per_gpu = 1, 0
         self._files = ""
         self._data: Data | None = None
 
@@ -107,6 +119,13 @@ class Cluster:
         count = int(sum(node["Resources"].get("GPU", 0.0) for node in self.nodes()))
         return [Device("gpu", f"cluster-{number}", "GPU") for number in range(count)]
 
+    def devices(self) -> int:
+        """Return how many workers have a device of their own: a GPU, or a core where there is none."""
+        return len(self.gpus()) or sum(self._cores()) or 1
+
+    def _cores(self) -> list[int]:
+        return [int(node["Resources"].get("CPU", 0.0)) for node in self.nodes()]
+
     def place(self, workers: int | None, per_device: PerDevice) -> list[Placement]:
         """Return where each worker runs, as far as that is this side's to say: on cores or a GPU, with so many threads.
 
@@ -126,37 +145,47 @@ class Cluster:
                 raise BadInput(
                     f"{flag} {number}: must be from 1 to {MOST_WORKERS}. Leave it out for one on each device."
                 )
-        cpus = [int(node["Resources"].get("CPU", 0.0)) for node in self.nodes()]
-        gpus = self.gpus()
-        count = workers or len(gpus) * (per_device or 1) or sum(cpus) or 1
-        threads = max(1, min(sum(cpus) // count, max(cpus, default=1)))
-        self._cpus, self._gpus = float(threads), 1.0 / (per_device or 1) if gpus else 0.0
+        gpus, cores = len(self.gpus()), self._cores()
+        if per_device is not None and not gpus:
+            raise BadInput(
+                f"--workers-per-device {per_device}: the cluster has no GPU, or Ray was not told of it (ray start"
+                " --num-gpus). Use --workers instead."
+            )
+        count = workers or gpus * (per_device or 1) or sum(cores) or 1
+        self._per_gpu = (per_device or -(-count // gpus)) if gpus else 0
+        # As many threads as leave room for all: a node's GPUs are of no use to a worker that its cores are too few for.
+        most = max(cores, default=1)
+        self._cpus = next((threads for threads in range(most, 0, -1) if self._room(threads) >= count), 1)
         device = Device("gpu", "cluster", "GPU") if gpus else cores_as_device()
-        return [Placement(device, threads, {}) for _ in range(count)]
+        return [Placement(device, self._cpus, {}) for _ in range(count)]
 
     def room(self) -> int:
         """Return how many workers the cluster has room for now."""
-        return sum(self._fits(node["Resources"]) for node in self.nodes())
+        return self._room(self._cpus)
 
-    def _fits(self, resources: Mapping[str, float]) -> int:
-        on_cores = int(resources.get("CPU", 0.0) / self._cpus)
-        return min(on_cores, int(resources.get("GPU", 0.0) / self._gpus)) if self._gpus else on_cores
+    def _room(self, threads: int) -> int:
+        """Return how many workers of so many threads there is room for."""
+        return sum(self._fits(node["Resources"], threads) for node in self.nodes())
+
+    def _fits(self, resources: Mapping[str, float], threads: int) -> int:
+        on_cores = int(resources.get("CPU", 0.0)) // threads
+        return min(on_cores, int(resources.get("GPU", 0.0)) * self._per_gpu) if self._per_gpu else on_cores
+
+    @property
+    def _share(self) -> float:
+        """How much of a GPU a worker has: Ray counts in ten-thousandths, and rounded up the last one had no room."""
+        return 10_000 // self._per_gpu / 10_000 if self._per_gpu else 0.0
 
     # --- Workers ---
 
     def start(self, start: Start) -> OnNode:
         """Ask Ray for a place, and have the worker started there."""
         selector = {"ray.io/node-id": f"!in({','.join(sorted(self._refused))})"} if self._refused else None
-        chosen = self._actor.options(num_cpus=self._cpus, num_gpus=self._gpus, label_selector=selector)
-        handed_on = {
-            name: value
-            for name, value in os.environ.items()
-            if name in _HANDED_ON or name.startswith(_HANDED_ON_PREFIX)
-        }
-        environment = {**handed_on, **start.environment}
+        chosen = self._actor.options(num_cpus=self._cpus, num_gpus=self._share, label_selector=selector)
+        environment = {**handed_on(os.environ), **start.environment}
 
         def job(node: str) -> Job:
-            return Job(start.options.to_json(), self._gpus > 0, environment, self._files, self._data, node)
+            return Job(start.options.to_json(), self._per_gpu > 0, environment, self._files, self._data, node)
 
         return OnNode(self, self._ray, chosen.remote(), job, start)
 
@@ -166,21 +195,20 @@ class Cluster:
         host = hosts.get(node_id, "a node")
         return host if list(hosts.values()).count(host) < 2 else f"{host}/{node_id[:6]}"
 
-    def refuse(self, node_id: str, differs: list[str]) -> str:
-        """Have no more workers on a node; return what is to be said of that.
+    def refuse(self, node_id: str, why: str, status: int = BadInput.exit_status) -> Iterator[Note | Refused]:
+        """Have no more workers on a node; yield what is to be said of that: once, or that there is no other node.
 
         Args:
             node_id: Ray's.
-            differs: in what it is unlike this machine.
+            why: what is wrong with it, and what to do.
+            status: what the command ends with where no other is left.
         """
+        known, line = node_id in self._refused, f"node {self.name_of(node_id)} is not used: {why}"
         self._refused.add(node_id)
-        differ = "; ".join(differs)
-        return f"node {self.name_of(node_id)} is not used: {differ}. Make them alike, and start Ray there anew"
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether no node can be used."""
-        return not self.nodes()
+        if not self.room():
+            yield Refused(line, status)
+        elif not known:
+            yield Note(line)
 
 
 class OnNode:
@@ -222,15 +250,20 @@ class OnNode:
         node_id, installed = self._ray.get(self._actor.who.remote())
         differs = differences(installation(), Installation(**installed))
         if differs:
-            line = self._cluster.refuse(node_id, differs)
-            yield encode(Refused(line, BadInput.exit_status) if self._cluster.is_empty else Note(line))
+            why = f"{'; '.join(differs)}. Make them alike, and start Ray there anew"
+            yield from map(encode, self._cluster.refuse(node_id, why))
             self._end(RENEWED)
             return
-        refusal: Refusal | None = self._ray.get(self._actor.begin.remote(self._job(self._cluster.name_of(node_id))))
+        name = self._cluster.name_of(node_id)
+        refusal: Refusal | None = self._ray.get(self._actor.begin.remote(self._job(name)))
         if refusal is not None:
             status = refusal.exit_status
-            yield encode(Crashed(refusal.message) if status is None else Refused(refusal.message, status))
-            self._end(1 if status is None else status)
+            if status is None:
+                yield encode(Crashed(f"on {name}: {refusal.message}"))
+            else:  # what the study itself lacks, the command's machine has found before
+                why = f"{refusal.message.rstrip('.')}. Then start Ray there anew"
+                yield from map(encode, self._cluster.refuse(node_id, why, status))
+            self._end(1 if status is None else RENEWED)
             return
         self._begun = True
         threading.Thread(target=self._tell, daemon=True).start()

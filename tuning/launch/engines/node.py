@@ -69,7 +69,7 @@ class Refusal:
 
     Attributes:
         message: in one line.
-        exit_status: what a command ends with for that; None where it may be this node's alone, or pass.
+        exit_status: what a command ends with that has no other node; None where it may pass.
     """
 
     message: str
@@ -112,9 +112,9 @@ class Node:
         try:
             self._start(job)
         except TuningError as error:
-            return Refusal(f"on {job.node}: {error}", error.exit_status)
+            return Refusal(str(error), error.exit_status)
         except Exception as error:
-            return Refusal(f"on {job.node}: {in_one_line(error)}", None)
+            return Refusal(in_one_line(error), None)
         return None
 
     def _start(self, job: Job) -> None:
