@@ -91,9 +91,10 @@ def as_ours(
     - What a trial of ours reports has the seven digits that Keras computes with.
     - `Trial.set_constraint` counts: stock knows the former way alone (optuna#6825).
     - The best trial keeps to its constraints, is of the search, and is the first of equals.
-    - What waits with a curve is shown with it. To the page what is Waiting has no parameters and no curve. It asks for
-      the trials from the first on that is Running or Waiting to it, and its history is of Complete and Pruned ones: so
-      all are Pruned, and the first trial that is not over is Running.
+    - What waits with a curve is shown with it. To the page what is Waiting has no curve, and only the parameters that
+      were fixed beforehand. It asks for the trials from the first on that is Running or Waiting to it, and its history
+      is of Complete and Pruned ones: so all are Pruned, but the first trial that is not over is Waiting, and its
+      parameters are fixed.
     """
     trials = study.get_trials(deepcopy=False)
     first_open = next((trial.number for trial in trials if not trial.state.is_finished()), None)
@@ -115,7 +116,8 @@ def shown_by_us(stock: dict[str, Any], trial: FrozenTrial, first_open: int | Non
         changed |= {"intermediate_values": curve}
         changed |= {"values": [in_digits(value) for value in stock["values"]]} if "values" in stock else {}
     if trial.state == TrialState.WAITING and trial.last_step is not None:
-        changed["state"] = "Running" if trial.number == first_open else "Pruned"
+        changed["state"] = "Waiting" if trial.number == first_open else "Pruned"
+        changed["fixed_params"] = fixed_of(stock)
         last = trial.intermediate_values[trial.last_step]
         if not math.isnan(last):
             shown = last if math.isfinite(last) else str(last)
@@ -124,6 +126,12 @@ def shown_by_us(stock: dict[str, Any], trial: FrozenTrial, first_open: int | Non
             said = {"key": attributes.FROZEN, "value": f"after epoch {trial.system_attrs[attributes.FROZEN]}"}
             changed["user_attrs"] = [said, *stock["user_attrs"]]
     return stock | changed
+
+
+def fixed_of(stock: dict[str, Any]) -> list[dict[str, str]]:
+    drawn = {one["name"]: one["param_external_value"] for one in stock["params"]}
+    known = {one["name"]: one["param_external_value"] for one in stock["fixed_params"]} | drawn
+    return [{"name": name, "param_external_value": value} for name, value in known.items()]
 
 
 def in_digits(value: float | str) -> float | str:

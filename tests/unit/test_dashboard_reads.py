@@ -21,6 +21,7 @@ import optuna
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState, create_trial
 from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
@@ -192,6 +193,7 @@ def test_a_frozen_trial_has_its_curve_and_says_since_when(database: Database) ->
     claims = new_study(database)
     first, second = taken(claims), taken(claims)
     for claim, epochs in ((first, 2), (second, 3)):
+        database.set_trial_param(claim.trial_id, "dropout", 0.25, FloatDistribution(0, 1))
         for epoch in range(1, epochs + 1):
             database.set_trial_intermediate_value(claim.trial_id, epoch, epoch / 10)
         claims.progressed(claim, epochs)
@@ -200,9 +202,11 @@ def test_a_frozen_trial_has_its_curve_and_says_since_when(database: Database) ->
     assert found is not None
     shown = json.loads(b"".join(found.body))["trials"]
     assert [(one["state"], one["values"], len(one["intermediate_values"])) for one in shown] == [
-        ("Running", [0.2], 2),  # so that the page asks for it and all later ones again
+        ("Waiting", [0.2], 2),  # so that the page asks for it and all later ones again
         ("Pruned", [0.3], 3),
     ]
+    # Of what is Waiting the page shows those parameters that were fixed beforehand.
+    assert shown[0]["fixed_params"] == [{"name": "dropout", "param_external_value": "0.25"}]
     assert shown[1]["note"]["body"].startswith("**Frozen** after epoch 3, at 0.3000.")
     assert {"key": "tuning:frozen", "value": "after epoch 3"} in shown[1]["user_attrs"]
     assert database.get_trial(second.trial_id).state == TrialState.WAITING  # nothing is written

@@ -124,15 +124,16 @@ class ShownTrial(NamedTuple):
     def text(self, *, first_open: bool) -> bytes:
         """Return its JSON.
 
-        The page asks for the trials from the first on that is Running or Waiting there, and draws in the history only
-        what is Complete or Pruned. So what waits with a curve is Pruned, but Running where it is that first one.
+        The page asks for the trials from the first on that is Running or Waiting there, draws curves of all but what is
+        Waiting, and in the history only what is Complete or Pruned. So what waits with a curve is Pruned, but Waiting,
+        as it is, where it is that first one: it does not run.
 
         Args:
             first_open: whether all trials before it are over.
         """
         state = self.state.name.capitalize()
         if self.curve:
-            state = "Running" if first_open else "Pruned"
+            state = "Waiting" if first_open else "Pruned"
         return self.before + state.encode() + self.after
 
 
@@ -162,7 +163,7 @@ def shown_trial(rows: TrialRows, study_id: int, kept: Mapping[str, Any], noted: 
     before = f'{{"trial_id":{rows.trial_id},"study_id":{study_id},"number":{rows.number},"state":"'
     parts = [
         f'","params":[{",".join(_param(name, text)(value) for _, name, value, text in rows.params)}]',
-        f'"fixed_params":[{",".join(_fixed(system))}]',
+        f'"fixed_params":[{",".join(_fixed(system, rows.params if curve else ()))}]',
         f'"user_attrs":[{",".join(_attribute(key, text) for key, text in user.items())}]',
         f'"note":{_note(rows, kept, lambda: noted(rows, user, system))}',
         f'"artifacts":[{",".join(_files(rows.trial_id, kept, system))}]',
@@ -270,10 +271,11 @@ def _param(name: str, text: str) -> Callable[[float], str]:
     return lambda value: f'{head}{value!r},"param_external_value":"{value!r}{kind}'
 
 
-def _fixed(system: Mapping[str, str]) -> Iterator[str]:
-    if attributes.FIXED_PARAMETERS not in system:
-        return
-    for name, value in json.loads(system[attributes.FIXED_PARAMETERS]).items():
+def _fixed(system: Mapping[str, str], drawn: Sequence[Row]) -> Iterator[str]:
+    """What is known of a trial before it is taken up: the page shows this alone of one that is Waiting."""
+    known = json.loads(system[attributes.FIXED_PARAMETERS]) if attributes.FIXED_PARAMETERS in system else {}
+    known |= {name: distribution_of(text).to_external_repr(value) for _, name, value, text in drawn}
+    for name, value in known.items():
         yield f'{{"name":{_compact(name)},"param_external_value":{_compact(str(value))}}}'
 
 
