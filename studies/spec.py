@@ -142,8 +142,8 @@ class Plan(Frozen):
             by itself; with more `--epochs` than the plan's it grows with them. A trial with a schedule trains to its
             end.
         model: another hypermodel under this plan; left out, the file's.
-        budget_epochs: how many epochs all trials together train; left out, with `freeze_thaw` a third of what they
-            would train if each trained to its end, else no bound.
+        budget_epochs: how many epochs all trials together train, but that the best one goes on to its end; left out,
+            with `freeze_thaw` a third of what they would train if each trained to its end, else no bound.
         defaults: more of `defaults`, under this plan alone; what both name is the plan's.
         first: configurations known to be good of this plan's network, in place of the file's; left out, the file's
             where the plan has the file's model, else none.

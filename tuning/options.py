@@ -51,7 +51,8 @@ Trials = Annotated[
 ]
 Epochs = Annotated[int | None, typer.Option(help="The most epochs of a trial. [default: the plan's]")]
 BudgetEpochs = Annotated[
-    int | None, typer.Option(help="How many epochs all trials together train, at most. [default: the plan's]")
+    int | None,
+    typer.Option(help="How many epochs all trials together train; the best goes on to its end. [default: the plan's]"),
 ]
 PhaseModel = Annotated[
     str | None,

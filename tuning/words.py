@@ -33,6 +33,18 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+def epochs_in_words(trained: int, budget: int | None) -> str:
+    """Return how many epochs a search has trained, of how many it may spend; None without a bound.
+
+    Each trial trains one, and the best one goes on to its end, whatever is left.
+    """
+    if budget is None:
+        return f"{trained:,} trained"
+    if trained <= budget:
+        return f"{trained:,} of {budget:,} trained"
+    return f"{trained:,} trained, {budget:,} planned: the best trial goes on to its end"
+
+
 def dataset_in_words(reference: str) -> str:
     """Return a data set's name, or the path of data of one's own, short and in one line: `~/pictures/flowers`."""
     path = reference.removeprefix("hf:")

@@ -127,6 +127,15 @@ def test_epochs_are_bounded_where_the_strategy_would_go_on_for_ever(place: Home,
         assert (epochs is not None and 6 <= epochs < 24) if bounded else epochs is None
 
 
+@pytest.mark.parametrize(("trials", "enough"), [(1, 4), (2, 5), (3, 6), (12, 16)])
+def test_a_small_study_may_spend_what_it_trains_in_any_case(place: Home, trials: int, enough: int) -> None:
+    freezing = Overrides(epochs=4, strategy="freeze_thaw")
+    with study_of(place, trials=trials, overrides=freezing) as study:  # each one epoch, the best all four
+        assert study.record.budget_epochs == enough
+    with study_of(place, trials=trials + 1, overrides=freezing) as extended:
+        assert (extended.record.budget_epochs or 0) >= enough + 1
+
+
 def test_only_a_study_that_this_command_made_and_nobody_worked_on_is_undone(place: Home) -> None:
     with study_of(place) as study, study_of(place) as found:
         claim = claimed(study.claims)
@@ -172,6 +181,13 @@ def test_of_a_study_that_was_renamed_it_is_said_where_it_goes_on_with_its_files(
         assert (again.created, again.record.uid) == (False, uid)
         assert place.checkpoints("new name", again.record.uid) == checkpoints
         again.database.engine.dispose()
+
+
+def test_a_study_is_not_given_fewer_epochs_than_its_trials_train_in_any_case(place: Home) -> None:
+    with study_of(place, trials=6, budget_epochs=20):
+        pass
+    with pytest.raises(BadInput, match="--budget-epochs 8: 9 are trained at least, one by each of 6 trials"):
+        understood(replace(OPTIONS, budget_epochs=8), place)
 
 
 # --- What is printed

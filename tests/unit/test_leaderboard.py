@@ -182,6 +182,9 @@ def test_status_and_the_leaderboard_tell_frozen_trials_from_those_that_were_inte
     shown = capsys.readouterr().out
     assert "1 waiting, 1 frozen" in shown
     assert "2 of 1,200 trained" in shown
+    study.set_user_attr(attributes.BUDGET_EPOCHS, 1)
+    show_status(study, "sqlite:///x.db", HOME)
+    assert "2 trained, 1 planned: the best trial goes on to its end" in capsys.readouterr().out
 
 
 def test_the_best_parameters_are_those_of_the_highest_reports_whatever_became_of_the_trials(

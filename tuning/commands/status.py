@@ -20,7 +20,7 @@ from studies.objectives.objective import Objective, objectives_in
 from studies.status import status
 from studies.stored import StudyRecord
 from tuning.commands.tables import Column, print_table
-from tuning.words import dataset_in_words, duration
+from tuning.words import dataset_in_words, duration, epochs_in_words
 
 TRIAL_FORMATS = ("table", "csv", "json")
 
@@ -94,8 +94,7 @@ def _status_lines(standing: dict[str, Any]) -> Iterable[tuple[str, str]]:
         if phase != SEARCH and (said := ", ".join(f"{n} {state}" for state, n in counts.items() if n)):
             yield phase, said
     if standing["ours"]:
-        of = f" of {budget['epochs']:,}" if budget["epochs"] is not None else ""
-        yield "epochs", f"{standing['epochs_trained']:,}{of} trained"
+        yield "epochs", epochs_in_words(standing["epochs_trained"], budget["epochs"])
     if rate is not None:
         yield "rate", f"{rate:.1f} trials/h"
     if standing["forecast_s"] is not None:

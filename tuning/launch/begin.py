@@ -23,7 +23,7 @@ from studies.spec import BUDGET_SHARE
 from studies.stored import StudyRecord, create_or_load, require_own_uid
 from studies.strategies.audit import least_epochs
 from studies.study_data import describe, repeated_images, split_of
-from tuning.launch.understand import Asked
+from tuning.launch.understand import Asked, fewest_epochs
 
 
 @dataclass(frozen=True)
@@ -117,8 +117,9 @@ def _budget_epochs(asked: Asked, trials: int, before: StudyRecord | None) -> int
     """Return how many epochs so many trials train together; None without a bound."""
     if asked.options.budget_epochs is not None:
         return asked.options.budget_epochs
+    least = fewest_epochs(trials, asked.spec.epochs)
     if before is not None and before.budget and before.budget_epochs:
-        return math.ceil(before.budget_epochs * trials / before.budget)
+        return max(least, math.ceil(before.budget_epochs * trials / before.budget))
     plan = asked.plan
     if len(asked.spec.objectives) > 1:
         return None
@@ -126,4 +127,4 @@ def _budget_epochs(asked: Asked, trials: int, before: StudyRecord | None) -> int
         return None
     whole = plan.trials * plan.epochs
     share = (plan.budget_epochs or math.ceil(BUDGET_SHARE * whole)) / whole
-    return max(trials, math.ceil(share * trials * asked.spec.epochs))
+    return max(least, math.ceil(share * trials * asked.spec.epochs))

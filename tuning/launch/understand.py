@@ -176,7 +176,8 @@ def understood(options: TuneOptions, home: Home) -> Asked:
         options, home, url, name, found, plan, spec, strategy, model, strategy_file, objective_file, first, places,
         before, _course(options, plan, before, objectives),
     )  # fmt: skip
-    _require_enough_epochs(options.budget_epochs, options.trials or (plan.trials if stored is None else 1), spec.epochs)
+    has = stored.record.budget if stored is not None else 0
+    _require_enough_epochs(options.budget_epochs, asked.trials(has), spec.epochs)
     if stored is not None:
         _require_unfinished(asked.trials(stored.record.budget), stored.standing.finished, name)
         _require_no_time(options, stored.record)
@@ -290,9 +291,14 @@ def _first(known: Sequence[Mapping[str, Any]], url: str, from_study: str | None)
     return first + learned
 
 
+def fewest_epochs(trials: int, epochs: int) -> int:
+    """Return how many epochs so many trials train together at least: each of them one, and the best one all."""
+    return trials + epochs - 1
+
+
 def _require_enough_epochs(budget_epochs: int | None, trials: int, epochs: int) -> None:
     """Refuse a budget of epochs that so many trials cannot keep."""
-    least = trials + epochs - 1
+    least = fewest_epochs(trials, epochs)
     if budget_epochs is not None and budget_epochs < least:
         raise BadInput(
             f"--budget-epochs {budget_epochs}: {least} are trained at least, one by each of {trials} trials, and all"

@@ -18,7 +18,7 @@ from studies.spec import model_name
 from studies.status import forecast_s
 from studies.stored import StudyRecord
 from tuning.commands.dashboard.reads.shown_trial import ShownTrial
-from tuning.words import counted, dataset_in_words, duration, markdown_text
+from tuning.words import counted, dataset_in_words, duration, epochs_in_words, markdown_text
 
 _WORDS: Final = {
     TrialState.COMPLETE: "complete",
@@ -83,8 +83,7 @@ def _lines(record: StudyRecord, trials: Sequence[ShownTrial]) -> Iterator[tuple[
     counts = ", ".join(f"{number} {state}" for state, number in states.items())
     yield "trials", f"{done} of {record.budget} done" + (f": {counts}" if counts else "")
     trained = sum(len(trial.reported) for trial in trials)
-    of = f" of {record.budget_epochs:,}" if record.budget_epochs is not None else ""
-    yield "epochs", f"{trained:,}{of} trained"
+    yield "epochs", epochs_in_words(trained, record.budget_epochs)
 
 
 def _results(trials: Sequence[ShownTrial], best: ShownTrial | None) -> Iterator[tuple[str, str]]:
