@@ -5,6 +5,7 @@
     │   ├── SpecMismatch     the study exists with another spec
     │   ├── ForeignStudy     the study is another program's
     │   ├── StudyExists      the name to which a backup is restored is taken
+    │   ├── UnfitMachine     this machine cannot do it, and another may
     │   ├── UnreadablePicture    a file is no picture that can be used
     │   └── UnusableParameter    a hypermodel's parameter cannot be searched
     ├── StorageUnavailable   the database or the disk cannot be reached, or has no room
@@ -47,6 +48,10 @@ class BadInput(TuningError):
 
 class SpecMismatch(BadInput):
     """The study exists with another spec."""
+
+
+class UnfitMachine(BadInput):
+    """This machine cannot do it, and another may."""
 
 
 class StorageUnavailable(TuningError):

@@ -166,10 +166,12 @@ class Refused:
     Attributes:
         message: what is wrong and what to do, in one line.
         exit_status: of the command.
+        elsewhere: whether it may go on on another machine, if there is one.
     """
 
     message: str
     exit_status: int
+    elsewhere: bool = False
 
 
 @dataclass(frozen=True)

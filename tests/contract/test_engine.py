@@ -44,6 +44,9 @@ signal.signal(signal.SIGTERM, stopped)
 for line in sys.stdin:
     if line == "end\\n":
         sys.exit(3)
+    if line == "unfit\\n":
+        print('{"Refused": {"message": "sees no accelerator.", "exit_status": 2, "elsewhere": true}}', flush=True)
+        sys.exit(2)
     if line == "device\\n":
         print(os.environ["CUDA_VISIBLE_DEVICES"], flush=True)
         continue
@@ -241,23 +244,40 @@ def test_a_node_that_cannot_be_used_is_refused_with_the_reason_and_the_others_go
         connected.place(2, None)
 
 
-def test_where_no_node_is_left_the_study_is_refused_but_for_what_may_pass(connected: Cluster, tmp_path: Path) -> None:
+def nowhere(images: dict[str, Any] | None) -> Data:
+    return Data("/nowhere/to/be/had", "had", "0", images)
+
+
+@pytest.mark.parametrize(
+    ("data", "status", "said"),
+    [
+        (nowhere({"unknown": 1}), 1, Crashed),
+        (nowhere(None), 75, Refused),
+        (None, 75, Refused("sees no accelerator. Then start Ray there anew", 2)),
+    ],
+    ids=["it may pass", "the node cannot", "its worker cannot"],
+)
+def test_where_no_node_is_left_the_study_is_refused_but_for_what_may_pass(
+    connected: Cluster, tmp_path: Path, data: Data | None, status: int, said: type | Refused
+) -> None:
     import ray
 
-    for images, status, kind in (({"unknown": 1}, 1, Crashed), (None, 75, Refused)):
-        alone = Cluster(ray, connected.address)
-        alone.serve(files="", data=Data(str(tmp_path / "nowhere"), "nowhere", "0", images))
-        talk = Talk(alone, tmp_path / "worker-0.log")
-        try:
-            assert talk.process.wait() == status
-            talk.until(lambda talk=talk: talk.said)  # type: ignore[misc]
-            said = decode(talk.said[-1])
-            assert isinstance(said, kind)
-        finally:
-            talk.end()
-    assert isinstance(said, Refused)
-    assert said.exit_status == 2
-    assert "is not used: " in said.message
+    alone = Cluster(ray, connected.address)
+    alone.serve(files="", data=data)
+    talk = Talk(alone, tmp_path / "worker-0.log")
+    try:
+        talk.process.say("unfit\n")
+        assert talk.process.wait() == status
+        talk.until(lambda: talk.said)
+    finally:
+        talk.end()
+    last = decode(talk.said[-1])
+    assert isinstance(last, said if isinstance(said, type) else Refused)
+    if isinstance(last, Refused):
+        assert last.exit_status == 2
+        assert last.message.partition(" is not used: ")[2].endswith(
+            said.message if isinstance(said, Refused) else "anew"
+        )
 
 
 def test_workers_that_share_gpus_each_get_the_one_that_ray_gave_them(

@@ -14,7 +14,7 @@ import optuna
 from storage.attributes import SEARCH
 from storage.claims import Claim, Claims, Start, owner_name
 from storage.database import OUTAGE_S, Database
-from storage.errors import BadInput
+from storage.errors import BadInput, UnfitMachine
 from storage.opening import open_database, open_to_read
 from studies.scheduler import Scheduler
 from studies.stored import StudyRecord, find_study
@@ -128,7 +128,7 @@ def require_accelerator(device: str) -> None:
     """Fail unless the framework sees the accelerator that this process was given: it would train on the cores instead.
 
     Raises:
-        BadInput: it does not.
+        UnfitMachine: it does not.
     """
     from models.backend import backend_name, on_accelerator
 
@@ -139,7 +139,7 @@ def require_accelerator(device: str) -> None:
         "jax": "install JAX with the CUDA extra that fits your driver",
     }
     name = backend_name()
-    raise BadInput(
+    raise UnfitMachine(
         f"{name} sees no accelerator in a process that was given {device}: {cures[name]}. Or set"
         " CUDA_VISIBLE_DEVICES=-1 to use the cores."
     )

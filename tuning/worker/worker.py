@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from storage import attributes
 from storage.claims import Claim
-from storage.errors import ClaimLost, StorageUnavailable, TuningError
+from storage.errors import ClaimLost, StorageUnavailable, TuningError, UnfitMachine
 from storage.leases import Heartbeat, LeaseWatch
 from storage.processes.isolation import python_environment
 from storage.settings import STORAGE_VARIABLE, Home
@@ -67,7 +67,7 @@ def work(options: WorkerOptions, storage_url: str, home: Home) -> int:
     try:
         status = _Worker(options, storage_url, home, supervisor).run()
     except TuningError as error:
-        supervisor.tell(Refused(str(error), error.exit_status))
+        supervisor.tell(Refused(str(error), error.exit_status, isinstance(error, UnfitMachine)))
         if not options.supervised:
             raise
         return error.exit_status

@@ -22,7 +22,7 @@ from tuning.launch.engines.engine import Start
 from tuning.launch.engines.node import Data, Heard, Job, Node, Refusal
 from tuning.machine.devices import MOST_WORKERS, Device, PerDevice, Placement, cores_as_device
 from tuning.machine.installation import Installation, differences, installation
-from tuning.messages import RENEWED, Crashed, Note, Refused, encode
+from tuning.messages import RENEWED, Crashed, Note, Refused, decode, encode
 
 GROW_S = 5.0
 """How often it is looked whether the cluster has more room."""
@@ -261,19 +261,29 @@ class OnNode:
             if status is None:
                 yield encode(Crashed(f"on {name}: {refusal.message}"))
             else:  # what the study itself lacks, the command's machine has found before
-                why = f"{refusal.message.rstrip('.')}. Then start Ray there anew"
-                yield from map(encode, self._cluster.refuse(node_id, why, status))
+                yield from self._refused(node_id, refusal.message, status)
             self._end(1 if status is None else RENEWED)
             return
         self._begun = True
         threading.Thread(target=self._tell, daemon=True).start()
+        unfit = False
         while True:
             heard: Heard = self._ray.get(self._actor.hear.remote(HEAR_S))
             self._note(heard.log)
-            yield from heard.lines
+            for line in heard.lines:
+                said = decode(line)
+                if isinstance(said, Refused) and said.elsewhere:
+                    unfit = True
+                    yield from self._refused(node_id, said.message, said.exit_status)
+                else:
+                    yield line
             if heard.status is not None:
-                self._end(heard.status)
+                self._end(RENEWED if unfit else heard.status)
                 return
+
+    def _refused(self, node_id: str, why: str, status: int) -> Iterator[str]:
+        """Have no more workers on its node; yield what is to be said of that."""
+        return map(encode, self._cluster.refuse(node_id, f"{why.rstrip('.')}. Then start Ray there anew", status))
 
     def _note(self, text: str) -> None:
         if text:
