@@ -134,18 +134,18 @@ tune: $(READY)  ## run or continue a study: DATASET= [FOR= STUDY= TRIALS= EPOCHS
 	  $(call either,--dashboard,--no-dashboard,DASHBOARD)
 
 .PHONY: confirm
-confirm: $(READY)  ## train the best configurations again with other seeds: [STUDY= TOP= SEEDS= WORKERS= ...]
+confirm: $(READY)  ## train the best configurations again with other seeds: [STUDY= TOP= SEEDS= WORKERS= CLUSTER= ...]
 	@$(TUNING) confirm $(call flag,--study,STUDY) $(call flag,--storage,STORAGE) $(call flag,--top,TOP) \
 	  $(call flag,--seeds,SEEDS) $(call flag,--model,MODEL) $(call flag,--objective,OBJECTIVE) \
-	  $(call flag,--workers,WORKERS) \
+	  $(call flag,--cluster,CLUSTER) $(call flag,--workers,WORKERS) \
 	  $(call flag,--timeout,TIMEOUT) $(call switch,--no-progress,NO_PROGRESS)
 
 .PHONY: refit
-refit: $(READY)  ## train the winner for long: [STUDY= EPOCHS= ALL_DATA=1 STORAGE= MODEL= TIMEOUT= ...]
+refit: $(READY)  ## train the winner for long: [STUDY= EPOCHS= ALL_DATA=1 STORAGE= CLUSTER= TIMEOUT= ...]
 	@$(TUNING) refit $(call flag,--study,STUDY) $(call flag,--storage,STORAGE) $(call flag,--epochs,EPOCHS) \
 	  $(call switch,--all-data,ALL_DATA) \
-	  $(call flag,--model,MODEL) $(call flag,--objective,OBJECTIVE) $(call flag,--timeout,TIMEOUT) \
-	  $(call switch,--no-progress,NO_PROGRESS)
+	  $(call flag,--model,MODEL) $(call flag,--objective,OBJECTIVE) $(call flag,--cluster,CLUSTER) \
+	  $(call flag,--timeout,TIMEOUT) $(call switch,--no-progress,NO_PROGRESS)
 
 .PHONY: worker
 worker: $(READY)  ## join a study from anywhere: STUDY= STORAGE= [MODEL= STRATEGY= OBJECTIVE= PHASE=]

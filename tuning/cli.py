@@ -172,6 +172,7 @@ def confirm(
     seeds: Annotated[int, typer.Option(help="How many other seeds each is trained with; at least 2.")] = 3,
     model: options.PhaseModel = None,
     objective: options.PhaseObjective = None,
+    cluster: options.ClusterAddress = None,
     workers: options.Workers = "auto",
     timeout: options.Timeout = None,
     progress: options.Progress = True,
@@ -182,8 +183,8 @@ def confirm(
 
     _quiet_optuna()
     given = phase_options(
-        study=study, storage=storage, model=model, objective=objective, workers=workers, timeout=timeout,
-        progress=progress,
+        study=study, storage=storage, model=model, objective=objective, cluster=cluster, workers=workers,
+        timeout=timeout, progress=progress,
     )  # fmt: skip
     return confirm(given, _home(), _console(), top=top, seeds=seeds)
 
@@ -200,6 +201,7 @@ def refit(
     ] = False,
     model: options.PhaseModel = None,
     objective: options.PhaseObjective = None,
+    cluster: options.ClusterAddress = None,
     timeout: options.Timeout = None,
     progress: options.Progress = True,
 ) -> int:
@@ -209,8 +211,9 @@ def refit(
 
     _quiet_optuna()
     given = phase_options(
-        study=study, storage=storage, model=model, objective=objective, timeout=timeout, progress=progress
-    )
+        study=study, storage=storage, model=model, objective=objective, cluster=cluster, timeout=timeout,
+        progress=progress,
+    )  # fmt: skip
     return refit(given, _home(), _console(), epochs=epochs, all_data=all_data)
 
 

@@ -73,6 +73,7 @@ class PhaseWords(TypedDict, total=False):
     storage: str | None
     model: str | None
     objective: str | None
+    cluster: str | None
     workers: str | int
     timeout: Duration | None
     progress: bool
@@ -135,6 +136,7 @@ def phase_options(**said: Unpack[PhaseWords]) -> PhaseOptions:
         workers=_whole("workers", said.get("workers", "auto")),
         timeout_s=_seconds("timeout", said.get("timeout")),
         progress=said.get("progress", True),
+        cluster=said.get("cluster"),
     )
 
 

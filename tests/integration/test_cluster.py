@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,10 @@ from storage.settings import Home
 from storage.stores.chosen import artifact_files
 from studies.stored import find_study
 from tests import postgres
-from tests.clusters import RayCluster, ray_cluster
+from tests.clusters import RayCluster, ray_cluster, started_by_hand
 from tests.integration.command_line import ROOT, CommandLine, wait_until
 from tests.object_store import object_store
+from tests.pages.page import Page
 
 pytestmark = [
     pytest.mark.keras,
@@ -40,7 +42,8 @@ pytestmark = [
 
 PASSWORD = "hunter2-is-of-the-tests"
 MODEL = f"{ROOT / 'tests/faults/slow_models.py'}:Slow"
-SMALL = ("--dataset", "mnist_sample", "--train-images", "256", "--strategy", "none")
+SMALLER = ("--train-images", "256", "--strategy", "none", "--search-only")
+SMALL = ("--dataset", "mnist_sample", *SMALLER[:4])
 
 
 @pytest.fixture(scope="module")
@@ -72,9 +75,15 @@ class Machines:
     command: CommandLine
     epochs: Path
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        given = ("--cluster", "auto", "--storage", self.url, *arguments)
-        return self.command.start("tune", *given)
+    def start(self, command: str, *arguments: str) -> subprocess.Popen[str]:
+        return self.command.start(command, "--cluster", "auto", "--storage", self.url, *arguments)
+
+    def run(self, command: str, *arguments: str) -> str:
+        """Return what a command says that ends well."""
+        process = self.start(command, *arguments)
+        _, said = process.communicate(timeout=280)
+        assert process.returncode == 0, f"{said}\n{self.command.logs()}"
+        return said
 
     def trials(self, name: str) -> list[optuna.trial.FrozenTrial]:
         """The trials of a study; none before it is there."""
@@ -119,7 +128,7 @@ def a_node_goes_and_another_joins(machines: Machines, trials: int, epochs: int) 
     """Run a study of so many trials on three nodes, of which one is killed; return its output and its trials."""
     nodes = [machines.nodes.add() for _ in range(3)]
     process = machines.start(
-        *SMALL, "--model", MODEL, "--epochs", str(epochs), "--trials", str(trials), "--study", "many",
+        "tune", *SMALL, "--model", MODEL, "--epochs", str(epochs), "--trials", str(trials), "--study", "many",
         "--checkpoint-interval", "0.1s",
     )  # fmt: skip
     try:
@@ -137,16 +146,18 @@ def a_node_goes_and_another_joins(machines: Machines, trials: int, epochs: int) 
 def require_exact(machines: Machines, said: str, found: list[Any], trials: int, *, on: int) -> None:
     states = Counter(trial.state for trial in found)
     assert sum(states[state] for state in (TrialState.COMPLETE, TrialState.PRUNED)) == trials == len(found)
-    trained = machines.epochs.read_text().splitlines()
-    # With a checkpoint at each epoch's end, a trial whose node goes trains the epoch once more that it was in, and one
-    # before it whose checkpoint was still being written.
-    again = len(trained) - sum(len(trial.intermediate_values) for trial in found)
-    assert 0 <= again <= 2
+    trained = Counter(tuple(line.split()[:2]) for line in machines.epochs.read_text().splitlines())
+    assert len(trained) == sum(len(trial.intermediate_values) for trial in found)
+    # With a checkpoint at each epoch's end, the trial whose node goes trains once more the epoch that it was in, and
+    # that before it, whose checkpoint was still being written.
+    again = Counter(trial for (trial, _), times in trained.items() for _ in range(times - 1))
+    assert len(again) <= 1
+    assert again.total() <= 2
     assert "a node is gone" in said
     assert len({node_of(trial.user_attrs[attributes.WORKER]) for trial in found}) >= on
-    logs = machines.command.logs()
-    assert "trial 0: claim 1" in logs
-    everything = [said, logs, *(file.read_text(errors="replace") for file in session_logs())]
+    logs = [file.read_text() for file in machines.command.home.glob("logs/*/*.log")]
+    assert [log for log in logs if "trial 0: claim 1" in log]
+    everything = [said, *logs, *(file.read_text(errors="replace") for file in session_logs())]
     assert not [text for text in everything if PASSWORD in text]
 
 
@@ -160,6 +171,19 @@ def test_a_study_ends_with_its_budget_though_a_node_goes_and_another_joins(machi
     require_exact(machines, said, found, 10, on=2)
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("machines", ["folder", "object store"], indirect=True)
+def test_forty_trials_end_exactly_once_each_wherever_their_files_are(machines: Machines) -> None:
+    said, found = a_node_goes_and_another_joins(machines, trials=40, epochs=5)
+    require_exact(machines, said, found, 40, on=3)
+    again = ("--study", "many", "--model", MODEL)
+    assert "winner: trial" in machines.run("confirm", *again, "--top", "2", "--seeds", "2")
+    machines.run("refit", *again, "--epochs", "2")
+    export = machines.command.start("export", "--study", "many", "--storage", machines.url, "--model", MODEL)
+    _, told = export.communicate(timeout=200)
+    assert export.returncode == 0, told
+
+
 @pytest.mark.parametrize("machines", ["object store"], indirect=True)
 def test_one_node_with_its_files_in_an_object_store_gives_what_plain_tune_does(
     machines: Machines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -167,22 +191,52 @@ def test_one_node_with_its_files_in_an_object_store_gives_what_plain_tune_does(
     cores = os.cpu_count() or 1
     machines.nodes.add(cpus=cores)
     asked = (*SMALL, "--epochs", "2", "--trials", "3", "--workers", "1", "--seed", "7", "--search-only")
-    process = machines.start(*asked, "--study", "there")
-    _, said = process.communicate(timeout=280)
-    logs = machines.command.logs()
-    assert process.returncode == 0, f"{said}\n{logs}"
+    said = machines.run("tune", *asked, "--study", "there")
     here = CommandLine(tmp_path / "plain")
     here.run("tune", *asked, "--study", "here")
     mine, theirs = here.study("here").trials, machines.trials("there")
     assert [trial.params for trial in mine] == [trial.params for trial in theirs]
     assert [trial.intermediate_values for trial in mine] == [trial.intermediate_values for trial in theirs]
+    told = machines.run("refit", "--study", "there", "--epochs", "1")
+    assert "refit: 1 trial on 1 worker" in told
+    (refitted,) = [trial for trial in machines.trials("there") if trial not in theirs]
+    assert refitted.state is TrialState.COMPLETE
+    assert node_of(refitted.user_attrs[attributes.WORKER]) == node_of(theirs[0].user_attrs[attributes.WORKER])
     credentials = {name: value for name, value in machines.command.environment.items() if name.startswith("AWS_")}
-    everything = [said, logs, *(file.read_text(errors="replace") for file in session_logs())]
+    everything = [said, told, machines.command.logs(), *(file.read_text(errors="replace") for file in session_logs())]
     assert not [text for text in everything if credentials["AWS_SECRET_ACCESS_KEY"] in text]
     for name, value in credentials.items():  # not before: a node has what whoever starts it has
         monkeypatch.setenv(name, value)
     artifacts = Artifacts(artifact_files(Home(tmp_path / "elsewhere", machines.files)))
     assert len([artifacts.verified(trial, "model") for trial in theirs]) == 3
+
+
+def test_the_recipe_from_two_machines_to_a_finished_study_as_printed(server: str, tmp_path: Path) -> None:
+    text = Page.read("tuning/README.md").text
+    recipe = Page("", text[text.index("### A Ray cluster") : text.index("### Watching from elsewhere")])
+    starts, (export, *study) = (block.splitlines() for block in recipe.blocks("console"))
+    assert len(starts) == 2
+    names = [word.partition("=")[0] for word in shlex.split(export)[2:]]
+    with postgres.database_on(server) as url, object_store() as store, started_by_hand(starts, tmp_path) as nodes:
+        assert set(names) < {"PGPASSWORD", *store.environment}
+        places = {"postgresql+psycopg://tuner@db.example.org/tuning": url, "s3://bucket/tuning": store.bucket()}
+        command = CommandLine(tmp_path / "home", {**nodes, **store.environment, "PGPASSWORD": PASSWORD})
+        said = []
+        for line in study:
+            make, target, *variables = shlex.split(line.removeprefix("$ "))
+            assert make == "make"
+            given = dict(variable.split("=", 1) for variable in variables)
+            given = {name: places.get(value, value) for name, value in given.items()}
+            command = replace(command, environment={**command.environment, "TUNING_FILES": given.pop("FILES")})
+            options = [part for name, value in given.items() for part in (f"--{name.lower()}", value)]
+            said.append(command.run(target, *options, *(SMALLER if target == "tune" else ())).stderr)
+        database = open_to_read(url)
+        found = find_study(database, "mnist_sample").get_trials()
+        database.engine.dispose()
+    assert "2 on CPU" in said[0]
+    assert [trial.state for trial in found] == [TrialState.COMPLETE] * 8
+    assert len({node_of(trial.user_attrs[attributes.WORKER]) for trial in found}) == 2
+    assert (command.home / "exports/mnist_sample/model.keras").is_file()
 
 
 def test_a_database_in_a_file_is_refused_before_any_cluster_is_asked(tmp_path: Path) -> None:

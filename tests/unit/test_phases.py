@@ -277,3 +277,6 @@ def test_the_next_command_names_the_database_without_its_password(
     opened = Opened(options, Home(Path()), given, database, study, record, None, None, Console())
     assert opened.arguments == "STUDY=mnist STORAGE='postgresql+psycopg://me:***@db/tuning'"
     assert opened.phase_arguments == f"{opened.arguments} OBJECTIVE=costs.py:cost"
+    on_nodes = replace(opened, home=Home(Path(), "s3://b/t"), options=replace(options, cluster="auto"))
+    assert on_nodes.arguments == f"{opened.arguments} FILES=s3://b/t"
+    assert on_nodes.phase_arguments == f"{on_nodes.arguments} OBJECTIVE=costs.py:cost CLUSTER=auto"

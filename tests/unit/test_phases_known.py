@@ -187,6 +187,15 @@ def test_a_study_without_a_value_is_neither_confirmed_nor_refitted(database: Dat
         refit(options, home, Console())
 
 
+def test_a_later_phase_on_a_cluster_needs_what_its_nodes_reach(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="--cluster auto: needs PostgreSQL"):
+        confirm(PhaseOptions(cluster="auto"), Home(tmp_path, "file:///shared"), Console())
+    with pytest.raises(BadInput, match="--cluster auto: needs a place for files"):
+        refit(PhaseOptions(storage="postgresql+psycopg://db/none", cluster="auto"), Home(tmp_path), Console())
+    with pytest.raises(BadInput, match="--cluster head: must be auto"):
+        refit(PhaseOptions(cluster="head"), Home(tmp_path), Console())
+
+
 @pytest.mark.parametrize("epochs", [0, -3, 1_000_000])
 def test_a_refit_of_so_many_epochs_is_refused(database: Database, study: optuna.Study, epochs: int) -> None:
     with pytest.raises(BadInput, match="--epochs"):

@@ -77,7 +77,9 @@ def _opened(asked: Asked, study: Begun, spending: Spending, console: Console) ->
     model = str(asked.user_file) if asked.user_file is not None else None
     left_s = max(1.0, options.timeout_s - elapsed_s) if options.timeout_s is not None else None
     objective = str(asked.objective_file) if asked.objective_file is not None else None
-    given = PhaseOptions(asked.name, options.storage, model, objective, options.workers, left_s, options.progress)
+    given = PhaseOptions(
+        asked.name, options.storage, model, objective, options.workers, left_s, options.progress, options.cluster
+    )
     return Opened(
         given, asked.home, asked.url, study.database, study.study, StudyRecord.of(study.study), asked.user_file,
         asked.objective_file, console, spending.note, asked.places.cluster,

@@ -181,6 +181,7 @@ def print_end(
         return
     elif best is not None:
         where = f" STORAGE={shlex.quote(shown_url(storage))}" if storage is not None else ""
+        where += f" FILES={shlex.quote(asked.home.files)}" if asked.home.files else ""
         model = f" MODEL={shlex.quote(str(asked.user_file))}" if with_file else ""
         report(f"next: make export STUDY={shlex.quote(asked.name)}{where}{model}")
 

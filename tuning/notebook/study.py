@@ -209,4 +209,5 @@ class Study:
             yield Subject.of(study, self._sought.home)
 
     def _place(self) -> dict[str, Any]:
-        return {"study": self.name, "storage": self._sought.storage, **self._sought.user_files}
+        cluster = self._sought.options.get("cluster")
+        return {"study": self.name, "storage": self._sought.storage, "cluster": cluster, **self._sought.user_files}

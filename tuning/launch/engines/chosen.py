@@ -50,13 +50,17 @@ def places_of(address: str | None, url: str, home: Home, *, workers: int | None,
         gpus = find_gpus()
         placed = place_workers(gpus, usable_cores(), workers=workers, per_device=per_device, environ=os.environ)
         return Places(gpus, placed)
-    _require_reachable(address, url, home)
+    require_reachable(address, url, home)
     cluster = Cluster.connected(address)
     return Places(cluster.gpus(), cluster.place(workers, per_device), cluster)
 
 
-def _require_reachable(address: str, url: str, home: Home) -> None:
-    """Refuse a database or a place for files that the nodes of a cluster do not reach."""
+def require_reachable(address: str, url: str, home: Home) -> None:
+    """Refuse a database or a place for files that the nodes of a cluster do not reach.
+
+    Raises:
+        BadInput: it is one, or the address is none.
+    """
     if address != "auto" and not address.startswith("ray://"):
         raise BadInput(f"--cluster {address}: must be auto, on a node of a Ray cluster, or such as ray://head:10001.")
     if make_url(url).get_backend_name() == "sqlite":

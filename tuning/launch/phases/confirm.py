@@ -40,16 +40,16 @@ def confirm(options: PhaseOptions, home: Home, console: Console, *, top: int = T
             f"--top {top} --seeds {seeds}: from 1 configuration and {LEAST_SEEDS} seeds to {MOST_TRAININGS:,} trainings"
             f" in all can be confirmed. Take --top {TOP} --seeds {SEEDS}."
         )
-    found = opened(options, home, console)
-    best = best_configurations(found.study, top)
-    if not best:
-        raise TuningError(
-            f"study {found.record.name!r} has no trial with a value to confirm. Wait for one, or give the command of"
-            " its search again."
-        )
-    status = confirm_each(found, best, seeds)
-    if found.claims("confirm").standing().done:
-        found.report(f"next: make refit {found.phase_arguments}")
+    with opened(options, home, console) as found:
+        best = best_configurations(found.study, top)
+        if not best:
+            raise TuningError(
+                f"study {found.record.name!r} has no trial with a value to confirm. Wait for one, or give the command"
+                " of its search again."
+            )
+        status = confirm_each(found, best, seeds)
+        if found.claims("confirm").standing().done:
+            found.report(f"next: make refit {found.phase_arguments}")
     return status
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
 
@@ -20,7 +21,7 @@ from storage.settings import Home
 from studies.datasets.prepared import PreparedDataset
 from studies.datasets.preparing import prepare
 from studies.stored import StudyRecord, find_study
-from tuning.launch.engines.chosen import no_more_than
+from tuning.launch.engines.chosen import no_more_than, require_reachable, serve
 from tuning.launch.engines.cluster import Cluster
 from tuning.launch.progress import Progress
 from tuning.launch.watching import Watching
@@ -42,6 +43,7 @@ class PhaseOptions:
     workers: int | None = None
     timeout_s: float | None = None
     progress: bool = True
+    cluster: str | None = None
 
 
 @dataclass(frozen=True)
@@ -90,12 +92,14 @@ class Opened:
     def arguments(self) -> str:
         """How a command that follows names the study: variables of make, without a password."""
         storage = self.database.shown_url if self.options.storage is not None else None
-        return self._said(STUDY=self.record.name, STORAGE=storage, MODEL=self.options.model)
+        files = self.home.files or None
+        return self._said(STUDY=self.record.name, STORAGE=storage, FILES=files, MODEL=self.options.model)
 
     @property
     def phase_arguments(self) -> str:
         """The same of one that trains."""
-        return " ".join(filter(None, (self.arguments, self._said(OBJECTIVE=self.options.objective))))
+        trains = {"OBJECTIVE": self.options.objective, "CLUSTER": self.options.cluster}
+        return " ".join(filter(None, (self.arguments, self._said(**trains))))
 
     @staticmethod
     def _said(**variables: str | None) -> str:
@@ -106,13 +110,17 @@ class Opened:
         return Claims(self.database, self.study._study_id, "launcher", uid=self.record.uid or None, phase=phase)
 
 
-def opened(options: PhaseOptions, home: Home, console: Console) -> Opened:
-    """Return the study that is meant. What is refused is as it was.
+@contextmanager
+def opened(options: PhaseOptions, home: Home, console: Console) -> Iterator[Opened]:
+    """Yield the study that is meant, and with it the cluster that it is trained on. What is refused is as it was.
 
     Raises:
-        BadInput: there is none, another program made it, it records no data, or its model is a user's file.
+        BadInput: there is none, another program made it, it records no data, or its model is a user's file; or there
+            is no such cluster.
     """
     url = options.storage or home.database_url
+    if options.cluster is not None:
+        require_reachable(options.cluster, url, home)
     reading = open_to_read(url)
     try:
         record = StudyRecord.of(find_study(reading, options.study))
@@ -130,9 +138,19 @@ def opened(options: PhaseOptions, home: Home, console: Console) -> Opened:
     objective_file = UserFile.parse("objective", options.objective) if options.objective is not None else None
     _require_file(record, "model", record.spec.model, user_file)
     _require_file(record, "objective", record.spec.objective.name, objective_file)
-    database = open_database(url)
-    study = optuna.load_study(study_name=record.name, storage=database)
-    return Opened(options, home, url, database, study, record, user_file, objective_file, console)
+    cluster = Cluster.connected(options.cluster) if options.cluster is not None else None
+    try:
+        database = open_database(url)
+        study = optuna.load_study(study_name=record.name, storage=database)
+        found = Opened(
+            options, home, url, database, study, record, user_file, objective_file, console, cluster=cluster
+        )  # fmt: skip
+        if cluster is not None:
+            serve(cluster, home, record.spec, found.data)
+        yield found
+    finally:
+        if cluster is not None:
+            cluster.close()
 
 
 def _require_file(record: StudyRecord, kind: str, name: str, given: UserFile | None) -> None:

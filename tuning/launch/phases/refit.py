@@ -51,16 +51,16 @@ def refit(
             f"--epochs {epochs}: must be from 1 to {MOST_EPOCHS:,}. Leave it out for {LEAST_EPOCHS}, or twice those"
             " of a trial where that is more."
         )
-    found = opened(options, home, console)
-    spec = found.record.spec
-    best = winning_trial(found.study, spec)
-    if best is None:
-        raise nothing_to_refit(found)
-    epochs = epochs or max(LEAST_EPOCHS, TIMES * spec.epochs)
-    training = long_training(found, best, epochs, learned="validation too" if all_data else None)
-    status = refit_one(found, best, training)
-    if found.claims("refit").standing().done:
-        found.report(f"next: make export {found.arguments}")
+    with opened(options, home, console) as found:
+        spec = found.record.spec
+        best = winning_trial(found.study, spec)
+        if best is None:
+            raise nothing_to_refit(found)
+        epochs = epochs or max(LEAST_EPOCHS, TIMES * spec.epochs)
+        training = long_training(found, best, epochs, learned="validation too" if all_data else None)
+        status = refit_one(found, best, training)
+        if found.claims("refit").standing().done:
+            found.report(f"next: make export {found.arguments}")
     return status
 
 
