@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import re
 import secrets
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, Final
 
@@ -115,14 +117,15 @@ class KeptStudy:
             if trial_id in self.trials and apart.get(trial_id) != self._kept_apart.get(trial_id):
                 asked.add(trial_id)
         ends = list(self._ends.items())
-        for rows in read_rows(connection, self._study_id, after=last, also=asked):
-            trial = shown_trial(rows, self._study_id, apart.get(rows.trial_id, {}), notes.of_trial)
-            self._changed |= self.trials.put(trial)
-            if trial.is_open:
-                # No stamp is equal to this one: it began between two statements, where a database allows that.
-                stamps.setdefault(trial.trial_id, ())
-            if rows.trial_id > last:
-                ends = [*ends[:1], (rows.trial_id, (rows.number, rows.start))]
+        with _no_garbage():
+            for rows in read_rows(connection, self._study_id, after=last, also=asked):
+                trial = shown_trial(rows, self._study_id, apart.get(rows.trial_id, {}), notes.of_trial)
+                self._changed |= self.trials.put(trial)
+                if trial.is_open:
+                    # No stamp is equal to this one: it began between two statements, where a database allows that.
+                    stamps.setdefault(trial.trial_id, ())
+                if rows.trial_id > last:
+                    ends = [*ends[:1], (rows.trial_id, (rows.number, rows.start))]
         self.trials.settle()
         self._open, self._kept_apart, self._ends = stamps, apart, dict(ends)
 
@@ -156,3 +159,15 @@ def _apart(system: Mapping[str, Any]) -> dict[int, dict[str, Any]]:
         if (of_trial := _OF_TRIAL.fullmatch(key)) is not None:
             found[int(of_trial[1])][key] = value
     return dict(found)
+
+
+@contextmanager
+def _no_garbage() -> Iterator[None]:
+    """Make many objects that stay: nothing of them refers to itself, and looking for such takes a tenth of the time."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()

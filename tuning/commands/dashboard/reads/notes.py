@@ -64,8 +64,12 @@ class Notes:
         if attributes.CLAIM not in system:
             return ""
         phase = phase_in({key: json.loads(system[key]) for key in (attributes.PHASE,) if key in system})
-        became = (self._became(rows, user, system), _audited(system))
-        said = [_PHASES[phase].format(_of(system)), *became, self._trained(user)]
+        said = [
+            _PHASES[phase].format(_of(system)) if _PHASES[phase] else "",
+            self._became(rows, user, system),
+            _audited(system),
+            self._trained(user),
+        ]
         return "\n\n".join(filter(None, said))
 
     def _became(self, rows: TrialRows, user: Mapping[str, str], system: Mapping[str, str]) -> str:
@@ -105,7 +109,7 @@ class Notes:
 
 def _of(system: Mapping[str, str]) -> str:
     """Whose parameters a trial of a later phase has."""
-    training = attributes.typed(json.loads(system.get(attributes.TRAINING, "null")), dict) or {}
+    training = _recorded(system, attributes.TRAINING, dict) or {}
     of = attributes.typed(training.get("of"), int)
     return f", trial {of}," if of is not None else ""
 

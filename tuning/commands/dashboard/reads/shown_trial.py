@@ -228,22 +228,19 @@ def _with_frozen(user: Mapping[str, str], system: Mapping[str, str]) -> dict[str
 
 
 def _number(value: float, digits: str) -> str:
-    return _finite(value, digits) if math.isfinite(value) else '"inf"' if value > 0 else '"-inf"'
-
-
-def _finite(value: float, digits: str) -> str:
-    return format(value, digits) if digits else repr(value)
+    if math.isfinite(value):
+        return format(value, digits) if digits else repr(value)
+    return '"inf"' if value > 0 else '"-inf"'
 
 
 _UNLIKE_NUMBERS: Final = {"NAN": '"nan"', "INF_POS": '"inf"', "INF_NEG": '"-inf"'}
 
 
 def _curve(reports: Sequence[Row], digits: str) -> str:
+    point = f'{{"step":%d,"value":%{digits or "r"}}}'
     return ",".join(
         [
-            f'{{"step":{step},"value":{_finite(value, digits)}}}'
-            if kind == "FINITE"
-            else f'{{"step":{step},"value":{_UNLIKE_NUMBERS[kind]}}}'
+            point % (step, value) if kind == "FINITE" else f'{{"step":{step},"value":{_UNLIKE_NUMBERS[kind]}}}'
             for _, step, value, kind in reports
         ]
     )
