@@ -127,7 +127,8 @@ tune: $(READY)  ## run or continue a study: DATASET= [FOR= STUDY= TRIALS= EPOCHS
 	  $(call flag,--class-weights,CLASS_WEIGHTS) $(call flag,--precision,PRECISION) \
 	  $(call flag,--image-size,IMAGE_SIZE) $(call flag,--fit,FIT) $(call either,--flips,--no-flips,FLIPS) \
 	  $(call flag,--train-images,TRAIN_IMAGES) $(call flag,--seed,SEED) $(call flag,--storage,STORAGE) \
-	  $(call flag,--cluster,CLUSTER) $(call flag,--spec,SPEC) $(call flag,--trial-timeout,TRIAL_TIMEOUT) \
+	  $(call flag,--cluster,CLUSTER) $(call switch,--ship,SHIP) $(call flag,--spec,SPEC) \
+	  $(call flag,--trial-timeout,TRIAL_TIMEOUT) \
 	  $(call flag,--budget-epochs,BUDGET_EPOCHS) $(call flag,--strategy,STRATEGY) $(call flag,--from-study,FROM_STUDY) \
 	  $(call flag,--objective,OBJECTIVE) $(call flag,--direction,DIRECTION) $(call flag,--audit,AUDIT) \
 	  $(call flag,--checkpoint-interval,CHECKPOINT_INTERVAL) $(call switch,--no-progress,NO_PROGRESS) \
@@ -137,7 +138,7 @@ tune: $(READY)  ## run or continue a study: DATASET= [FOR= STUDY= TRIALS= EPOCHS
 confirm: $(READY)  ## train the best configurations again with other seeds: [STUDY= TOP= SEEDS= WORKERS= CLUSTER= ...]
 	@$(TUNING) confirm $(call flag,--study,STUDY) $(call flag,--storage,STORAGE) $(call flag,--top,TOP) \
 	  $(call flag,--seeds,SEEDS) $(call flag,--model,MODEL) $(call flag,--objective,OBJECTIVE) \
-	  $(call flag,--cluster,CLUSTER) $(call flag,--workers,WORKERS) \
+	  $(call flag,--cluster,CLUSTER) $(call switch,--ship,SHIP) $(call flag,--workers,WORKERS) \
 	  $(call flag,--timeout,TIMEOUT) $(call switch,--no-progress,NO_PROGRESS)
 
 .PHONY: refit
@@ -145,7 +146,7 @@ refit: $(READY)  ## train the winner for long: [STUDY= EPOCHS= ALL_DATA=1 STORAG
 	@$(TUNING) refit $(call flag,--study,STUDY) $(call flag,--storage,STORAGE) $(call flag,--epochs,EPOCHS) \
 	  $(call switch,--all-data,ALL_DATA) \
 	  $(call flag,--model,MODEL) $(call flag,--objective,OBJECTIVE) $(call flag,--cluster,CLUSTER) \
-	  $(call flag,--timeout,TIMEOUT) $(call switch,--no-progress,NO_PROGRESS)
+	  $(call switch,--ship,SHIP) $(call flag,--timeout,TIMEOUT) $(call switch,--no-progress,NO_PROGRESS)
 
 .PHONY: worker
 worker: $(READY)  ## join a study from anywhere: STUDY= STORAGE= [MODEL= STRATEGY= OBJECTIVE= PHASE=]

@@ -49,6 +49,8 @@ COMPILED_MIN_AGE_S = 30 * 24 * 3600.0
 """Nor a younger compiled program: it saves the next study compiling it again."""
 COPIES_MIN_AGE_S = COMPILED_MIN_AGE_S
 """Nor a copy of an object that was used since: it saves fetching it again."""
+SHIPPED_MIN_AGE_S = COMPILED_MIN_AGE_S
+"""Nor files that a launcher sent here and a worker was started with since."""
 DATA_MIN_AGE_S = COMPILED_MIN_AGE_S
 """Nor younger prepared data: they save the next study reading and decoding the same pictures."""
 
@@ -65,6 +67,7 @@ Kind = Literal[
     "notes of prepared data",
     "bases",
     "features",
+    "shipped files",
 ]
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -186,9 +189,7 @@ def find_leftovers(
         found.free += _notes(notes, {own.checksum for own in prepared if str(own.folder) not in going}, now)
         found.free += _unfinished_files(artifacts, listed, [checkpoints.folder(name) for name in folders], now)
         found.free += _scratch_folders(home, now)
-        found.free += _old_files(home.compiled("").parent, "compiled programs", COMPILED_MIN_AGE_S, now)
-        found.free += _old_files(home.features, "features", DATA_MIN_AGE_S, now)
-        found.free += _old_files(home.all_copies, "copies", COPIES_MIN_AGE_S, now)
+        found.free += _had_again(home, now)
     return found
 
 
@@ -342,6 +343,15 @@ def _is_being_filled(path: Path) -> bool:
     except OSError:
         pass  # there is none, or a file system without locks
     return False
+
+
+def _had_again(home: Home, now: float) -> Iterator[Leftover]:
+    """What is made, computed, fetched or sent again where somebody needs it."""
+    yield from _old_files(home.compiled("").parent, "compiled programs", COMPILED_MIN_AGE_S, now)
+    yield from _old_files(home.features, "features", DATA_MIN_AGE_S, now)
+    yield from _old_files(home.all_copies, "copies", COPIES_MIN_AGE_S, now)
+    for folder in sorted(_entries(home.all_shipped)):
+        yield from _old_path(folder, "shipped files", SHIPPED_MIN_AGE_S, now)
 
 
 def _bases(folders: Iterable[Path], recorded: set[str], now: float) -> Iterator[Leftover]:

@@ -159,6 +159,15 @@ class Home:
         return [folder for folder in _entries(self.bases_folder) if folder.name.startswith(digits)]
 
     @property
+    def all_shipped(self) -> Path:
+        """The folder of users' files that launchers have sent to this node of a cluster."""
+        return self.root / "shipped"
+
+    def shipped(self, digest: str) -> Path:
+        """The folder of those that were sent together, by the SHA-256 of all of them."""
+        return self.all_shipped / digest
+
+    @property
     def features(self) -> Path:
         """The folder of what trained models made of pictures; what nobody asks for any more, gc frees."""
         return self.root / "features"

@@ -142,6 +142,7 @@ def tune(
     seed: options.Seed = None,
     storage: options.Storage = None,
     cluster: options.ClusterAddress = None,
+    ship: options.Ship = False,
     spec: options.Spec = None,
     trial_timeout: options.TrialTimeout = None,
     checkpoint_interval: options.CheckpointInterval = "60s",
@@ -158,8 +159,9 @@ def tune(
         search_only=search_only, timeout=timeout, workers=workers, workers_per_device=workers_per_device, model=model,
         base_weights=base_weights, space=space, class_weights=class_weights, precision=precision, strategy=strategy,
         objective=objective, direction=direction, audit=audit, from_study=from_study, train_images=train_images,
-        image_size=image_size, fit=fit, flips=flips, seed=seed, storage=storage, cluster=cluster, spec=spec,
-        trial_timeout=trial_timeout, checkpoint_interval=checkpoint_interval, progress=progress, dashboard=dashboard,
+        image_size=image_size, fit=fit, flips=flips, seed=seed, storage=storage, cluster=cluster, ship=ship,
+        spec=spec, trial_timeout=trial_timeout, checkpoint_interval=checkpoint_interval, progress=progress,
+        dashboard=dashboard,
     )  # fmt: skip
     return tune(given, _home(), _console())
 
@@ -173,6 +175,7 @@ def confirm(
     model: options.PhaseModel = None,
     objective: options.PhaseObjective = None,
     cluster: options.ClusterAddress = None,
+    ship: options.Ship = False,
     workers: options.Workers = "auto",
     timeout: options.Timeout = None,
     progress: options.Progress = True,
@@ -183,8 +186,8 @@ def confirm(
 
     _quiet_optuna()
     given = phase_options(
-        study=study, storage=storage, model=model, objective=objective, cluster=cluster, workers=workers,
-        timeout=timeout, progress=progress,
+        study=study, storage=storage, model=model, objective=objective, cluster=cluster, ship=ship,
+        workers=workers, timeout=timeout, progress=progress,
     )  # fmt: skip
     return confirm(given, _home(), _console(), top=top, seeds=seeds)
 
@@ -202,6 +205,7 @@ def refit(
     model: options.PhaseModel = None,
     objective: options.PhaseObjective = None,
     cluster: options.ClusterAddress = None,
+    ship: options.Ship = False,
     timeout: options.Timeout = None,
     progress: options.Progress = True,
 ) -> int:
@@ -211,8 +215,8 @@ def refit(
 
     _quiet_optuna()
     given = phase_options(
-        study=study, storage=storage, model=model, objective=objective, cluster=cluster, timeout=timeout,
-        progress=progress,
+        study=study, storage=storage, model=model, objective=objective, cluster=cluster, ship=ship,
+        timeout=timeout, progress=progress,
     )  # fmt: skip
     return refit(given, _home(), _console(), epochs=epochs, all_data=all_data)
 

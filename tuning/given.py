@@ -59,6 +59,7 @@ class TuneWords(TypedDict, total=False):
     seed: int | None
     storage: str | None
     cluster: str | None
+    ship: bool
     spec: str | Path | None
     trial_timeout: Duration | None
     checkpoint_interval: Duration
@@ -74,6 +75,7 @@ class PhaseWords(TypedDict, total=False):
     model: str | None
     objective: str | None
     cluster: str | None
+    ship: bool
     workers: str | int
     timeout: Duration | None
     progress: bool
@@ -115,6 +117,7 @@ def tune_options(**said: Unpack[TuneWords]) -> TuneOptions:
         storage=said.get("storage"),
         base_weights=Path(base_weights) if base_weights is not None else None,
         cluster=said.get("cluster"),
+        ship=said.get("ship", False),
         progress=said.get("progress", True),
         dashboard=said.get("dashboard", True),
         limits=_limits(said.get("trial_timeout"), said.get("checkpoint_interval")),
@@ -137,6 +140,7 @@ def phase_options(**said: Unpack[PhaseWords]) -> PhaseOptions:
         timeout_s=_seconds("timeout", said.get("timeout")),
         progress=said.get("progress", True),
         cluster=said.get("cluster"),
+        ship=said.get("ship", False),
     )
 
 

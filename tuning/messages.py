@@ -8,6 +8,7 @@ it went.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, get_args
 
@@ -326,15 +327,24 @@ class WorkerOptions:
         return json.dumps({**asdict(self), **files})
 
     @classmethod
-    def from_json(cls, text: str) -> WorkerOptions:
+    def from_json(cls, text: str, elsewhere: Mapping[str, UserFile] | None = None) -> WorkerOptions:
         """Return the options that a launcher, or the worker before, wrote.
+
+        Args:
+            text: what `to_json` returned.
+            elsewhere: the user's files that lie elsewhere on this machine, by what they are called in the options.
 
         Raises:
             BadInput: a file of the user's is not there any more, or the text is of another origin.
         """
+        moved = elsewhere or {}
         try:
             given = json.loads(text)
-            files = {name: UserFile.parse(kind, given[name]) for name, kind in _FILES.items() if given[name]}
+            files = {
+                name: moved.get(given[name]) or UserFile.parse(kind, given[name])
+                for name, kind in _FILES.items()
+                if given[name]
+            }
             claim = given["claim"] and Claim(**given["claim"])
             return cls(**{**given, **files, "claim": claim})
         except (ValueError, TypeError, KeyError) as error:

@@ -231,10 +231,9 @@ def load_from(
             f" file.py:{_what(kind)}"
         )
     if user_file.name != name:
-        raise BadInput(
-            f"the study's {kind} is {name!r}, but this worker was started with {user_file.name!r}."
-            " Start it with the same file, unchanged."
-        )
+        # What is hidden here may have been imported where the study was begun.
+        cure = ". ".join(["Start it with the same file, unchanged", *hidden(user_file.path)])
+        raise BadInput(f"the study's {kind} is {name!r}, but this worker was started with {user_file.name!r}. {cure}.")
     module_name = f"user_{kind}_{user_file.path.stem}"
     specification = importlib.util.spec_from_file_location(module_name, user_file.path)
     if specification is None or specification.loader is None:

@@ -17,12 +17,14 @@ import pytest
 
 from storage.errors import BadInput
 from tests.clusters import RayCluster, ray_cluster
-from tuning.launch.engines.cluster import Cluster, handed_on
+from tuning.launch.engines.cluster import GROW_S, Cluster, Growth, handed_on
 from tuning.launch.engines.engine import Engine, Start, WorkerProcess
 from tuning.launch.engines.here import Here
 from tuning.launch.engines.node import Data
+from tuning.launch.engines.shipped import Shipped
 from tuning.machine.devices import CPU, Device, Placement
 from tuning.messages import Crashed, Note, Refused, WorkerOptions, decode
+from tuning.user_classes import UserFile
 
 # Ray leaves processes of its own behind, and says so as they are forgotten.
 pytestmark = [
@@ -50,6 +52,9 @@ for line in sys.stdin:
     if line == "device\\n":
         print(os.environ["CUDA_VISIBLE_DEVICES"], flush=True)
         continue
+    if line == "file\\n":
+        print(sys.argv[1], open(sys.argv[1].rpartition(":")[0]).read(), flush=True)
+        continue
     print("heard", line, end="", flush=True)
 print("alone", flush=True)
 """
@@ -62,7 +67,7 @@ import os, sys
 from types import SimpleNamespace
 from tuning.machine import installation
 from tuning.messages import WorkerOptions
-WorkerOptions.command = lambda self: [sys.executable, "-c", {ACTED!r}]
+WorkerOptions.command = lambda self: [sys.executable, "-c", {ACTED!r}, str(self.user_file)]
 if os.environ.get("UNLIKE"):
     known = installation._source
     installation._source = lambda checkout: {{**known(checkout), "tuning/other.py": "0"}}
@@ -90,7 +95,7 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
 
 @pytest.fixture(autouse=True)
 def acted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(WorkerOptions, "command", lambda _: [sys.executable, "-c", ACTED])
+    monkeypatch.setattr(WorkerOptions, "command", lambda self: [sys.executable, "-c", ACTED, str(self.user_file)])
 
 
 @pytest.fixture(scope="module")
@@ -113,8 +118,8 @@ def engine(request: pytest.FixtureRequest) -> Engine:
 class Talk:
     """A started worker, and what it has said so far."""
 
-    def __init__(self, engine: Engine, log: Path, place: Placement = PLACE) -> None:
-        options = WorkerOptions.at(place, "mnist", None, None)
+    def __init__(self, engine: Engine, log: Path, place: Placement = PLACE, user_file: UserFile | None = None) -> None:
+        options = WorkerOptions.at(place, "mnist", user_file, None)
         self.log = log
         self.process: WorkerProcess = engine.start(Start(options, place, {"OF_ALL": "hunter2"}, log))
         self.said: list[str] = []
@@ -175,6 +180,24 @@ def test_it_is_killed(talk: Talk) -> None:
     assert talk.process.wait() == -signal.SIGKILL
 
 
+def test_it_has_the_file_of_the_users_that_it_was_started_with(engine: Engine, tmp_path: Path) -> None:
+    file = UserFile(tmp_path / "mine.py", "Mine")
+    file.path.write_text("of the user's")
+    if isinstance(engine, Cluster):
+        engine.serve(files="", data=None, shipped=Shipped.of([file]))
+        file.path.unlink()  # no node has it
+    talk = Talk(engine, tmp_path / "worker-0.log", user_file=file)
+    try:
+        talk.until(lambda: talk.said)
+        talk.process.say("file\n")
+        talk.until(lambda: len(talk.said) == 2)
+        assert talk.said[1] == f"{file} of the user's"
+    finally:
+        talk.end()
+        if isinstance(engine, Cluster):
+            engine.serve(files="", data=None)
+
+
 def test_the_end_of_its_launcher_is_the_end_of_its_input(engine: Engine, tmp_path: Path) -> None:
     if isinstance(engine, Cluster):
         pytest.skip("there the launcher's end is Ray's to tell, see test_a_place_that_is_given_back_is_free")
@@ -219,6 +242,21 @@ def test_as_many_workers_as_there_is_room_for_with_the_cores_shared(connected: C
     with pytest.raises(BadInput, match="--workers-per-device auto"):
         connected.place(None, "auto")
     connected.place(2, None)
+
+
+@pytest.mark.parametrize(("trials_left", "workers"), [(10, 2), (1, 1)])
+def test_there_are_as_many_workers_as_there_is_room_and_use_for(
+    connected: Cluster, trials_left: int, workers: int
+) -> None:
+    slots: list[Placement] = []
+    now = [0.0]
+    growth = Growth(SimpleNamespace(slots=slots, add=slots.append), connected, PLACE, lambda: now[0])
+    growth.adjust(trials_left)
+    assert not slots  # it has just been looked
+    for _ in range(2):
+        now[0] += GROW_S
+        growth.adjust(trials_left)
+        assert len(slots) == workers
 
 
 def test_a_node_that_cannot_be_used_is_refused_with_the_reason_and_the_others_go_on(

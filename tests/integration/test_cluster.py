@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
@@ -44,6 +45,13 @@ PASSWORD = "hunter2-is-of-the-tests"
 MODEL = f"{ROOT / 'tests/faults/slow_models.py'}:Slow"
 SMALLER = ("--train-images", "256", "--strategy", "none", "--search-only")
 SMALL = ("--dataset", "mnist_sample", *SMALLER[:4])
+# A user's files: a model, which imports what lies beside it, a strategy and an objective.
+THEIRS = {
+    "mine.py": "from slow_models import Slow\n\n\nclass Mine(Slow):\n    pass\n",
+    "plain.py": "from studies.strategies.strategy import Strategy\n\n\nclass Plain(Strategy):\n    pass\n",
+    "right.py": "def right(labels, probabilities):\n    return float((probabilities.argmax(1) == labels).mean())\n",
+    "slow_models.py": (ROOT / "tests/faults/slow_models.py").read_text(),
+}
 
 
 @pytest.fixture(scope="module")
@@ -124,14 +132,29 @@ def shown_commands() -> Iterator[str]:
             continue
 
 
-def a_node_goes_and_another_joins(machines: Machines, trials: int, epochs: int) -> tuple[str, list[Any]]:
-    """Run a study of so many trials on three nodes, of which one is killed; return its output and its trials."""
-    nodes = [machines.nodes.add() for _ in range(3)]
+def a_node_goes_and_another_joins(
+    machines: Machines, trials: int, epochs: int, *own: str, gone: Path | None = None
+) -> tuple[str, list[Any]]:
+    """Run a study of so many trials on three nodes, of which one is killed; return its output and its trials.
+
+    Args:
+        machines: where.
+        trials: how many.
+        epochs: of each.
+        own: what of the user's own is tuned.
+        gone: a folder that is removed before there is a node: what a node has of it, it was sent.
+    """
+    nodes = [machines.nodes.add() for _ in range(3)] if gone is None else []
     process = machines.start(
-        "tune", *SMALL, "--model", MODEL, "--epochs", str(epochs), "--trials", str(trials), "--study", "many",
+        "tune", *SMALL, *own, "--epochs", str(epochs), "--trials", str(trials), "--study", "many",
         "--checkpoint-interval", "0.1s",
     )  # fmt: skip
     try:
+        if gone is not None:
+            prepared = Path(machines.files.removeprefix("file://")) / "datasets"
+            wait_until(lambda: process.poll() is not None or prepared.exists())
+            shutil.rmtree(gone)
+            nodes = [machines.nodes.add() for _ in range(3)]
         wait_until(lambda: process.poll() is not None or machines.finished("many") >= 2, 400)
         assert not [line for line in shown_commands() if PASSWORD in line]
         machines.nodes.pull_the_plug(nodes[0])
@@ -167,18 +190,30 @@ def session_logs() -> list[Path]:
 
 
 def test_a_study_ends_with_its_budget_though_a_node_goes_and_another_joins(machines: Machines) -> None:
-    said, found = a_node_goes_and_another_joins(machines, trials=10, epochs=3)
+    theirs = machines.command.home.parent / "theirs"
+    theirs.mkdir()
+    for name, text in THEIRS.items():
+        (theirs / name).write_text(text)
+    own = (
+        "--ship", "--model", f"{theirs}/mine.py:Mine", "--strategy", f"{theirs}/plain.py:Plain",
+        "--objective", f"{theirs}/right.py:right", "--direction", "max", "--workers", "3",
+    )  # fmt: skip
+    said, found = a_node_goes_and_another_joins(machines, 10, 3, *own, gone=theirs)
     require_exact(machines, said, found, 10, on=2)
+    assert "ships     mine.py, plain.py, right.py, slow_models.py, to each node; no other file beside them" in said
+    assert not theirs.exists()
+    assert list(machines.nodes.homes.glob("node-*/shipped/*/0/slow_models.py"))
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("machines", ["folder", "object store"], indirect=True)
 def test_forty_trials_end_exactly_once_each_wherever_their_files_are(machines: Machines) -> None:
-    said, found = a_node_goes_and_another_joins(machines, trials=40, epochs=5)
+    said, found = a_node_goes_and_another_joins(machines, 40, 5, "--model", MODEL)
     require_exact(machines, said, found, 40, on=3)
-    again = ("--study", "many", "--model", MODEL)
+    again = ("--study", "many", "--model", MODEL, "--ship")
     assert "winner: trial" in machines.run("confirm", *again, "--top", "2", "--seeds", "2")
     machines.run("refit", *again, "--epochs", "2")
+    assert list(machines.nodes.homes.glob("node-*/shipped/*/0/slow_models.py"))
     export = machines.command.start("export", "--study", "many", "--storage", machines.url, "--model", MODEL)
     _, told = export.communicate(timeout=200)
     assert export.returncode == 0, told

@@ -13,7 +13,7 @@ from storage.artifacts import Artifacts
 from storage.backups.backup import back_up
 from storage.backups.restore import restore
 from storage.database import Database
-from storage.leftovers import COMPILED_MIN_AGE_S, MIN_AGE_S, Leftovers, find_leftovers, free
+from storage.leftovers import COMPILED_MIN_AGE_S, MIN_AGE_S, SHIPPED_MIN_AGE_S, Leftovers, find_leftovers, free
 from storage.opening import open_to_read
 from storage.scratch import ABANDONED_AFTER_S
 from storage.settings import Home
@@ -108,6 +108,19 @@ def test_a_program_compiled_a_month_ago_is_freed_and_its_folder_stays(database: 
     free(of_kind)
     assert not old.exists()
     assert young.exists()
+
+
+def test_what_a_launcher_sent_to_a_node_goes_once_no_worker_was_started_with_it_for_a_month(
+    database: Database, mine: Home
+) -> None:
+    old, used = (put(mine.shipped(digest) / "0" / "mine.py").parents[1] for digest in ("ab" * 32, "cd" * 32))
+    age(mine.root, SHIPPED_MIN_AGE_S + 60)
+    os.utime(used)
+    of_kind = [leftover for leftover in found(mine, database).free if leftover.kind == "shipped files"]
+    assert {Path(leftover.place) for leftover in of_kind} == {old}
+    free(of_kind)
+    assert not old.exists()
+    assert used.exists()
 
 
 def test_a_folder_is_as_young_as_the_youngest_file_in_it(database: Database, mine: Home) -> None:

@@ -68,7 +68,7 @@ def test_every_folder_of_a_home_is_described(tmp_path: Path) -> None:
     made = [
         *(home.dataset("d"), home.downloads, home.given("a", "1"), home.artifacts, home.checkpoints("s", "1")),
         *(home.export("s"), home.exploration("d"), home.compiled("c"), home.copies, home.logs("s"), home.report("s")),
-        *(home.base("1"), home.features / "1"),
+        *(home.base("1"), home.features / "1", home.shipped("1")),
     ]
     tops = {f"{path.relative_to(tmp_path).parts[0]}/" for path in made} | {"studies.db", home.dashboard_tokens.name}
     described = {named(row[0])[0] for row in rows(STORAGE.section("Where files live"))}

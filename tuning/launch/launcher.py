@@ -41,7 +41,7 @@ def tune(options: TuneOptions, home: Home, console: Console) -> int:
         with _dashboard(asked, console, report):
             return _tuned(asked, study, spending, console, report)
     try:
-        serve(asked.places.cluster, home, asked.spec, study.dataset)
+        serve(asked.places.cluster, home, asked.spec, study.dataset, asked.places.shipped)
         with _dashboard(asked, console, report):
             return _tuned(asked, study, spending, console, report)
     finally:
@@ -78,7 +78,15 @@ def _opened(asked: Asked, study: Begun, spending: Spending, console: Console) ->
     left_s = max(1.0, options.timeout_s - elapsed_s) if options.timeout_s is not None else None
     objective = str(asked.objective_file) if asked.objective_file is not None else None
     given = PhaseOptions(
-        asked.name, options.storage, model, objective, options.workers, left_s, options.progress, options.cluster
+        asked.name,
+        options.storage,
+        model,
+        objective,
+        options.workers,
+        left_s,
+        options.progress,
+        options.cluster,
+        options.ship,
     )
     return Opened(
         given, asked.home, asked.url, study.database, study.study, StudyRecord.of(study.study), asked.user_file,

@@ -38,7 +38,7 @@ def print_plan(report: Report, asked: Asked, study: Begun) -> None:
             f"--from-study {asked.options.from_study}: study {asked.name!r} was begun already; what it tries first"
             " stays as it was"
         )
-    for file in filter(None, (asked.user_file, asked.strategy_file, asked.objective_file)):
+    for file in asked.user_files:
         for line in hidden(file.path):
             report(line)
     spec, sampler, record = asked.spec, asked.spec.sampler, study.record
@@ -74,6 +74,8 @@ def print_plan(report: Report, asked: Asked, study: Begun) -> None:
             else {}
         ),
     }
+    if asked.places.shipped is not None:
+        rows["ships"] = asked.places.shipped.in_words()
     if asked.declared.reasons:
         rows["because"] = "; ".join(asked.declared.reasons)
     for name, words in rows.items():

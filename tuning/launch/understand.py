@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from studies.strategies.chosen import make_strategy
 from studies.strategies.samplers import require_sampler
 from studies.strategies.strategy import Strategy
 from tuning.launch.declared import Declared, Model, declared, model_meant, objectives_of, strategy_of, wanted
-from tuning.launch.engines.chosen import Places, places_of
+from tuning.launch.engines.chosen import Places, places_of, require_to_ship
 from tuning.machine.devices import Device, PerDevice, Placement
 from tuning.user_classes import UserFile, load_strategy, parse_strategy
 from tuning.words import duration
@@ -60,6 +60,7 @@ class TuneOptions:
     workers_per_device: PerDevice = None
     storage: str | None = None
     cluster: str | None = None
+    ship: bool = False
     progress: bool = True
     dashboard: bool = True
     base_weights: Path | None = None
@@ -104,6 +105,11 @@ class Asked:
     places: Places
     before: StudyRecord | None
     course: Course | None
+
+    @property
+    def user_files(self) -> list[UserFile]:
+        """All files of the user's."""
+        return [file for file in (self.user_file, self.strategy_file, self.objective_file) if file is not None]
 
     @property
     def user_file(self) -> UserFile | None:
@@ -176,6 +182,8 @@ def understood(options: TuneOptions, home: Home) -> Asked:
         options, home, url, name, found, plan, spec, strategy, model, strategy_file, objective_file, first, places,
         before, _course(options, plan, before, objectives),
     )  # fmt: skip
+    if options.ship:
+        asked = replace(asked, places=places.sending(asked.user_files))
     has = stored.record.budget if stored is not None else 0
     _require_enough_epochs(options.budget_epochs, asked.trials(has), spec.epochs)
     if stored is not None:
@@ -222,6 +230,7 @@ def _require_sane(options: TuneOptions) -> None:
         )
     if options.budget_epochs is not None and options.budget_epochs < 1:
         raise BadInput(f"--budget-epochs {options.budget_epochs}: must be at least 1. Leave it out for the plan's own.")
+    require_to_ship(options.ship, options.cluster)
     if options.for_s is not None and options.cluster is not None:
         raise BadInput("--for: measures how fast this machine trains. Give --trials with --cluster (make: TRIALS=).")
     if options.for_s is not None:

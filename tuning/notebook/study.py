@@ -209,5 +209,5 @@ class Study:
             yield Subject.of(study, self._sought.home)
 
     def _place(self) -> dict[str, Any]:
-        cluster = self._sought.options.get("cluster")
-        return {"study": self.name, "storage": self._sought.storage, "cluster": cluster, **self._sought.user_files}
+        given = {name: self._sought.options[name] for name in ("cluster", "ship") if name in self._sought.options}
+        return {"study": self.name, "storage": self._sought.storage, **given, **self._sought.user_files}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from sqlalchemy.engine import make_url
 
@@ -15,7 +16,9 @@ from studies.datasets.shared import share
 from studies.spec import StudySpec
 from tuning.launch.engines.cluster import Cluster
 from tuning.launch.engines.node import Data
+from tuning.launch.engines.shipped import Shipped
 from tuning.machine.devices import Device, PerDevice, Placement, find_gpus, place_workers
+from tuning.user_classes import UserFile
 
 
 @dataclass(frozen=True)
@@ -26,11 +29,21 @@ class Places:
         gpus: the devices; none for cores.
         placements: of each worker.
         cluster: what they are on; None for this machine.
+        shipped: the files of the user's that are sent to its nodes; None where each node has them.
     """
 
     gpus: list[Device]
     placements: list[Placement]
     cluster: Cluster | None = None
+    shipped: Shipped | None = None
+
+    def sending(self, user_files: Sequence[UserFile]) -> Places:
+        """Return the same, with files of the user's sent there as they are now.
+
+        Raises:
+            BadInput: it is too much.
+        """
+        return replace(self, shipped=Shipped.of(user_files))
 
 
 def places_of(address: str | None, url: str, home: Home, *, workers: int | None, per_device: PerDevice) -> Places:
@@ -75,6 +88,19 @@ def require_reachable(address: str, url: str, home: Home) -> None:
         )
 
 
+def require_to_ship(ship: bool, address: str | None) -> None:
+    """Refuse to send files where no node is that lacks them.
+
+    Raises:
+        BadInput: it was asked for without a cluster.
+    """
+    if ship and address is None:
+        raise BadInput(
+            "--ship: sends your files to the nodes of a cluster, and this machine has them. Leave it out (make: SHIP=),"
+            " or give --cluster (make: CLUSTER=)."
+        )
+
+
 def no_more_than(most: int, workers: int | None, cluster: Cluster | None) -> list[Placement]:
     """Return where each worker of a later phase runs, of which no more than so many are of use.
 
@@ -93,12 +119,20 @@ def no_more_than(most: int, workers: int | None, cluster: Cluster | None) -> lis
     return place_workers(gpus, cores, workers=count, per_device=None, environ=os.environ)
 
 
-def serve(cluster: Cluster, home: Home, spec: StudySpec, dataset: PreparedDataset) -> None:
+def serve(cluster: Cluster, home: Home, spec: StudySpec, dataset: PreparedDataset, shipped: Shipped | None) -> None:
     """Have what the workers of a study need where its nodes find it.
+
+    Args:
+        cluster: what they are on.
+        home: where everything is kept.
+        spec: the study's.
+        dataset: what it trains on, as it is prepared here.
+        shipped: the files of the user's that are sent to the nodes; None for none.
 
     Raises:
         OSError: the data cannot be put there.
     """
     share(dataset, home)
     images = spec.images.model_dump(mode="json") if spec.images is not None else None
-    cluster.serve(files=home.files, data=Data(spec.dataset, dataset.folder.name, dataset.info.checksum, images))
+    data = Data(spec.dataset, dataset.folder.name, dataset.info.checksum, images)
+    cluster.serve(files=home.files, data=data, shipped=shipped)

@@ -20,6 +20,7 @@ from typing import Any, Protocol
 from storage.errors import BadInput, first_line, first_sentence
 from tuning.launch.engines.engine import Start
 from tuning.launch.engines.node import Data, Heard, Job, Node, Refusal
+from tuning.launch.engines.shipped import Shipped
 from tuning.machine.devices import MOST_WORKERS, Device, PerDevice, Placement, cores_as_device
 from tuning.machine.installation import Installation, differences, installation
 from tuning.messages import RENEWED, Crashed, Note, Refused, decode, encode
@@ -70,6 +71,7 @@ class Cluster:
         self._cpus, self._per_gpu = 1, 0
         self._files = ""
         self._data: Data | None = None
+        self._shipped: Shipped | None = None
 
     @classmethod
     def connected(cls, address: str) -> Cluster:
@@ -95,14 +97,15 @@ class Cluster:
         _mute()
         return cls(ray, address)
 
-    def serve(self, *, files: str, data: Data | None) -> None:
+    def serve(self, *, files: str, data: Data | None, shipped: Shipped | None = None) -> None:
         """Say what the workers need.
 
         Args:
             files: the URL of where the study's files are.
             data: what they train on; None where each prepares that by itself.
+            shipped: files of the user's that are sent to them; None where each node has them at the same path.
         """
-        self._files, self._data = files, data
+        self._files, self._data, self._shipped = files, data, shipped
 
     def close(self) -> None:
         """Disconnect; what was started ends."""
@@ -185,7 +188,8 @@ class Cluster:
         environment = {**handed_on(os.environ), **start.environment}
 
         def job(node: str) -> Job:
-            return Job(start.options.to_json(), self._per_gpu > 0, environment, self._files, self._data, node)
+            options, on_gpu = start.options.to_json(), self._per_gpu > 0
+            return Job(options, on_gpu, environment, self._files, self._data, node, self._shipped)
 
         return OnNode(self, self._ray, chosen.remote(), job, start)
 

@@ -7,6 +7,7 @@ its own is data, too: what Ray says of an exception is for Ray's pages, and no p
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -15,11 +16,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import IO, Any
 
-from storage.errors import BadInput, TuningError, in_one_line
+from storage.errors import BadInput, TuningError, first_sentence, in_one_line
 from storage.processes.isolation import python_environment
 from storage.settings import NODE_VARIABLE, Home
 from studies.datasets.shared import obtain
 from studies.spec import Images
+from tuning.launch.engines.shipped import Shipped
 from tuning.machine.devices import cores_as_device, find_gpus, place_worker
 from tuning.machine.installation import installation
 from tuning.messages import WorkerOptions
@@ -53,6 +55,7 @@ class Job:
         files: the URL of where the study's files are.
         data: what it trains on; None where it prepares that by itself.
         node: what the node is called.
+        shipped: files of the user's that the node need not have; None where it has them at the same path.
     """
 
     options: str
@@ -61,6 +64,7 @@ class Job:
     files: str
     data: Data | None
     node: str
+    shipped: Shipped | None
 
 
 @dataclass(frozen=True)
@@ -100,6 +104,7 @@ class Node:
         self._lines: list[str] = []
         self._log: list[str] = []
         self._open = 0
+        self._came_from: dict[str, str] = {}
 
     def who(self) -> tuple[str, dict[str, Any]]:
         """Return Ray's id of this node and its installation, as plain data: one that is unlike may lack a class."""
@@ -122,11 +127,11 @@ class Node:
         home.make(home.root)
         # The data may be in an object store. This process is one worker's alone, and goes with it.
         os.environ.update({name: value for name, value in job.environment.items() if name.startswith("AWS_")})
+        options = self._options(job, home)
         if job.data is not None:
             data = job.data
             images = Images.model_validate(data.images) if data.images is not None else None
             obtain(data.reference, home, name=data.folder, checksum=data.checksum, images=images, report=self._log_line)
-        options = WorkerOptions.from_json(job.options)
         device = cores_as_device()
         if job.on_gpu:
             gpus = find_gpus()
@@ -153,12 +158,30 @@ class Node:
         )
         assert self._process.stdout is not None and self._process.stderr is not None
         self._open = 2
-        for stream, said in ((self._process.stdout, self._lines), (self._process.stderr, self._log)):
-            threading.Thread(target=self._read, args=(stream, said), daemon=True).start()
+        theirs = self._came_from
+        for stream, said, named in (
+            (self._process.stdout, self._lines, {_in_json(here): _in_json(there) for here, there in theirs.items()}),
+            (self._process.stderr, self._log, theirs),
+        ):
+            threading.Thread(target=self._read, args=(stream, said, named), daemon=True).start()
 
-    def _read(self, stream: IO[str], said: list[str]) -> None:
+    def _options(self, job: Job, home: Home) -> WorkerOptions:
+        if job.shipped is not None:
+            self._came_from = job.shipped.came_from(home)
+            return WorkerOptions.from_json(job.options, job.shipped.unpacked(home))
+        try:
+            return WorkerOptions.from_json(job.options)
+        except BadInput as error:
+            lacks = first_sentence(str(error))
+            raise BadInput(
+                f"{lacks}. Give the command with SHIP=1 (--ship), which sends it, or put it there."
+            ) from error
+
+    def _read(self, stream: IO[str], said: list[str], named: Mapping[str, str]) -> None:
         with stream:
             for line in stream:
+                for here, there in named.items():
+                    line = line.replace(here, there)
                 with self._news:
                     said.append(line)
                     self._news.notify_all()
@@ -193,3 +216,7 @@ class Node:
         """Send the worker a signal."""
         if self._process is not None:
             self._process.send_signal(signal.Signals(number))
+
+
+def _in_json(text: str) -> str:
+    return json.dumps(text)[1:-1]

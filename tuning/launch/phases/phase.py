@@ -21,8 +21,9 @@ from storage.settings import Home
 from studies.datasets.prepared import PreparedDataset
 from studies.datasets.preparing import prepare
 from studies.stored import StudyRecord, find_study
-from tuning.launch.engines.chosen import no_more_than, require_reachable, serve
+from tuning.launch.engines.chosen import no_more_than, require_reachable, require_to_ship, serve
 from tuning.launch.engines.cluster import Cluster
+from tuning.launch.engines.shipped import Shipped
 from tuning.launch.progress import Progress
 from tuning.launch.watching import Watching
 from tuning.launch.workforce import Workforce
@@ -44,6 +45,7 @@ class PhaseOptions:
     timeout_s: float | None = None
     progress: bool = True
     cluster: str | None = None
+    ship: bool = False
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,7 @@ class Opened:
     def phase_arguments(self) -> str:
         """The same of one that trains."""
         trains = {"OBJECTIVE": self.options.objective, "CLUSTER": self.options.cluster}
+        trains["SHIP"] = "1" if self.options.ship else None
         return " ".join(filter(None, (self.arguments, self._said(**trains))))
 
     @staticmethod
@@ -119,6 +122,7 @@ def opened(options: PhaseOptions, home: Home, console: Console) -> Iterator[Open
             is no such cluster.
     """
     url = options.storage or home.database_url
+    require_to_ship(options.ship, options.cluster)
     if options.cluster is not None:
         require_reachable(options.cluster, url, home)
     reading = open_to_read(url)
@@ -138,6 +142,7 @@ def opened(options: PhaseOptions, home: Home, console: Console) -> Iterator[Open
     objective_file = UserFile.parse("objective", options.objective) if options.objective is not None else None
     _require_file(record, "model", record.spec.model, user_file)
     _require_file(record, "objective", record.spec.objective.name, objective_file)
+    shipped = Shipped.of(filter(None, (user_file, objective_file))) if options.ship else None
     cluster = Cluster.connected(options.cluster) if options.cluster is not None else None
     try:
         database = open_database(url)
@@ -146,7 +151,7 @@ def opened(options: PhaseOptions, home: Home, console: Console) -> Iterator[Open
             options, home, url, database, study, record, user_file, objective_file, console, cluster=cluster
         )  # fmt: skip
         if cluster is not None:
-            serve(cluster, home, record.spec, found.data)
+            serve(cluster, home, record.spec, found.data, shipped)
         yield found
     finally:
         if cluster is not None:
