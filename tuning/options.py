@@ -192,8 +192,8 @@ Ship = Annotated[
     bool,
     typer.Option(
         "--ship",
-        help="With --cluster: send the files of your own that --model, --strategy and --objective name, and the modules"
-        " that they import from their folders, to each node, which need not have them.",
+        help="With --cluster: send the files of your own that are named, file.py, and the modules that they import from"
+        " their folders, to each node, which need not have them.",
     ),
 ]
 Spec = Annotated[Path | None, typer.Option(help="A study's TOML file, instead of the catalog's.")]

@@ -19,6 +19,7 @@ from storage.attributes import Phase
 from storage.claims import Claim, Claims, Planned, StudyDeleted
 from storage.connections import shown_url
 from storage.database import Database
+from storage.errors import BadInput
 from storage.rows.giving_up import MAX_RETRIES
 from storage.rows.memory_rows import Memory
 from storage.settings import Home
@@ -35,7 +36,7 @@ from studies.strategies.samplers import SearchedStudy
 from studies.strategies.strategy import Strategy
 from studies.trials import incumbent, spent_epochs
 from tests.databases import Kept, claimed, finish, new_study, trials
-from tuning.launch.phases.phase import Opened, PhaseOptions
+from tuning.launch.phases.phase import Opened, PhaseOptions, opened
 
 R = 4
 SPACE = {"learning_rate": FloatDistribution(1e-4, 1.0, log=True), "optimizer": CategoricalDistribution(["sgd", "adam"])}
@@ -280,3 +281,13 @@ def test_the_next_command_names_the_database_without_its_password(
     on_nodes = replace(opened, home=Home(Path(), "s3://b/t"), options=replace(options, cluster="auto"))
     assert on_nodes.arguments == f"{opened.arguments} FILES=s3://b/t"
     assert on_nodes.phase_arguments == f"{on_nodes.arguments} OBJECTIVE=costs.py:cost CLUSTER=auto"
+    sent = replace(on_nodes, options=replace(on_nodes.options, ship=True))
+    assert sent.phase_arguments == f"{on_nodes.phase_arguments} SHIP=1"
+
+
+def test_files_are_sent_to_a_cluster_alone(home: Path) -> None:
+    with (
+        pytest.raises(BadInput, match=r"--ship: sends your files to the nodes of a cluster, and this machine has"),
+        opened(PhaseOptions(study="mnist", ship=True), Home(home), Console()),
+    ):
+        pass

@@ -28,7 +28,7 @@ from studies.strategies.chosen import make_strategy
 from studies.strategies.samplers import require_sampler
 from studies.strategies.strategy import Strategy
 from tuning.launch.declared import Declared, Model, declared, model_meant, objectives_of, strategy_of, wanted
-from tuning.launch.engines.chosen import Places, places_of, require_to_ship
+from tuning.launch.engines.chosen import Places, places_of, require_to_ship, to_send
 from tuning.machine.devices import Device, PerDevice, Placement
 from tuning.user_classes import UserFile, load_strategy, parse_strategy
 from tuning.words import duration
@@ -182,8 +182,7 @@ def understood(options: TuneOptions, home: Home) -> Asked:
         options, home, url, name, found, plan, spec, strategy, model, strategy_file, objective_file, first, places,
         before, _course(options, plan, before, objectives),
     )  # fmt: skip
-    if options.ship:
-        asked = replace(asked, places=places.sending(asked.user_files))
+    asked = replace(asked, places=replace(places, shipped=to_send(options.ship, asked.user_files)))
     has = stored.record.budget if stored is not None else 0
     _require_enough_epochs(options.budget_epochs, asked.trials(has), spec.epochs)
     if stored is not None:

@@ -209,5 +209,7 @@ class Study:
             yield Subject.of(study, self._sought.home)
 
     def _place(self) -> dict[str, Any]:
-        given = {name: self._sought.options[name] for name in ("cluster", "ship") if name in self._sought.options}
+        given: dict[str, Any] = {
+            name: self._sought.options[name] for name in ("cluster", "ship") if name in self._sought.options
+        }
         return {"study": self.name, "storage": self._sought.storage, **given, **self._sought.user_files}

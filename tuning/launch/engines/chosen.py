@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 from sqlalchemy.engine import make_url
 
@@ -36,14 +36,6 @@ class Places:
     placements: list[Placement]
     cluster: Cluster | None = None
     shipped: Shipped | None = None
-
-    def sending(self, user_files: Sequence[UserFile]) -> Places:
-        """Return the same, with files of the user's sent there as they are now.
-
-        Raises:
-            BadInput: it is too much.
-        """
-        return replace(self, shipped=Shipped.of(user_files))
 
 
 def places_of(address: str | None, url: str, home: Home, *, workers: int | None, per_device: PerDevice) -> Places:
@@ -99,6 +91,15 @@ def require_to_ship(ship: bool, address: str | None) -> None:
             "--ship: sends your files to the nodes of a cluster, and this machine has them. Leave it out (make: SHIP=),"
             " or give --cluster (make: CLUSTER=)."
         )
+
+
+def to_send(ship: bool, user_files: Iterable[UserFile | None]) -> Shipped | None:
+    """Return what is sent to the nodes, as it is now; None for nothing.
+
+    Raises:
+        BadInput: it is too much.
+    """
+    return Shipped.of(filter(None, user_files)) if ship else None
 
 
 def no_more_than(most: int, workers: int | None, cluster: Cluster | None) -> list[Placement]:

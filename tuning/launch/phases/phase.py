@@ -21,9 +21,8 @@ from storage.settings import Home
 from studies.datasets.prepared import PreparedDataset
 from studies.datasets.preparing import prepare
 from studies.stored import StudyRecord, find_study
-from tuning.launch.engines.chosen import no_more_than, require_reachable, require_to_ship, serve
+from tuning.launch.engines.chosen import no_more_than, require_reachable, require_to_ship, serve, to_send
 from tuning.launch.engines.cluster import Cluster
-from tuning.launch.engines.shipped import Shipped
 from tuning.launch.progress import Progress
 from tuning.launch.watching import Watching
 from tuning.launch.workforce import Workforce
@@ -142,7 +141,7 @@ def opened(options: PhaseOptions, home: Home, console: Console) -> Iterator[Open
     objective_file = UserFile.parse("objective", options.objective) if options.objective is not None else None
     _require_file(record, "model", record.spec.model, user_file)
     _require_file(record, "objective", record.spec.objective.name, objective_file)
-    shipped = Shipped.of(filter(None, (user_file, objective_file))) if options.ship else None
+    shipped = to_send(options.ship, (user_file, objective_file))
     cluster = Cluster.connected(options.cluster) if options.cluster is not None else None
     try:
         database = open_database(url)
