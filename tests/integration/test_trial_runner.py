@@ -19,7 +19,7 @@ from storage.stores.local import LocalFiles
 from studies.stored import StudyRecord
 from tests.databases import claimed, fresh_database, new_study, second_connection
 from tuning.worker.endings import Outcome
-from tuning.worker.result_writer import ResultWriter
+from tuning.worker.recording.result_writer import ResultWriter
 from tuning.worker.supervisor import Supervisor
 from tuning.worker.training_data import Classifiers
 from tuning.worker.trial_files import TrialFiles

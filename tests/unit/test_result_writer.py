@@ -17,7 +17,7 @@ from storage.database import Database, Result
 from storage.errors import ClaimLost, StorageUnavailable
 from storage.rows.giving_up import GivenUp
 from tests.databases import claimed, fresh_database, new_study, second_connection, trials
-from tuning.worker.result_writer import ResultWriter
+from tuning.worker.recording.result_writer import ResultWriter
 
 COMPLETE = Result(TrialState.COMPLETE, 0.7)
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 import keras
 import optuna
@@ -26,6 +24,7 @@ from tuning.messages import Note
 from tuning.worker.callbacks import CheckpointKeeper, ReportToTrial, state_of
 from tuning.worker.drawing import draw
 from tuning.worker.endings import ERROR, Frozen, Interrupted, Outcome, TrialError, failure_of
+from tuning.worker.recording.trial_record import Place, TrialRecord
 from tuning.worker.supervisor import Supervisor
 from tuning.worker.throughput import ReportThroughput
 from tuning.worker.training_data import Classifiers
@@ -40,23 +39,6 @@ _OF_THE_BEST_EPOCH = {
 }
 # The same where it is no figure, since those images were learned from.
 _LEARNED = {attributes.LEARNED_ACCURACY: "val_accuracy"}
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where this process trains, recorded with each trial.
-
-    Attributes:
-        device: the product's name.
-        backend: Keras's.
-        precision: the Keras dtype policy.
-        threads: CPU threads of the framework. Another number gives other weights, in the last digits.
-    """
-
-    device: str
-    backend: str
-    precision: str
-    threads: int
 
 
 class TrialRunner:
@@ -181,7 +163,8 @@ class TrialRunner:
         self._tell_uncompiled(claim, model)
         checkpoints = self._files.checkpoints_of(claim)
         resume = state_of(checkpoints)
-        self._record_place(trial, claim, hypermodel.weight_count(model), resumed=resume is not None)
+        told = TrialRecord(trial, claim, self._claims)
+        told.begun(self._place, hypermodel.weight_count(model), resumed=resume is not None)
         keeper = self._keeper(claim, checkpoints, training.epochs)
         report = ReportToTrial(
             lambda epoch, value, last: self._scheduler.epoch_ended(claim, epoch, value, last=last),
@@ -198,6 +181,11 @@ class TrialRunner:
         size = hp.values.get("batch_size", 32)
         throughput = ReportThroughput(self._supervisor.tell, images=len(learned_from), batch_size=size)
         started = self._clock()
+
+        def trained() -> None:
+            epochs = len(next(iter(report.history.values()), []))
+            told.trained(epochs=epochs, seconds=self._clock() - started, traces=hypermodel.traces(model) - traces)
+
         try:
             if hypermodel.runs_whole() is None:  # else it may never call a callback
                 self._supervisor.steps.training_begins()
@@ -212,19 +200,19 @@ class TrialRunner:
                 keeper=keeper,
             )
         except (Frozen, Interrupted, NonFiniteLoss):
-            self._record_effort(trial, claim, report, started, hypermodel.traces(model) - traces)
+            trained()
             raise
         except optuna.TrialPruned:
-            self._record_effort(trial, claim, report, started, hypermodel.traces(model) - traces)
+            trained()
             pruned = Result(TrialState.PRUNED, report.history[self._curve][-1])
             return Outcome(pruned, keep=lambda: self._files.keep_curve(claim, report.history, best_epoch=None))
         finally:
             self._supervisor.steps.rests()
             keeper.settle()
-        self._record_effort(trial, claim, report, started, hypermodel.traces(model) - traces)
+        trained()
         self._record_found(trial, claim, hypermodel.runs_whole(), hypermodel.notes(), trained=True)
         classifier, judged = hypermodel.classifier(model), training.is_judged
-        return self._completed(trial, claim, classifier, result, report.history, judged=judged)
+        return self._completed(told, claim, classifier, result, report.history, judged=judged)
 
     def _tell_uncompiled(self, claim: Claim, model: keras.Model) -> None:
         why = why_not_compiled(model)
@@ -251,7 +239,7 @@ class TrialRunner:
 
     def _completed(
         self,
-        trial: optuna.trial.Trial,
+        told: TrialRecord,
         claim: Claim,
         classifier: keras.Model,
         result: FitResult,
@@ -268,36 +256,16 @@ class TrialRunner:
 
         def keep() -> None:
             model.keep()
-            with self._claims.together(claim):
-                trial.set_user_attr(attributes.BEST_EPOCH, result.best_epoch + 1)
-                for key, curve in figures.items():
-                    value = result.history[curve][result.best_epoch]
-                    own = key == attributes.VALIDATION_ACCURACY and curve == self._curve  # the trial's value
-                    if not own and math.isfinite(value):  # an earlier version may have trained that epoch
-                        trial.set_user_attr(key, value)
+            found = {key: result.history[curve][result.best_epoch] for key, curve in figures.items()}
+            if figures.get(attributes.VALIDATION_ACCURACY) == self._curve:  # the trial's value
+                del found[attributes.VALIDATION_ACCURACY]
+            told.best(result.best_epoch + 1, found)
             self._files.keep_curve(claim, history, best_epoch=result.best_epoch)
             if mistakes is not None:
                 self._files.keep_mistakes(claim, mistakes)
 
         value = result.value if judged else self._record.objective.worst
         return Outcome(Result(TrialState.COMPLETE, value, others), keep=keep)
-
-    def _record_place(self, trial: optuna.trial.Trial, claim: Claim, weight_count: int, *, resumed: bool) -> None:
-        recorded = {
-            attributes.DEVICE: self._place.device,
-            attributes.BACKEND: self._place.backend,
-            attributes.PRECISION: self._place.precision,
-            attributes.THREADS: self._place.threads,
-            attributes.WEIGHTS: weight_count,
-        }
-        begun = trial.user_attrs
-        for key, value in recorded.items():
-            if resumed and (before := begun.get(key)) != value:
-                what = key.removeprefix("tuning:")
-                logger.warning("trial %d: %s was %s when it was begun, is %s now", trial.number, what, before, value)
-        with self._claims.together(claim):
-            for key, value in recorded.items():
-                trial.set_user_attr(key, value)
 
     def _record_found(
         self, trial: optuna.trial.Trial, claim: Claim, whole: str | None, notes: list[str], *, trained: bool
@@ -309,13 +277,3 @@ class TrialRunner:
             if trained and note not in self._told:
                 self._supervisor.tell(Note(f"trial {claim.number}: {note}"))
             self._told.add(note)
-
-    def _record_effort(
-        self, trial: optuna.trial.Trial, claim: Claim, report: ReportToTrial, started: float, traces: int
-    ) -> None:
-        before = attributes.read(trial.user_attrs, attributes.SECONDS, float) or 0.0
-        traced = attributes.read(trial.user_attrs, attributes.TRACES, int) or 0
-        with self._claims.together(claim):
-            trial.set_user_attr(attributes.TRACES, traced + traces)
-            trial.set_user_attr(attributes.EPOCHS, len(next(iter(report.history.values()), [])))
-            trial.set_user_attr(attributes.SECONDS, round(before + self._clock() - started, 3))

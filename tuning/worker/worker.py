@@ -38,7 +38,7 @@ from tuning.worker.endings import ERROR, Interrupted, TrialError, failure_of
 from tuning.worker.functions.trial_runner import FunctionTrialRunner, function_trial_runner
 from tuning.worker.joining import ScheduledStudy, join
 from tuning.worker.preparing.preparation import prepare
-from tuning.worker.result_writer import ResultWriter
+from tuning.worker.recording.result_writer import ResultWriter
 from tuning.worker.supervisor import Supervisor
 
 if TYPE_CHECKING:

@@ -20,6 +20,7 @@ from tuning.machine.precision import cores_precision
 from tuning.messages import Note, WorkerOptions
 from tuning.worker.joining import ScheduledStudy
 from tuning.worker.preparing.framework import prepare_training
+from tuning.worker.recording.trial_record import Place
 from tuning.worker.supervisor import Supervisor
 from tuning.worker.trial_files import TrialFiles
 
@@ -45,7 +46,7 @@ def prepare(joined: ScheduledStudy, options: WorkerOptions, home: Home, supervis
     classifiers = prepare_training(joined.record, options, home, lambda line: supervisor.tell(Note(line)))
     # Keras is imported from here on.
     from models.backend import backend_name, precision_name
-    from tuning.worker.trial_runner import Place, TrialRunner
+    from tuning.worker.trial_runner import TrialRunner
 
     if options.preflight:
         _preflight(joined, classifiers, options, supervisor)
