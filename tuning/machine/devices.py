@@ -53,6 +53,23 @@ class Device:
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where this process trains, recorded with each trial.
+
+    Attributes:
+        device: the product's name.
+        backend: Keras's.
+        precision: the Keras dtype policy.
+        threads: CPU threads of the framework. Another number gives other weights, in the last digits.
+    """
+
+    device: str
+    backend: str
+    precision: str
+    threads: int
+
+
+@dataclass(frozen=True)
 class Placement:
     """Where one worker runs.
 

@@ -20,11 +20,12 @@ from storage.errors import ClaimLost, StorageUnavailable
 from studies.phases.training import training_of
 from studies.scheduler import Scheduler, UnusableStrategy
 from studies.stored import StudyRecord
+from tuning.machine.devices import Place
 from tuning.messages import Note
 from tuning.worker.callbacks import CheckpointKeeper, ReportToTrial, state_of
 from tuning.worker.drawing import draw
 from tuning.worker.endings import ERROR, Frozen, Interrupted, Outcome, TrialError, failure_of
-from tuning.worker.recording.trial_record import Place, TrialRecord
+from tuning.worker.recording.trial_record import TrialRecord
 from tuning.worker.supervisor import Supervisor
 from tuning.worker.throughput import ReportThroughput
 from tuning.worker.training_data import Classifiers
@@ -181,11 +182,6 @@ class TrialRunner:
         size = hp.values.get("batch_size", 32)
         throughput = ReportThroughput(self._supervisor.tell, images=len(learned_from), batch_size=size)
         started = self._clock()
-
-        def trained() -> None:
-            epochs = len(next(iter(report.history.values()), []))
-            told.trained(epochs=epochs, seconds=self._clock() - started, traces=hypermodel.traces(model) - traces)
-
         try:
             if hypermodel.runs_whole() is None:  # else it may never call a callback
                 self._supervisor.steps.training_begins()
@@ -200,16 +196,16 @@ class TrialRunner:
                 keeper=keeper,
             )
         except (Frozen, Interrupted, NonFiniteLoss):
-            trained()
+            self._tell_effort(told, report, started, hypermodel.traces(model) - traces)
             raise
         except optuna.TrialPruned:
-            trained()
+            self._tell_effort(told, report, started, hypermodel.traces(model) - traces)
             pruned = Result(TrialState.PRUNED, report.history[self._curve][-1])
             return Outcome(pruned, keep=lambda: self._files.keep_curve(claim, report.history, best_epoch=None))
         finally:
             self._supervisor.steps.rests()
             keeper.settle()
-        trained()
+        self._tell_effort(told, report, started, hypermodel.traces(model) - traces)
         self._record_found(trial, claim, hypermodel.runs_whole(), hypermodel.notes(), trained=True)
         classifier, judged = hypermodel.classifier(model), training.is_judged
         return self._completed(told, claim, classifier, result, report.history, judged=judged)
@@ -277,3 +273,7 @@ class TrialRunner:
             if trained and note not in self._told:
                 self._supervisor.tell(Note(f"trial {claim.number}: {note}"))
             self._told.add(note)
+
+    def _tell_effort(self, told: TrialRecord, report: ReportToTrial, started: float, traces: int) -> None:
+        epochs = len(next(iter(report.history.values()), []))
+        told.trained(epochs=epochs, seconds=self._clock() - started, traces=traces)

@@ -15,12 +15,11 @@ from storage.settings import Home
 from storage.stores.chosen import artifact_files, checkpoint_files
 from studies.scheduler import first_configurations
 from studies.strategies.samplers import require_room
-from tuning.machine.devices import CPU
+from tuning.machine.devices import CPU, Place
 from tuning.machine.precision import cores_precision
 from tuning.messages import Note, WorkerOptions
 from tuning.worker.joining import ScheduledStudy
 from tuning.worker.preparing.framework import prepare_training
-from tuning.worker.recording.trial_record import Place
 from tuning.worker.supervisor import Supervisor
 from tuning.worker.trial_files import TrialFiles
 

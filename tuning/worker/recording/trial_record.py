@@ -5,31 +5,14 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import optuna
 
 from storage import attributes
 from storage.claims import Claim, Claims
+from tuning.machine.devices import Place
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where this process trains, recorded with each trial.
-
-    Attributes:
-        device: the product's name.
-        backend: Keras's.
-        precision: the Keras dtype policy.
-        threads: CPU threads of the framework. Another number gives other weights, in the last digits.
-    """
-
-    device: str
-    backend: str
-    precision: str
-    threads: int
 
 
 class TrialRecord:
