@@ -253,10 +253,11 @@ class Scheduler:
         budget = record.budget_epochs
         epochs_left = math.inf
         if budget is not None:
+            best = incumbent(trials, self._spec.objective)
             # Each trial yet to come trains an epoch, and the best one to its end.
-            epochs_left = budget - spent_epochs(trained) - trials_left - self._set_aside(trials)
-            epochs_left -= audit.set_aside(self._spec, trained, trials_left, incumbent(trials, self._spec.objective))
-            epochs_left -= self._under_way(trials, besides=None if up_to is None else up_to[0])
+            epochs_left = budget - spent_epochs(trained) - trials_left - self._set_aside(best)
+            epochs_left -= audit.set_aside(self._spec, trained, trials_left, best)
+            epochs_left -= self._under_way(trials, best, besides=None if up_to is None else up_to[0])
         return View(self._searched, trials, self._space_of(record), self._spec.epochs, trials_left, epochs_left)
 
     def _space_of(self, record: StudyRecord) -> SearchSpace | None:
@@ -264,19 +265,18 @@ class Scheduler:
             self._read = record
         return self._read.space
 
-    def _set_aside(self, trials: Sequence[FrozenTrial]) -> int:
-        best = incumbent(trials, self._spec.objective)
+    def _set_aside(self, best: FrozenTrial | None) -> int:
         over = best is None or best.state.is_finished()
         return 0 if over or best is None else self._spec.epochs - len(best.intermediate_values)
 
-    def _under_way(self, trials: Sequence[FrozenTrial], besides: int | None) -> int:
+    def _under_way(self, trials: Sequence[FrozenTrial], best: FrozenTrial | None, besides: int | None) -> int:
         """Return how many epochs are being trained that nobody has reported or set aside yet.
 
         Args:
             trials: the study's.
+            best: of them.
             besides: the number of the trial that it is decided of, which is between two epochs.
         """
-        best = incumbent(trials, self._spec.objective)
         others = [trial for trial in trials if is_running(trial) and trial is not best and trial.number != besides]
         others = [trial for trial in others if not audit.is_drawn(self._spec, trial.number)]
         return sum(len(trial.intermediate_values) < self._spec.epochs for trial in others)

@@ -149,7 +149,9 @@ class Objective(BaseModel):
 
     def best(self, values: Iterable[float]) -> float | None:
         """Return the best of some values that are finite; None where none is."""
-        return min((value for value in values if math.isfinite(value)), key=self.rank, default=None)
+        # Asked of every trial of a study after each epoch.
+        finite = filter(math.isfinite, values)
+        return max(finite, default=None) if self.direction == "max" else min(finite, default=None)
 
     # --- how a value is written ---
 

@@ -13,9 +13,10 @@ from models.backend import seed_generators
 from models.tunable import Tunable
 from storage import attributes
 from storage.claims import Claim, Claims
-from studies.phases.training import Training
+from studies.phases.training import Training, training_of
 from studies.scheduler import Scheduler
 from tuning.worker.hyperparameters import TrialHyperParameters
+from tuning.worker.recording.trial_record import TrialRecord
 from tuning.worker.training_data import Classifiers
 
 logger = logging.getLogger(__name__)
@@ -33,18 +34,21 @@ class Drawn:
         hypermodel: what built its model.
         hp: its parameters.
         model: as built, with the weights of the trial's seed.
+        training: what it trains with.
+        record: tells the database of it.
     """
 
     trial: optuna.trial.Trial
     hypermodel: Tunable
     hp: TrialHyperParameters
     model: Any
+    training: Training
+    record: TrialRecord
 
 
 def draw(
     trial: optuna.trial.Trial,
     claim: Claim,
-    training: Training,
     *,
     classifiers: Classifiers,
     scheduler: Scheduler,
@@ -58,13 +62,13 @@ def draw(
     Args:
         trial: suggests the parameters.
         claim: the right to it.
-        training: what it trains with.
         classifiers: makes its classifier.
         scheduler: hands it out anew.
         claims: through which parameters are forgotten.
         device: the product's name.
     """
     spec, holds = classifiers.spec, classifiers.hypermodel.first_range_holds
+    training = training_of(spec, trial.study._storage.get_trial(claim.trial_id))
     seed_generators(training.seed)
     hypermodel = classifiers.new(training)
     for attempt in range(1, MAX_DRAWS + 1):
@@ -82,7 +86,7 @@ def draw(
         claims.forget_parameters(claim)
         seed_generators(training.seed)
         trial = scheduler.trial(claim, attempt)
-    return Drawn(trial, hypermodel, hp, model)
+    return Drawn(trial, hypermodel, hp, model, training, TrialRecord(trial, claim, claims))
 
 
 def ran_out_with(

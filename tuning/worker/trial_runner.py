@@ -17,15 +17,13 @@ from storage.checkpoints import TrialCheckpoints
 from storage.claims import Claim, Claims
 from storage.database import Result
 from storage.errors import ClaimLost, StorageUnavailable
-from studies.phases.training import training_of
 from studies.scheduler import Scheduler, UnusableStrategy
 from studies.stored import StudyRecord
 from tuning.machine.devices import Place
 from tuning.messages import Note
 from tuning.worker.callbacks import CheckpointKeeper, ReportToTrial, state_of
-from tuning.worker.drawing import draw
+from tuning.worker.drawing import Drawn, draw
 from tuning.worker.endings import ERROR, Frozen, Interrupted, Outcome, TrialError, failure_of
-from tuning.worker.recording.trial_record import TrialRecord
 from tuning.worker.supervisor import Supervisor
 from tuning.worker.throughput import ReportThroughput
 from tuning.worker.training_data import Classifiers
@@ -149,23 +147,20 @@ class TrialRunner:
             return Outcome(Result(TrialState.FAIL, None), failure)
 
     def _train(self, trial: optuna.trial.Trial, claim: Claim) -> Outcome:
-        training = training_of(self._record.spec, self._study._storage.get_trial(claim.trial_id))
         drawn = draw(
             trial,
             claim,
-            training,
             classifiers=self._classifiers,
             scheduler=self._scheduler,
             claims=self._claims,
             device=self._place.device,
         )
-        trial, hp, model, hypermodel = drawn.trial, drawn.hp, drawn.model, drawn.hypermodel
+        trial, hp, model, hypermodel, training = drawn.trial, drawn.hp, drawn.model, drawn.hypermodel, drawn.training
         learned_from, traces = self._classifiers.learned_from(training), hypermodel.traces(model)
         self._tell_uncompiled(claim, model)
         checkpoints = self._files.checkpoints_of(claim)
         resume = state_of(checkpoints)
-        told = TrialRecord(trial, claim, self._claims)
-        told.begun(self._place, hypermodel.weight_count(model), resumed=resume is not None)
+        drawn.record.begun(self._place, hypermodel.weight_count(model), resumed=resume is not None)
         keeper = self._keeper(claim, checkpoints, training.epochs)
         report = ReportToTrial(
             lambda epoch, value, last: self._scheduler.epoch_ended(claim, epoch, value, last=last),
@@ -196,19 +191,18 @@ class TrialRunner:
                 keeper=keeper,
             )
         except (Frozen, Interrupted, NonFiniteLoss):
-            self._tell_effort(told, report, started, hypermodel.traces(model) - traces)
+            self._tell_effort(drawn, report, started, hypermodel.traces(model) - traces)
             raise
         except optuna.TrialPruned:
-            self._tell_effort(told, report, started, hypermodel.traces(model) - traces)
+            self._tell_effort(drawn, report, started, hypermodel.traces(model) - traces)
             pruned = Result(TrialState.PRUNED, report.history[self._curve][-1])
             return Outcome(pruned, keep=lambda: self._files.keep_curve(claim, report.history, best_epoch=None))
         finally:
             self._supervisor.steps.rests()
             keeper.settle()
-        self._tell_effort(told, report, started, hypermodel.traces(model) - traces)
+        self._tell_effort(drawn, report, started, hypermodel.traces(model) - traces)
         self._record_found(trial, claim, hypermodel.runs_whole(), hypermodel.notes(), trained=True)
-        classifier, judged = hypermodel.classifier(model), training.is_judged
-        return self._completed(told, claim, classifier, result, report.history, judged=judged)
+        return self._completed(drawn, claim, result, report.history)
 
     def _tell_uncompiled(self, claim: Claim, model: keras.Model) -> None:
         why = why_not_compiled(model)
@@ -233,17 +227,9 @@ class TrialRunner:
             clock=self._clock,
         )
 
-    def _completed(
-        self,
-        told: TrialRecord,
-        claim: Claim,
-        classifier: keras.Model,
-        result: FitResult,
-        history: Mapping[str, list[float]],
-        *,
-        judged: bool,
-    ) -> Outcome:
+    def _completed(self, drawn: Drawn, claim: Claim, result: FitResult, history: Mapping[str, list[float]]) -> Outcome:
         """Return the outcome of a trial; one that learned from the validation images, too, has no value that is one."""
+        classifier, judged = drawn.hypermodel.classifier(drawn.model), drawn.training.is_judged
         model = self._files.write_model(claim, classifier.save, classifier.save_weights)
         costs = [one.name for one in self._record.objectives[1:]]
         others = tuple(self._classifiers.cost(name, classifier, model.size_bytes) for name in costs)
@@ -255,7 +241,7 @@ class TrialRunner:
             found = {key: result.history[curve][result.best_epoch] for key, curve in figures.items()}
             if figures.get(attributes.VALIDATION_ACCURACY) == self._curve:  # the trial's value
                 del found[attributes.VALIDATION_ACCURACY]
-            told.best(result.best_epoch + 1, found)
+            drawn.record.best(result.best_epoch + 1, found)
             self._files.keep_curve(claim, history, best_epoch=result.best_epoch)
             if mistakes is not None:
                 self._files.keep_mistakes(claim, mistakes)
@@ -274,6 +260,6 @@ class TrialRunner:
                 self._supervisor.tell(Note(f"trial {claim.number}: {note}"))
             self._told.add(note)
 
-    def _tell_effort(self, told: TrialRecord, report: ReportToTrial, started: float, traces: int) -> None:
+    def _tell_effort(self, drawn: Drawn, report: ReportToTrial, started: float, traces: int) -> None:
         epochs = len(next(iter(report.history.values()), []))
-        told.trained(epochs=epochs, seconds=self._clock() - started, traces=traces)
+        drawn.record.trained(epochs=epochs, seconds=self._clock() - started, traces=traces)
