@@ -327,6 +327,12 @@ bench-storage: $(READY_DEV)  ## reading and writing studies of 10,000 trials, be
 	@OMP_NUM_THREADS=1 exec .venv/bin/python -m tests.benchmarks.storage $(call switch,--smoke,SMOKE) \
 	  $(call flag,--rounds,ROUNDS) $(if $(value DATABASES),--databases $(DATABASES)) $(call flag,--result,RESULT)
 
+.PHONY: bench-claims
+bench-claims: $(READY_DEV)  ## claims and reports a second of many workers, and what share of their time that takes: [SMOKE=1 WORKERS="1 8" PROCESSES= DATABASES= RESULT=]
+	@OMP_NUM_THREADS=1 exec .venv/bin/python -m tests.benchmarks.claims $(call switch,--smoke,SMOKE) \
+	  $(if $(value WORKERS),--workers $(WORKERS)) $(call flag,--processes,PROCESSES) \
+	  $(if $(value DATABASES),--databases $(DATABASES)) $(call flag,--result,RESULT)
+
 .PHONY: bench-dashboard
 bench-dashboard: $(READY_DEV)  ## the dashboard at 10,000 trials, beside Optuna's own: [SMOKE=1 REPEATS= RESULT=]
 	@exec .venv/bin/python -m tests.benchmarks.dashboard $(call switch,--smoke,SMOKE) $(call flag,--repeats,REPEATS) \

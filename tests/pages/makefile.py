@@ -26,6 +26,7 @@ BENCHMARKS: Final[Mapping[str, str]] = {
     "bench-fidelity": "tests.benchmarks.fidelity.__main__",
     "bench-best": "tests.benchmarks.best.__main__",
     "bench-storage": "tests.benchmarks.storage.__main__",
+    "bench-claims": "tests.benchmarks.claims.__main__",
 }
 
 

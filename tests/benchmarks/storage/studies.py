@@ -30,8 +30,9 @@ SPACE: Final = {
 }
 PART: Final = 2_000
 
-Mix = Literal["over", "frozen"]
-"""`over`: a third COMPLETE, the rest PRUNED; `frozen`: a search that freezes, nineteen of twenty wait."""
+Mix = Literal["over", "frozen", "running"]
+"""`over`: a third COMPLETE, the rest PRUNED; `frozen`: a search that freezes, nineteen of twenty wait; `running`:
+each is held by a worker of its own, somewhere between its first epoch and its last."""
 
 _TABLES: dict[str, Table] = {
     "params": tables.PARAMS,
@@ -66,10 +67,9 @@ def make_study(url: str, trials: int, mix: Mix = "over", *, budget: int | None =
             )
             ids = list(made.scalars())
             for kind, table in _TABLES.items():
-                connection.execute(
-                    insert(table),
-                    [{"trial_id": i, **row} for i, (_, of) in zip(ids, rows, strict=True) for row in of[kind]],
-                )
+                of_kind = [{"trial_id": i, **row} for i, (_, of) in zip(ids, rows, strict=True) for row in of[kind]]
+                if of_kind:
+                    connection.execute(insert(table), of_kind)
     database.engine.dispose()
     settle(url)
 
@@ -100,14 +100,15 @@ _DATA: Any = {
 def _trial(rng: random.Random, study_id: int, number: int, mix: Mix) -> tuple[dict[str, Any], dict[str, Any]]:
     """A trial's own row, and those that belong to it, by table."""
     state = _state(number, mix)
-    over = state != "WAITING"
+    over = state in ("COMPLETE", "PRUNED")
     began = datetime(2026, 11, 1, tzinfo=UTC) + timedelta(seconds=20 * number)
     own = {
         "study_id": study_id, "number": number, "state": state, "datetime_start": began.replace(tzinfo=None),
         "datetime_complete": (began + timedelta(seconds=18)).replace(tzinfo=None) if over else None,
     }  # fmt: skip
     top, curve = rng.uniform(0.3, 0.98), list[float]()
-    for epoch in range(1, REPORTS + 1):
+    epochs = 1 + number % REPORTS if state == "RUNNING" else REPORTS
+    for epoch in range(1, epochs + 1):
         curve.append(top * (1 - 0.6**epoch) + rng.gauss(0, 0.003))
     drawn = {"batch_size": rng.randrange(4), "optimizer": rng.randrange(3),
              "learning_rate": 0.0003 * (0.1 / 0.0003) ** rng.random(), "dropout": rng.uniform(0, 0.6)}  # fmt: skip
@@ -133,6 +134,8 @@ def _trial(rng: random.Random, study_id: int, number: int, mix: Mix) -> tuple[di
 def _state(number: int, mix: Mix) -> str:
     if mix == "over":
         return "COMPLETE" if number % 3 == 0 else "PRUNED"
+    if mix == "running":
+        return "RUNNING"
     return "COMPLETE" if number % 300 == 7 else "PRUNED" if number % 20 == 19 else "WAITING"
 
 
