@@ -60,7 +60,11 @@ def engine_options(url: str, *, read_only: bool) -> dict[str, Any]:
     """
     parsed = make_url(url)
     if parsed.get_backend_name() != "sqlite":
-        return {"pool_pre_ping": True, "execution_options": {"postgresql_readonly": True} if read_only else {}}
+        if read_only:
+            return {"pool_pre_ping": True, "execution_options": {"postgresql_readonly": True}}
+        # A server counts connections, and each worker is one: a second one, for a beat that comes while the worker
+        # itself asks, is closed again.
+        return {"pool_pre_ping": True, "pool_size": 1}
     events: list[Any] = [(_prepare_to_read if read_only else _prepare_to_write, "connect")]
     options: dict[str, Any] = {"connect_args": {"timeout": BUSY_TIMEOUT_S}, "pool_events": events}
     file = sqlite_file(parsed)

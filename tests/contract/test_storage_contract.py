@@ -376,3 +376,19 @@ def test_stock_optuna_takes_a_trial_that_beats_for_alive_whatever_the_time_zone_
     for _ in range(2):
         postgres.record_heartbeat(trial_id)
         assert stale(postgres, study_id) == []
+
+
+@pytest.mark.postgres
+def test_a_worker_keeps_one_connection_though_its_heart_beats_while_it_reads(postgres: Database) -> None:
+    claims = new_study(postgres, budget=1)
+    claim = claims.next()
+    assert claim is not None
+    with postgres.reading():
+        claims.beat(claim)
+    with postgres.engine.connect() as connection:
+        asked = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+        for _ in range(100):  # the server takes a moment to see a connection go
+            if (there := connection.exec_driver_sql(asked).scalar_one()) == 1:
+                break
+            time.sleep(0.05)
+    assert there == 1

@@ -13,7 +13,7 @@ import contextlib
 import dataclasses
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -165,12 +165,13 @@ def _found(place: Place, size: Size, notes: list[str]) -> dict[int, Found]:
             each = max(each, *(crowd.server.connections / workers for crowd in (one.crowd, one.steady)))
         _say(f"{place.name}, {workers} workers: on the virtual clock")
         _play(one, workers, size)
-    notes.append(_bears(place, size, memory_mb, each))
+    notes.append(_bears(place, found, memory_mb, each))
     return found
 
 
-def _bears(place: Place, size: Size, memory_mb: float, each: float) -> str:
-    words = f"{place.name}: {size.processes} real workers at most, of {memory_mb:.0f} MB each besides what they share"
+def _bears(place: Place, found: Mapping[int, Found], memory_mb: float, each: float) -> str:
+    real = max((workers for workers, one in found.items() if one.crowd is not None), default=0)
+    words = f"{place.name}: up to {real} real workers, of {memory_mb:.0f} MB each besides what they share"
     if place.connections is None:
         return f"{words}."
     return (

@@ -146,13 +146,14 @@ def _watch(connection: sqlalchemy.Connection, server: Server, over: threading.Ev
 
 
 def _server_cpu_s(backend: int) -> float:
-    """Return the processor time of a server's processes that are there; NaN where it is on another machine."""
+    """Return the processor time of a server's processes, also ended ones; NaN where it is on another machine."""
     try:
         postmaster = psutil.Process(backend).parent()
     except psutil.NoSuchProcess:
         return float("nan")
     assert postmaster is not None
-    total = 0.0
+    ended = postmaster.cpu_times()
+    total = float(ended.children_user + ended.children_system)
     for process in [postmaster, *postmaster.children()]:
         try:
             times = process.cpu_times()

@@ -10,6 +10,7 @@ import math
 import random
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -154,7 +155,8 @@ class Worker:
         return claim, record
 
     def _go_on(self, claim: Claim, record: TrialRecord, epochs: int) -> None:
-        with self._heartbeat.of(claim):
+        # Without pause nobody trains, and a trial is over before its first beat where few others are at work.
+        with self._heartbeat.of(claim) if self._pace.epoch_s else nullcontext():
             for epoch in range(epochs + 1, REPORTS + 1):
                 self._train()
                 self._do("report", partial(self._scheduler.epoch_ended, claim, epoch, 1 - 0.6**epoch))
