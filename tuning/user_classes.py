@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from storage.errors import BadInput, shown
+from storage.errors import BadInput, in_one_line, shown
 from storage.prepared.bases import is_base
 from studies.declaration import hypermodel_name
 from studies.objectives.directions import objective_of
@@ -246,5 +246,6 @@ def load_from(
             specification.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         cure = ". ".join(hidden(user_file.path)) or "Mend the file"
-        raise BadInput(f"{user_file.path} cannot be imported: {type(error).__name__}: {error}. {cure}.") from error
+        reason = in_one_line(error).rstrip(".")
+        raise BadInput(f"{user_file.path} cannot be imported: {reason}. {cure}.") from error
     return getattr(module, user_file.class_name, None)

@@ -197,6 +197,47 @@ def test_a_published_script_runs_with_one_line_changed(script: Script, case: str
     assert "3 of 3 trials finished" in stderr and stdout
 
 
+PRUNES = """
+import optuna
+from optuna.trial import TrialState
+
+
+class PruningCallback:  # as those of optuna-integration: a trial, and what is looked at
+    def __init__(self, trial, monitor):
+        self.trial, self.monitor = trial, monitor
+
+    def on_epoch_end(self, epoch, logs):
+        self.trial.report(float(logs[self.monitor]), step=epoch)
+        if self.trial.should_prune():
+            raise optuna.TrialPruned(f"Trial was pruned at epoch {epoch}.")
+
+
+def objective(trial):
+    layers = [trial.suggest_int(f"n_units_l{i}", 4, 128, log=True) for i in range(trial.suggest_int("n_layers", 1, 3))]
+    rate = trial.suggest_float("learning_rate", 1e-5, 1e-1, log=True)
+    callback = PruningCallback(trial, "val_accuracy")
+    for epoch in range(3):
+        callback.on_epoch_end(epoch, {"val_accuracy": 0.9 - trial.number / 10 + epoch / 100})
+    return 0.92 - trial.number / 10
+
+
+if __name__ == "__main__":
+    study = optuna.create_study(direction="maximize", pruner=optuna.pruners.MedianPruner(n_startup_trials=1))
+    study.optimize(objective, n_trials=4)
+    pruned = study.get_trials(deepcopy=False, states=[TrialState.PRUNED])
+    complete = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
+    print(len(study.trials), len(pruned), len(complete), study.best_trial.value)
+"""
+
+
+def test_the_pruner_of_a_study_prunes_what_a_callback_reports_as_in_a_script_that_optuna_runs(script: Script) -> None:
+    line = "study.optimize(objective, n_trials=4)"
+    assert PRUNES.count(line) == 1
+    changed = "__import__('tuning').optimize(objective, study=study, trials=4, workers=1)"
+    stdout, _ = script.run(PRUNES.replace(line, changed))
+    assert stdout == script.run(PRUNES)[0] == "4 3 1 0.92\n"
+
+
 STOPS = """
 import math
 

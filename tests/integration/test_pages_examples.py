@@ -56,9 +56,10 @@ def test_the_example_model_is_tuned_exported_and_asked(my_model: Path, tmp_path:
 def test_the_example_of_a_hypermodel_is_tuned_as_printed_and_exported(tmp_path: Path) -> None:
     file = tmp_path / "my_hypermodel.py"
     file.write_text(next(text for text in MODELS.blocks("python") if "class MyHyperModel" in text))
-    command = CommandLine(tmp_path / "home")
-    small = ("--train-images", "256", "--epochs", "2", "--trials", "1", "--workers", "1", "--study", "my_hypermodel")
-    done = command.run("tune", "--dataset", "mnist_sample", *small, "--model", f"{file}:MyHyperModel")
+    command = CommandLine(tmp_path / "home", folder=tmp_path)
+    (line,) = (text for text in MODELS.blocks("console") if "my_hypermodel.py" in text)
+    small = ("--train-images", "256", "--epochs", "2", "--trials", "1", "--workers", "1")
+    done = command.run(*flags(shlex.split(line.removeprefix("$ "))), *small)
     (printed,) = (text for text in MODELS.blocks("") if text.startswith("model: given"))
     assert printed in done.stderr
     (trial,) = command.study("my_hypermodel").trials

@@ -137,11 +137,14 @@ def test_what_is_no_strategy_is_refused(file: Path, found: str) -> None:
         load_strategy(*parse_strategy(f"{file}:{found}"))
 
 
-@pytest.mark.parametrize("text", ["import nothing_of_that_name", "def broken(:", "1 / 0"])
-def test_a_file_that_cannot_be_imported_is_refused(file: Path, text: str) -> None:
+@pytest.mark.parametrize(
+    "text", ["import nothing_of_that_name", "def broken(:", "1 / 0", "raise RuntimeError('why it is.\\nand more')"]
+)
+def test_a_file_that_cannot_be_imported_is_refused_in_one_line(file: Path, text: str) -> None:
     file.write_text(text)
-    with pytest.raises(BadInput, match=f"{file} cannot be imported: .*Mend the file"):
+    with pytest.raises(BadInput, match=f"{file} cannot be imported: .*[^.]\\. Mend the file") as refused:
         load_strategy(*parse_strategy(f"{file}:Mine"))
+    assert "\n" not in str(refused.value)
 
 
 # --- What a spec says is data ---

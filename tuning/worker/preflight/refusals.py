@@ -16,9 +16,10 @@ def cannot(what: str, hp: RangedHyperParameters, error: Exception) -> str:
     if isinstance(error, UnknownMonitor):
         return f"objective {error.name!r}: {error}. Give one of these."
     values = values_in_words(hp)
-    logger.error("the model cannot be %s with %s", what, values, exc_info=error)
+    fact = f"the model cannot be {what}" + (f" with {values}" if values else "")
+    logger.error("%s", fact, exc_info=error)
     _, reason = failure_of(error)
-    return f"the model cannot be {what} with {values}: {reason.rstrip('.')}. Narrow the space, or mend the model."
+    return f"{fact}: {reason.rstrip('.')}. Narrow the space, or mend the model."
 
 
 def values_in_words(hp: RangedHyperParameters) -> str:
