@@ -25,7 +25,7 @@ from selenium.webdriver.remote.webelement import WebElement
 
 from storage import attributes
 from storage.artifacts import Artifacts
-from storage.claims import Claim, Claims
+from storage.claims import Claim, Claims, Thaw
 from storage.database import Database
 from storage.settings import Home
 from storage.stores.chosen import artifact_files
@@ -248,6 +248,24 @@ def test_a_frozen_trial_is_seen_with_its_curve(page: WebDriver, shown: Served) -
     page.get(shown.of_study())
     curves = {one["name"]: one["y"] for one in drawn(page, "graph-intermediate-values")}
     assert curves["trial #2 "] == [0.5625, 0.625, 0.6875]
+
+
+def test_a_frozen_trial_with_none_before_it_that_is_not_over_is_waiting_and_changes_when_it_goes_on(
+    page: WebDriver, shown: Served
+) -> None:
+    claims = new_study(shown.database, name="begins")
+    first = claimed(claims)
+    shown.database.set_trial_param(first.trial_id, "dropout", 0.375, FloatDistribution(0, 1))
+    report(shown.database, first, 1)
+    claims.progressed(first, 1)
+    claims.put_back(first, "frozen", "frozen")
+    page.get(f"{shown.url}dashboard/studies/{claims._study_id}/trials?numbers=0")
+    found(page, "li", "Trial 0\nWaiting")
+    for words in ("dropout 0.375", "1 0.5625", "Frozen after epoch 1"):
+        seen(page, words)
+    report(shown.database, claimed(claims, Thaw(0)), 2)
+    found(page, "li", "Trial 0\nRunning")
+    seen(page, "2 0.625")
 
 
 def test_plots_of_ours_stand_beside_the_pages_own(page: WebDriver, shown: Served) -> None:
