@@ -18,7 +18,6 @@ from shutil import copyfileobj
 from typing import BinaryIO
 
 import optuna
-from optuna.artifacts.exceptions import ArtifactNotFound
 from optuna.storages import BaseStorage
 
 from storage import attributes
@@ -181,7 +180,7 @@ class OptunaStore:
         try:
             return self._files.open(_named(artifact_id))
         except FileNotFoundError as error:
-            raise ArtifactNotFound(f"there is no artifact {artifact_id}") from error
+            raise _not_found(f"there is no artifact {artifact_id}") from error
 
     def write(self, artifact_id: str, content_body: BinaryIO) -> None:
         """Write an artifact whole."""
@@ -195,15 +194,22 @@ class OptunaStore:
             ArtifactNotFound: it is not there.
         """
         if _named(artifact_id) not in self._files.names():
-            raise ArtifactNotFound(f"there is no artifact {artifact_id}")
+            raise _not_found(f"there is no artifact {artifact_id}")
         self._files.remove(artifact_id)
 
 
 def _named(artifact_id: str) -> str:
     """Return an id that is the name of a file, and no path: the dashboard passes on what it was asked for."""
     if artifact_id != Path(artifact_id).name:
-        raise ArtifactNotFound(f"{artifact_id!r} is no artifact's name")
+        raise _not_found(f"{artifact_id!r} is no artifact's name")
     return artifact_id
+
+
+def _not_found(words: str) -> Exception:
+    # Not imported above: Optuna's artifacts import boto3 where it is installed, and every command would wait for it.
+    from optuna.artifacts.exceptions import ArtifactNotFound
+
+    return ArtifactNotFound(words)
 
 
 def _new_id() -> str:

@@ -58,7 +58,10 @@ _BATCH_SIZE = 256
 def _answer_stdin() -> None:
     settle_keras(os.environ)
     with answering() as say:
-        from models.backend import set_defaults
+        from models.importing import importing_keras
+
+        with importing_keras():
+            from models.backend import set_defaults
 
         set_defaults()
         # Last: whoever started this process early has no task for it yet.

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import gc
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from storage.prepared.bases import is_base
@@ -47,14 +45,16 @@ def prepare_training(
     os.environ.update(cache_environment(home, options.device if options.device != CPU else None, os.environ))
     settle_keras(os.environ)
     require_backend(os.environ)
-    with _no_garbage():
+    from models.importing import importing_keras
+
+    with importing_keras():
         from models.backend import set_defaults, set_precision
         from models.training.compiled import CompiledModels
         from tuning.worker.training_data import Classifiers, open_training_data
 
-        set_defaults()
-        hypermodel = load_hypermodel(spec.model, options.user_file, home)
-        metric = load_metric(spec.objective, options.objective_file)
+    set_defaults()
+    hypermodel = load_hypermodel(spec.model, options.user_file, home)
+    metric = load_metric(spec.objective, options.objective_file)
     require_accelerator(options.device)
     set_precision(options.precision if hypermodel.mixed else "float32")
     data = open_training_data(record, home)
@@ -73,14 +73,3 @@ def _keep_features(
     assert isinstance(hypermodel, TransferModels) and record.data is not None
     parts = (data.training, data.validation, data.everything)
     hypermodel.features = KeptFeatures(home, record.data["checksum"], parts, say)
-
-
-@contextlib.contextmanager
-def _no_garbage() -> Iterator[None]:
-    """Import a framework: a million objects that stay. Looking for garbage among them takes a quarter of the time."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        gc.enable()
