@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
@@ -21,6 +22,10 @@ if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 2e9:
 
 # Read once, when TensorFlow is first imported.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+# A million objects of Keras and of the tests stay to the end: they are not searched for garbage while they are made,
+# nor, frozen in `pytest_collection_finish`, after it.
+gc.disable()
 
 # Whatever the cores are fastest in, what tests train is the same.
 os.environ["TUNING_PRECISION"] = "float32"
@@ -80,6 +85,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Refuse to go on when reading the tests imported Keras, and none that was selected needs it."""
+    gc.freeze()
+    gc.enable()
     if "keras" in sys.modules and not any(item.get_closest_marker("keras") for item in session.items):
         raise pytest.UsageError("a test module imports Keras at its top: import it in the tests marked keras")
     _remember_the_schema()

@@ -40,7 +40,10 @@ VALUES: dict[str, Any] = {
 SCRIPT = """
 import json, sys
 from pathlib import Path
-import keras_tuner, numpy as np
+import numpy as np
+from models.importing import importing_keras
+with importing_keras():
+    import keras_tuner
 from models.classifier import Inputs
 from models.cnn import CNN
 from models.backend import seed_generators

@@ -21,7 +21,10 @@ ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = """
 import json, sys
 from pathlib import Path
-import keras_tuner, numpy as np
+import numpy as np
+from models.importing import importing_keras
+with importing_keras():
+    import keras_tuner
 from models.backend import seed_generators
 from models.classifier import Inputs
 from models.cnn import CNN
