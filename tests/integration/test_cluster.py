@@ -246,6 +246,7 @@ def test_one_node_with_its_files_in_an_object_store_gives_what_plain_tune_does(
     assert len([artifacts.verified(trial, "model") for trial in theirs]) == 3
 
 
+@pytest.mark.long
 def test_the_recipe_from_two_machines_to_a_finished_study_as_printed(server: str, tmp_path: Path) -> None:
     text = Page.read("tuning/README.md").text
     recipe = Page("", text[text.index("### A Ray cluster") : text.index("### Watching from elsewhere")])
