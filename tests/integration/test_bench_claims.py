@@ -12,7 +12,7 @@ from storage.opening import open_database
 from studies.stored import find_study
 from tests.benchmarks.claims.__main__ import main
 from tests.benchmarks.claims.crowd import Crowd, Server
-from tests.benchmarks.claims.figures import bound, wanted
+from tests.benchmarks.claims.figures import bound, others, wanted
 from tests.benchmarks.claims.simulated import Alone, Machines, play
 from tests.benchmarks.claims.stations import Cores, Disk, Lock, Process, VirtualClock
 from tests.benchmarks.claims.timed import Call, Transaction
@@ -115,6 +115,7 @@ def test_what_bounds_workers_is_named_by_what_is_full() -> None:
     assert bound(slow, fast, 2, one_writer=True) == "the one writer, which waits for the disk"
     assert bound(slow, slow, 2, one_writer=False) == "none of it is full"
     assert bound(crowd(0.001, 0.0, 480), fast, 2, one_writer=False) == "the cores"
+    assert others(Crowd(slow.workers, Server(cpu_s=0.3), 0.0, busy_s=1.62), 2) == pytest.approx(0.5)
     assert wanted(1_000, 30.0, 5.0) == pytest.approx({"claim": 1.667, "report": 33.33, BEAT: 200.0}, rel=0.001)
 
 

@@ -16,6 +16,7 @@ from typing import Final
 import psutil
 import sqlalchemy
 
+from tests.benchmarks.best.quiet import cpu_now
 from tests.benchmarks.claims.timed import Call
 from tests.benchmarks.claims.worker import Pace, Worked, Worker
 
@@ -47,11 +48,13 @@ class Crowd:
         workers: what each did.
         server: what the server did.
         memory_mb: what one of their processes takes for itself.
+        busy_s: for how long the machine's cores were busy meanwhile, for whomever.
     """
 
     workers: Sequence[Worked]
     server: Server
     memory_mb: float
+    busy_s: float = 0.0
 
     @property
     def seconds(self) -> float:
@@ -81,9 +84,11 @@ def at_work(url: str, folder: Path, workers: int, seconds: float, pace: Pace) ->
         for pipe in pipes:
             _told(pipe, _START_S)
         with _watched(url) as server:
+            before_s = cpu_now().busy
             for pipe in pipes:
                 pipe.send("go")
             found: list[Worked] = [_told(pipe, seconds + _AFTER_S) for pipe in pipes]
+            busy_s = cpu_now().busy - before_s
             memory = max(psutil.Process(process.pid).memory_full_info().uss for process in processes[:1])
         for pipe in pipes:
             pipe.send("over")
@@ -93,7 +98,7 @@ def at_work(url: str, folder: Path, workers: int, seconds: float, pace: Pace) ->
         for process in processes:
             process.kill()
             process.join()
-    return Crowd(found, server, memory / 1e6)
+    return Crowd(found, server, memory / 1e6, busy_s)
 
 
 def _told(pipe: Connection, within_s: float) -> Worked:

@@ -90,6 +90,12 @@ def use_of(crowd: Crowd, cores: int, *, one_writer: bool) -> Use:
     )
 
 
+def others(crowd: Crowd, cores: int) -> float:
+    """Return the share of the cores that other work had while a crowd was at work."""
+    own_s = sum(one.cpu_s for one in crowd.workers) + crowd.server.cpu_s
+    return max(0.0, crowd.busy_s - own_s) / (crowd.seconds * cores)
+
+
 def bound(crowd: Crowd, unflushed: Crowd, cores: int, *, one_writer: bool) -> str:
     """Return in words what more workers would not get past, by what was measured with and without the disk."""
     use = use_of(crowd, cores, one_writer=one_writer)

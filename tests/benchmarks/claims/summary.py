@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from storage.leases import BEAT_S
-from tests.benchmarks.claims.figures import Found, Latency, bound, fairness, per_s, share, use_of, wanted
+from tests.benchmarks.best.quiet import QUIET
+from tests.benchmarks.claims.figures import Found, Latency, bound, fairness, others, per_s, share, use_of, wanted
 from tests.benchmarks.claims.simulated import Played
 from tests.benchmarks.claims.worker import BEAT, STEPS
 from tests.benchmarks.report import Report, Table
@@ -39,7 +40,19 @@ def report(found: All, *, cores: int, epochs_s: Sequence[float], gpus: int, note
         ),
         Table("A call of the only worker at work, in ms, in a study where others hold trials", _alone(found), True),
     ]
-    return Report(tables, [*_words(cores), *notes], _figures(workers, found, gpus, epochs_s))
+    return Report(
+        tables, [*_words(cores), *notes, *_disturbed(workers, cores)], _figures(workers, found, gpus, epochs_s)
+    )
+
+
+def _disturbed(found: All, cores: int) -> list[str]:
+    crowds = [crowd for each in found.values() for one in each.values() for crowd in (one.crowd, one.steady) if crowd]
+    most = max((others(crowd, cores) for crowd in crowds), default=0.0)
+    if most <= QUIET:
+        return []
+    share = f"{100 * most:.0f}%"
+    words = "what is measured is slower than it need be, and further from what is simulated"
+    return [f"Other work had up to {share} of the cores meanwhile: {words}."]
 
 
 def _words(cores: int) -> list[str]:
