@@ -69,9 +69,8 @@ def restore(backup: Backup, url: str, home: Home, *, name: str | None = None) ->
     try:
         with refused(home.root):
             files = _place_files(backup, home, checkpoints)
-            if (
-                has_uid
-            ):  # also where no trial has one: the folder tells `gc` of a study in a database that it is not given
+            # Also where no trial has one: the folder tells `gc` of a study in a database that it is not given.
+            if has_uid:
                 checkpoints.make()
         with open_rows(backup.folder / ROWS) as rows:
             made = _Made(name, uid, files, home.files)

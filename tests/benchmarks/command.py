@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Callable
+from typing import Final
 
 from storage.errors import BadInput, TuningError
+
+DATABASES: Final = ("sqlite", "postgresql")
+
+
+def add_databases_option(parser: argparse.ArgumentParser) -> None:
+    """Let a benchmark of the storage be run on some databases only."""
+    parser.add_argument(
+        "--databases", nargs="+", choices=DATABASES, default=list(DATABASES), help=f"default: {' '.join(DATABASES)}"
+    )
 
 
 def require_positive(*options: tuple[str, int]) -> None:

@@ -78,16 +78,9 @@ def _opened(asked: Asked, study: Begun, spending: Spending, console: Console) ->
     left_s = max(1.0, options.timeout_s - elapsed_s) if options.timeout_s is not None else None
     objective = str(asked.objective_file) if asked.objective_file is not None else None
     given = PhaseOptions(
-        asked.name,
-        options.storage,
-        model,
-        objective,
-        options.workers,
-        left_s,
-        options.progress,
-        options.cluster,
-        options.ship,
-    )
+        study=asked.name, storage=options.storage, model=model, objective=objective, workers=options.workers,
+        timeout_s=left_s, progress=options.progress, cluster=options.cluster, ship=options.ship,
+    )  # fmt: skip
     return Opened(
         given, asked.home, asked.url, study.database, study.study, StudyRecord.of(study.study), asked.user_file,
         asked.objective_file, console, spending.note, asked.places.cluster,

@@ -31,7 +31,7 @@ from tests.benchmarks.claims.figures import Found
 from tests.benchmarks.claims.simulated import Alone, Machines, play
 from tests.benchmarks.claims.summary import report
 from tests.benchmarks.claims.worker import Pace
-from tests.benchmarks.command import exit_status, require_positive
+from tests.benchmarks.command import add_databases_option, exit_status, require_positive
 from tests.benchmarks.report import add_result_option, keep
 from tests.benchmarks.storage.studies import STUDY, Mix, make_study
 from tests.postgres import database_on, server
@@ -214,10 +214,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--smoke", action="store_true", help="2 and 4 workers, a second each; ends in half a minute")
     parser.add_argument("--workers", nargs="+", type=int, help="how many at once; default: 1 8 64 256")
     parser.add_argument("--processes", type=int, help="the most real workers; more are simulated; default: 64")
-    parser.add_argument(
-        "--databases", nargs="+", choices=("sqlite", "postgresql"), default=["sqlite", "postgresql"],
-        help="default: sqlite postgresql",
-    )  # fmt: skip
+    add_databases_option(parser)
     add_result_option(parser)
     return parser
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from tests.benchmarks.command import exit_status, require_positive
+from tests.benchmarks.command import add_databases_option, exit_status, require_positive
 from tests.benchmarks.report import Report, Table, add_result_option, keep
 from tests.benchmarks.storage.contestants import ON_POSTGRESQL, ON_SQLITE, Contestant, journal
 from tests.benchmarks.storage.studies import STUDY, Mix, make_study
@@ -232,10 +232,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.storage", description=__doc__)
     parser.add_argument("--smoke", action="store_true", help="small studies, one round; ends in about a minute")
     parser.add_argument("--rounds", type=int, help="how often each is measured; default: 3")
-    parser.add_argument(
-        "--databases", nargs="+", choices=("sqlite", "postgresql"), default=["sqlite", "postgresql"],
-        help="default: sqlite postgresql",
-    )  # fmt: skip
+    add_databases_option(parser)
     add_result_option(parser)
     return parser
 
