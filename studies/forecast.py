@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
+from itertools import islice
+from operator import itemgetter
 from typing import Any, NamedTuple, TypedDict
 
 from optuna.trial import FrozenTrial, TrialState
@@ -135,20 +138,20 @@ class Effort(NamedTuple):
     Attributes:
         state: Optuna's.
         epochs: how many it has reported.
-        spans: when it was worked on.
         ended: when it ended; None where it has not.
+        spans: returns when it was worked on; asked only where that matters.
     """
 
     state: TrialState
     epochs: int
-    spans: Sequence[Span]
     ended: float | None
+    spans: Callable[[], Sequence[Span]]
 
 
 def effort_of(trial: FrozenTrial) -> Effort:
     """Return what a trial has taken so far."""
     ended = moment(trial.datetime_complete) if trial.datetime_complete is not None else None
-    return Effort(trial.state, len(trial.intermediate_values), spans(trial), ended)
+    return Effort(trial.state, len(trial.intermediate_values), ended, partial(spans, trial))
 
 
 def rate_per_hour(efforts: Sequence[Effort]) -> float | None:
@@ -156,15 +159,13 @@ def rate_per_hour(efforts: Sequence[Effort]) -> float | None:
 
     A frozen trial that is pruned at the end took what it trained, long before.
     """
-    last = sorted(
-        (one.ended, min(one.spans)[0])
-        for one in efforts
-        if one.state in _FINISHED and one.ended is not None and one.spans
-    )[-RATE_TRIALS:]
+    over = [(one.ended, one) for one in efforts if one.state in _FINISHED and one.ended is not None]
+    over.sort(key=itemgetter(0), reverse=True)
+    last = list(islice(((ended, found) for ended, one in over if (found := one.spans())), RATE_TRIALS))
     if not last:
         return None
-    since, until = min(begun for _, begun in last), last[-1][0]
-    busy_s = _covered_s([span for one in efforts for span in one.spans], since, until)
+    since, until = min(min(found)[0] for _, found in last), last[0][0]
+    busy_s = _busy_s(efforts, since, until)
     return len(last) / busy_s * 3600 if busy_s > 0 else None
 
 
@@ -176,7 +177,7 @@ def epochs_forecast_s(efforts: Sequence[Effort], budget: int, launched: Launched
     """
     spent = sum(one.epochs for one in efforts)
     running = sum(one.state == TrialState.RUNNING for one in efforts)
-    busy_s = _covered_s([span for one in efforts for span in one.spans], launched["at"], math.inf)
+    busy_s = _busy_s(efforts, launched["at"], math.inf)
     epoch_s = seconds_per_epoch(spent - launched["epochs"], busy_s, running, launched["epoch_s"])
     return None if epoch_s is None else max(0, budget - spent) * epoch_s
 
@@ -195,8 +196,9 @@ def seconds_per_epoch(epochs: int, elapsed_s: float, running: int, expected_s: f
     return expected_s
 
 
-def _covered_s(found: Sequence[Span], since: float, until: float) -> float:
-    """Return how much of the time between two moments the spans cover."""
+def _busy_s(efforts: Sequence[Effort], since: float, until: float) -> float:
+    """Return in how much of the time between two moments any trial was worked on."""
+    found = [span for one in efforts if one.ended is None or one.ended > since for span in one.spans()]
     covered_s, covered_until = 0.0, since
     for begun, ended in sorted(found):
         begun, ended = max(begun, covered_until), min(ended, until)

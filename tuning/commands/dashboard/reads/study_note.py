@@ -13,7 +13,7 @@ from typing import Any, Final
 from optuna.trial import TrialState
 
 from storage import attributes
-from studies.forecast import Effort
+from studies.forecast import Effort, Span
 from studies.spec import model_name
 from studies.status import forecast_s
 from studies.stored import StudyRecord
@@ -114,8 +114,12 @@ def _forecast(record: StudyRecord, trials: Sequence[ShownTrial], now: float) -> 
 
 
 def _effort(trial: ShownTrial, now: float) -> Effort:
-    found = [(begun, min(until, now)) for begun, until in trial.worked.spans()]
-    return Effort(trial.state, len(trial.reported), found, trial.worked.ended)
+    def until_now() -> list[Span]:
+        return [(begun, min(until, now)) for begun, until in trial.worked.spans()]
+
+    ended = trial.worked.ended
+    spans = until_now if ended is None else trial.worked.spans
+    return Effort(trial.state, len(trial.reported), ended, spans)
 
 
 def _time_of_day(moment: float, now: float) -> str:
