@@ -131,6 +131,8 @@ SEARCH: Final = "search"
 def phase_in(system_attrs: Mapping[str, Any]) -> Phase:
     """Return what a trial is for, by its system attributes."""
     recorded = system_attrs.get(PHASE)
+    if recorded is None:
+        return SEARCH  # as nearly all are, at a quarter of the time
     return next((phase for phase in PHASES if phase == recorded), SEARCH)
 
 

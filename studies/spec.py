@@ -147,8 +147,9 @@ class Plan(Frozen):
         defaults: more of `defaults`, under this plan alone; what both name is the plan's.
         first: configurations known to be good of this plan's network, in place of the file's; left out, the file's
             where the plan has the file's model, else none.
-        large_model: another hypermodel where a time is given (`FOR=30m`) in which it can be trained for 10 epochs; it
+        large_model: another hypermodel where a time is given (`FOR=30m`) in which it can be trained for long enough; it
             has its own defaults, and is not given what is in `defaults` and `first`.
+        large_model_epochs: how many epochs are long enough for that: fewer where it learns what it can in few.
         confirm: `[configurations, seeds]`: how many of the best are trained again with how many other seeds after the
             search, each at least 2; left out, none is.
         refit_epochs: for how many epochs the winner is trained in the end; left out, it is not.
@@ -165,6 +166,7 @@ class Plan(Frozen):
     defaults: dict[str, Scalar] = Field(default_factory=dict)
     first: tuple[dict[str, Scalar], ...] | None = None
     large_model: str | None = None
+    large_model_epochs: Annotated[int, Field(ge=1)] = 10
     confirm: tuple[Annotated[int, Field(ge=2)], Annotated[int, Field(ge=2)]] | None = None
     refit_epochs: Annotated[int, Field(ge=1)] | None = None
 

@@ -136,7 +136,7 @@ def disk_use(study: optuna.Study, home: Home) -> dict[str, int]:
     keys += study._storage.get_study_system_attrs(study._study_id)
     ids = {key.removeprefix(attributes.OPTUNA_ARTIFACT) for key in keys if key.startswith(attributes.OPTUNA_ARTIFACT)}
     used = {
-        "artifacts": artifact_files(home).size_bytes([Path(artifact).name for artifact in ids]),
+        "artifacts": artifact_files(home).size_bytes([*filter(None, map(os.path.basename, ids))]),
         "checkpoints": _inside(checkpoint_files(home, name, uid)) if uid else 0,
         "export": export,
         "logs": logs,

@@ -6,10 +6,12 @@ trial of twenty epochs. Here rows stay rows, and a distribution or a name that c
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 import sys
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import groupby
 from operator import itemgetter
@@ -89,7 +91,20 @@ def read_trials(
     states: Collection[TrialState] | None = None,
 ) -> list[FrozenTrial]:
     """Return trials of a study, by id, as `RDBStorage` builds them; see `read_rows` for what is asked for."""
-    return [_built(rows) for rows in read_rows(connection, study_id, after=after, also=also, states=states)]
+    with no_garbage():
+        return [_built(rows) for rows in read_rows(connection, study_id, after=after, also=also, states=states)]
+
+
+@contextmanager
+def no_garbage() -> Iterator[None]:
+    """Make many objects that stay: nothing of them refers to itself, and looking for such takes a tenth of the time."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 def read_rows(

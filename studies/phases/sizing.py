@@ -30,8 +30,6 @@ _LEAST_IMAGES = 2_000
 _WANTED_TRIALS, _LEAST_TRIALS, _MOST_TRIALS = 12, 4, 1_000
 # How many configurations are confirmed with how many seeds each, what costs most first.
 _CONFIRMATIONS = ((3, 3), (3, 2), (2, 2))
-LEAST_REFIT_EPOCHS = 10
-"""A larger network that could not be trained for so many is not taken."""
 
 
 @dataclass(frozen=True)

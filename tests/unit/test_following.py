@@ -135,7 +135,7 @@ def test_a_study_that_had_no_time_is_given_one_for_what_follows_its_search(
     assert asked.course == Course(refit_epochs=0, time_s=1800, search_s=450)
 
 
-def test_the_larger_network_is_taken_where_it_can_be_trained_for_ten_epochs(
+def test_the_larger_network_is_taken_where_it_can_be_trained_for_long_enough(
     tmp_path: Path, clock: Clock, measured: dict[str, Pace], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = ask(tmp_path).plan.model_copy(update={"large_model": "fast_cnn", "defaults": {"augmentation": 0.7}})
@@ -147,6 +147,10 @@ def test_the_larger_network_is_taken_where_it_can_be_trained_for_ten_epochs(
     assert taken.first == ()
     measured["models.fast_cnn:FastCNN"] = Pace(5, 5, 0.1, 1)
     assert sized(tmp_path, clock, for_s=1800.0).spec.model == "models.cnn:CNN"
+    few = plan.model_copy(update={"large_model_epochs": 1})
+    declaration = declaration.model_copy(update={"plan": {"cpu": few}})
+    assert sized(tmp_path, clock, for_s=1800.0).spec.model == "models.fast_cnn:FastCNN"
+    declaration = declaration.model_copy(update={"plan": {"cpu": plan}})
     measured["models.fast_cnn:FastCNN"] = PACE
     asked_for = sized(tmp_path, clock, for_s=1800.0, overrides=Overrides(model="deep_cnn"))
     assert asked_for.spec.model == "models.deep_cnn:DeepCNN"

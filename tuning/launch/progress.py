@@ -170,10 +170,10 @@ class Progress:
         """Look at the study and show what is new."""
         trials = self._trials()
         best = best_trial(self.study, trials) if self.phase == SEARCH else None
-        for trial in sorted(trials, key=lambda t: (t.datetime_complete is None, t.datetime_complete, t.number)):
-            if trial.state.is_finished() and trial.number not in self._told:
-                self._told.add(trial.number)
-                self._tell_finished(trial, best)
+        over = [trial for trial in trials if trial.state.is_finished() and trial.number not in self._told]
+        for trial in sorted(over, key=lambda t: (t.datetime_complete is None, t.datetime_complete, t.number)):
+            self._told.add(trial.number)
+            self._tell_finished(trial, best)
         for trial in filter(is_frozen, trials):
             self._tell_frozen(trial)
         for trial in filter(is_running, trials):

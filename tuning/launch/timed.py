@@ -9,7 +9,7 @@ from studies.course import Course
 from studies.datasets.preparing import prepare
 from studies.declaration import make_spec
 from studies.forecast import expected_epochs
-from studies.phases.sizing import LEAST_REFIT_EPOCHS, SEARCH_SHARE, Fidelity, Pace, Sized, epochs_in, sized
+from studies.phases.sizing import SEARCH_SHARE, Fidelity, Pace, Sized, epochs_in, sized
 from studies.spec import BUDGET_SHARE
 from studies.strategies.chosen import make_strategy
 from studies.study_data import describe
@@ -65,7 +65,7 @@ def timed(asked: Asked, spending: Spending, report: Report) -> Asked:
     if larger is not None:
         large = _measured(larger)
         fits = epochs_in(0.7 * time_s - spending.elapsed_s, large.pace, large.images)
-        if fits >= LEAST_REFIT_EPOCHS:
+        if fits >= asked.plan.large_model_epochs:
             chosen = large
     found = sized(
         time_s,

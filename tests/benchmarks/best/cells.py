@@ -19,8 +19,8 @@ CONTESTANTS: Final = (OURS, "keras_tuner", "optuna", DEFAULTS)
 NETWORKS: Final[Mapping[str, str]] = {
     "cifar10": "fast_cnn",
     "cifar100": "fast_cnn",
-    "fashion_mnist": "cnn",
-    "mnist": "cnn",
+    "fashion_mnist": "fast_cnn",
+    "mnist": "fast_cnn",
     "cifar10_sample": "fast_cnn",
     "mnist_sample": "cnn",
 }

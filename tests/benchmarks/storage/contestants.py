@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, Final, Literal, Protocol
 
 import optuna
+from optuna.distributions import BaseDistribution
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
@@ -48,6 +49,11 @@ def writer(contestant: Contestant, url: str) -> Writer:
 
 _PARAMETERS: Final = {"batch_size": 1.0, "optimizer": 2.0, "learning_rate": 0.01, "dropout": 0.3}
 _ATTRIBUTES: Final = {f"attribute {number}": number for number in range(8)}
+_AT_FIRST: Final = 5
+
+
+def _drawn() -> list[tuple[str, float, BaseDistribution]]:
+    return [(name, value, SPACE[name]) for name, value in _PARAMETERS.items()]
 
 
 def _records() -> list[dict[str, str]]:
@@ -68,10 +74,15 @@ class Stock:
 
 def write_each(storage: optuna.storages.BaseStorage, trial_id: int, do: Do) -> None:
     """Write the values of a trial that is there, each in a call of its own."""
-    for name, value in _PARAMETERS.items():
-        do("parameter", 1, partial(storage.set_trial_param, trial_id, name, value, SPACE[name]))
+    for one in _drawn():
+        do("parameter", 1, partial(storage.set_trial_param, trial_id, *one))
     for key, number in _ATTRIBUTES.items():
         do("attribute", 1, partial(storage.set_trial_user_attr, trial_id, key, number))
+    write_later(storage, trial_id, do)
+
+
+def write_later(storage: optuna.storages.BaseStorage, trial_id: int, do: Do) -> None:
+    """Write what a trial reports, its artifacts' records and its end, each in a call of its own."""
     for epoch in range(1, REPORTS + 1):
         do("report", 1, partial(storage.set_trial_intermediate_value, trial_id, epoch, 0.5))
     for record in _records():
@@ -95,5 +106,20 @@ class Ours:
         # Optuna's cache learns of a trial by reading it, which is measured by itself.
         storage._trial_id_to_study_id_and_number[claim.trial_id] = (self.study._study_id, claim.number)
         storage.get_study_name_from_id(self.study._study_id)
-        write_each(storage, claim.trial_id, do)
+        self._together(
+            claim, "parameter", do, [partial(storage.set_trial_param, claim.trial_id, *one) for one in _drawn()]
+        )
+        attributes = [partial(storage.set_trial_user_attr, claim.trial_id, *one) for one in _ATTRIBUTES.items()]
+        # What is known when it begins, and what when it is trained.
+        for part in (attributes[:_AT_FIRST], attributes[_AT_FIRST:]):
+            self._together(claim, "attribute", do, part)
+        write_later(storage, claim.trial_id, do)
         self._database.unfence(claim.trial_id)
+
+    def _together(self, claim: Claim, step: Step, do: Do, calls: Sequence[Callable[[], Any]]) -> None:
+        def call() -> None:
+            with self._claims.together(claim):
+                for one in calls:
+                    one()
+
+        do(step, len(calls), call)

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import gc
 import math
 import re
 import secrets
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
 
 from optuna.storages import BaseStorage
 from sqlalchemy import Connection
 
-from storage.rows.trial_rows import read_rows
+from storage.rows.trial_rows import no_garbage, read_rows
 from storage.rows.watched_rows import Stamp, StudyRows, read_studies, started, unfinished_stamps
 from studies.stored import StudyRecord
 from tuning.commands.dashboard.reads.importance import Importances
@@ -117,7 +115,7 @@ class KeptStudy:
             if trial_id in self.trials and apart.get(trial_id) != self._kept_apart.get(trial_id):
                 asked.add(trial_id)
         ends = list(self._ends.items())
-        with _no_garbage():
+        with no_garbage():
             for rows in read_rows(connection, self._study_id, after=last, also=asked):
                 trial = shown_trial(rows, self._study_id, apart.get(rows.trial_id, {}), notes.of_trial)
                 self._changed |= self.trials.put(trial)
@@ -159,15 +157,3 @@ def _apart(system: Mapping[str, Any]) -> dict[int, dict[str, Any]]:
         if (of_trial := _OF_TRIAL.fullmatch(key)) is not None:
             found[int(of_trial[1])][key] = value
     return dict(found)
-
-
-@contextmanager
-def _no_garbage() -> Iterator[None]:
-    """Make many objects that stay: nothing of them refers to itself, and looking for such takes a tenth of the time."""
-    was = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was:
-            gc.enable()
