@@ -13,7 +13,7 @@ from optuna.trial import TrialState, create_trial
 from rich.console import Console
 
 from storage import attributes
-from tuning.launch.progress import Progress, finished_line
+from tuning.launch.progress import MOST_SHARE, Progress, finished_line
 
 
 @dataclass
@@ -85,6 +85,29 @@ def test_a_failed_trial_says_why(study: optuna.Study) -> None:
     add(study, None, TrialState.FAIL)
     assert finished_line(study.trials[0], None) == "trial   0 fail     diverged: the loss is not finite"
     assert finished_line(study.trials[1], None).endswith("error: no reason was recorded")
+
+
+def test_a_look_that_takes_long_is_not_repeated_before_it_is_worth_it(study: optuna.Study) -> None:
+    shown, took_s = terminal(), iter([0.0, 0.03, 1.0, 1.001, 2.0, 2.001])
+    progress = Progress(study, 4, shown.console, live=False, clock=shown, processor=lambda: next(took_s))
+
+    def lines() -> int:
+        return len(shown.text.getvalue().splitlines())
+
+    progress.start()
+    add(study, 0.1)
+    progress.follow()
+    add(study, 0.2)
+    for _ in range(3):
+        shown.now += 0.03 / MOST_SHARE / 3 - 0.01
+        progress.follow()
+    assert lines() == 1, "seen, and not looked at again so soon"
+    shown.now += 0.1
+    progress.follow()
+    assert lines() == 2
+    shown.now += 0.001 / MOST_SHARE + 0.01
+    progress.follow()
+    assert next(took_s, None) is None, "one that takes little is soon repeated"
 
 
 def test_without_a_terminal_each_finished_trial_is_told_exactly_once(study: optuna.Study) -> None:

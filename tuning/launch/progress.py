@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Protocol
+from typing import Final, Protocol
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -30,6 +30,8 @@ from tuning.cell import Cell
 from tuning.words import counted, duration, parameters_in_words
 
 SHOWN_RUNNING = 16
+MOST_SHARE: Final = 0.02
+"""Of a core: so much may be taken by looking at a study with thousands of trials, which are trained here meanwhile."""
 # In columns of the terminal: the bar, and where parameters are left out.
 BAR_WIDTH = 24
 NARROW = 60
@@ -123,6 +125,7 @@ class Progress:
         console: where it is shown.
         live: whether to draw the live view, where somebody looks.
         clock: monotonic seconds.
+        processor: seconds of a core that this thread took.
         expected_epoch_s: how long all workers together are expected to take for an epoch, before it is seen.
         balanced: whether balanced accuracies are shown besides.
         phase: whose trials are shown.
@@ -134,6 +137,7 @@ class Progress:
     console: Console
     live: bool
     clock: Callable[[], float] = time.monotonic
+    processor: Callable[[], float] = time.thread_time
     expected_epoch_s: float | None = None
     balanced: bool = False
     phase: Phase = SEARCH
@@ -144,6 +148,7 @@ class Progress:
     # Frozen trials that were pruned, and not told of yet.
     _ended: int = 0
     _started: float = 0.0
+    _due: float = -math.inf
     _spent_before: int = 0
     _view: LiveView | None = None
 
@@ -165,6 +170,14 @@ class Progress:
         self._view = live_view(self.console) if self.live else None
         if self._view is not None:
             self._view.start()
+
+    def follow(self) -> None:
+        """Update it, unless that came so soon after the last time that looking would take more than `MOST_SHARE`."""
+        if self.clock() < self._due:
+            return
+        began = self.processor()
+        self.update()
+        self._due = self.clock() + (self.processor() - began) / MOST_SHARE
 
     def update(self) -> None:
         """Look at the study and show what is new."""

@@ -166,7 +166,7 @@ class Watching(abc.ABC):
         """
         while not self._stopping():
             standing = self._claims.standing()
-            self._progress.update()
+            self._progress.follow()
             if standing.done and not standing.running:
                 return
             self._workforce.tend()

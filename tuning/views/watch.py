@@ -79,7 +79,7 @@ def _shown(
             standing = claims.standing()
             if standing.done and not standing.running:
                 return standing
-            progress.update()
+            progress.follow()
             if (rests := not _is_worked_on(study)) and not resting:
                 _say(console, f"nobody works on {shown(study.study_name)} at the moment; the same tune goes on with it")
             resting = rests

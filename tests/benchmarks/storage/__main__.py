@@ -24,7 +24,7 @@ from typing import Any, Final
 from tests.benchmarks.command import add_databases_option, exit_status, require_positive
 from tests.benchmarks.report import Report, Table, add_result_option, keep
 from tests.benchmarks.storage.contestants import ON_POSTGRESQL, ON_SQLITE, Contestant, journal
-from tests.benchmarks.storage.studies import STUDY, Mix, make_study
+from tests.benchmarks.storage.studies import Mix, make_study
 from tests.benchmarks.storage.writers import Written, measured
 from tests.benchmarks.throughput.data import ROOT
 from tests.benchmarks.throughput.measures import median, shown
@@ -151,7 +151,7 @@ def _writers(contestant: Contestant, url: str, size: Size) -> Written:
 
 def _reading(place: Place, contestant: Contestant, size: Size) -> Figures:
     read: dict[str, Callable[[str], Any]] = {
-        "status": _status if contestant == "tuning" else lambda url: _task("look", contestant, url),
+        "status": lambda url: _task("status" if contestant == "tuning" else "look", contestant, url),
         "resume": lambda url: _task("resume", contestant, url),
     }
     figures: Figures = {}
@@ -169,15 +169,6 @@ def _task(task: str, contestant: Contestant, url: str, number: int = 0) -> dict[
     done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True, env=_environment())
     found: dict[str, Any] = json.loads(done.stdout)
     return found
-
-
-def _status(url: str) -> dict[str, float]:
-    command = [sys.executable, "-m", "tuning", "status", "--study", STUDY, "--storage", url]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, env=_environment())
-    _, status, used = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    assert process.returncode == 0
-    return {"processor_s": used.ru_utime + used.ru_stime, "memory_mb": used.ru_maxrss / 1e3}
 
 
 def _environment() -> dict[str, str]:

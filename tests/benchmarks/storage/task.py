@@ -13,6 +13,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import redirect_stdout
+from pathlib import Path
 from typing import Any, Final, cast
 
 import optuna
@@ -25,6 +27,7 @@ from storage.opening import open_database
 from studies.stored import StudyRecord
 from tests.benchmarks.storage.contestants import Contestant, Step, writer
 from tests.benchmarks.storage.studies import REPORTS, STUDY
+from tuning.cli import run
 from tuning.launch.progress import Progress
 from tuning.launch.watching import TICK_S
 
@@ -38,6 +41,13 @@ def look(_contestant: Contestant, url: str, _number: int) -> Found:
     trials = study.get_trials(deepcopy=False)
     best = study.best_trial.number if any(trial.state == TrialState.COMPLETE for trial in trials) else None
     return {"trials": {state.name: sum(trial.state == state for trial in trials) for state in TrialState}, "best": best}
+
+
+def status(_contestant: Contestant, url: str, _number: int) -> Found:
+    """`tuning status`, whose output goes nowhere."""
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+        assert run(["status", "--study", STUDY, "--storage", url]) == 0
+    return {}
 
 
 def resume(contestant: Contestant, url: str, _number: int) -> Found:
@@ -83,7 +93,7 @@ def watch(_contestant: Contestant, url: str, number: int) -> Found:
         progress = _progress(study, live=True, console=Console(file=nowhere, force_terminal=True, width=100))
         progress.start()
         progress.update()
-        share = _share(progress.update, url, number)
+        share = _share(progress.follow, url, number)
         progress.stop()
     return {"share": share}
 
@@ -157,7 +167,7 @@ def _progress(study: optuna.Study, *, live: bool, console: Console | None = None
 
 
 TASKS: Final[dict[str, Callable[[Contestant, str, int], Found]]] = {
-    task.__name__: task for task in (look, resume, write, watch, poll, report, epoch)
+    task.__name__: task for task in (look, status, resume, write, watch, poll, report, epoch)
 }
 
 
@@ -167,7 +177,13 @@ def main() -> None:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     found = TASKS[name](cast(Contestant, contestant), url, int(more[0]) if more else 0)
     used = resource.getrusage(resource.RUSAGE_SELF)
-    print(json.dumps({**found, "processor_s": used.ru_utime + used.ru_stime, "memory_mb": used.ru_maxrss / 1e3}))
+    print(json.dumps({**found, "processor_s": used.ru_utime + used.ru_stime, "memory_mb": _peak_mb()}))
+
+
+def _peak_mb() -> float:
+    """The most memory that this process had. `ru_maxrss` begins with what the process had that started it."""
+    (line,) = (one for one in Path("/proc/self/status").read_text().splitlines() if one.startswith("VmHWM:"))
+    return int(line.split()[1]) * 1024 / 1e6
 
 
 if __name__ == "__main__":
