@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final, TypeVar
 
-from selenium.common.exceptions import WebDriverException
+from selenium.common.exceptions import TimeoutException, WebDriverException
 from selenium.webdriver import Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
@@ -82,7 +82,10 @@ def until(page: WebDriver, found: Callable[[WebDriver], T | None], what: str, ti
         timeout_s: how long it may take.
     """
     wait = WebDriverWait(page, timeout_s, poll_frequency=0.1, ignored_exceptions=[WebDriverException])
-    return wait.until(lambda page: found(page) or False, f"{what} is not on the page: {text_of(page)[:500]!r}")
+    try:
+        return wait.until(lambda page: found(page) or False)
+    except TimeoutException as error:  # read only now: before, the page may be on its way to another one
+        raise TimeoutException(f"{what} is not on the page: {text_of(page)[:500]!r}") from error
 
 
 def text_of(page: WebDriver) -> str:

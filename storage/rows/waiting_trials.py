@@ -19,8 +19,8 @@ from storage.rows.tables import REPORTS, TRIAL_SYSTEM, TRIAL_USER, TRIALS
 Content = tuple[Any, ...]
 """All that can change while a trial waits, as the database has it; its parameters and values cannot.
 
-Of what it reported, and of its user attributes, the number: who writes one again has claimed it first, and a claim is
-among the system attributes.
+Of what it reported the number: who reports a step again has claimed it first, and a claim is among the attributes. Of
+its attributes the values: their names stay, and no two trade places.
 """
 
 
@@ -77,6 +77,5 @@ _CONTENTS = select(
     TRIALS.c.number,
     TRIALS.c.datetime_start,
     _of_trial(REPORTS, func.count()),
-    _of_trial(TRIAL_USER, func.count()),
-    _of_trial(TRIAL_SYSTEM, func.aggregate_strings(TRIAL_SYSTEM.c.key + TRIAL_SYSTEM.c.value_json, "\n")),
+    *(_of_trial(table, func.aggregate_strings(table.c.value_json, "\n")) for table in (TRIAL_SYSTEM, TRIAL_USER)),
 ).where(TRIALS.c.study_id == bindparam("study"), TRIALS.c.state == TrialState.WAITING)
