@@ -13,7 +13,7 @@ from optuna.trial import TrialState, create_trial
 from rich.console import Console
 
 from storage import attributes
-from tuning.launch.progress import MOST_SHARE, Progress, finished_line
+from tuning.launch.progress import MOST_PAUSE_S, MOST_SHARE, Progress, finished_line
 
 
 @dataclass
@@ -88,7 +88,7 @@ def test_a_failed_trial_says_why(study: optuna.Study) -> None:
 
 
 def test_a_look_that_takes_long_is_not_repeated_before_it_is_worth_it(study: optuna.Study) -> None:
-    shown, took_s = terminal(), iter([0.0, 0.03, 1.0, 1.001, 2.0, 2.001])
+    shown, took_s = terminal(), iter([0.0, 0.03, 1.0, 1.001, 2.0, 9.0, 9.0, 9.0])
     progress = Progress(study, 4, shown.console, live=False, clock=shown, processor=lambda: next(took_s))
 
     def lines() -> int:
@@ -107,7 +107,10 @@ def test_a_look_that_takes_long_is_not_repeated_before_it_is_worth_it(study: opt
     assert lines() == 2
     shown.now += 0.001 / MOST_SHARE + 0.01
     progress.follow()
-    assert next(took_s, None) is None, "one that takes little is soon repeated"
+    add(study, 0.3)
+    shown.now += MOST_PAUSE_S
+    progress.follow()
+    assert lines() == 3, "one that takes little is soon repeated, and one that takes very long before long"
 
 
 def test_without_a_terminal_each_finished_trial_is_told_exactly_once(study: optuna.Study) -> None:

@@ -32,6 +32,8 @@ from tuning.words import counted, duration, parameters_in_words
 SHOWN_RUNNING = 16
 MOST_SHARE: Final = 0.02
 """Of a core: so much may be taken by looking at a study with thousands of trials, which are trained here meanwhile."""
+MOST_PAUSE_S: Final = 2.0
+"""Nobody waits longer for news, also where one look took long: the first one loads what it draws with."""
 # In columns of the terminal: the bar, and where parameters are left out.
 BAR_WIDTH = 24
 NARROW = 60
@@ -177,7 +179,7 @@ class Progress:
             return
         began = self.processor()
         self.update()
-        self._due = self.clock() + (self.processor() - began) / MOST_SHARE
+        self._due = self.clock() + min(MOST_PAUSE_S, (self.processor() - began) / MOST_SHARE)
 
     def update(self) -> None:
         """Look at the study and show what is new."""

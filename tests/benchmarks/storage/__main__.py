@@ -29,6 +29,7 @@ from tests.benchmarks.storage.writers import Written, measured
 from tests.benchmarks.throughput.data import ROOT
 from tests.benchmarks.throughput.measures import median, shown
 from tests.postgres import copy_of, database_on, server
+from tuning.words import counted
 
 WRITERS: Final = 8
 FROZEN: Final = 1_000
@@ -210,8 +211,8 @@ def _report(size: Size, found: dict[str, Figures]) -> Report:
         table.append([words.format(read=f"{size.read:,}", frozen=f"{size.frozen:,}"), *cells, bar])
     figures = {f"{key}, {who}": value for who, each in found.items() for key, value in each.items()}
     note = (
-        f"Medians of {size.rounds} rounds. Seconds and milliseconds are of the processor; what is read is told above"
-        " the same on an empty study. Values are those of whole trials: a claim, 4 parameters, 8 attributes, 20"
+        f"Medians of {counted(size.rounds, 'round')}. Seconds and milliseconds are of the processor; what is read is"
+        " told above the same on an empty study. Values are those of whole trials: a claim, 4 parameters, 8 attributes, 20"
         " reports, 4 records of artifacts, an end; of ours, as its worker does it, the parameters are one transaction,"
         " the attributes two. Stock Optuna's live view is its reading of all trials, once a tick."
         " What a trial of ours writes between its claim and its end is on the disk with the next of these; each call of"
