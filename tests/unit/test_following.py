@@ -22,12 +22,13 @@ from storage.settings import Home
 from studies.course import Course
 from studies.declaration import Overrides, from_catalog
 from studies.phases.sizing import Pace
-from studies.phases.training import training_of
+from studies.phases.training import Training, training_of
 from studies.stored import StudyRecord
 from tests.databases import url_of
 from tuning.launch.begin import Begun, begun
 from tuning.launch.phases import following, refit
 from tuning.launch.phases.following import follow
+from tuning.launch.phases.pace import Configured
 from tuning.launch.phases.phase import Opened, PhaseOptions
 from tuning.launch.searching import is_over
 from tuning.launch.spending import Spending
@@ -156,6 +157,24 @@ def test_the_larger_network_is_taken_where_it_can_be_trained_for_long_enough(
     assert asked_for.spec.model == "models.deep_cnn:DeepCNN"
 
 
+def test_where_nothing_is_searched_it_is_known_how_fast_the_defaults_train_for_long(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked_of: list[Training] = []
+    slow = Pace(15, 15, 0.01, 5)
+
+    def measure(study: Configured, home: Home, *, training: Training) -> Pace:
+        asked_of.append(training)
+        return slow
+
+    monkeypatch.setattr("tuning.launch.timed.pace_of", measure)
+    short = sized(tmp_path, clock, for_s=120.0)
+    assert short.course is not None
+    assert (short.plan.trials, short.course.search_s, short.pace) == (1, None, slow)
+    assert sized(tmp_path, clock, for_s=36_000.0).pace is None, "another than the defaults may win"
+    assert asked_of[0].at_least["averaging"] > 0
+
+
 def test_what_was_said_of_epochs_and_images_is_kept(tmp_path: Path, clock: Clock, measured: dict[str, Pace]) -> None:
     asked = sized(tmp_path, clock, for_s=1800.0, overrides=Overrides(epochs=2, train_images=500))
     assert (asked.spec.epochs, asked.spec.train_images) == (2, 500)
@@ -277,6 +296,14 @@ def test_the_winner_is_trained_for_as_many_epochs_as_the_time_leaves(searched: O
     # Of 300 s, 15 go to begin; of the rest a little is kept.
     assert (one.of, one.epochs) == (1, int(0.97 * 285 / 2))
     assert one.at_least["augmentation"] == refit.OTHER_AUGMENTATION
+
+
+def test_a_winner_whose_pace_is_known_is_not_measured_again(searched: Opened, clock: Clock, said: list[str]) -> None:
+    pace = Pace(begin_s=0, start_s=0, image_s=0, judge_s=10)
+    assert follow(searched, Course(refit_epochs=0, time_s=600), spent(searched, clock, 300), pace) == 0
+    (one,) = trained(searched, "refit")
+    assert one.epochs == int(0.97 * 295 / 10)
+    assert not any("measuring" in line for line in said)
 
 
 def test_what_is_done_is_not_done_again_but_where_the_time_has_grown(searched: Opened, clock: Clock) -> None:

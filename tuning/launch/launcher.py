@@ -55,7 +55,7 @@ def _tuned(asked: Asked, study: Begun, spending: Spending, console: Console, rep
     found = _opened(asked, study, spending, console)
     before = len(refitted(study.study))
     try:
-        status = follow(found, asked.course, spending)
+        status = follow(found, asked.course, spending, asked.pace)
     finally:
         spending.note()
     if not status and found.claims("refit").standing().done:

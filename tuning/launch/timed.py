@@ -10,10 +10,12 @@ from studies.datasets.preparing import prepare
 from studies.declaration import make_spec
 from studies.forecast import expected_epochs
 from studies.phases.sizing import SEARCH_SHARE, Fidelity, Pace, Sized, epochs_in, sized
+from studies.phases.training import refit_training
 from studies.spec import BUDGET_SHARE
 from studies.strategies.chosen import make_strategy
 from studies.study_data import describe
 from tuning.launch.phases.pace import Configured, pace_of
+from tuning.launch.phases.refit import long_recipe
 from tuning.launch.spending import Spending
 from tuning.launch.summary import Report
 from tuning.launch.understand import Asked
@@ -60,13 +62,7 @@ def timed(asked: Asked, spending: Spending, report: Report) -> Asked:
     if asked.before is not None and asked.before.budget:
         return replace(asked, course=_longer(asked.before.course, time_s))
     report("measuring how fast a training goes here ...")
-    chosen = _measured(asked)
-    larger = _of_large_model(asked)
-    if larger is not None:
-        large = _measured(larger)
-        fits = epochs_in(0.7 * time_s - spending.elapsed_s, large.pace, large.images)
-        if fits >= asked.plan.large_model_epochs:
-            chosen = large
+    chosen = _large_that_fits(asked, time_s, spending) or _measured(asked)
     found = sized(
         time_s,
         spending.elapsed_s,
@@ -77,7 +73,7 @@ def timed(asked: Asked, spending: Spending, report: Report) -> Asked:
         fixed=_fixed(asked),
     )
     _tell(report, chosen, found, time_s)
-    return _with(chosen.asked, found)
+    return _with(chosen, found)
 
 
 def _longer(course: Course | None, time_s: float) -> Course:
@@ -86,13 +82,26 @@ def _longer(course: Course | None, time_s: float) -> Course:
     return replace(before, refit_epochs=0, time_s=time_s, search_s=search_s)
 
 
+def _large_that_fits(asked: Asked, time_s: float, spending: Spending) -> _Candidate | None:
+    """Return the plan's larger network, measured; None where there is none or too little time for it."""
+    larger = _of_large_model(asked)
+    if larger is None:
+        return None
+    large = _measured(larger)
+    fits = epochs_in(0.7 * time_s - spending.elapsed_s, large.pace, large.images)
+    return large if fits >= asked.plan.large_model_epochs else None
+
+
 def _measured(asked: Asked) -> _Candidate:
     spec = asked.spec
     asked.model.keep(asked.home)  # where the process that measures looks for it
     dataset = prepare(spec.dataset, asked.home, images=spec.images, checksum=asked.declared.dataset.checksum)
     whole = spec.model_copy(update={"train_images": None})
     data = describe(dataset, whole)
-    pace = pace_of(Configured(whole, data, asked.user_file, asked.objective_file), asked.home)
+    # As the winner trains, for whom most of the time is; a trial of the search takes no longer.
+    recipe = long_recipe(dataset.info, data["train"], whole.epochs)
+    training = refit_training(whole, 0, epochs=whole.epochs, at_least=recipe)
+    pace = pace_of(Configured(whole, data, asked.user_file, asked.objective_file), asked.home, training=training)
     return _Candidate(asked, pace, data["train"])
 
 
@@ -133,14 +142,16 @@ def _share(asked: Asked) -> float:
     return expected_epochs(asked.strategy) / asked.spec.epochs
 
 
-def _with(asked: Asked, found: Sized) -> Asked:
-    fidelity = found.fidelity
+def _with(chosen: _Candidate, found: Sized) -> Asked:
+    asked, fidelity = chosen.asked, found.fidelity
     spec = asked.spec.model_copy(update={"epochs": fidelity.epochs, "train_images": fidelity.images})
     plan = asked.plan.model_copy(
         update={"trials": found.trials, "epochs": fidelity.epochs, "budget_epochs": found.budget_epochs}
     )
     strategy = make_strategy(spec, load_strategy(spec.strategy.name, asked.strategy_file))
-    return replace(asked, spec=spec, plan=plan, strategy=strategy, course=found.course)
+    defaults_win = found.course.search_s is None and spec.sampler.default_first
+    pace = chosen.pace if defaults_win else None
+    return replace(asked, spec=spec, plan=plan, strategy=strategy, course=found.course, pace=pace)
 
 
 def _tell(report: Report, chosen: _Candidate, found: Sized, time_s: float) -> None:

@@ -26,7 +26,7 @@ from tests.benchmarks.throughput.processes import TUNING, Programs, peer_environ
 
 STUDY: Final = "best"
 # What `tuning export` needs at the end, the imports included; of a short time, a third.
-EXPORT_S: Final = 30.0
+EXPORT_S: Final = 20.0
 OPTUNA_WORKERS: Final = 2
 # Who has not ended after so many times its time, and two minutes, hangs.
 PATIENCE: Final = 2.0

@@ -8,8 +8,8 @@ from optuna.trial import FrozenTrial
 
 from studies.course import LEAST_CONFIRMED, Course
 from studies.phases.known import compared, planned_winner, refitted
-from studies.phases.sizing import epochs_in
-from studies.phases.training import training_of
+from studies.phases.sizing import Pace, epochs_in
+from studies.phases.training import Training, training_of
 from studies.study_data import images_of
 from tuning.launch.phases.confirm import confirm_each
 from tuning.launch.phases.pace import Configured, pace_of
@@ -24,20 +24,21 @@ LATE = 1.1
 """Where it took so many times the time, the machine has slowed down, which is said."""
 
 
-def follow(found: Opened, course: Course, spending: Spending) -> int:
+def follow(found: Opened, course: Course, spending: Spending, pace: Pace | None = None) -> int:
     """Confirm and refit as a study's course says, as far as that is not done; return the exit status.
 
     Args:
         found: the study, whose search is over.
         course: what is to follow.
         spending: how much time is over.
+        pace: how fast the winner trains for long; None where that is to be measured.
 
     Raises:
         TuningError: there is no winner, or a training failed.
     """
     status = _confirm(found, course)
     if not status and course.refit_epochs is not None:
-        status = _refit(found, course, spending)
+        status = _refit(found, course, spending, pace)
     return status
 
 
@@ -52,7 +53,7 @@ def _confirm(found: Opened, course: Course) -> int:
     return confirm_each(found, best, seeds)
 
 
-def _refit(found: Opened, course: Course, spending: Spending) -> int:
+def _refit(found: Opened, course: Course, spending: Spending, pace: Pace | None) -> int:
     standing = found.claims("refit").standing()
     if standing.waiting or standing.running:
         found.report("refit: the winner's training goes on")
@@ -62,7 +63,7 @@ def _refit(found: Opened, course: Course, spending: Spending) -> int:
     best = planned_winner(found.study, spec, found.record.data["validation"])
     if best is None:
         raise nothing_to_refit(found)
-    epochs = course.refit_epochs or _epochs(found, course, spending, best)
+    epochs = course.refit_epochs or _epochs(found, course, spending, best, pace)
     done = [training_of(spec, trial) for trial in refitted(found.study)]
     longest = max((one.epochs for one in done), default=0)
     if epochs is None or (done and epochs < (GROWN * longest if course.time_s is not None else longest + 1)):
@@ -70,7 +71,7 @@ def _refit(found: Opened, course: Course, spending: Spending) -> int:
     return _told(found, course, spending, refit_one(found, best, long_training(found, best, epochs)))
 
 
-def _epochs(found: Opened, course: Course, spending: Spending, best: FrozenTrial) -> int | None:
+def _epochs(found: Opened, course: Course, spending: Spending, best: FrozenTrial, pace: Pace | None) -> int | None:
     """Return for how many epochs the winner can be trained in what is left of the time; None where none is."""
     assert course.time_s is not None, "only a time leaves the number of epochs open"
     if spending.spent_s >= course.time_s:
@@ -78,13 +79,18 @@ def _epochs(found: Opened, course: Course, spending: Spending, best: FrozenTrial
             f"time is up: {duration(spending.spent_s)} of {duration(course.time_s)}; more is done with more of it"
         )
         return None
+    # What is measured is a step, whatever the number of epochs.
+    trained = long_training(found, best, found.record.spec.epochs)
+    if pace is None:
+        pace = _measured(found, best, trained)
+    return epochs_in(course.time_s - spending.spent_s, pace, images_of(found.record, found.data, trained.learned))
+
+
+def _measured(found: Opened, best: FrozenTrial, trained: Training) -> Pace:
     found.report("refit: measuring how fast the winner trains ...")
     assert found.record.data is not None, "seen to when it was opened"
     configured = Configured(found.record.spec, found.record.data, found.user_file, found.objective_file)
-    # What is measured is a step, whatever the number of epochs.
-    trained = long_training(found, best, found.record.spec.epochs)
-    pace = pace_of(configured, found.home, parameters=best.params, training=trained)
-    return epochs_in(course.time_s - spending.spent_s, pace, images_of(found.record, found.data, trained.learned))
+    return pace_of(configured, found.home, parameters=best.params, training=trained)
 
 
 def _told(found: Opened, course: Course, spending: Spending, status: int) -> int:

@@ -8,6 +8,7 @@ from rich.console import Console
 from storage.claims import Planned
 from storage.errors import BadInput, TuningError
 from storage.settings import Home
+from studies.datasets.info import DatasetInfo
 from studies.phases.known import confirmed, refitted, searched_value, winning_trial
 from studies.phases.training import Learned, Training, refit_training, training_of
 from studies.study_data import images_of
@@ -84,7 +85,8 @@ def long_training(found: Opened, best: FrozenTrial, epochs: int, learned: Learne
     if learned is None:
         course = found.record.course
         learned = "all" if course is not None and course.all_images else "searched"
-    at_least = _at_least(found, best, epochs, images_of(found.record, found.data, learned))
+    images = images_of(found.record, found.data, learned)
+    at_least = long_recipe(found.data.info, images, epochs, int(best.params.get("batch_size", 32)))
     return refit_training(found.record.spec, best.number, epochs=epochs, at_least=at_least, learned=learned)
 
 
@@ -124,9 +126,16 @@ def refit_one(found: Opened, best: FrozenTrial, training: Training) -> int:
     return status
 
 
-def _at_least(found: Opened, best: FrozenTrial, epochs: int, images: int) -> dict[str, float]:
-    info = found.data.info
-    steps = max(1, images // int(best.params.get("batch_size", 32)))
+def long_recipe(info: DatasetInfo, images: int, epochs: int, batch_size: int = 32) -> dict[str, float]:
+    """Return what a long training has at least of the recipe, by name; see `studies.phases.training.Training`.
+
+    Args:
+        info: of what it trains on.
+        images: how many an epoch has.
+        epochs: how many it has.
+        batch_size: its.
+    """
+    steps = max(1, images // batch_size)
     averaging = min(MOST_AVERAGING, round(1 - 1 / (AVERAGED_EPOCHS * steps), 4))
     always = {"label_smoothing": LABEL_SMOOTHING, "averaging": averaging}
     if not info.is_picture:

@@ -121,13 +121,14 @@ def _timed(
     data = classifiers.data
     learned_from = classifiers.learned_from(training)
     seed_generators(derive_seed(classifiers.spec.seed, "preflight"))
-    batch_size = min(batch_of(hp) or 32, len(learned_from))
-    part = _first(learned_from, (1 + steps) * batch_size)
     validation = _first(data.validation, 2 * VALIDATION_BATCH_SIZE)
     times = _StepClock(clock)
     started = clock()
     try:
         model = classifier.build(hp)
+        # Where no values were given, only now is it known how many images a step takes.
+        batch_size = min(batch_of(hp) or 32, len(learned_from))
+        part = _first(learned_from, (1 + steps) * batch_size)
         built = clock()
         classifier.fit(hp, model, part, validation, seed=0, callbacks=[times])
         own, fitted = classifier.runs_whole() is not None, clock()
