@@ -48,7 +48,7 @@ def classifiers() -> Classifiers:
 def test_the_defaults_are_timed_by_steps_of_their_own_size(classifiers: Classifiers) -> None:
     ticks: Iterator[int] = count()
     learned: list[int] = []
-    own = classifiers.hypermodel.fit
+    own = LargeBatches.fit
 
     def fit(self: Any, hp: Any, model: Any, training: LabelledImages, *rest: Any, **more: Any) -> Any:
         learned.append(len(training))
