@@ -44,8 +44,10 @@ class ReadConnection(sqlite3.Connection):
     Attributes:
         copied: how the file was when it was copied; None where it is read in place.
         identity: which file it is.
+        is_new: whether nobody has used it yet: then it reads what was there a moment ago.
     """
 
+    is_new = True
     copied: _State | None = None
     identity: tuple[int, int] | None = None
 
@@ -134,6 +136,10 @@ class FileReader:
         self, connection: ReadConnection, _record: ConnectionPoolEntry, _proxy: PoolProxiedConnection
     ) -> None:
         """Drop a connection of a pool that reads what is not there any more."""
+        if connection.is_new:
+            # Where others write all the time, whatever is made anew would be old at once, and the pool would give up.
+            connection.is_new = False
+            return
         if connection.identity != _identity(self._file):
             raise DisconnectionError("the database's file was moved or replaced")
         if connection.copied is not None:

@@ -69,7 +69,8 @@ def ask(home: Path, dataset: str = "mnist_sample", **given: Any) -> Asked:
 
 
 def sized(home: Path, clock: Clock, said: list[str] | None = None, **given: Any) -> Asked:
-    return timed(ask(home, **given), Spending(clock), (said if said is not None else []).append)
+    asked, _ = timed(ask(home, **given), Spending(clock), (said if said is not None else []).append)
+    return asked
 
 
 def test_a_study_is_sized_to_its_time_says_so_and_records_it(
@@ -115,7 +116,7 @@ def test_a_study_of_a_plan_that_is_given_a_time_trains_its_winner_for_what_is_le
     begun_so = replace(planned, options=replace(planned.options, for_s=900.0), before=replace(
         before, budget=24, course=planned.course
     ))  # fmt: skip
-    asked = timed(begun_so, Spending(clock), print)
+    asked, _ = timed(begun_so, Spending(clock), print)
     assert asked.course == Course(refit_epochs=0, time_s=900, search_s=225)
 
 
@@ -168,10 +169,11 @@ def test_where_nothing_is_searched_it_is_known_how_fast_the_defaults_train_for_l
         return slow
 
     monkeypatch.setattr("tuning.launch.timed.pace_of", measure)
-    short = sized(tmp_path, clock, for_s=120.0)
+    short, known = timed(ask(tmp_path, for_s=120.0), Spending(clock), print)
     assert short.course is not None
-    assert (short.plan.trials, short.course.search_s, short.pace) == (1, None, slow)
-    assert sized(tmp_path, clock, for_s=36_000.0).pace is None, "another than the defaults may win"
+    assert (short.plan.trials, short.course.search_s, known) == (1, None, slow)
+    _, unknown = timed(ask(tmp_path, for_s=36_000.0), Spending(clock), print)
+    assert unknown is None, "another than the defaults may win"
     assert asked_of[0].at_least["averaging"] > 0
 
 

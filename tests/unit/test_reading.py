@@ -270,6 +270,24 @@ def test_a_file_that_is_never_left_alone_is_locked(file: Path, monkeypatch: pyte
         open_to_read(url_of(file))
 
 
+def test_a_copy_that_is_old_as_soon_as_it_is_made_is_read_all_the_same(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours(file)
+    connect = storage.reading.FileReader.connect
+
+    def written_right_after(self: storage.reading.FileReader) -> storage.reading.ReadConnection:
+        connection = connect(self)
+        os.utime(file)
+        return connection
+
+    monkeypatch.setattr(storage.reading.FileReader, "connect", written_right_after)
+    database = open_to_read(url_of(file))
+    for _ in range(2):
+        assert [study.study_name for study in database.get_all_studies()] == [NAME]
+    database.engine.dispose()
+
+
 def test_nothing_is_left_of_a_copy(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ours(file)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))

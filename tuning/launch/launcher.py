@@ -9,6 +9,7 @@ from rich.console import Console
 
 from storage.settings import Home
 from studies.phases.known import refitted
+from studies.phases.sizing import Pace
 from studies.stored import StudyRecord
 from tuning.launch.begin import Begun, begun
 from tuning.launch.dashboard import dashboard_of
@@ -31,31 +32,31 @@ def tune(options: TuneOptions, home: Home, console: Console) -> int:
     """
     spending = Spending()
     report = partial(console.print, highlight=False, markup=False, soft_wrap=True)
-    asked = understood(options, home)
+    asked, pace = understood(options, home), None
     if options.for_s is not None:
-        asked = timed(asked, spending, report)
+        asked, pace = timed(asked, spending, report)
     study = begun(asked)
     spending.on(study.study)
     print_plan(report, asked, study)
     if asked.places.cluster is None:
         with _dashboard(asked, console, report):
-            return _tuned(asked, study, spending, console, report)
+            return _tuned(asked, study, spending, pace, console, report)
     try:
         serve(asked.places.cluster, home, asked.spec, study.dataset, asked.places.shipped)
         with _dashboard(asked, console, report):
-            return _tuned(asked, study, spending, console, report)
+            return _tuned(asked, study, spending, pace, console, report)
     finally:
         asked.places.cluster.close()
 
 
-def _tuned(asked: Asked, study: Begun, spending: Spending, console: Console, report: Report) -> int:
+def _tuned(asked: Asked, study: Begun, spending: Spending, pace: Pace | None, console: Console, report: Report) -> int:
     status = search(asked, study, spending, console, report)
     if status or asked.course is None or not is_over(asked, study, spending):
         return status
     found = _opened(asked, study, spending, console)
     before = len(refitted(study.study))
     try:
-        status = follow(found, asked.course, spending, asked.pace)
+        status = follow(found, asked.course, spending, pace)
     finally:
         spending.note()
     if not status and found.claims("refit").standing().done:

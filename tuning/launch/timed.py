@@ -41,8 +41,8 @@ class _Candidate:
     images: int
 
 
-def timed(asked: Asked, spending: Spending, report: Report) -> Asked:
-    """Return a study that fits the time that was given.
+def timed(asked: Asked, spending: Spending, report: Report) -> tuple[Asked, Pace | None]:
+    """Return a study that fits the time that was given, and how fast its winner trains where that is known already.
 
     A study that is there keeps its search, and when that ends; one that had no time ends it after its share of this
     one. What is left is the winner's.
@@ -60,7 +60,7 @@ def timed(asked: Asked, spending: Spending, report: Report) -> Asked:
     if time_s < LEAST_S:
         raise BadInput(f"--for {time_s:g}s: nothing can be trained in that. Give {LEAST_S:g}s or more.")
     if asked.before is not None and asked.before.budget:
-        return replace(asked, course=_longer(asked.before.course, time_s))
+        return replace(asked, course=_longer(asked.before.course, time_s)), None
     report("measuring how fast a training goes here ...")
     chosen = _large_that_fits(asked, time_s, spending) or _measured(asked)
     found = sized(
@@ -73,7 +73,9 @@ def timed(asked: Asked, spending: Spending, report: Report) -> Asked:
         fixed=_fixed(asked),
     )
     _tell(report, chosen, found, time_s)
-    return _with(chosen, found)
+    fitting = _with(chosen.asked, found)
+    defaults_win = found.course.search_s is None and fitting.spec.sampler.default_first
+    return fitting, chosen.pace if defaults_win else None
 
 
 def _longer(course: Course | None, time_s: float) -> Course:
@@ -142,16 +144,14 @@ def _share(asked: Asked) -> float:
     return expected_epochs(asked.strategy) / asked.spec.epochs
 
 
-def _with(chosen: _Candidate, found: Sized) -> Asked:
-    asked, fidelity = chosen.asked, found.fidelity
+def _with(asked: Asked, found: Sized) -> Asked:
+    fidelity = found.fidelity
     spec = asked.spec.model_copy(update={"epochs": fidelity.epochs, "train_images": fidelity.images})
     plan = asked.plan.model_copy(
         update={"trials": found.trials, "epochs": fidelity.epochs, "budget_epochs": found.budget_epochs}
     )
     strategy = make_strategy(spec, load_strategy(spec.strategy.name, asked.strategy_file))
-    defaults_win = found.course.search_s is None and spec.sampler.default_first
-    pace = chosen.pace if defaults_win else None
-    return replace(asked, spec=spec, plan=plan, strategy=strategy, course=found.course, pace=pace)
+    return replace(asked, spec=spec, plan=plan, strategy=strategy, course=found.course)
 
 
 def _tell(report: Report, chosen: _Candidate, found: Sized, time_s: float) -> None:

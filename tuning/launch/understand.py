@@ -22,7 +22,6 @@ from studies.course import Course
 from studies.datasets.splits import require_images
 from studies.declaration import Overrides, PlanName, make_spec
 from studies.leaderboard import best_parameters
-from studies.phases.sizing import Pace
 from studies.spec import Plan, StudySpec
 from studies.stored import DEFAULT_LIMITS, Limits, StoredStudy, StudyRecord, find_study, stored_study
 from studies.strategies.chosen import make_strategy
@@ -89,7 +88,6 @@ class Asked:
         places: where workers run, with `auto` those that are started first.
         before: what the study records, where it is there.
         course: what follows the search, and when; None for nothing.
-        pace: how fast the winner trains for long, where that is known before the search.
     """
 
     options: TuneOptions
@@ -107,7 +105,6 @@ class Asked:
     places: Places
     before: StudyRecord | None
     course: Course | None
-    pace: Pace | None = None
 
     @property
     def user_files(self) -> list[UserFile]:

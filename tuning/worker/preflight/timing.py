@@ -126,8 +126,7 @@ def _timed(
     started = clock()
     try:
         model = classifier.build(hp)
-        # Where no values were given, only now is it known how many images a step takes.
-        batch_size = min(batch_of(hp) or 32, len(learned_from))
+        batch_size = min(batch_of(hp) or 32, len(learned_from))  # which `build` says where it was not given
         part = _first(learned_from, (1 + steps) * batch_size)
         built = clock()
         classifier.fit(hp, model, part, validation, seed=0, callbacks=[times])
