@@ -364,7 +364,7 @@ bench-fidelity: $(READY_DEV)  ## how short trainings rank what long ones rank, a
 	  $(if $(value FIDELITIES),--fidelities $(FIDELITIES)) $(call flag,--against,AGAINST) \
 	  $(call flag,--validation-images,VALIDATION_IMAGES) $(call flag,--workers,WORKERS) $(call flag,--result,RESULT)
 
-# What was run is kept under .bench/best: stopped at any time, it goes on with the cell that it was in.
+# What was run is kept in tests/benchmarks/results/best.jsonl: stopped at any time, it goes on with the cell that it was in.
 .PHONY: bench-best
 bench-best: $(READY_DEV)  ## test accuracy of what is handed over in a given time, against the field: [SMOKE=1 CELLS="cifar10/15 mnist/5/ours ..." ANYWAY=1 RESULT=]
 	@exec .venv/bin/python -m tests.benchmarks.best $(call switch,--smoke,SMOKE) \

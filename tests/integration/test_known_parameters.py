@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Final, Literal
 
-import numpy as np
 import pytest
 from keras import layers
 
-from models.classifier import ImageClassifier, Inputs
+from models.classifier import ImageClassifier
 from models.recipe import Recipe
-from models.training.compiled import CompiledModels
-from models.training.feeding import LabelledImages
 from storage.errors import BadInput
-from studies.spec import ParameterRange, Sampler, StrategyChoice, StudySpec
+from tests.integration.blank_pictures import classifiers_of
 from tuning.worker.preflight.walk import require_known_parameters
-from tuning.worker.training_data import Classifiers, TrainingData
 
 pytestmark = pytest.mark.keras
 
-RANGE = ParameterRange(low=1, high=2)
+SPACES: Final[tuple[Literal["core", "extended"], ...]] = ("core", "extended")
 
 
 class Own(ImageClassifier):
@@ -43,29 +39,18 @@ class Pooled(Own):
         return layers.Dense(hp.Int("units", 2, 4))(layers.Flatten()(x))
 
 
-def classifiers(kind: type[ImageClassifier], space: Literal["core", "extended"], *names: str) -> Classifiers:
-    spec = StudySpec(
-        dataset="mnist_sample", model="mine.py:Own@0", space=space, parameters=dict.fromkeys(names, RANGE), seed=0,
-        plan_name="cpu", epochs=1, train_images=None, validation_images=500, patience=1, sampler=Sampler(),
-        strategy=StrategyChoice(),
-    )  # fmt: skip
-    images = LabelledImages(np.zeros((8, 8, 8, 1), np.uint8), np.zeros(8, np.int64), np.arange(8))
-    inputs = Inputs((8, 8, 1), 2, mean=(110.0,), std=(60.0,), flips=False)
-    return Classifiers(kind, spec, TrainingData(images, images, images, inputs, ("a", "b")), CompiledModels())
-
-
 @pytest.mark.parametrize("name", ["dropout", "momentum", "weight_decay", "width", "schedule"])
 def test_a_core_study_may_have_ranges_of_the_extended_space_whatever_the_model_calls_its_own(name: str) -> None:
-    require_known_parameters(classifiers(Own, "core", name))
+    require_known_parameters(classifiers_of(Own, name))
 
 
 def test_a_misspelt_name_is_refused_in_both_spaces() -> None:
-    for space in ("core", "extended"):
+    for space in SPACES:
         with pytest.raises(BadInput, match=r"unknown parameter 'widht'.*Did you mean 'width'.*Mend \[parameters\]"):
-            require_known_parameters(classifiers(Own, space, "dropout", "widht"))
+            require_known_parameters(classifiers_of(Own, "dropout", "widht", space=space))
 
 
 def test_what_cannot_be_built_outside_of_the_ranges_is_no_reason_to_refuse_them() -> None:
-    require_known_parameters(classifiers(Pooled, "core", "pools", "units"))
+    require_known_parameters(classifiers_of(Pooled, "pools", "units"))
     with pytest.raises(BadInput, match="unknown parameter 'unit'"):
-        require_known_parameters(classifiers(Pooled, "core", "pools", "unit"))
+        require_known_parameters(classifiers_of(Pooled, "pools", "unit"))

@@ -27,8 +27,10 @@ from tests.benchmarks.throughput.processes import ProgramFailed, programs
 A_CELL = Cell("mnist", 5, "ours", 0)
 
 
-def an_outcome(cell: Cell = A_CELL, accuracy: float = 0.99, wall_s: float = 290.0, others: float = 0.0) -> Outcome:
-    return Outcome(cell, accuracy, wall_s, others, "cnn", 40, "search: 3 trials", "2026-11-30")
+def an_outcome(
+    cell: Cell = A_CELL, accuracy: float = 0.99, wall_s: float = 290.0, others: float = 0.0, machine: str = "two cores"
+) -> Outcome:
+    return Outcome(cell, accuracy, wall_s, others, "cnn", 40, "search: 3 trials", "2026-11-30", machine)
 
 
 # --- Which cells
@@ -230,9 +232,9 @@ def test_contestants_are_compared_with_ours_seed_by_seed() -> None:
     found = [
         an_outcome(Cell("mnist", 5, "ours", 0), 0.990), an_outcome(Cell("mnist", 5, "ours", 1), 0.992),
         an_outcome(Cell("mnist", 5, "optuna", 1), 0.991, wall_s=301.0, others=0.2),
-        an_outcome(Cell("mnist", 10, "defaults", 0), 0.9),
+        an_outcome(Cell("mnist", 10, "defaults", 0), 0.9, machine="eight cores"),
     ]  # fmt: skip
-    report = report_of(found)
+    report = report_of(found, [Cell("mnist", 10, "ours", 0)])
     five, ten, done = report.tables
     assert five.title == "mnist, 5 minutes"
     assert five.rows[1:] == [
@@ -244,6 +246,9 @@ def test_contestants_are_compared_with_ours_seed_by_seed() -> None:
     assert report.notes == [
         "Over their time: mnist/5/optuna/1.",
         "Other work had more than 5% of the cores during mnist/5/optuna/1.",
+        "On two cores: mnist/5/ours/0, mnist/5/ours/1, mnist/5/optuna/1.",
+        "On eight cores: mnist/10/defaults/0.",
+        "Not run yet: mnist/10/ours/0.",
     ]
     assert report.figures["mnist, 5 min, ours"] == pytest.approx(0.991)
 

@@ -24,6 +24,8 @@ from tuning.words import counted, duration
 
 LEAST_S = 60.0
 """In less, a process is hardly ready to train."""
+LARGE_SHARE = 0.7
+"""Of the time: in it, the larger network must fit for as many epochs as its plan says."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,9 @@ def timed(asked: Asked, spending: Spending, report: Report) -> tuple[Asked, Pace
         asked: what was asked for.
         spending: how much of the time is over.
         report: takes one line for the user.
+
+    Returns:
+        the study, and the seconds that its winner's training takes: None where it is not the defaults' for certain.
 
     Raises:
         BadInput: it cannot be trained here, or the time is too short for anything.
@@ -90,7 +95,7 @@ def _large_that_fits(asked: Asked, time_s: float, spending: Spending) -> _Candid
     if larger is None:
         return None
     large = _measured(larger)
-    fits = epochs_in(0.7 * time_s - spending.elapsed_s, large.pace, large.images)
+    fits = epochs_in(LARGE_SHARE * time_s - spending.elapsed_s, large.pace, large.images)
     return large if fits >= asked.plan.large_model_epochs else None
 
 

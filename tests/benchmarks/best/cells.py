@@ -126,6 +126,7 @@ class Outcome:
         epochs: of the training that is handed over.
         told: what was done, for people.
         date: when, `YYYY-MM-DD`.
+        machine: on what, in words.
     """
 
     cell: Cell
@@ -136,6 +137,7 @@ class Outcome:
     epochs: int
     told: str
     date: str
+    machine: str
 
 
 class Outcomes:

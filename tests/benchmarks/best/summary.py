@@ -10,11 +10,16 @@ from tests.benchmarks.best.quiet import QUIET
 from tests.benchmarks.report import Report, Table
 
 
-def report_of(outcomes: Sequence[Outcome]) -> Report:
-    """Return a table for each data set and time, one of what was done, and what must be said of the machine."""
+def report_of(outcomes: Sequence[Outcome], missing: Sequence[Cell] = ()) -> Report:
+    """Return a table for each data set and time, one of what was done, and what must be said of the machine.
+
+    Args:
+        outcomes: what came of the cells that were run.
+        missing: those that were not.
+    """
     groups = dict.fromkeys((one.cell.dataset, one.cell.minutes) for one in outcomes)
     tables = [_table(dataset, minutes, _of(outcomes, dataset, minutes)) for dataset, minutes in groups]
-    return Report([*tables, _done(outcomes)], _notes(outcomes), _figures(outcomes))
+    return Report([*tables, _done(outcomes)], _notes(outcomes, missing), _figures(outcomes))
 
 
 def _of(outcomes: Sequence[Outcome], dataset: str, minutes: float) -> list[Outcome]:
@@ -46,13 +51,18 @@ def _done(outcomes: Sequence[Outcome]) -> Table:
     return Table("what was done in the time", rows, detail=True)
 
 
-def _notes(outcomes: Sequence[Outcome]) -> list[str]:
+def _notes(outcomes: Sequence[Outcome], missing: Sequence[Cell]) -> list[str]:
     late = [one for one in outcomes if one.wall_s > one.cell.seconds]
     disturbed = [one.cell for one in outcomes if one.others > QUIET]
     told = [f"Over their time: {_named([one.cell for one in late])}."] if late else []
-    return told + (
-        [f"Other work had more than {QUIET:.0%} of the cores during {_named(disturbed)}."] if disturbed else []
-    )
+    if disturbed:
+        told.append(f"Other work had more than {QUIET:.0%} of the cores during {_named(disturbed)}.")
+    machines = dict.fromkeys(one.machine for one in outcomes)
+    if len(machines) > 1:
+        told += [f"On {name}: {_named([one.cell for one in outcomes if one.machine == name])}." for name in machines]
+    if missing:
+        told.append(f"Not run yet: {_named(missing)}.")
+    return told
 
 
 def _named(cells: Sequence[Cell]) -> str:

@@ -28,6 +28,8 @@ LABEL_SMOOTHING = 0.1
 # The weights are averaged over the steps of the last so many epochs, more or less, and over 1,000 at most.
 AVERAGED_EPOCHS = 2
 MOST_AVERAGING = 0.999
+USUAL_BATCH = 32
+"""Keras's own, where a model has no such parameter."""
 
 
 def refit(
@@ -86,7 +88,7 @@ def long_training(found: Opened, best: FrozenTrial, epochs: int, learned: Learne
         course = found.record.course
         learned = "all" if course is not None and course.all_images else "searched"
     images = images_of(found.record, found.data, learned)
-    at_least = long_recipe(found.data.info, images, epochs, int(best.params.get("batch_size", 32)))
+    at_least = long_recipe(found.data.info, images, epochs, int(best.params.get("batch_size", USUAL_BATCH)))
     return refit_training(found.record.spec, best.number, epochs=epochs, at_least=at_least, learned=learned)
 
 
@@ -126,14 +128,16 @@ def refit_one(found: Opened, best: FrozenTrial, training: Training) -> int:
     return status
 
 
-def long_recipe(info: DatasetInfo, images: int, epochs: int, batch_size: int = 32) -> dict[str, float]:
-    """Return what a long training has at least of the recipe, by name; see `studies.phases.training.Training`.
+def long_recipe(info: DatasetInfo, images: int, epochs: int, batch_size: int = USUAL_BATCH) -> dict[str, float]:
+    """Return what a long training has at least of the recipe, by name: `studies.phases.training.Training.at_least`.
+
+    These are shares from 0 to 1, as in `models.recipe.Recipe`; what is no picture is not augmented.
 
     Args:
-        info: of what it trains on.
+        info: the data set that it trains on.
         images: how many an epoch has.
         epochs: how many it has.
-        batch_size: its.
+        batch_size: how many images a step has.
     """
     steps = max(1, images // batch_size)
     averaging = min(MOST_AVERAGING, round(1 - 1 / (AVERAGED_EPOCHS * steps), 4))
