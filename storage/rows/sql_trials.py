@@ -23,6 +23,7 @@ from sqlalchemy import Connection, Insert, Table, UniqueConstraint, bindparam, d
 from sqlalchemy.dialects import postgresql, sqlite
 
 from storage import attributes
+from storage.rows.compiled import execute
 from storage.rows.tables import HEARTBEATS, PARAMS, REPORTS, TRIAL_SYSTEM, TRIAL_USER, TRIALS, VALUES
 
 CLAIM = TRIAL_SYSTEM.alias("claim")
@@ -106,15 +107,19 @@ class SqlTrials:
         self._dialect = connection.dialect.name
 
     def lock_state(self, trial_id: int) -> TrialState | None:
-        return self.connection.execute(_LOCK, {"trial": trial_id}).scalar_one_or_none()
+        found = execute(self.connection, _LOCK, trial=trial_id).scalar_one_or_none()
+        return TrialState[found] if found is not None else None
 
     def lock_claimed(self, trial_id: int) -> tuple[TrialState, dict[str, Any]] | None:
         """Return a trial's state and what is stored of its claims, which stay so until the transaction ends.
 
         None where it is gone, or was never claimed.
         """
-        found = self.connection.execute(_LOCK_CLAIMED, {"trial": trial_id}).one_or_none()
-        return (found[0], json.loads(found[1])) if found is not None else None
+        found = execute(self.connection, _LOCK_CLAIMED, trial=trial_id).one_or_none()
+        if found is None:
+            return None
+        state, claim = found
+        return TrialState[state], json.loads(claim)
 
     def begin(self, trial_id: int) -> None:
         self._change(_BEGIN, trial_id, TrialState.RUNNING, at=_now())
@@ -159,29 +164,29 @@ class SqlTrials:
             ValueError: the two do not go together.
         """
         if before is None:
-            known = self.connection.execute(_KNOWN_DISTRIBUTION, {"trial": trial_id, "name": name}).scalar()
+            known = execute(self.connection, _KNOWN_DISTRIBUTION, trial=trial_id, name=name).scalar()
             before = json_to_distribution(known) if known is not None else None
         if before is not None:
             check_distribution_compatibility(before, distribution)
         row = {"param_name": name, "param_value": value, "distribution_json": distribution_to_json(distribution)}
-        self.connection.execute(_insert_new(self._dialect, PARAMS), {"trial_id": trial_id, **row})
+        execute(self.connection, _insert_new(self._dialect, PARAMS), trial_id=trial_id, **row)
 
     def set_values(self, trial_id: int, values: Sequence[float]) -> None:
         """Give a trial the values of its objectives."""
         for objective, value in enumerate(values):
             stored, kind = models.TrialValueModel.value_to_stored_repr(value)
-            row = {"trial_id": trial_id, "objective": objective, "value": stored, "value_type": kind}
-            self.connection.execute(_upsert(self._dialect, VALUES), row)
+            row = {"objective": objective, "value": stored, "value_type": kind.name}
+            execute(self.connection, _upsert(self._dialect, VALUES), trial_id=trial_id, **row)
 
     def report(self, trial_id: int, step: int, value: float) -> None:
         """Give a trial what it reports after a step."""
         stored, kind = models.TrialIntermediateValueModel.intermediate_value_to_stored_repr(value)
-        row = {"trial_id": trial_id, "step": step, "intermediate_value": stored, "intermediate_value_type": kind}
-        self.connection.execute(_upsert(self._dialect, REPORTS), row)
+        row = {"step": step, "intermediate_value": stored, "intermediate_value_type": kind.name}
+        execute(self.connection, _upsert(self._dialect, REPORTS), trial_id=trial_id, **row)
 
     def beat(self, trial_id: int) -> None:
         """Let a trial have a heartbeat of stock Optuna now."""
-        self.connection.execute(_beat(self._dialect), {"trial_id": trial_id})
+        execute(self.connection, _beat(self._dialect), trial_id=trial_id)
 
     def system_attr(self, trial_id: int, key: str) -> Any:
         return self._attrs(TRIAL_SYSTEM, trial_id, key).get(key)
@@ -213,4 +218,4 @@ class SqlTrials:
 
     def write_attr(self, table: Table, owner: Mapping[str, int], key: str, value: Any) -> None:
         """Write an attribute into one of the tables of attributes, which has the columns of its owner."""
-        self.connection.execute(_upsert(self._dialect, table), {**owner, "key": key, "value_json": json.dumps(value)})
+        execute(self.connection, _upsert(self._dialect, table), **owner, key=key, value_json=json.dumps(value))

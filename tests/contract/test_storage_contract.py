@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import time
 import warnings
 from collections.abc import Callable
@@ -376,6 +377,25 @@ def test_stock_optuna_takes_a_trial_that_beats_for_alive_whatever_the_time_zone_
     for _ in range(2):
         postgres.record_heartbeat(trial_id)
         assert stale(postgres, study_id) == []
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("idle", [True, False])
+def test_a_connection_that_the_server_closed_is_dropped_before_it_is_used_if_it_was_idle_and_else_waited_for(
+    postgres: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, idle: bool
+) -> None:
+    monkeypatch.setattr("storage.connections.IDLE_S", 0.0 if idle else math.inf)
+    postgres.sleep = lambda _: None
+    claim = claimed(new_study(postgres, budget=1))
+    postgres.set_trial_intermediate_value(claim.trial_id, 1, 0.5)
+    server = sqlalchemy.create_engine(url_of(postgres), isolation_level="AUTOCOMMIT")
+    with server.connect() as other:
+        others = "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        other.exec_driver_sql(f"SELECT pg_terminate_backend(pid, 1000) FROM pg_stat_activity {others}")
+    postgres.set_trial_intermediate_value(claim.trial_id, 2, 0.75)
+    server.dispose()
+    assert postgres.get_trial(claim.trial_id).intermediate_values == {1: 0.5, 2: 0.75}
+    assert ("busy or away" in caplog.text) is not idle
 
 
 @pytest.mark.postgres
