@@ -11,11 +11,11 @@ import json
 import mimetypes
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from shutil import copyfileobj
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import optuna
 from optuna.storages import BaseStorage
@@ -23,6 +23,7 @@ from optuna.storages import BaseStorage
 from storage import attributes
 from storage.errors import ClaimLost, TuningError
 from storage.files import sha256_of
+from storage.rows.ledger import Ledger, behind_cache
 from storage.stores.file_store import FileStore
 
 
@@ -70,7 +71,8 @@ class Artifacts:
         """Keep a file with a trial.
 
         Args:
-            storage: where the trial is; it refuses the record if the trial is no longer this worker's.
+            storage: where the trial is, a `Ledger`, also behind Optuna's cache; it refuses the record if the trial is
+                no longer this worker's.
             trial_id: the trial's id there.
             role: at most one artifact of a role is current; the newest counts.
             filename: decides the type by its suffix.
@@ -109,12 +111,13 @@ class Artifacts:
             "encoding": encoding,
         }
         try:
-            storage.set_trial_system_attr(trial_id, attributes.OPTUNA_ARTIFACT + artifact_id, json.dumps(shown))
+            with _together(storage, trial_id):
+                storage.set_trial_system_attr(trial_id, attributes.OPTUNA_ARTIFACT + artifact_id, json.dumps(shown))
+                storage.set_trial_system_attr(trial_id, attributes.ARTIFACT + role, json.dumps(asdict(artifact)))
         except ClaimLost:
             # Refused for certain. After any other error the record may be there: a file too many is only space.
             self.files.remove(artifact_id)
             raise
-        storage.set_trial_system_attr(trial_id, attributes.ARTIFACT + role, json.dumps(asdict(artifact)))
         return artifact
 
     def sweep(self) -> None:
@@ -196,6 +199,11 @@ class OptunaStore:
         if _named(artifact_id) not in self._files.names():
             raise _not_found(f"there is no artifact {artifact_id}")
         self._files.remove(artifact_id)
+
+
+def _together(storage: BaseStorage, trial_id: int) -> AbstractContextManager[None]:
+    """Let what is written of a trial inside the block be one transaction."""
+    return cast(Ledger, behind_cache(storage)).together(trial_id)
 
 
 def _named(artifact_id: str) -> str:

@@ -13,6 +13,7 @@ from storage.artifacts import ArtifactDamaged, Artifacts
 from storage.claims import Claim, Claims
 from storage.database import Database
 from storage.errors import ClaimLost, StorageUnavailable
+from storage.rows.sql_trials import SqlTrials
 from storage.stores.local import LocalFiles
 from tests.databases import new_study, second_connection
 
@@ -107,23 +108,26 @@ def test_a_worker_that_lost_its_trial_leaves_no_file(database: Database, artifac
     assert list(folder_of(artifacts).iterdir()) == []
 
 
-@pytest.mark.parametrize("error", [ClaimLost("lost"), StorageUnavailable("away")], ids=["lost", "away"])
-def test_a_file_that_optuna_lists_is_never_removed(
-    database: Database, artifacts: Artifacts, claim: Claim, monkeypatch: pytest.MonkeyPatch, error: Exception
+@pytest.mark.parametrize("cached", [False, True])
+def test_a_file_has_both_of_its_records_or_none(
+    database: Database, artifacts: Artifacts, claim: Claim, monkeypatch: pytest.MonkeyPatch, cached: bool
 ) -> None:
-    record, calls = database.set_trial_system_attr, []
+    record, calls = SqlTrials.write_attr, []
 
-    def second_fails(trial_id: int, key: str, value: Any) -> None:
+    def second_fails(self: SqlTrials, table: Any, owner: Any, key: str, value: Any) -> None:
         calls.append(key)
         if len(calls) == 2:
-            raise error
-        record(trial_id, key, value)
+            raise StorageUnavailable("away")
+        record(self, table, owner, key, value)
 
-    monkeypatch.setattr(database, "set_trial_system_attr", second_fails)
-    with pytest.raises(type(error)):
-        artifacts.put(database, claim.trial_id, "model", "model.keras", write)
-    (listed,) = get_all_artifact_meta(database.get_trial(claim.trial_id), storage=database)
-    assert (folder_of(artifacts) / listed.artifact_id).read_bytes() == b"weights"
+    monkeypatch.setattr(SqlTrials, "write_attr", second_fails)
+    storage = optuna.load_study(study_name="mnist", storage=database)._storage if cached else database
+    with pytest.raises(StorageUnavailable):
+        artifacts.put(storage, claim.trial_id, "model", "model.keras", write)
+    assert len(calls) == 2
+    trial = database.get_trial(claim.trial_id)
+    assert get_all_artifact_meta(trial, storage=database) == []
+    assert artifacts.find(trial, "model") is None
 
 
 def test_damage_is_found(database: Database, artifacts: Artifacts, claim: Claim) -> None:

@@ -214,9 +214,9 @@ def _report(size: Size, found: dict[str, Figures]) -> Report:
         f"Medians of {counted(size.rounds, 'round')}. Seconds and milliseconds are of the processor; what is read is"
         " told above the same on an empty study. Values are those of whole trials: a claim, 4 parameters, 8 attributes,"
         " 20 reports, 4 records of artifacts, an end; of ours, as its worker does it, the parameters are one"
-        " transaction, the attributes two. Stock Optuna's live view is its reading of all trials, once a tick."
-        " What a trial of ours writes between its claim and its end is on the disk with the next of these; each call of"
-        " stock Optuna is on the disk when it returns."
+        " transaction, the attributes two, the records of a file one. Stock Optuna's live view is its reading of all"
+        " trials, once a tick. What a trial of ours writes between its claim and its end is on the disk with the next"
+        " of these; each call of stock Optuna is on the disk when it returns."
     )
     return Report([Table("", table)], [note], figures)
 

@@ -78,16 +78,21 @@ def write_each(storage: optuna.storages.BaseStorage, trial_id: int, do: Do) -> N
         do("parameter", 1, partial(storage.set_trial_param, trial_id, *one))
     for key, number in _ATTRIBUTES.items():
         do("attribute", 1, partial(storage.set_trial_user_attr, trial_id, key, number))
-    write_later(storage, trial_id, do)
-
-
-def write_later(storage: optuna.storages.BaseStorage, trial_id: int, do: Do) -> None:
-    """Write what a trial reports, its artifacts' records and its end, each in a call of its own."""
-    for epoch in range(1, REPORTS + 1):
-        do("report", 1, partial(storage.set_trial_intermediate_value, trial_id, epoch, 0.5))
+    write_reports(storage, trial_id, do)
     for record in _records():
         for key, text in record.items():
             do("artifact", 1, partial(storage.set_trial_system_attr, trial_id, key, text))
+    write_end(storage, trial_id, do)
+
+
+def write_reports(storage: optuna.storages.BaseStorage, trial_id: int, do: Do) -> None:
+    """Write what a trial reports, each in a call of its own."""
+    for epoch in range(1, REPORTS + 1):
+        do("report", 1, partial(storage.set_trial_intermediate_value, trial_id, epoch, 0.5))
+
+
+def write_end(storage: optuna.storages.BaseStorage, trial_id: int, do: Do) -> None:
+    """Write that a trial is over."""
     do("end", 1, lambda: storage.set_trial_state_values(trial_id, TrialState.COMPLETE, [0.5]))
 
 
@@ -113,7 +118,11 @@ class Ours:
         # What is known when it begins, and what when it is trained.
         for part in (attributes[:_AT_FIRST], attributes[_AT_FIRST:]):
             self._together(claim, "attribute", do, part)
-        write_later(storage, claim.trial_id, do)
+        write_reports(storage, claim.trial_id, do)
+        for record in _records():
+            writes = [partial(storage.set_trial_system_attr, claim.trial_id, *one) for one in record.items()]
+            self._together(claim, "artifact", do, writes)
+        write_end(storage, claim.trial_id, do)
         self._database.unfence(claim.trial_id)
 
     def _together(self, claim: Claim, step: Step, do: Do, calls: Sequence[Callable[[], Any]]) -> None:
