@@ -23,6 +23,7 @@ from tests.benchmarks.best.task import Answer, Task
 from tests.benchmarks.throughput.data import make_home
 from tests.benchmarks.throughput.peer_names import OPTUNA_STUDY
 from tests.benchmarks.throughput.processes import TUNING, Programs, peer_environment, programs
+from tuning.words import counted
 
 STUDY: Final = "best"
 # What `tuning export` needs at the end, the imports included; of a short time, a third.
@@ -102,8 +103,7 @@ def told_of_phases(trials: Sequence[Mapping[str, Any]]) -> str:
 def _told_of_phase(phase: str, trials: Sequence[Mapping[str, Any]]) -> str:
     epochs = sum(one["epochs"] for one in trials)
     seconds = sum(one["seconds"] or 0.0 for one in trials)
-    plural = "s" * (len(trials) != 1)
-    return f"{phase}: {len(trials)} trial{plural}, {epochs} epochs, {seconds:.0f} s of training"
+    return f"{phase}: {counted(len(trials), 'trial')}, {counted(epochs, 'epoch')}, {seconds:.0f} s of training"
 
 
 def _short(model: str) -> str:
