@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from shutil import copyfileobj
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO
 
 import optuna
 from optuna.storages import BaseStorage
@@ -23,7 +23,6 @@ from optuna.storages import BaseStorage
 from storage import attributes
 from storage.errors import ClaimLost, TuningError
 from storage.files import sha256_of
-from storage.rows.ledger import Ledger, behind_cache
 from storage.stores.file_store import FileStore
 
 
@@ -203,7 +202,9 @@ class OptunaStore:
 
 def _together(storage: BaseStorage, trial_id: int) -> AbstractContextManager[None]:
     """Let what is written of a trial inside the block be one transaction."""
-    return cast(Ledger, behind_cache(storage)).together(trial_id)
+    ledger: Any = getattr(storage, "_backend", storage)  # behind Optuna's cache
+    block: AbstractContextManager[None] = ledger.together(trial_id)
+    return block
 
 
 def _named(artifact_id: str) -> str:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from storage import attributes
@@ -162,12 +161,6 @@ class Ledger(Protocol):
 
     def together(self, trial_id: int) -> AbstractContextManager[None]:
         """Let what this thread writes of a trial inside the block be one transaction, at its end."""
-
-
-def behind_cache(storage: BaseStorage) -> BaseStorage:
-    """Return a study's storage itself: Optuna puts a cache before a database."""
-    found: BaseStorage = getattr(storage, "_backend", storage)
-    return found
 
 
 def is_frozen(trial: FrozenTrial) -> bool:

@@ -9,7 +9,7 @@ from operator import index
 from typing import SupportsIndex
 
 import optuna
-from optuna.storages import InMemoryStorage, RDBStorage
+from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage
 from optuna.storages._base import DEFAULT_STUDY_NAME_PREFIX
 from optuna.study import StudyDirection
 
@@ -17,7 +17,6 @@ from storage import attributes
 from storage.claims import Claims, owner_name
 from storage.database import Database
 from storage.errors import BadInput, shown
-from storage.rows.ledger import behind_cache
 from studies.stored import StudyRecord, require_own_uid
 
 _DATABASES = ("sqlite", "postgresql")
@@ -145,7 +144,8 @@ def url_of(study: optuna.Study) -> str:
     Raises:
         BadInput: it is kept otherwise.
     """
-    storage = behind_cache(study._storage)
+    storage: BaseStorage = study._storage
+    storage = getattr(storage, "_backend", storage)  # behind Optuna's cache
     if isinstance(storage, RDBStorage) and storage.engine.dialect.name in _DATABASES:
         return str(storage.engine.url.render_as_string(hide_password=False))
     kind = storage.engine.dialect.name if isinstance(storage, RDBStorage) else type(storage).__name__

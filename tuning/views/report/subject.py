@@ -12,7 +12,6 @@ from optuna.trial import FrozenTrial
 from storage.connections import shown_url
 from storage.database import Database
 from storage.errors import BadInput, shown
-from storage.rows.ledger import behind_cache
 from storage.settings import Home
 from studies.datasets.prepared import PreparedDataset
 from studies.datasets.preparing import open_prepared
@@ -91,7 +90,8 @@ class Subject:
     @property
     def _elsewhere(self) -> str | None:
         """The database, without a password; None where it is the one that is meant anyway."""
-        storage = behind_cache(self.study._storage)
+        # Optuna puts a cache before it.
+        storage = getattr(self.study._storage, "_backend", self.study._storage)
         url = storage.shown_url if isinstance(storage, Database) else None
         return None if url == shown_url(self.home.database_url) else url
 
