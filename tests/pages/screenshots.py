@@ -131,6 +131,7 @@ def take_all(commands: Commands, study: str, out: Path) -> None:
     Raises:
         NoBrowser: there is none.
     """
+    out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, browser(_WIDTH) as page:
         with dashboard(commands) as link:
             page.get(link)
