@@ -45,7 +45,7 @@ def test_a_worker_makes_the_calls_of_a_trial_and_each_is_timed(tmp_path: Path) -
     assert all(made[step] >= number for step, number in whole.items())
     assert made[BEAT] == made["report"] < 2 * REPORTS + 1
     assert {call.step: len(call.writes) for call in worked.calls} == {
-        "claim": 1, "draw": 1, "begin": 1, "report": 1, BEAT: 1, "tell": 1, "files": 11, "end": 1,
+        "claim": 1, "draw": 1, "begin": 1, "report": 1, BEAT: 1, "tell": 1, "files": 6, "end": 1,
     }  # fmt: skip
     assert all(call.cpu_s > 0 and call.outside_cpu_s <= call.cpu_s for call in worked.calls)
     database = open_database(url)
