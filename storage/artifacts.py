@@ -109,13 +109,16 @@ class Artifacts:
             "mimetype": mimetype or "application/octet-stream",
             "encoding": encoding,
         }
+        key = attributes.OPTUNA_ARTIFACT + artifact_id
         try:
             with _together(storage, trial_id):
-                storage.set_trial_system_attr(trial_id, attributes.OPTUNA_ARTIFACT + artifact_id, json.dumps(shown))
+                storage.set_trial_system_attr(trial_id, key, json.dumps(shown))
                 storage.set_trial_system_attr(trial_id, attributes.ARTIFACT + role, json.dumps(asdict(artifact)))
         except ClaimLost:
-            # Refused for certain. After any other error the record may be there: a file too many is only space.
-            self.files.remove(artifact_id)
+            # Refused, unless an attempt before it was not, and only its answer was lost. After any other error the
+            # record may be there, too: a file too many is only space.
+            if not _has(storage, trial_id, key):
+                self.files.remove(artifact_id)
             raise
         return artifact
 
@@ -198,6 +201,14 @@ class OptunaStore:
         if _named(artifact_id) not in self._files.names():
             raise _not_found(f"there is no artifact {artifact_id}")
         self._files.remove(artifact_id)
+
+
+def _has(storage: BaseStorage, trial_id: int, key: str) -> bool:
+    """Return whether a trial, which may be gone, has a system attribute."""
+    try:
+        return key in storage.get_trial_system_attrs(trial_id)
+    except KeyError:
+        return False
 
 
 def _together(storage: BaseStorage, trial_id: int) -> AbstractContextManager[None]:

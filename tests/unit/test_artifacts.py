@@ -130,6 +130,23 @@ def test_a_file_has_both_of_its_records_or_none(
     assert artifacts.find(trial, "model") is None
 
 
+@pytest.mark.parametrize("error", [ClaimLost("lost"), StorageUnavailable("away")], ids=["lost", "away"])
+def test_a_file_that_optuna_lists_is_never_removed(
+    database: Database, artifacts: Artifacts, claim: Claim, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    write_all = database._write_all
+
+    def answer_lost(*given: Any) -> None:
+        write_all(*given)
+        raise error  # as it is when the call is repeated
+
+    monkeypatch.setattr(database, "_write_all", answer_lost)
+    with pytest.raises(type(error)):
+        artifacts.put(database, claim.trial_id, "model", "model.keras", write)
+    (listed,) = get_all_artifact_meta(database.get_trial(claim.trial_id), storage=database)
+    assert (folder_of(artifacts) / listed.artifact_id).read_bytes() == b"weights"
+
+
 def test_damage_is_found(database: Database, artifacts: Artifacts, claim: Claim) -> None:
     kept = artifacts.put(database, claim.trial_id, "model", "model.keras", write)
     (folder_of(artifacts) / kept.id).write_bytes(b"weightZ")
